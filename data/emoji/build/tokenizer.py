@@ -1,0 +1,62 @@
+"""A CLIPTokenizer with its own BPE vocabulary in which every word of captions and icon names is one token."""
+
+import json
+import re
+from itertools import product
+
+from artwork import concepts, fetch_icons, with_article
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+CLIP_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+
+
+def corpus():
+    """All phrases the model may meet, and the words of all icon names (never trained, but single tokens)."""
+    spec = concepts()
+    lines = [word for names in spec["paraphrases"].values() for word in names]
+    objects = [
+        with_article(name, entry.get("plural", False))
+        for entry in spec["objects"].values()
+        for name in entry["names"]
+    ]
+    styles = [name for entry in spec["styles"].values() for name in entry["names"]]
+    for template in sum(spec["templates"].values(), []):
+        lines += [template.format(object=o, style=s) for o, s in product(objects, styles)]
+    for icons in fetch_icons().values():
+        lines += [" ".join(re.findall("[a-z]{3,}", name)) for name in icons["icons"]][:2000]
+    return lines
+
+
+def build(folder):
+    """Train the merges and save a CLIPTokenizer folder; byte tokens first, then merges, then the two special ones."""
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=3000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator(corpus(), trainer)
+    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = letters + [letter + "</w>" for letter in letters]
+    tokens += [a + b for a, b in merges]
+    tokens = list(dict.fromkeys(tokens)) + [START, END]
+    tokenizer = CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)},
+        merges=merges,
+        unk_token=END,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=77,
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer

@@ -1,0 +1,178 @@
+"""Train the UNet and the text encoder together on cached latents. Resumes from cache/unet.pt."""
+
+import random
+import time
+
+import torch
+import vae as autoencoder
+from artwork import CACHE, Artwork, augment, caption, concepts, held_out
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizer import build as build_tokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
+
+STEPS, BATCH, RATE, FLAT, FLOOR = 6200, 24, 1e-3, 0.4, 0.03
+EMA, SNR_CAP, EMPTY, AUGMENTATIONS = 0.999, 5.0, 0.12, 16
+
+
+def new_unet():
+    """8.8 M parameters, cross-attention at 16 x 16, 8 x 8 and in the middle."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(64, 128, 192),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=4,  # diffusers reads this as the number of heads; 32 makes it crawl
+        norm_num_groups=16,
+    )
+
+
+def new_text_encoder(tokenizer):
+    """Three layers of width 128; the context length of Stable Diffusion."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=77,
+            projection_dim=128,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def new_scheduler():
+    """DDIM on the scaled-linear schedule of Stable Diffusion, epsilon prediction."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def cache_latents(vae, art):
+    """(object, style, augmentation, 4, 16, 16) scaled latents of 16 augmentations per image."""
+    path = CACHE / "latents.pt"
+    if not path.exists():
+        generator = torch.Generator().manual_seed(7)
+        rounds = []
+        with torch.no_grad():
+            for _ in range(AUGMENTATIONS):
+                pixels = augment(art.images.flatten(0, 1), generator)
+                means = torch.cat([vae.encode(x).latent_dist.mean for x in pixels.split(50)])
+                rounds.append(means.unflatten(0, art.images.shape[:2]))
+        torch.save(torch.stack(rounds, 2) * vae.config.scaling_factor, path)
+    return torch.load(path, weights_only=True)
+
+
+def rate_at(step):
+    """Flat, then linear down to the floor; a factor of RATE."""
+    flat = FLAT * STEPS
+    return 1.0 if step < flat else 1 - (1 - FLOOR) * (step - flat) / (STEPS - flat)
+
+
+def train(log=print):
+    """Train to STEPS, saving every 100 steps; returns the pipeline with averaged weights."""
+    torch.manual_seed(0)
+    art, spec = Artwork.load(), concepts()
+    vae = autoencoder.train(log)
+    latents = cache_latents(vae, art)
+    hidden = held_out()
+    pairs = [
+        (o, s)
+        for o, name in enumerate(art.objects)
+        for s, style in enumerate(art.styles)
+        if (name, style) not in hidden
+    ]
+    tokenizer = build_tokenizer(CACHE / "tokenizer")
+    unet, text = new_unet(), new_text_encoder(tokenizer)
+    scheduler = new_scheduler()
+    parameters = [*unet.parameters(), *text.parameters()]
+    average = [p.detach().clone() for p in parameters]
+    optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate_at)
+    path, first = CACHE / "unet.pt", 0
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        for p, value in zip(parameters, saved["parameters"], strict=True):
+            p.data.copy_(value)
+        for a, value in zip(average, saved["average"], strict=True):
+            a.copy_(value)
+        optimiser.load_state_dict(saved["optimiser"])
+        schedule.load_state_dict(saved["schedule"])
+        first = saved["step"]
+    snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
+    began, losses = time.time(), []
+    for step in range(first, STEPS):
+        generator, rng = torch.Generator().manual_seed(step), random.Random(step)
+        chosen = [rng.choice(pairs) for _ in range(BATCH)]
+        clean = torch.stack([latents[o, s, rng.randrange(AUGMENTATIONS)] for o, s in chosen])
+        captions = [
+            ""
+            if rng.random() < EMPTY
+            else caption(rng, spec, art.objects[o], art.styles[s])
+            for o, s in chosen
+        ]
+        tokens = tokenizer(
+            captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+        )
+        noise = torch.randn(clean.shape, generator=generator)
+        t = torch.randint(len(snr), (BATCH,), generator=generator)
+        states = text(tokens.input_ids).last_hidden_state
+        predicted = unet(scheduler.add_noise(clean, noise, t), t, states).sample
+        error = (predicted - noise).square().mean(dim=(1, 2, 3))
+        loss = (error * snr[t].clamp(max=SNR_CAP) / snr[t]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        with torch.no_grad():
+            decay = min(EMA, (step + 1) / (step + 10))
+            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+        losses.append(loss.item())
+        if (step + 1) % 100 == 0 or step + 1 == STEPS or step == first + 9:
+            pace = (time.time() - began) / (step + 1 - first)
+            left = pace * (STEPS - step - 1) / 60
+            recent = sum(losses[-100:]) / len(losses[-100:])
+            log(f"unet step {step + 1}/{STEPS} loss {recent:.4f} {pace:.2f} s a step, {left:.0f} min left")
+            state = {
+                "parameters": [p.detach() for p in parameters],
+                "average": average,
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict(),
+                "step": step + 1,
+            }
+            torch.save(state, path.with_suffix(".new"))
+            path.with_suffix(".new").replace(path)
+    for p, value in zip(parameters, average, strict=True):
+        p.data.copy_(value)
+    return StableDiffusionPipeline(
+        vae=vae,
+        unet=unet.eval(),
+        text_encoder=text.eval(),
+        tokenizer=tokenizer,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def save(pipeline, folder):
+    """Write the pipeline as fp16 safetensors."""
+    pipeline.to(dtype=torch.float16).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    train()

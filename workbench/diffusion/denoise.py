@@ -1,0 +1,93 @@
+"""The sampling loop: drives UNet and scheduler by their public interfaces and tells the taps what each row is.
+
+initial_noise   one CPU generator per row, so that batching never changes an image
+denoise         own regime: latents from prompts, optionally keeping the UNet's inputs along the way
+evaluate        shared regime: one UNet pass per (prompt, call) on given inputs, nothing is sampled
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from workbench.neurons.taps import Rows
+
+
+@dataclass
+class Trajectory:
+    """What the UNet saw: inputs (prompt, call, channel, height, width) after scaling, calls and timesteps (call,)."""
+
+    inputs: torch.Tensor
+    calls: list
+    timesteps: list
+
+
+def initial_noise(model, seeds):
+    """Standard normal latents (row, channel, height, width), each from a CPU generator of its own seed."""
+    return torch.stack(
+        [
+            torch.randn(model.latent_shape, generator=torch.Generator().manual_seed(int(seed)))
+            for seed in seeds
+        ]
+    )
+
+
+def n_calls(model, n_steps):
+    """How often the UNet is called in one run: PNDM makes 51 calls for 50 steps, Heun about twice as many."""
+    return len(model.new_scheduler(n_steps).timesteps)
+
+
+@torch.no_grad()
+def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(), first_prompt=0):
+    """Sample one batch.
+
+    states     (row, token, channel) text states; empty (1, token, channel) that of the empty prompt
+    guidance   classifier-free guidance scale; 1 runs the cond branch alone
+    taps       an open `Taps`; row r is told as prompt first_prompt + r
+    keep       calls whose UNet inputs are kept
+    returns    final latents (row, channel, height, width), Trajectory of the kept calls
+    """
+    scheduler = model.new_scheduler(n_steps)
+    n_rows = len(states)
+    latents = initial_noise(model, seeds).to(model.device, model.dtype) * scheduler.init_noise_sigma
+    guided = guidance != 1
+    context = torch.cat([empty.expand(n_rows, -1, -1), states]) if guided else states
+    prompt = torch.arange(first_prompt, first_prompt + n_rows)
+    branch = ["uncond"] * n_rows + ["cond"] * n_rows if guided else ["cond"] * n_rows
+    kept, calls, timesteps = [], [], []
+    for call, timestep in enumerate(scheduler.timesteps):
+        scaled = scheduler.scale_model_input(latents, timestep)
+        if call in keep:
+            kept.append(scaled)
+            calls.append(call)
+            timesteps.append(float(timestep))
+        if taps is not None:
+            taps.tell(Rows(call, float(timestep), prompt.repeat(2 if guided else 1), branch))
+        predicted = model.unet(
+            torch.cat([scaled, scaled]) if guided else scaled, timestep, encoder_hidden_states=context
+        ).sample
+        if taps is not None:
+            taps.check()
+        if guided:
+            without, with_text = predicted.chunk(2)
+            predicted = without + guidance * (with_text - without)
+        latents = scheduler.step(predicted, timestep, latents).prev_sample
+    inputs = torch.stack(kept, dim=1) if kept else latents.new_zeros(n_rows, 0, *latents.shape[1:])
+    return latents, Trajectory(inputs, calls, timesteps)
+
+
+@torch.no_grad()
+def evaluate(model, states, trajectory, taps, first_prompt=0):
+    """Run the cond branch once per prompt and call on a trajectory's inputs, for the taps to record.
+
+    states       (row, token, channel) of the prompts; row r uses trajectory.inputs[r]
+    """
+    prompt = torch.arange(first_prompt, first_prompt + len(states))
+    branch = ["cond"] * len(states)
+    for position, (call, timestep) in enumerate(
+        zip(trajectory.calls, trajectory.timesteps, strict=True)
+    ):
+        taps.tell(Rows(call, timestep, prompt, branch))
+        inputs = trajectory.inputs[:, position].to(model.device, model.dtype)
+        at = torch.tensor(timestep, device=model.device)
+        model.unet(inputs, at, encoder_hidden_states=states)
+        taps.check()

@@ -1,0 +1,43 @@
+"""Losses that erasers and attacks share.
+
+add_noise         x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps
+denoising_loss    per row, mean squared error of the predicted noise
+erased_target     what ESD wants the model to predict
+"""
+
+import torch
+
+
+def add_noise(model, clean, noise, timesteps):
+    """Noise latents to given timesteps (row,) with the model's own schedule."""
+    alphas = model.scheduler.alphas_cumprod.to(clean.device, clean.dtype)[timesteps]
+    alphas = alphas[:, None, None, None]
+    return alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+
+
+def denoising_loss(model, clean, noise, timesteps, states):
+    """|| noise - eps(x_t, t, c) ||^2, mean over latent elements; (row,)."""
+    noised = add_noise(model, clean, noise, timesteps)
+    predicted = model.unet(noised, timesteps, encoder_hidden_states=states).sample
+    return (predicted - noise).square().mean(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def erased_target(model, noised, timesteps, concept, start, without, eta):
+    """eps_0(start) - eta (eps_0(concept) - eps_0(without)), predicted by the base model; (row, channel, height, width).
+
+    concept, start, without   text states (row, token, channel). ESD of 2024 starts at the concept, of 2023 at the empty
+                              prompt; starting at the same prompt without the concept keeps what the prompts share.
+    """
+    if start is without:
+        parts = [concept, start]
+    else:
+        parts = [concept, start, without]
+    predicted = model.unet(
+        torch.cat([noised] * len(parts)),
+        timesteps.repeat(len(parts)),
+        encoder_hidden_states=torch.cat(parts),
+    ).sample.chunk(len(parts))
+    with_concept, begin = predicted[0], predicted[1]
+    other = predicted[-1]
+    return begin - eta * (with_concept - other)

@@ -1,0 +1,48 @@
+"""Paraphrase: say it in words the model was neither trained nor erased with, naming the concept by none of its names."""
+
+import random
+import re
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.errors import MethodError
+from workbench.methods.attacks import reworded
+
+OPTIMISED = False
+
+
+class Parameters(BaseModel):
+    """What can be set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wordings: list[str] = Field(min_length=1, description="what is said instead of the name")
+    others: list[str] = Field(min_length=1, description="control: wordings for something else")
+    seed: int = 0
+
+
+def attack(model, targets, parameters, context):
+    """Replace the concept's name in each target prompt by a wording.
+
+    Raises   MethodError when a wording uses one of the names, or a prompt names the concept by none
+    """
+    return _reword(targets, parameters.wordings, parameters.seed, context, control=False)
+
+
+def control(model, targets, adversarial, parameters, context):
+    """The same sentences naming something else in as unusual words."""
+    return _reword(targets, parameters.others, parameters.seed, context, control=True)
+
+
+def _reword(targets, wordings, seed, context, control):
+    names = sorted(context.names, key=len, reverse=True)
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b", re.IGNORECASE)
+    for wording in wordings:
+        if pattern.search(wording):
+            raise MethodError(f'The wording "{wording}" uses a name of the concept; a trained name is no attack.')
+    rng, prompts = random.Random(seed), []
+    for prompt in targets.prompts:
+        if not pattern.search(prompt):
+            raise MethodError(f'The target prompt "{prompt}" holds none of the names {", ".join(names)}.')
+        prompts.append(pattern.sub(lambda match, word=rng.choice(wordings): word, prompt))
+    return reworded(targets, prompts, context, control)

@@ -1,0 +1,1 @@
+"""Erasers: how a concept is removed; each returns changed weights or a mask."""

@@ -1,0 +1,120 @@
+"""ESD: fine-tune until the model steers away from the concept by itself (Gandikota et al. 2023, arXiv 2303.07345)."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Parameters(BaseModel):
+    """What can be set. Defaults are scaled for the emoji model; the published ones for SD 1.x stand in each field."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    modules: Literal["x", "u", "x-strict"] = Field(
+        "x", description="x: all cross-attention (attn2); u: all other layers; x-strict: attn2.to_k and to_v"
+    )
+    form: Literal["anchor", "concept", "empty"] = Field(
+        "anchor",
+        description="where the target starts: at the anchor prompt, at the concept (2024 code), at the empty prompt (2023)",
+    )
+    iterations: int = Field(160, ge=1, description="optimiser steps; SD: 200 (2024) or 1000 (2023)")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's; SD: 5e-5 (2024) or 1e-5 (2023)")
+    eta: float = Field(1.0, ge=0, description="how far to steer away; SD: 2 (2024) or 1 (2023)")
+    guidance: float = Field(3.0, description="guidance scale of the sampled latents; SD: 3")
+    steps: int = Field(20, ge=2, description="sampling steps of those latents; SD: 50")
+    batch: int = Field(4, ge=1, description="latents per optimiser step; SD: 1")
+    trajectories: int = Field(
+        32, ge=1, description="sampled trajectories in the pool from which latents are drawn; SD code samples anew each step"
+    )
+    seed: int = Field(0, description="of trajectories and drawing")
+
+
+def trained_names(unet, modules):
+    """Parameter names (without the `unet.` prefix) that a choice of modules trains."""
+    names = [name for name, _ in unet.named_parameters()]
+    if modules == "x":
+        return [name for name in names if ".attn2." in name]
+    if modules == "x-strict":
+        return [name for name in names if ".attn2.to_k." in name or ".attn2.to_v." in name]
+    kinds = dict(unet.named_modules())
+    linear_or_conv = lambda n: type(kinds[n.rpartition(".")[0]]).__name__ in ("Linear", "Conv2d")  # noqa: E731
+    return [name for name in names if ".attn2." not in name and linear_or_conv(name)]
+
+
+def erase(model, pairs, parameters, *, progress=None, **context):
+    """Train and return {"unet.<name>": tensor}; the model itself is left as it was.
+
+    loss = || eps(x_t, t, c) - sg[eps_0(start) - eta (eps_0(c) - eps_0(without))] ||^2,  x_t on base trajectories of c
+
+    pairs      [(prompt with the concept, the same without it)]
+    progress   called with (step, of, loss)
+    Raises     MethodError when there are no pairs, or no parameter matches
+    """
+    import torch
+
+    from workbench.diffusion.denoise import denoise, n_calls
+    from workbench.diffusion.objectives import erased_target
+    from workbench.errors import MethodError
+    from workbench.models import text
+    from workbench.models.variants import Variant, applied
+
+    if not pairs:
+        raise MethodError("ESD needs prompts with the concept and their anchors; the study gives none.")
+    generator = torch.Generator().manual_seed(parameters.seed)
+
+    def draw(n, high):
+        return torch.randint(high, (n,), generator=generator)
+
+    with torch.no_grad():
+        concept = text.encode(model, [pair[0] for pair in pairs])
+        anchor = text.encode(model, [pair[1] for pair in pairs])
+        empty = text.encode(model, [""])
+    calls = range(n_calls(model, parameters.steps))
+    owner = torch.arange(parameters.trajectories) % len(pairs)
+    inputs = []
+    for rows in owner.split(8):
+        seeds = [parameters.seed * 100_003 + 7919 * len(inputs) + i for i in range(len(rows))]
+        _, path = denoise(
+            model,
+            concept[rows],
+            empty,
+            seeds,
+            n_steps=parameters.steps,
+            guidance=parameters.guidance,
+            keep=calls,
+        )
+        inputs.append(path.inputs)
+    inputs, timesteps = torch.cat(inputs), torch.tensor(path.timesteps).long()
+
+    names = trained_names(model.unet, parameters.modules)
+    if not names:
+        raise MethodError(f'No parameter of this UNet belongs to the modules "{parameters.modules}".')
+    own = dict(model.unet.named_parameters())
+    trained = {name: own[name].detach().clone() for name in names}
+    student = Variant("training", weights={f"unet.{name}": value for name, value in trained.items()})
+    moments = [trained[name].clone().requires_grad_(True) for name in names]
+    optimiser = torch.optim.Adam(moments, lr=parameters.learning_rate)
+    for step in range(parameters.iterations):
+        row, call = draw(parameters.batch, len(inputs)), draw(parameters.batch, len(calls))
+        noised, at = inputs[row, call], timesteps[call].to(model.device)
+        c, a = concept[owner[row]], anchor[owner[row]]
+        nothing = empty.expand(len(row), -1, -1)
+        start, without = {"anchor": (a, a), "concept": (c, nothing), "empty": (nothing, nothing)}[
+            parameters.form
+        ]
+        target = erased_target(model, noised, at, c, start, without, parameters.eta)
+        predicted = torch.func.functional_call(
+            model.unet,
+            dict(zip(names, moments, strict=True)),
+            (noised, at),
+            {"encoder_hidden_states": c},
+        ).sample
+        loss = (predicted - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if progress:
+            progress(step + 1, parameters.iterations, loss.item())
+    student.weights = {f"unet.{name}": m.detach() for name, m in zip(names, moments, strict=True)}
+    with applied(model, student):  # shapes and names are checked before anything is saved
+        return student.weights

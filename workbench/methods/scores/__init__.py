@@ -1,0 +1,1 @@
+"""Scores: which neurons carry the concept?"""

@@ -1,0 +1,1 @@
+"""Models: loading, text states, variants, masks."""

@@ -1,0 +1,104 @@
+"""Variants: base + one change, applied as a context manager and restored bit for bit.
+
+A variant holds replaced weights (erasers) and masks (pruning) by parameter name ("unet.<name>", "text_encoder.<name>").
+A chain of variants, parent first, is merged before it is applied: later weights replace earlier ones, masks add up.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from workbench.errors import ModelError
+from workbench.storage import tensors_digest
+
+
+@dataclass
+class Variant:
+    """name, parent (None = base), weights {parameter: tensor}, masks {parameter: bool tensor, True = pruned}."""
+
+    name: str
+    parent: str | None = None
+    weights: dict = field(default_factory=dict)
+    masks: dict = field(default_factory=dict)
+
+    def over(self, parent):
+        """This change on top of a parent's: the merged variant.
+
+        A mask prunes what it finds; weights given later start from the parent's pruned ones, so both are kept.
+        """
+        masks = dict(parent.masks)
+        for name, mask in self.masks.items():
+            masks[name] = masks[name] | mask if name in masks else mask
+        return Variant(self.name, parent.parent, {**parent.weights, **self.weights}, masks)
+
+
+def tensors(model, variant):
+    """{parameter: the tensor it gets} for everything the variant changes, in the model's dtype and device.
+
+    Raises   ModelError when a name or shape does not fit the model
+    """
+    parameters = model.parameters()
+    result = {}
+    for name in sorted({*variant.weights, *variant.masks}):
+        if name not in parameters:
+            raise ModelError(f'The variant "{variant.name}" changes "{name}", which "{model.name}" does not have.')
+        own = parameters[name]
+        value = variant.weights.get(name, own.detach())
+        if value.shape != own.shape:
+            raise ModelError(
+                f'The variant "{variant.name}" gives "{name}" the shape {tuple(value.shape)}; '
+                f'"{model.name}" has {tuple(own.shape)}.'
+            )
+        value = value.to(own.device, own.dtype)
+        if name in variant.masks:
+            value = value.masked_fill(variant.masks[name].to(own.device), 0)
+        result[name] = value
+    return result
+
+
+@contextmanager
+def applied(model, variant):
+    """While open, the model computes with the variant's weights; afterwards its own tensors are back, untouched.
+
+    Only the storage behind each parameter is exchanged, so that entering and leaving cost nothing and are exact.
+    """
+    parameters = model.parameters()
+    replaced = tensors(model, variant) if variant else {}
+    original = {name: parameters[name].data for name in replaced}
+    try:
+        for name, value in replaced.items():
+            parameters[name].data = value
+        yield model
+    finally:
+        for name, value in original.items():
+            parameters[name].data = value
+
+
+def describe(model, variant, n_largest=8):
+    """What a merged variant changed, for the report.
+
+    returns   digest, parameters_changed (tensors), share_changed (of all weights of UNet and text encoder),
+              pruned (weights masked), largest_changes [{module, relative_change = |dW| / |W|}]
+    """
+    parameters = model.parameters()
+    changed = tensors(model, variant) if variant else {}
+    rows, n_changed = [], 0
+    for name, value in changed.items():
+        own = parameters[name].detach()
+        difference = (value - own).float()
+        n_changed += int(torch.count_nonzero(difference))
+        scale = own.float().norm().item()
+        rows.append(
+            {"module": name, "relative_change": difference.norm().item() / scale if scale else None}
+        )
+    rows.sort(key=lambda row: -(row["relative_change"] or 0))
+    with applied(model, variant):
+        digest = tensors_digest(model.parameters())
+    return {
+        "digest": digest,
+        "parameters_changed": len(changed),
+        "share_changed": n_changed / sum(p.numel() for p in parameters.values()),
+        "pruned": int(sum(mask.sum() for mask in variant.masks.values())) if variant else 0,
+        "largest_changes": rows[:n_largest],
+    }

@@ -1,0 +1,119 @@
+"""Streaming statistics of activations: reduced over tokens where the activation is, nothing else is kept.
+
+PerPrompt   mean |a| over tokens for each (prompt, call, neuron), cond branch
+Merged      count, mean and M2 of that token mean over prompts, mean a^2 and max |a|; per (branch, call, neuron)
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from workbench.errors import RecordingMismatch
+
+
+@dataclass
+class Moments:
+    """Count, mean, and M2 (sum of squared deviations) over prompts, mean square and max over tokens; (call, neuron) float64.
+
+    Merging is associative: `merge` of any split equals the whole (Chan et al. 1983).
+    """
+
+    count: torch.Tensor
+    mean: torch.Tensor
+    m2: torch.Tensor
+    square: torch.Tensor
+    maximum: torch.Tensor
+
+    @classmethod
+    def empty(cls, n_calls, n_neurons):
+        """No prompt seen."""
+        zeros = lambda: torch.zeros(n_calls, n_neurons, dtype=torch.float64)  # noqa: E731
+        return cls(torch.zeros(n_calls, 1, dtype=torch.float64), zeros(), zeros(), zeros(), zeros())
+
+    def merge(self, other):
+        """The statistics of both together."""
+        count = self.count + other.count
+        safe = count.clamp(min=1)
+        delta = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + delta * other.count / safe,
+            self.m2 + other.m2 + delta.square() * self.count * other.count / safe,
+            (self.square * self.count + other.square * other.count) / safe,
+            torch.maximum(self.maximum, other.maximum),
+        )
+
+    def add(self, call, token_mean, token_square, token_max):
+        """Add rows (row, neuron) seen at one call."""
+        rows = token_mean.double()
+        batch = Moments(
+            torch.full((1, 1), len(rows), dtype=torch.float64),
+            rows.mean(0, keepdim=True),
+            (rows - rows.mean(0)).square().sum(0, keepdim=True),
+            token_square.double().mean(0, keepdim=True),
+            token_max.double().amax(0, keepdim=True),
+        )
+        mine = Moments(*(getattr(self, name)[call : call + 1] for name in self.__dataclass_fields__))
+        for name, value in vars(mine.merge(batch)).items():
+            getattr(self, name)[call] = value[0]
+
+
+class Statistics:
+    """The reducer taps feed: per-prompt means of the cond branch, merged moments of each branch.
+
+    prompts, calls   what will be recorded; `calls` are positions in the sampling loop
+    """
+
+    def __init__(self, layers, n_prompts, calls):
+        self.calls = {int(call): position for position, call in enumerate(calls)}
+        shape = (n_prompts, len(self.calls))
+        self.mean_abs = {
+            layer.path: torch.full((*shape, layer.n_neurons), torch.nan) for layer in layers
+        }
+        self.moments = {
+            (layer.path, branch): Moments.empty(len(self.calls), layer.n_neurons)
+            for layer in layers
+            for branch in ("cond", "uncond")
+        }
+
+    def wants(self, call):
+        """Whether this call is recorded."""
+        return call in self.calls
+
+    def add(self, layer, activation, rows):
+        """Reduce one activation (row, token, neuron); `rows` says call, and prompt and branch of each row.
+
+        vector_norm reads the tensor once and allocates nothing of its size; |a| followed by mean would.
+        """
+        position = self.calls[rows.call]
+        n_tokens = activation.shape[1]
+        norm = torch.linalg.vector_norm
+        token_mean = (norm(activation, 1, dim=1, dtype=torch.float32) / n_tokens).cpu()
+        token_square = (norm(activation, 2, dim=1, dtype=torch.float32).square() / n_tokens).cpu()
+        token_max = norm(activation, float("inf"), dim=1).float().cpu()
+        for branch in ("cond", "uncond"):
+            mine = rows.of_branch(branch)
+            if len(mine):
+                self.moments[layer.path, branch].add(
+                    position, token_mean[mine], token_square[mine], token_max[mine]
+                )
+        mine = rows.of_branch("cond")
+        self.mean_abs[layer.path][rows.prompt[mine], position] = token_mean[mine]
+
+    def check_complete(self):
+        """RecordingMismatch when a wanted (prompt, call) was never seen."""
+        for path, values in self.mean_abs.items():
+            missing = int(values[..., 0].isnan().sum())
+            if missing:
+                raise RecordingMismatch(
+                    f'{missing} of {values[..., 0].numel()} (prompt, call) cells of "{path}" were never recorded.'
+                )
+
+    def to_tensors(self):
+        """{name: tensor} to store: mean_abs in fp16, moments in float64 for each branch that was seen."""
+        self.check_complete()
+        stored = {f"{path}|mean_abs": values.half() for path, values in self.mean_abs.items()}
+        for (path, branch), moments in self.moments.items():
+            if moments.count.sum():
+                stored |= {f"{path}|{branch}|{name}": value for name, value in vars(moments).items()}
+        return stored

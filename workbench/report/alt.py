@@ -1,0 +1,115 @@
+"""Alternative texts: for each figure the sentence a reader without the picture needs."""
+
+from workbench.report import summary
+
+
+def rates_alt(rows, variants=()):
+    """Each rate with its interval and n, in the order of the figure."""
+    return _sentences(
+        "Rates of images that show the concept",
+        summary.arranged(rows, variants),
+        lambda row: f"{row['variant']}, {_condition(row)}, "
+        f"{summary.DEFINITIONS.get(row['definition'], row['definition'])}",
+        "rate",
+        summary.percent,
+    )
+
+
+def retention_alt(rows, variants=()):
+    """Each retention rate with its interval and n."""
+    return _sentences(
+        "Rates of images drawn right",
+        rows,
+        lambda row: f"{row['variant']}, {row['kind']}",
+        "rate",
+        summary.percent,
+    )
+
+
+def activity_alt(rows, variants=(), trajectory=None):
+    """Each activity with its interval and n."""
+    return _sentences(
+        "Concept activity, where the base model is 0 without and 1 with the concept",
+        summary.arranged([r for r in rows if trajectory in (None, r["trajectory"])], variants),
+        lambda row: f"{row['variant']}, {_condition(row)}, {_set(row)}",
+    )
+
+
+def activity_by_call_alt(rows, variants=(), window=None):
+    """First and last call of each line."""
+    lines = {}
+    for row in summary.arranged(rows, variants):
+        lines.setdefault((row["variant"], _condition(row), _set(row)), []).append(row)
+    parts = []
+    for (variant, condition, _), points in lines.items():
+        first = min(points, key=lambda row: row["call"])
+        last = max(points, key=lambda row: row["call"])
+        parts.append(
+            f"{variant}, {condition}: {summary.number(first['value'])} at call {first['call']}, "
+            f"{summary.number(last['value'])} at call {last['call']}"
+        )
+    return "Concept activity along the sampling run. " + "; ".join(parts) + "."
+
+
+def effects_alt(rows, variants=()):
+    """Each effect with its interval, and the range of the matched random sets."""
+
+    def name(row):
+        random = summary.span(row["random_low"], row["random_high"])
+        condition = f", {_condition(row)}" if row["attack"] else ""
+        return (
+            f"{summary.EFFECTS.get(row['effect'], row['effect'])}, {row['variant']}{condition}, "
+            f"{_set(row)}" + (f" (random sets {random})" if random else "")
+        )
+
+    return _sentences("Effects in units of concept activity", rows, name)
+
+
+def shares_alt(rows, variants=()):
+    """Silenced and woken shares of each row."""
+    parts = [
+        f"{row['variant']}, {_condition(row)}, {_set(row)}: silenced "
+        f"{summary.with_interval(row, 'share_deactivated', summary.percent)}, woken "
+        f"{summary.with_interval(row, 'share_reactivated', summary.percent)}, n = {row['n']}"
+        for row in summary.arranged(rows, variants)
+    ]
+    return "Shares of neurons. " + "; ".join(parts) + "."
+
+
+def neurons_alt(neurons, variant, thresholds=(0.5, 0.25)):
+    """How many of the points lie in each corner."""
+    silenced, woken = thresholds
+    quiet = [neuron for neuron in neurons if neuron[f"d_{variant}"] > silenced]
+    again = [neuron for neuron in quiet if neuron[f"r_{variant}"] > woken]
+    return (
+        f"{len(neurons)} neurons of {variant}, deactivation D against reactivation R: "
+        f"{len(quiet)} have D above {silenced}, {len(again)} of these have R above {woken}."
+    )
+
+
+def _condition(row):
+    made = summary.provenance(row)
+    return summary.condition(row) + (f" ({made})" if made else "")
+
+
+def _set(row):
+    return summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"])
+
+
+def _sentences(opening, rows, name, value="value", form=summary.number):
+    parts = []
+    for row in rows:
+        n = "" if row["n"] is None else f", n = {row['n']}"
+        parts.append(f"{name(row)}: {summary.with_interval(row, value, form)}{n}")
+    return f"{opening}. " + "; ".join(parts) + "."
+
+
+ALT = {
+    "rates_figure": rates_alt,
+    "retention_figure": retention_alt,
+    "activity_figure": activity_alt,
+    "activity_by_call_figure": activity_by_call_alt,
+    "effects_figure": effects_alt,
+    "shares_figure": shares_alt,
+    "neurons_figure": neurons_alt,
+}

@@ -1,0 +1,318 @@
+"""Rows of report.json as plotly figures: numbers are arranged here, never computed.
+
+rates_figure, retention_figure, activity_figure, effects_figure, shares_figure   forest plots
+activity_by_call_figure   activity along the sampling run
+neurons_figure            one point per neuron, deactivation against reactivation
+Every row given is in the figure: as a marker, or, when it is null, as "not measured" in words.
+"""
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from workbench.report import forest, summary
+from workbench.report.forest import COLOURS, KINDS, SETS, layout
+
+CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
+
+
+def rates_figure(rows, variants=()):
+    """How often each variant shows the concept, with Wilson interval, attack beside its control."""
+    rows = summary.arranged(rows, variants)
+    return forest.figure(
+        rows,
+        group=lambda row: row["variant"],
+        label=lambda row: [
+            *_condition(row),
+            summary.DEFINITIONS.get(row["definition"], row["definition"]),
+        ],
+        style=lambda row: KINDS[
+            "other" if row["definition"] == "false_positive" else summary.kind(row)
+        ],
+        value="rate",
+        form=summary.percent,
+        scale=100,
+        title="images that show the concept (per cent, 95 % interval)",
+        x_range=(-2, 102),
+    )
+
+
+def retention_figure(rows, variants=()):
+    """How often each variant still draws other things right, near and far from the concept."""
+    names = {"near": "neighbours of the concept", "far": "things far from it"}
+    styles = {
+        "near": {"colour": COLOURS["green"], "symbol": "circle", "name": names["near"]},
+        "far": {"colour": COLOURS["sky"], "symbol": "square", "name": names["far"]},
+    }
+    order = {name: place for place, name in enumerate(variants)}
+    rows = sorted(
+        rows, key=lambda row: (order.get(row["variant"], len(order)), row["kind"] != "near")
+    )
+    return forest.figure(
+        rows,
+        group=lambda row: row["variant"],
+        label=lambda row: [names.get(row["kind"], row["kind"])],
+        style=lambda row: styles.get(row["kind"], KINDS["other"]),
+        value="rate",
+        form=summary.percent,
+        scale=100,
+        title="images drawn right (per cent, 95 % interval)",
+        x_range=(-2, 102),
+    )
+
+
+def activity_figure(rows, variants=(), trajectory=None):
+    """Concept activity A of each condition; base x reference = 0 and base x target = 1.
+
+    A neuron set is a marker; the "random" rows are the grey band behind the other sets of the same
+    condition (median and 2.5 to 97.5 % of the matched random sets).
+    """
+    rows = [row for row in rows if trajectory in (None, row["trajectory"])]
+    several = len({row["trajectory"] for row in rows}) > 1
+    places = {name: place for place, name in enumerate(SETS)}
+    rows = summary.arranged(rows, variants)
+    rows.sort(key=lambda row: (_place(row["variant"], variants), row["trajectory"] != "target"))
+    seen = {}
+    for row in rows:
+        seen.setdefault(_same(row), len(seen))
+    rows.sort(key=lambda row: (seen[_same(row)], places.get(row["neuron_set"], len(places))))
+    return forest.figure(
+        rows,
+        group=lambda row: row["variant"] + (f" ({row['trajectory']} latents)" if several else ""),
+        label=_condition,
+        style=lambda row: SETS.get(row["neuron_set"], KINDS["other"] | {"name": row["neuron_set"]}),
+        same=_same,
+        band=lambda row: row["neuron_set"] == "random",
+        guides=((0, "base, without<br>concept = 0"), (1, "base, with<br>concept = 1")),
+        title="concept activity A (95 % interval)",
+    )
+
+
+def effects_figure(rows, variants=()):
+    """Each effect with its interval, beside the band of the same effect in matched random sets."""
+    places = {name: place for place, name in enumerate(summary.EFFECTS)}
+    rows = summary.arranged(rows, variants)
+    rows.sort(key=lambda row: places.get(row["effect"], len(places)))
+
+    def label(row):
+        made = row["attack"] and " ".join(filter(None, (row["attack"], summary.provenance(row))))
+        sets = summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"])
+        return [f"{row['variant']}" + (f", {made}" if made else ""), f"{sets}, {row['trajectory']} latents"]
+
+    return forest.figure(
+        rows,
+        group=lambda row: summary.EFFECTS.get(row["effect"], row["effect"]),
+        label=label,
+        style=lambda row: SETS.get(row["neuron_set"], KINDS["other"]),
+        guides=((0, "no effect"),),
+        row_band=("random_low", "random_high"),
+        note=lambda row: f"p = {row['p_random']:.3f}" if row["p_random"] is not None else "",
+        title="difference in concept activity (95 % interval; grey: matched random sets)",
+    )
+
+
+def shares_figure(rows, variants=()):
+    """Share of concept neurons that erasing silenced, and share of those that an attack woke."""
+    parts = (
+        ("share_deactivated", "silenced by erasing", COLOURS["blue"], "circle"),
+        ("share_reactivated", "woken by the attack", COLOURS["vermillion"], "diamond"),
+    )
+    doubled = [
+        row
+        | {
+            "part": (name, colour, symbol),
+            "share": row[field],
+            "low": row[f"{field}_low"],
+            "high": row[f"{field}_high"],
+        }
+        for row in summary.arranged(rows, variants)
+        for field, name, colour, symbol in parts
+    ]
+
+    def style(row):
+        name, colour, symbol = row["part"]
+        if row["neuron_set"] == "random":
+            return {"colour": COLOURS["grey"], "symbol": f"{symbol}-open", "name": f"random sets, {name}"}
+        return {"colour": colour, "symbol": symbol, "name": name}
+
+    return forest.figure(
+        doubled,
+        group=lambda row: row["variant"],
+        label=lambda row: [
+            f"{summary.NEURON_SETS.get(row['neuron_set'], row['neuron_set'])}, {row['part'][0]}",
+            ", ".join(
+                filter(None, (*_condition(row | {"prompt_set": "target"}), f"{row['trajectory']} latents"))
+            ),
+        ],
+        style=style,
+        value="share",
+        form=summary.percent,
+        scale=100,
+        title="neurons (per cent, 95 % interval)",
+        x_range=(-2, 102),
+    )
+
+
+def activity_by_call_figure(rows, variants=(), window=None):
+    """Concept activity along the sampling run, one panel per variant, one line per condition.
+
+    window   (first, last) calls of the study, shaded
+    """
+    from plotly.subplots import make_subplots
+
+    rows = summary.arranged(rows, variants)
+    panels = list(dict.fromkeys(row["variant"] for row in rows))
+    lines = {}
+    for row in rows:
+        lines.setdefault((row["variant"], _line(row)), []).append(row)
+    looks = {name: place for place, name in enumerate(dict.fromkeys(name for _, name in lines))}
+    columns = 2 if len(panels) > 1 else 1
+    depth = -(-len(panels) // columns) or 1
+    figure = make_subplots(
+        rows=depth,
+        cols=columns,
+        shared_yaxes=True,
+        subplot_titles=[f"<b>{escape(name)}</b>" for name in panels],
+        horizontal_spacing=0.06,
+        vertical_spacing=0.16 / depth if depth > 1 else 0,
+    )
+    palette = [COLOURS[name] for name in ("blue", "black", "vermillion", "orange", "green", "purple")]
+    shown = set()
+    for (variant, name), points in lines.items():
+        place = looks[name]
+        colour, at = palette[place % len(palette)], panels.index(variant)
+        points = sorted(points, key=lambda row: row["call"])
+        row, col = at // columns + 1, at % columns + 1
+        x = [point["call"] for point in points]
+        figure.add_trace(
+            go.Scatter(
+                x=x + x[::-1],
+                y=[p["high"] for p in points] + [p["low"] for p in points][::-1],
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.13,
+                line={"width": 0},
+                mode="lines",
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=name,
+            ),
+            row=row,
+            col=col,
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=[point["value"] for point in points],
+                mode="lines+markers",
+                name=escape(name),
+                legendgroup=name,
+                showlegend=name not in shown,
+                line={"color": colour, "dash": DASHES[place % len(DASHES)], "width": 2},
+                marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
+                customdata=[[point["timestep"], point["n"]] for point in points],
+                hovertemplate="call %{x}, timestep %{customdata[0]}: A = %{y:.2f}"
+                f", n = %{{customdata[1]}}<extra>{escape(name)}</extra>",
+            ),
+            row=row,
+            col=col,
+        )
+        shown.add(name)
+    for guide in (0, 1):
+        figure.add_hline(y=guide, line={"color": COLOURS["grey"], "width": 1, "dash": "dot"})
+    if window and rows:
+        figure.add_vrect(x0=window[0], x1=window[1], fillcolor="#f3efe2", line_width=0, layer="below")
+    layout(figure, height=90 + 250 * depth, margin={"l": 56, "r": 16, "t": 84, "b": 52})
+    figure.update_xaxes(title={"text": "UNet call (0 = noisiest)", "standoff": 4})
+    figure.update_yaxes(title={"text": "activity A", "standoff": 4}, col=1)
+    figure.update_annotations(font={"size": 13}, xanchor="left", selector={"showarrow": False})
+    for place, annotation in enumerate(figure.layout.annotations[: len(panels)]):
+        axis = figure.layout[f"xaxis{place + 1 if place else ''}"]
+        annotation.x = axis.domain[0]
+    figure.update_layout(legend={"orientation": "h", "y": 1 + 52 / (250 * depth), "yanchor": "bottom"})
+    return figure
+
+
+def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
+    """Deactivation D against reactivation R of single neurons.
+
+    neurons      rows of neurons.parquet (dicts); rows without D and R are left out by the caller
+    webgl        None: above 1000 points. The HTML report must say False: the strict content policy
+                 of the file forbids the code plotly's WebGL generates
+    thresholds   D above which a neuron counts as silenced, R above which as woken
+    """
+    webgl = len(neurons) > 1000 if webgl is None else webgl
+    Scatter = go.Scattergl if webgl else go.Scatter
+    figure = go.Figure()
+    for name, colour, symbol, belongs in (
+        ("measured only", COLOURS["grey"], "circle", lambda n: not _in(n)),
+        ("chosen", COLOURS["blue"], "circle", lambda n: _in(n) == "chosen"),
+        ("chosen, watched", COLOURS["green"], "triangle-up", lambda n: _in(n) == "watch"),
+        ("chosen, pruned", COLOURS["vermillion"], "x", lambda n: _in(n) == "prune"),
+    ):
+        part = [neuron for neuron in neurons if belongs(neuron)]
+        if part:
+            figure.add_trace(
+                Scatter(
+                    x=[neuron[f"d_{variant}"] for neuron in part],
+                    y=[neuron[f"r_{variant}"] for neuron in part],
+                    mode="markers",
+                    name=f"{name} ({len(part)})",
+                    marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.7},
+                    customdata=[[escape(str(n["layer"])), n["index"]] for n in part],
+                    hovertemplate="%{customdata[0]}, neuron %{customdata[1]}<br>"
+                    "D = %{x:.2f}, R = %{y:.2f}<extra></extra>",
+                )
+            )
+    silenced, woken = thresholds
+    line = {"color": COLOURS["grey"], "width": 1, "dash": "dot"}
+    figure.add_vline(x=silenced, line=line)
+    figure.add_hline(y=woken, line=line)
+    for x, y, text, anchor in (
+        (0.995, 0.985, "silenced, then woken", "right"),
+        (0.995, 0.02, "silenced, stays quiet", "right"),
+        (0.01, 0.02, "not silenced", "left"),
+    ):
+        figure.add_annotation(
+            x=x,
+            y=y,
+            xref="paper",
+            yref="paper",
+            text=f"<i>{text}</i>",
+            showarrow=False,
+            xanchor=anchor,
+            font={"color": COLOURS["grey"], "size": 12},
+        )
+    layout(figure, height=440, margin={"l": 56, "r": 16, "t": 40, "b": 52})
+    frame = {"zeroline": True, "zerolinecolor": "#c9c9c9", "gridcolor": "#eeeeee"}
+    figure.update_xaxes(title="deactivation D (1 = silenced fully)", range=[-0.75, 1.75], **frame)
+    figure.update_yaxes(title="reactivation R (1 = woken fully)", range=[-0.75, 1.75], **frame)
+    return figure
+
+
+def _in(neuron):
+    if neuron.get("in_prune"):
+        return "prune"
+    if neuron.get("in_watch"):
+        return "watch"
+    return "chosen" if neuron.get("chosen_half_a") else ""
+
+
+def _condition(row):
+    return [summary.condition(row), summary.provenance(row)]
+
+
+def _line(row):
+    made = summary.provenance(row)
+    return summary.condition(row) + (f" ({made})" if made else "")
+
+
+def _same(row):
+    keys = ("variant", "prompt_set", "attack", "provenance", "against", "control", "trajectory", "site")
+    return tuple(row.get(key) for key in keys)
+
+
+def _place(variant, variants):
+    return list(variants).index(variant) if variant in variants else len(variants)

@@ -1,0 +1,254 @@
+"""The forest plot most figures of the report are: one line per row, value, interval, words."""
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from workbench.report import summary
+
+# Okabe and Ito's palette (colour-blind safe), without yellow, which is lost on white paper.
+COLOURS = {
+    "black": "#1b1b1b",
+    "orange": "#e69f00",
+    "sky": "#56b4e9",
+    "green": "#009e73",
+    "blue": "#0072b2",
+    "vermillion": "#d55e00",
+    "purple": "#cc79a7",
+    "grey": "#767676",
+}
+KINDS = {
+    "target": {"colour": COLOURS["blue"], "symbol": "circle", "name": "plain prompts"},
+    "reference": {"colour": COLOURS["black"], "symbol": "square-open", "name": "without the concept"},
+    "attack": {"colour": COLOURS["vermillion"], "symbol": "diamond", "name": "attack"},
+    "control": {"colour": COLOURS["vermillion"], "symbol": "diamond-open", "name": "its control"},
+    "other": {"colour": COLOURS["grey"], "symbol": "x", "name": "other"},
+}
+SETS = {
+    "concept": {"colour": COLOURS["blue"], "symbol": "circle"},
+    "watch": {"colour": COLOURS["green"], "symbol": "triangle-up"},
+    "pruned": {"colour": COLOURS["vermillion"], "symbol": "x"},
+    "suppressed": {"colour": COLOURS["purple"], "symbol": "triangle-down"},
+    "complement": {"colour": COLOURS["black"], "symbol": "square-open"},
+    "random": {"colour": COLOURS["grey"], "symbol": "line-ns-open"},
+}
+SETS = {name: look | {"name": summary.NEURON_SETS[name]} for name, look in SETS.items()}
+BAND = "#dedede"
+LINE = 30
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def layout(figure, **more):
+    """A small, light, printable layout: no template, one font, white paper."""
+    figure.update_layout(
+        template=None,
+        paper_bgcolor="#ffffff",
+        plot_bgcolor="#ffffff",
+        font={"family": FONT, "size": 13, "color": "#1b1b1b"},
+        hoverlabel={"font": {"family": FONT, "size": 12}},
+        dragmode=False,
+        **more,
+    )
+    figure.update_xaxes(gridcolor="#eeeeee", linecolor="#c9c9c9", zeroline=False)
+    figure.update_yaxes(gridcolor="#eeeeee", linecolor="#c9c9c9", zeroline=False)
+    return figure
+
+
+def figure(
+    rows,
+    *,
+    group,
+    label,
+    style,
+    title,
+    value="value",
+    form=summary.number,
+    scale=1,
+    same=None,
+    band=lambda row: False,
+    row_band=None,
+    guides=(),
+    note=lambda row: "",
+    x_range=None,
+):
+    """One line per row under the heading of its group, in the order given.
+
+    label      row -> parts of the text at the left; the second part is set small
+    same       row -> key; neighbours with the same key share one label
+    band       row -> True when the row is drawn as the grey band behind its neighbours
+    row_band   (low, high) columns drawn as a grey band behind the row itself
+    guides     (x, words) vertical lines;   note   row -> words after the numbers at the right
+    """
+    lines, heads, y = [], [], 0.0
+    group_now, key_now = None, None
+    for row in rows:
+        if group(row) != group_now:
+            group_now, key_now, y = group(row), None, y + (0.35 if lines else 0)
+            heads.append((y, group_now))
+            y += 1
+        first = same is None or same(row) != key_now
+        key_now = same(row) if same else None
+        lines.append({"row": row, "y": y, "first": first, "key": (group_now, key_now)})
+        y += 1
+    built = go.Figure()
+    bottom = max(y - 0.4, 0.6)
+    _bands(built, lines, band, row_band, value, scale)
+    _markers(built, lines, style, value, scale)
+    for at, words in guides:
+        built.add_vline(x=at, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
+        built.add_annotation(
+            x=at,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            text=words,
+            showarrow=False,
+            font={"size": 11, "color": "#595959"},
+        )
+    top = 64 + (24 if guides else 0)
+    layout(built, height=round(top + 56 + LINE * (bottom + 0.6)))
+    built.update_layout(
+        margin={"l": 8, "r": 190, "t": top, "b": 52},
+        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
+    )
+    built.update_xaxes(title={"text": title, "standoff": 8})
+    if x_range:
+        built.update_xaxes(range=list(x_range))
+    built.update_yaxes(
+        range=[bottom, -0.6],
+        tickvals=[at for at, _ in heads] + [line["y"] for line in lines],
+        ticktext=[f"<b>{escape(words)}</b>" for _, words in heads]
+        + [_label(label(line["row"])) if line["first"] else "" for line in lines],
+        ticks="",
+        showgrid=False,
+        showline=False,
+        automargin=True,
+    )
+    for line in lines:
+        _numbers(built, line, value, form, note)
+    for at, _ in heads[1:]:
+        built.add_shape(
+            type="line",
+            x0=0,
+            x1=1,
+            xref="paper",
+            y0=at - 0.68,
+            y1=at - 0.68,
+            line={"color": "#dddddd", "width": 1},
+        )
+    return built
+
+
+def _label(parts):
+    first, *rest = [escape(part) for part in parts if part]
+    small = f"<br><span style='font-size:11px;color:#595959'>{', '.join(rest)}</span>" if rest else ""
+    return first + small
+
+
+def _bands(built, lines, band, row_band, value, scale):
+    """Grey rectangles: of a row's own columns, or of a "random" row behind its neighbours."""
+    rectangles = []
+    for line in lines:
+        row = line["row"]
+        if row_band and row[row_band[0]] is not None and row[row_band[1]] is not None:
+            rectangles.append((row[row_band[0]], row[row_band[1]], line["y"], line["y"]))
+        if band(row) and row["low"] is not None and row["high"] is not None:
+            same = [other["y"] for other in lines if other["key"] == line["key"]]
+            rectangles.append((row["low"], row["high"], min(same), max(same)))
+    for low, high, first, last in rectangles:
+        built.add_shape(
+            type="rect",
+            x0=low * scale,
+            x1=high * scale,
+            y0=first - 0.42,
+            y1=last + 0.42,
+            fillcolor=BAND,
+            line={"width": 0},
+            layer="below",
+        )
+    if rectangles:
+        built.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="markers",
+                name="range of matched random sets",
+                marker={"symbol": "square", "size": 14, "color": BAND},
+            )
+        )
+
+
+def _markers(built, lines, style, value, scale):
+    """One trace per look; nulls keep their place with x = None, so that no row is lost."""
+    looks = {}
+    for place, line in enumerate(lines):
+        look = style(line["row"])
+        looks.setdefault(look["name"], (look, []))[1].append((place, line))
+    for look, members in looks.values():
+        scaled = [
+            {
+                name: None if line["row"][name] is None else line["row"][name] * scale
+                for name in (value, "low", "high")
+            }
+            for _, line in members
+        ]
+        known = [all(v is not None for v in numbers.values()) for numbers in scaled]
+        built.add_trace(
+            go.Scatter(
+                x=[numbers[value] for numbers in scaled],
+                y=[line["y"] for _, line in members],
+                mode="markers",
+                name=escape(look["name"]),
+                marker={
+                    "color": look["colour"],
+                    "symbol": look["symbol"],
+                    "size": 10,
+                    "line": {"color": look["colour"], "width": 2 if "open" in look["symbol"] else 0},
+                },
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [
+                        max(s["high"] - s[value], 0) if k else None
+                        for s, k in zip(scaled, known, strict=True)
+                    ],
+                    "arrayminus": [
+                        max(s[value] - s["low"], 0) if k else None
+                        for s, k in zip(scaled, known, strict=True)
+                    ],
+                    "color": look["colour"],
+                    "thickness": 1.6,
+                    "width": 4,
+                },
+                customdata=[[place, line["row"].get("n")] for place, line in members],
+                hovertemplate="%{x:.3g} (n = %{customdata[1]})<extra>"
+                + escape(look["name"])
+                + "</extra>",
+            )
+        )
+
+
+def _numbers(built, line, value, form, note):
+    """The numbers of a row at its right; of a null the reason, never a zero."""
+    row = line["row"]
+    if row[value] is None:
+        text = f"<i>{summary.DASH} {escape(_short(row.get('reason') or 'not measured'))}</i>"
+    else:
+        interval = summary.span(row["low"], row["high"], form)
+        text = f"<b>{form(row[value])}</b>" + (f"  ({interval})" if interval else "")
+        text += "".join(f"  {part}" for part in (note(row),) if part)
+    built.add_annotation(
+        x=1,
+        xref="paper",
+        xanchor="left",
+        xshift=10,
+        y=line["y"],
+        text=text,
+        showarrow=False,
+        align="left",
+        font={"size": 12},
+    )
+
+
+def _short(text, limit=28):
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

@@ -1,0 +1,250 @@
+"""report.html: one file that opens offline, years later, and asks nothing of any network."""
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+
+from workbench.errors import RunError
+from workbench.report import figures, images, summary, views
+from workbench.report.alt import ALT
+
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    # blob: is how plotly.js saves a figure as PNG; it stays on the reader's machine.
+    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
+)
+POINTS = 3000
+MEGABYTE = 1_000_000
+
+
+def render_html(document, folder, neurons=(), max_mb=10):
+    """The report as one HTML text of at most max_mb megabytes (10^6 bytes).
+
+    neurons   rows of neurons.parquet
+    Rows of the image matrix are left out from the end until the file fits; the report says how many.
+    The same document and files give the same bytes.
+    """
+    budget = max_mb * MEGABYTE
+    context = _context(document, list(neurons))
+    blocks = images.matrix(document)
+    total = sum(len(block["rows"]) for block in blocks)
+    bare = _render(context, blocks, {}, [0] * len(blocks), total)
+    if len(bare) > budget:
+        raise RunError(
+            f"A report of at most {max_mb} MB was asked for; without any image it has "
+            f"{len(bare) / MEGABYTE:.1f} MB ({len(get_plotlyjs()) / MEGABYTE:.1f} MB of it are "
+            "plotly.js). Allow more with max_mb, or write the Markdown report."
+        )
+    pixels, kept = _fitting(blocks, folder, budget - len(bare))
+    while True:
+        page = _render(context, blocks, pixels, kept, total - sum(kept))
+        if len(page) <= budget or not any(kept):
+            return page.decode("utf-8")
+        last = max(place for place, count in enumerate(kept) if count)
+        kept[last] -= 1
+
+
+def _fitting(blocks, folder, room):
+    """(pixels by path, rows kept per block): rows are taken in turn while their images fit."""
+    pixels, kept = {}, [0] * len(blocks)
+    turns = sorted(
+        (place, number) for number, block in enumerate(blocks) for place in range(len(block["rows"]))
+    )
+    for place, number in turns:
+        row = blocks[number]["rows"][place]
+        paths = [image["path"] for cell in row["cells"] for image in cell]
+        new = {path: images.data_uri(folder, path) for path in paths if path not in pixels}
+        room -= sum(len((new | pixels)[path]) + 600 for path in paths)
+        if room < 0:
+            break
+        pixels |= new
+        kept[number] += 1
+    return pixels, kept
+
+
+def _render(context, blocks, pixels, kept, left_out):
+    shown = [
+        block | {"rows": block["rows"][:count]}
+        for block, count in zip(blocks, kept, strict=True)
+        if count
+    ]
+    page = _environment().get_template("report.html.j2")
+    return page.render(**context, blocks=shown, pixels=pixels, left_out=left_out).encode("utf-8")
+
+
+@cache
+def _environment():
+    environment = Environment(
+        loader=PackageLoader("workbench.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=summary.number, integer=summary.integer)
+    environment.globals.update(
+        percent=summary.percent,
+        number=summary.number,
+        span=summary.span,
+        provenance=summary.provenance,
+        neuron_set=lambda row: summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+    )
+    return environment
+
+
+def _context(document, neurons):
+    study = document["study"]
+    return {
+        "document": document,
+        "study": study,
+        "concept": study["concept"].get("name", "the concept"),
+        "verdict": document["verdict"],
+        "policy": POLICY,
+        "plotly": Markup(get_plotlyjs()),
+        "note": summary.model_note(study),
+        "boards": _boards(document),
+        "views": views,
+        "evidence": views.evidence,
+        "figures": _figures(document, neurons),
+        "top": views.top_neurons(neurons, document) if neurons else None,
+        "missing": views.missing(document),
+        "blurred": any(image["blurred"] for image in document["images"]),
+    }
+
+
+def _boards(document):
+    """The number cards of each variant, and the word of the verdict about it."""
+    words = {word["subject"]: word["word"] for word in document["verdict"]["words"]}
+    roles = {row["variant"]: row for row in document["models"]}
+    boards = []
+    for variant in summary.subjects(document):
+        picked = summary.cards(document, variant)
+        boards.append(
+            {
+                "variant": variant,
+                "role": roles[variant]["role"],
+                "parent": roles[variant]["parent"],
+                "method": roles[variant]["method"],
+                "word": words.get(variant),
+                **picked,
+                "gauges": {
+                    "erasure": _gauge(picked["erasure"], picked["erasure_base"], "rate", 0, 1),
+                    "retention": _gauge(
+                        picked["retention"], picked["retention_base"], "rate", 0, 1
+                    ),
+                    "reactivation": _gauge(picked["reactivation"], None, "value", -0.25, 1.25),
+                },
+            }
+        )
+    return boards
+
+
+def _gauge(row, base, field, least, most):
+    """Where value, interval and the base model's mark stand on a bar, in per cent of its width."""
+    if row is None or row[field] is None:
+        return None
+
+    def at(value):
+        return round(100 * (min(max(value, least), most) - least) / (most - least), 2)
+
+    low, high = row["low"], row["high"]
+    return {
+        "at": at(row[field]),
+        "low": at(low) if low is not None else at(row[field]),
+        "width": round(at(high) - at(low), 2) if None not in (low, high) else 0,
+        "base": at(base[field]) if base and base[field] is not None else None,
+        "zero": at(0) if least < 0 else None,
+    }
+
+
+def _figures(document, neurons):
+    """Figures by section: lists of {id, title, alt, html}."""
+    variants = summary.variant_names(document)
+    drawn = {}
+
+    def add(section, name, title, *arguments, **options):
+        figure = getattr(figures, name)(*arguments, **options)
+        options.pop("webgl", None)
+        there = drawn.setdefault(section, [])
+        html = fragment(figure, f"figure-{section}-{len(there)}")
+        alt = ALT[name](*arguments, **options)
+        there.append({"title": title, "alt": alt, "html": Markup(html)})
+
+    if document["rates"]:
+        add("rates", "rates_figure", "How often the concept appears", document["rates"], variants)
+    if document["retention"]:
+        add(
+            "retention",
+            "retention_figure",
+            "How often other things are still drawn right",
+            document["retention"],
+            variants,
+        )
+    for trajectory in _present(document["activity"], "trajectory"):
+        add(
+            "activity",
+            "activity_figure",
+            f"Activity {summary.TRAJECTORIES.get(trajectory, trajectory)}",
+            document["activity"],
+            variants,
+            trajectory,
+        )
+    if document["effects"]:
+        add("effects", "effects_figure", "What each step did", document["effects"], variants)
+    by_call = document["activity_by_call"]
+    for neuron_set in _present(by_call, "neuron_set"):
+        for trajectory in _present(by_call, "trajectory"):
+            rows = [
+                row
+                for row in by_call
+                if (row["neuron_set"], row["trajectory"]) == (neuron_set, trajectory)
+            ]
+            if rows:
+                name = summary.NEURON_SETS.get(neuron_set, neuron_set)
+                place = summary.TRAJECTORIES.get(trajectory, trajectory)
+                add(
+                    "calls",
+                    "activity_by_call_figure",
+                    f"{name[0].upper()}{name[1:]}, {place}",
+                    rows,
+                    variants,
+                    document["study"]["window"],
+                )
+    if document["neurons"]:
+        add("neurons", "shares_figure", "Silenced and woken", document["neurons"], variants)
+    for variant in summary.subjects(document):
+        points = measured(neurons, variant)
+        if points:
+            title = f"Each point is one neuron: {variant}"
+            add("neurons", "neurons_figure", title, points, variant, webgl=False)
+    return drawn
+
+
+def measured(neurons, variant, limit=POINTS):
+    """The neurons with both D and R in this variant; of very many, those with the largest z."""
+    d, r = f"d_{variant}", f"r_{variant}"
+    points = [n for n in neurons if n.get(d) is not None and n.get(r) is not None]
+    if len(points) > limit:
+        points = sorted(points, key=lambda n: (-(n.get("z") or 0), str(n["layer"]), n["index"]))
+    return points[:limit]
+
+
+def fragment(figure, name):
+    """A figure as HTML without plotly.js; the only place where figures become HTML."""
+    return to_html(
+        figure,
+        include_plotlyjs=False,
+        full_html=False,
+        div_id=name,
+        config=figures.CONFIG,
+        default_width="100%",
+    )
+
+
+def _present(rows, column):
+    """Values of a column, "target" first, then in order of appearance."""
+    values = list(dict.fromkeys(row[column] for row in rows))
+    return sorted(values, key=lambda value: value != "target")

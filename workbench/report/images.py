@@ -1,0 +1,99 @@
+"""The image matrix: which image stands where, and its pixels as a data: URI."""
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from workbench.errors import RunError
+from workbench.report import summary
+
+MEDIA = {"PNG": "image/png", "WEBP": "image/webp", "JPEG": "image/jpeg"}
+LARGEST_SIDE = 256
+LARGEST_FILE = 64 * 1024
+BLOCKS = {
+    "concept": ("Prompts with the concept", "concept found", "not found"),
+    "reference": ("The same prompts without the concept", "concept found", "not found"),
+    "retained": ("Prompts for other things", "as asked", "not as asked"),
+}
+
+
+def matrix(document):
+    """Blocks of the matrix: rows are (unit, seed), columns are conditions.
+
+    Attacked prompts stand in the block of the prompts with the concept, in the row of their unit.
+    Returns blocks of {title, yes, no, columns: [{name, words}], rows: [{unit, seed, prompt, cells}]};
+    a cell is a list of rows of document["images"].
+    """
+    groups = {}
+    for row in summary.arranged(document["images"], summary.variant_names(document)):
+        concept = row["attack"] is not None or row["control"] or row["prompt_set"] == "target"
+        groups.setdefault("concept" if concept else row["prompt_set"], []).append(row)
+    order = list(BLOCKS)
+    blocks = []
+    for name in sorted(groups, key=lambda n: (order.index(n) if n in order else len(order), n)):
+        title, yes, no = BLOCKS.get(name, (f"Prompt set {name}", "concept found", "not found"))
+        blocks.append({"title": title, "yes": yes, "no": no, **_block(groups[name])})
+    return blocks
+
+
+def _block(images):
+    columns = list(dict.fromkeys(_column(image) for image in images))
+    lines = {}
+    for image in images:
+        lines.setdefault((image["unit"], image["seed"]), {}).setdefault(
+            _column(image), []
+        ).append(image)
+    rows = []
+    for (unit, seed), cells in sorted(lines.items()):
+        plain = [i for cell in cells.values() for i in cell if i["attack"] is None]
+        rows.append(
+            {
+                "unit": unit,
+                "seed": seed,
+                "prompt": plain[0]["prompt"] if plain else None,
+                "cells": [cells.get(column, []) for column in columns],
+            }
+        )
+    return {"columns": [{"name": name, "words": words} for name, words in columns], "rows": rows}
+
+
+def _column(image):
+    made = summary.provenance(image)
+    return image["variant"], summary.condition(image) + (f", {made}" if made else "")
+
+
+def data_uri(folder, path):
+    """An image of the report folder as a data: URI; larger ones are scaled down to WebP.
+
+    Refused: a path that leaves the folder, a missing file, anything but PNG, WebP and JPEG.
+    """
+    folder = Path(folder).resolve()
+    file = (folder / path).resolve()
+    if not file.is_relative_to(folder):
+        raise RunError(f'report.json names the image "{path}", which lies outside {folder}.')
+    try:
+        raw = file.read_bytes()
+        with Image.open(io.BytesIO(raw), formats=tuple(MEDIA)) as image:
+            media = MEDIA[image.format]
+            if max(image.size) > LARGEST_SIDE or len(raw) > LARGEST_FILE:
+                raw, media = _smaller(image), "image/webp"
+    except FileNotFoundError:
+        raise RunError(
+            f'report.json names the image "{path}", but it is not in {folder}. '
+            "Run the report stage again, or take the row out of report.json."
+        ) from None
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise RunError(
+            f'"{path}" cannot be put into the report ({error}); PNG, WebP and JPEG are possible.'
+        ) from None
+    return f"data:{media};base64,{base64.b64encode(raw).decode('ascii')}"
+
+
+def _smaller(image):
+    copy = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+    copy.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    out = io.BytesIO()
+    copy.save(out, "WEBP", quality=82, method=4)
+    return out.getvalue()

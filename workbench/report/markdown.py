@@ -1,0 +1,128 @@
+"""report.md: the report as GitHub-flavoured Markdown, tables and words only."""
+
+import re
+
+from workbench.report import summary, views
+
+SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
+
+
+def render_markdown(document):
+    """The document as Markdown text; every text of the study is escaped."""
+    study, verdict = document["study"], document["verdict"]
+    parts = [f"# {_text(study['title'])}", _text(study["question"] or "")]
+    if note := summary.model_note(study):
+        parts.append(f"> **Note.** {_text(note)}")
+    parts += ["## Verdict", f"**{_text(verdict['headline'])}**"]
+    parts.append(
+        "\n".join(
+            f"- **{_text(word['subject'])}: {_text(word['word'])}.** {_text(word['sentence'])}"
+            for word in verdict["words"]
+        )
+    )
+    parts.append(_table(_cards(document)))
+    parts.append("\n".join(f"- {_text(reason)}" for reason in verdict["reasons"]))
+    for heading, intro, tables in _sections(document):
+        filled = [table for table in tables if table["rows"]]
+        if filled:
+            parts += [f"## {heading}", intro]
+            for table in filled:
+                parts += [f"### {_text(table['title'])}", _table(table)]
+    missing = views.missing(document)
+    if verdict["caveats"] or missing["rows"]:
+        parts.append("## Failures and caveats")
+        parts.append("\n".join(f"- {_text(caveat)}" for caveat in verdict["caveats"]))
+        if missing["rows"]:
+            parts += ["### Not measured", _table(missing)]
+    parts += ["## Reproduce", _code(document["reproduce"]["command"], "sh")]
+    parts += [_table(views.reproduce(document)), _table(views.digests(document))]
+    if document["timings"]:
+        parts.append(_table(views.timings(document)))
+    parts += ["### The study file", _code(study["text"], "toml")]
+    parts.append(
+        "Definitions and figures: `report.html`. All columns at full precision: `tables/*.csv`. "
+        "Fingerprint of every file: `manifest.json`."
+    )
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cards(document):
+    rows = []
+    for variant in summary.subjects(document):
+        picked = summary.cards(document, variant)
+        rows.append(
+            (
+                variant,
+                *(
+                    _number(picked[name], field, form)
+                    for name, field, form in (
+                        ("erasure", "rate", summary.percent),
+                        ("retention", "rate", summary.percent),
+                        ("reactivation", "value", summary.number),
+                        ("attack", "rate", summary.percent),
+                        ("control", "rate", summary.percent),
+                    )
+                ),
+            )
+        )
+    head = ("Variant", "Erasure: still shows the concept", "Retention: other things right")
+    head += ("Reactivation of activity", "Images under that attack", "Images under its control")
+    return views.view("The numbers in short", head, rows)
+
+
+def _number(row, field, form):
+    if row is None:
+        return f"{summary.DASH} not part of this study"
+    n = "" if row["n"] is None else f", n = {summary.integer(row['n'])}"
+    return summary.with_interval(row, field, form) + n
+
+
+def _sections(document):
+    name = _text(document["study"]["concept"].get("name", "the concept"))
+    return (
+        (
+            "What was compared",
+            "The original (base) model beside the changed ones.",
+            (views.models(document), views.changes(document)),
+        ),
+        (
+            "Rates",
+            f"How often images show the concept ({name}), plainly asked and under attack.",
+            (views.rates(document), views.comparisons(document)),
+        ),
+        (
+            "Retention",
+            "What else the changed models can still draw.",
+            (views.retention(document),),
+        ),
+        (
+            "Activity of the concept neurons",
+            "The base model is 1 when the concept is asked for and 0 when it is not.",
+            (views.activity(document), views.effects(document)),
+        ),
+        (
+            "Single neurons",
+            "How many neurons fell silent, and how many an attack woke.",
+            (views.shares(document), views.scores(document)),
+        ),
+    )
+
+
+def _table(table):
+    if not table["rows"]:
+        return ""
+    rule = ["---:" if right else ":---" for right in table["numeric"]]
+    lines = [map(_text, table["head"]), rule, *(map(_text, row) for row in table["rows"])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(value):
+    """One line of text in which nothing is markup."""
+    return " ".join(str(value).split()).translate(SPECIAL)
+
+
+def _code(text, language):
+    """A fenced block whose fence is longer than any run of backticks inside."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"

@@ -1,0 +1,263 @@
+"""Picks and words: the headline numbers of a document, names of conditions, numbers as text.
+
+Nothing is computed here: a card shows a row of a table, chosen by a rule its caption states.
+"""
+
+DASH = "—"
+MODEL_NOTE = (
+    "The bundled emoji model demonstrates the mechanism. What it shows is no evidence about "
+    "Stable Diffusion or any other model."
+)
+
+PROMPTS = {
+    "target": "prompts with the concept",
+    "reference": "prompts without it",
+    "retained": "prompts for other things",
+}
+PROVENANCE = {
+    "static": "fixed prompts",
+    "transferred": "transferred",
+    "optimised": "optimised on it",
+}
+DEFINITIONS = {
+    "success_rate": "shows the concept",
+    "pre_asr": "before the attack (pre-ASR)",
+    "asr": "with the attack (ASR)",
+    "asr_fail": "new successes (ASR_fail)",
+    "ceiling": "base model, the ceiling",
+    "false_positive": "false alarms of the detector",
+}
+EFFECTS = {
+    "deactivation": "Deactivation: activity lost by erasing",
+    "drift": "Drift: activity of prompts without the concept",
+    "reactivation": "Reactivation: attack minus its control",
+    "gross_reactivation": "Gross reactivation: attack minus plain prompts",
+    "base_reactivation": "The same attack in the base model",
+    "pruning_effect_adversarial": "Effect of pruning under attack",
+    "pruning_effect_target": "Effect of pruning on plain prompts",
+}
+NEURON_SETS = {
+    "concept": "concept neurons",
+    "watch": "watched, not pruned",
+    "pruned": "pruned",
+    "suppressed": "concept-suppressed",
+    "complement": "all other neurons",
+    "random": "matched random sets",
+}
+TRAJECTORIES = {
+    "target": "on latents that contain the concept",
+    "reference": "on latents without the concept",
+}
+
+
+def model_note(study):
+    """What must be said about the model of the study; None when there is nothing to say."""
+    note = study.get("model_note")
+    return note if isinstance(note, str) else MODEL_NOTE if note else None
+
+
+def percent(value, digits=1):
+    """A fraction in [0, 1] as per cent; null is a dash."""
+    return DASH if value is None else f"{100 * value:.{digits}f} %".replace("-", "−")
+
+
+def number(value, digits=2):
+    """A signed number with a true minus sign; null is a dash."""
+    if value is None:
+        return DASH
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def integer(value):
+    """A count with thin spaces between thousands; null is a dash."""
+    return DASH if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def span(low, high, form=number):
+    """"low to high" in the given form; empty when there is no interval."""
+    if low is None or high is None:
+        return ""
+    return f"{form(low).removesuffix(' %') if form is percent else form(low)} to {form(high)}"
+
+
+def with_interval(row, name="value", form=number):
+    """'0.61 (0.52 to 0.70)'; a null is a dash and the reason."""
+    value, prefix = row[name], "" if name in ("value", "rate", "difference") else f"{name}_"
+    if value is None:
+        return f"{DASH} {row.get('reason') or ''}".strip()
+    interval = span(row[f"{prefix}low"], row[f"{prefix}high"], form)
+    if not interval:
+        return f"{form(value)} (no interval: {row.get('reason')})"
+    return f"{form(value)} ({interval})"
+
+
+def seconds(value):
+    """'2 h 05 min', '3 min 20 s' or '4.2 s'."""
+    if value is None:
+        return DASH
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def condition(row):
+    """What was asked of the variant: plain prompts, an attack or the control of an attack."""
+    if row.get("attack") is None:
+        name = row.get("prompt_set", "target")
+        return PROMPTS.get(name, name)
+    if row.get("control"):
+        return f"control of {row['attack']}"
+    return f"attack {row['attack']}"
+
+
+def provenance(row):
+    """How the attack was made: 'optimised on it', 'transferred from esd'; empty without an attack."""
+    if row.get("attack") is None or row.get("provenance") is None:
+        return ""
+    against = row.get("against")
+    if row["provenance"] == "transferred" and against:
+        return f"transferred from {against}"
+    return PROVENANCE.get(row["provenance"], row["provenance"])
+
+
+def kind(row):
+    """The visual kind of a row: attack, control, target, reference or other."""
+    if row.get("control"):
+        return "control"
+    if row.get("attack") is not None:
+        return "attack"
+    name = row.get("prompt_set") or ""
+    return name if name in ("target", "reference") else "other"
+
+
+def arranged(rows, variants):
+    """Rows by variant, plain prompts first, then each attack beside its own control (stable)."""
+    order = {name: place for place, name in enumerate(variants)}
+    names, attacks, sets = {}, {}, {"target": 0, "reference": 1}
+    for row in rows:
+        names.setdefault(row.get("attack"), len(names))
+        attacks.setdefault(_made(row), len(attacks))
+        sets.setdefault(row.get("prompt_set"), len(sets))
+
+    def place(row):
+        return (
+            order.get(row["variant"], len(order)),
+            row.get("attack") is not None,
+            names[row.get("attack")],
+            attacks[_made(row)],
+            bool(row.get("control")),
+            0 if row.get("attack") else sets[row.get("prompt_set")],
+        )
+
+    return sorted(rows, key=place)
+
+
+def variant_names(document):
+    """Variants in the order of the models table."""
+    return [row["variant"] for row in document["models"]]
+
+
+def subjects(document):
+    """The variants a verdict is about: everything but the base model."""
+    return [row["variant"] for row in document["models"] if row["role"] != "base"]
+
+
+def cards(document, variant):
+    """The three headline numbers of a variant, each a row of the document or None.
+
+    erasure       rate of images that show the concept on plain prompts, beside the base model's
+    retention     rate of right images for neighbours of the concept (else far concepts)
+    reactivation  concept activity under the attack with the largest effect, minus its control,
+                  on the latents without the concept when measured there; beside that attack's rate
+    """
+    base = next((row["variant"] for row in document["models"] if row["role"] == "base"), None)
+    return {
+        "erasure": _plain_rate(document, variant),
+        "erasure_base": _plain_rate(document, base),
+        "retention": _retention(document, variant),
+        "retention_base": _retention(document, base),
+        **_reactivation(document, variant),
+    }
+
+
+def _plain_rate(document, variant):
+    rows = [
+        row
+        for row in document["rates"]
+        if row["variant"] == variant
+        and row["attack"] is None
+        and not row["control"]
+        and row["prompt_set"] != "reference"
+        and row["definition"] in ("success_rate", "pre_asr", "ceiling")
+    ]
+    order = ("success_rate", "pre_asr", "ceiling")
+    rows.sort(key=lambda row: (row["prompt_set"] != "target", order.index(row["definition"])))
+    return rows[0] if rows else None
+
+
+def _retention(document, variant):
+    rows = [row for row in document["retention"] if row["variant"] == variant]
+    rows.sort(key=lambda row: (row["rate"] is None, row["kind"] != "near"))
+    return rows[0] if rows else None
+
+
+def _reactivation(document, variant):
+    rows = [
+        row
+        for row in document["effects"]
+        if row["variant"] == variant and row["effect"] == "reactivation"
+    ]
+    sets = ("concept", "watch")
+    rows.sort(
+        key=lambda row: (
+            row["value"] is None,
+            row["neuron_set"] not in sets,
+            row["neuron_set"] != _set_of(document, variant),
+            row["trajectory"] != "reference",
+            -(row["value"] or 0),
+        )
+    )
+    effect = rows[0] if rows else None
+    attacks = [
+        row
+        for row in document["rates"]
+        if row["variant"] == variant
+        and row["attack"] is not None
+        and not row["control"]
+        and row["definition"] == "asr"
+        and (effect is None or _same_attack(row, effect))
+    ]
+    attacks.sort(key=lambda row: (row["rate"] is None, -(row["rate"] or 0)))
+    rate = attacks[0] if attacks else None
+    control = next(
+        (
+            row
+            for row in document["rates"]
+            if rate is not None
+            and row["variant"] == variant
+            and row["control"]
+            and _same_attack(row, rate)
+        ),
+        None,
+    )
+    return {"reactivation": effect, "attack": rate, "control": control}
+
+
+def _set_of(document, variant):
+    """Pruned neurons say nothing about themselves: of a pruned variant the watch set is read."""
+    roles = {row["variant"]: row["role"] for row in document["models"]}
+    return "watch" if roles.get(variant) == "pruned" else "concept"
+
+
+def _made(row):
+    return row.get("attack"), row.get("provenance"), row.get("against")
+
+
+def _same_attack(a, b):
+    """Same attack, made the same way; a control may leave out how its attack was made."""
+    pairs = zip(_made(a)[1:], _made(b)[1:], strict=True)
+    return a["attack"] == b["attack"] and all(x is None or y is None or x == y for x, y in pairs)

@@ -1,0 +1,372 @@
+"""The tables a reader sees: the same rows as the CSV files, fewer columns, in words.
+
+Shared by the HTML and the Markdown report; a view is {title, head, rows, numeric} of plain text.
+"""
+
+from workbench.report import summary
+from workbench.report.summary import DASH, integer, number, percent
+
+
+def view(title, head, rows, numeric=()):
+    """A table of text; columns that are empty in every row are dropped."""
+    rows = [[DASH if cell in (None, "") else str(cell) for cell in row] for row in rows]
+    kept = [
+        place
+        for place in range(len(head))
+        if place == 0 or any(row[place] != DASH for row in rows)
+    ]
+    return {
+        "title": title,
+        "head": [head[place] for place in kept],
+        "rows": [[row[place] for place in kept] for row in rows],
+        "numeric": [place in numeric for place in kept],
+    }
+
+
+def models(document):
+    """Which models were compared."""
+    return view(
+        "Models",
+        ("Variant", "Role", "Method", "Made from", "What was changed", "Weights changed")
+        + ("Share", "Time", "SHA-256", "Note"),
+        [
+            (
+                row["variant"],
+                row["role"],
+                row["method"],
+                row["parent"],
+                row["what"],
+                integer(row["parameters_changed"]),
+                percent(row["share_changed"], 2),
+                summary.seconds(row["seconds"]),
+                (row["digest"] or "")[:12],
+                row["reason"],
+            )
+            for row in document["models"]
+        ],
+        numeric=(5, 6, 7),
+    )
+
+
+def changes(document):
+    """Which modules each variant changed most."""
+    return view(
+        "Largest changes of weights",
+        ("Variant", "Module", "Relative change"),
+        [
+            (row["variant"], change["module"], number(change["relative_change"], 4))
+            for row in document["models"]
+            for change in row["largest_changes"]
+        ],
+        numeric=(2,),
+    )
+
+
+def rates(document):
+    """Every rate of the study."""
+    rows = summary.arranged(document["rates"], summary.variant_names(document))
+    return view(
+        "Rates with Wilson 95 % intervals",
+        ("Variant", "Prompts", "How made", "Rate", "Images", "Successes", "Value")
+        + ("95 % interval", "Detector", "Threshold", "If missing, why"),
+        [
+            (
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                summary.DEFINITIONS.get(row["definition"], row["definition"]),
+                integer(row["n"]),
+                integer(row["successes"]),
+                percent(row["rate"]),
+                summary.span(row["low"], row["high"], percent),
+                row["detector"],
+                number(row["threshold"]),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(4, 5, 6, 7, 9),
+    )
+
+
+def retention(document):
+    """What else still works."""
+    return view(
+        "Retention with Wilson 95 % intervals",
+        ("Variant", "Concepts", "Counted", "Images", "Right", "Rate", "95 % interval")
+        + ("If missing, why",),
+        [
+            (
+                row["variant"],
+                {"near": "neighbours", "far": "far concepts"}.get(row["kind"], row["kind"]),
+                row["definition"],
+                integer(row["n"]),
+                integer(row["successes"]),
+                percent(row["rate"]),
+                summary.span(row["low"], row["high"], percent),
+                row["reason"],
+            )
+            for row in document["retention"]
+        ],
+        numeric=(3, 4, 5, 6),
+    )
+
+
+def activity(document):
+    """Concept activity of every condition and neuron set."""
+    rows = summary.arranged(document["activity"], summary.variant_names(document))
+    return view(
+        "Concept activity A",
+        ("Variant", "Prompts", "How made", "Neurons", "Site", "Latents", "Units", "A")
+        + ("95 % interval", "If missing, why"),
+        [
+            (
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                row["site"],
+                row["trajectory"],
+                integer(row["n"]),
+                number(row["value"]),
+                summary.span(row["low"], row["high"]),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(6, 7, 8),
+    )
+
+
+def effects(document):
+    """Differences of activity, beside matched random neurons."""
+    places = {name: place for place, name in enumerate(summary.EFFECTS)}
+    rows = summary.arranged(document["effects"], summary.variant_names(document))
+    rows.sort(key=lambda row: places.get(row["effect"], len(places)))
+    return view(
+        "Effects",
+        ("Effect", "Variant", "Attack", "How made", "Neurons", "Latents", "Units", "Value")
+        + ("95 % interval", "Random sets", "Number of sets", "p", "If missing, why"),
+        [
+            (
+                row["effect"].replace("_", " "),
+                row["variant"],
+                row["attack"],
+                summary.provenance(row),
+                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                row["trajectory"],
+                integer(row["n"]),
+                number(row["value"]),
+                summary.span(row["low"], row["high"]),
+                summary.span(row["random_low"], row["random_high"]),
+                integer(row["n_random"]),
+                number(row["p_random"], 3),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(6, 7, 8, 9, 10, 11),
+    )
+
+
+def shares(document):
+    """Per-neuron summaries."""
+    rows = summary.arranged(document["neurons"], summary.variant_names(document))
+    return view(
+        "Single neurons",
+        ("Variant", "Attack", "How made", "Neurons", "Latents", "n", "Excluded", "Silenced")
+        + ("Woken again", "Median D", "Median R", "Median δ", "If missing, why"),
+        [
+            (
+                row["variant"],
+                row["attack"],
+                summary.provenance(row),
+                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                row["trajectory"],
+                integer(row["n"]),
+                integer(row["excluded"]),
+                _cell(row, "share_deactivated", percent),
+                _cell(row, "share_reactivated", percent),
+                _cell(row, "median_d", number),
+                _cell(row, "median_r", number),
+                _cell(row, "median_delta", number),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(5, 6, 7, 8, 9, 10, 11),
+    )
+
+
+def top_neurons(neurons, document, limit=20):
+    """The neurons that carry the concept most, by contrast z in the base model."""
+    ranked = [neuron for neuron in neurons if neuron.get("z") is not None]
+    ranked.sort(key=lambda n: (-n["z"], str(n["layer"]), n["index"]))
+    variants = [
+        name for name in summary.subjects(document) if any(f"d_{name}" in n for n in ranked[:1])
+    ]
+    return view(
+        f"Top {min(limit, len(ranked))} of {integer(len(ranked))} neurons by contrast z",
+        ("Layer", "Neuron", "z", "κ", "Role")
+        + tuple(f"{symbol} {name}" for name in variants for symbol in ("D", "R")),
+        [
+            (
+                neuron["layer"],
+                neuron["index"],
+                number(neuron["z"]),
+                number(neuron.get("kappa"), 3),
+                "pruned"
+                if neuron.get("in_prune")
+                else "watched"
+                if neuron.get("in_watch")
+                else "chosen"
+                if neuron.get("chosen_half_a")
+                else "",
+                *(
+                    number(neuron.get(f"{key}_{name}"))
+                    for name in variants
+                    for key in ("d", "r")
+                ),
+            )
+            for neuron in ranked[:limit]
+        ],
+        numeric=(1, 2, 3, *range(5, 5 + 2 * len(variants))),
+    )
+
+
+def comparisons(document):
+    """Variants side by side on the same prompts."""
+    return view(
+        "Paired comparisons",
+        ("Variant A", "Variant B", "Prompts", "Attack", "Pairs", "Both", "Only A", "Only B")
+        + ("Neither", "Difference", "95 % interval", "Relative", "McNemar p", "Power")
+        + ("If missing, why",),
+        [
+            (
+                row["variant_a"],
+                row["variant_b"],
+                summary.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
+                row["attack"],
+                integer(row["n"]),
+                integer(row["both"]),
+                integer(row["only_a"]),
+                integer(row["only_b"]),
+                integer(row["neither"]),
+                percent(row["difference"]),
+                summary.span(row["low"], row["high"], percent),
+                percent(row["relative_difference"]),
+                number(row["p_mcnemar"], 4),
+                number(row["power"]),
+                row["reason"],
+            )
+            for row in document["comparisons"]
+        ],
+        numeric=tuple(range(4, 14)),
+    )
+
+
+def scores(document):
+    """How the neurons were chosen and whether the choice is stable."""
+    return view(
+        "Ways to choose concept neurons",
+        ("Score", "Chosen", "Agreement of the halves (IoU)", "By chance", "Note"),
+        [
+            (
+                row["score"],
+                integer(row["n_chosen"]),
+                number(row["iou_halves"]),
+                number(row["iou_chance"], 3),
+                row["note"],
+            )
+            for row in document["scores"]
+        ],
+        numeric=(1, 2, 3),
+    )
+
+
+def evidence(word):
+    """The numbers behind one sentence of the verdict."""
+    return view(
+        "",
+        ("Evidence", "Value", "95 % interval", "n"),
+        [
+            (
+                item["name"],
+                number(item["value"], 3),
+                summary.span(item["low"], item["high"]),
+                integer(item["n"]),
+            )
+            for item in word["evidence"]
+        ],
+        numeric=(1, 2, 3),
+    )
+
+
+def timings(document):
+    """Where the time went."""
+    return view(
+        "Time per stage",
+        ("Stage", "Time", "Nodes"),
+        [
+            (row["stage"], summary.seconds(row["seconds"]), integer(row["nodes"]))
+            for row in document["timings"]
+        ],
+        numeric=(1, 2),
+    )
+
+
+def reproduce(document):
+    """What another person needs to get the same numbers."""
+    facts = document["reproduce"]
+    yes = {True: "yes", False: "no", None: None}
+    memory = facts["peak_memory_mb"]
+    return view(
+        "Circumstances",
+        ("What", "Value"),
+        [
+            ("Study, SHA-256", facts["study_digest"]),
+            ("Seeds", ", ".join(map(str, facts["seeds"]))),
+            ("Scheduler", facts["scheduler"]),
+            ("Device", facts["device"]),
+            ("CPU threads", facts["threads"]),
+            ("Number format", facts["dtype"]),
+            ("Deterministic algorithms of torch", yes[facts["torch_deterministic"]]),
+            ("Git commit", facts["git_commit"]),
+            ("Uncommitted changes", yes[facts["git_dirty"]]),
+            ("Wall time", summary.seconds(facts["wall_seconds"])),
+            ("Peak memory", None if memory is None else f"{integer(round(memory))} MB"),
+            ("Started", facts["started"]),
+            ("Finished", facts["finished"]),
+            *((f"{name}", version) for name, version in sorted(facts["versions"].items())),
+        ],
+    )
+
+
+def digests(document):
+    """Fingerprints of the prompts and the models."""
+    facts = document["reproduce"]
+    return view(
+        "Fingerprints (SHA-256)",
+        ("Kind", "Name", "Prompts", "Digest"),
+        [("prompt set", row["set"], integer(row["n"]), row["digest"]) for row in facts["prompts"]]
+        + [("model", row["variant"], "", row["digest"]) for row in facts["models"]],
+        numeric=(2,),
+    )
+
+
+def missing(document):
+    """What could not be measured, and why: every null of the tables in words."""
+    rows = []
+    for table in ("models", "rates", "retention", "activity", "effects", "neurons", "comparisons"):
+        for row in document[table]:
+            if row["reason"]:
+                subject = row.get("variant") or f"{row['variant_a']} against {row['variant_b']}"
+                about = row.get("effect") or row.get("kind") or summary.condition(row)
+                rows.append((table, subject, about.replace("_", " "), row["reason"]))
+    return view("Not measured", ("Table", "Variant", "What", "Why"), list(dict.fromkeys(rows)))
+
+
+def _cell(row, name, form):
+    value = row[name]
+    interval = summary.span(row[f"{name}_low"], row[f"{name}_high"], form)
+    return DASH if value is None else f"{form(value)} ({interval})" if interval else form(value)

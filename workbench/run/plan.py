@@ -1,0 +1,272 @@
+"""Derives the graph of a run from its study: which nodes there are, what each depends on, what it costs, its key.
+
+A node is a pure function of its parameters and inputs; its key is a sha256 of (stage, version of the stage, parameters, keys of
+the inputs). Nodes over prompts are cut into shards of `sampling.batch` rows, each with a key of its own, so that a larger
+study computes only what is missing.
+"""
+
+from dataclasses import dataclass, field
+
+from workbench import registry, resources
+from workbench.errors import StudyError
+from workbench.storage import digest
+from workbench.study import prompts as prompt_files
+from workbench.study.study import BASE
+
+# raise a number when the stage's code starts to give other results
+VERSIONS = {"erase": 1, "attack": 1, "generate": 1, "detect": 1, "record": 1, "score": 1, "measure": 1, "report": 1}
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """One prompt set of the study: where its rows come from and what it is.
+
+    table    the PromptSet when it is read from a file, None when an attack makes it
+    node     id of the attack node that makes it
+    """
+
+    name: str
+    kind: str
+    table: object = None
+    attack: str | None = None
+    against: str | None = None
+    control: bool = False
+    node: str | None = None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows start..stop of a node's prompt set, and the key of their result."""
+
+    start: int
+    stop: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One piece of work.
+
+    inputs   ids of the nodes it reads
+    passes   UNet row passes it costs (a row with gradient counts as 2.5)
+    bytes    what it is expected to write
+    """
+
+    id: str
+    stage: str
+    variant: str | None
+    prompt_set: str | None
+    inputs: tuple
+    shards: tuple
+    parameters: dict = field(hash=False, compare=False)
+    passes: float = 0.0
+    bytes: int = 0
+
+    @property
+    def key(self):
+        """One key for all shards."""
+        return digest([shard.key for shard in self.shards])
+
+
+@dataclass
+class Plan:
+    """nodes in an order that respects their inputs, and the prompt sets by name."""
+
+    nodes: list
+    sets: dict
+    calls: list
+    n_units: int
+
+    def node(self, node_id):
+        """The node of that id."""
+        return next(node for node in self.nodes if node.id == node_id)
+
+    def of_stage(self, stage):
+        """All nodes of a stage, in order."""
+        return [node for node in self.nodes if node.stage == stage]
+
+
+def read_sets(study):
+    """{name: PromptSet} of the study's files, limited, and checked to pair by unit."""
+    limit = study.prompts.limit
+    kinds = {"target": "target", "reference": "reference", "near": "retained", "far": "retained"}
+    sets = {}
+    for name, kind in kinds.items():
+        file = getattr(study.prompts, name)
+        if file:
+            path = resources.find_file(file, study.folder)
+            sets[name] = prompt_files.read_prompts(path, name, kind, limit)
+    prompt_files.check_paired(list(sets.values()))
+    if len(sets["target"]) < 4:
+        raise StudyError(
+            f"The target set has {len(sets['target'])} prompts; at least 4 are needed to choose on one half and measure on the other."
+        )
+    return sets
+
+
+def recorded_calls(study, n_calls):
+    """Positions in the sampling loop that are recorded, inside the window; every second unless the study lists them.
+
+    Raises   StudyError when none is left or one lies beyond the loop
+    """
+    wanted = study.record.calls if study.record.calls is not None else list(range(0, n_calls, 2))
+    beyond = [call for call in wanted if not 0 <= call < n_calls]
+    if beyond:
+        raise StudyError(f"record.calls names call {beyond[0]}; the sampling loop has calls 0 to {n_calls - 1}.")
+    low, high = study.record.window
+    kept = [call for call in sorted(set(wanted)) if low * (n_calls - 1) <= call <= high * (n_calls - 1)]
+    if not kept:
+        raise StudyError(f"No recorded call lies in record.window {low} to {high}.")
+    return kept
+
+
+class _Builder:
+    """Collects nodes; keys of inputs are known because nodes are added in order."""
+
+    def __init__(self, study):
+        self.study, self.nodes, self.keys = study, [], {}
+
+    def add(self, node_id, stage, parameters, inputs=(), variant=None, prompt_set=None, ranges=((0, 0),), **cost):
+        shards = []
+        for start, stop in ranges:
+            content = parameters | {"rows": parameters["rows"][start:stop]} if "rows" in parameters else parameters
+            part = [start, stop] if "rows" not in parameters and stop else None
+            key = digest([stage, VERSIONS[stage], content, part, [self.keys[i] for i in inputs]])
+            shards.append(Shard(start, stop, key[:24]))
+        node = Node(node_id, stage, variant, prompt_set, tuple(inputs), tuple(shards), parameters, **cost)
+        self.nodes.append(node)
+        self.keys[node_id] = node.key
+        return node_id
+
+
+def build(study, model_digest, n_calls, n_neurons=0):
+    """The plan of a study.
+
+    model_digest   of the base model's files;  n_calls   UNet calls of one sampling run
+    n_neurons      recorded neurons, for the estimate of bytes
+    """
+    sets = read_sets(study)
+    calls = recorded_calls(study, n_calls)
+    n, batch, sampling = len(sets["target"]), study.sampling.batch, study.sampling
+    base = {"model": model_digest, "dtype": study.model.dtype}
+    ranges = tuple((start, min(start + batch, n)) for start in range(0, n, batch))
+    make = _Builder(study)
+    plans = {name: SetPlan(name, s.kind, s) for name, s in sets.items()}
+    rows = {name: s.table.astype(object).where(s.table.notna(), None).values.tolist() for name, s in sets.items()}
+    images = {"steps": sampling.steps, "guidance": sampling.guidance} | base
+
+    def generate(variant, name):
+        planned = plans[name]
+        inputs = [] if variant == BASE else [f"erase:{variant}"]
+        parameters = images | {"keep": calls if name in ("target", "reference") and variant == BASE else []}
+        if planned.node:
+            inputs.append(planned.node)
+            parameters |= {"set": name}
+        else:
+            parameters |= {"rows": rows[name]}
+        passes = n * n_calls * (2 if sampling.guidance != 1 else 1)
+        size = n * (3 * 64 * 64 + 4096 + len(parameters["keep"]) * 4096)
+        node = make.add(
+            f"generate:{variant}:{name}", "generate", parameters, inputs, variant, name, ranges, passes=passes, bytes=size
+        )
+        make.add(f"detect:{variant}:{name}", "detect", study.detectors.model_dump(), [node], variant, name, ranges, bytes=n * 200)
+
+    def record(variant, name):
+        planned = plans[name]
+        inputs = [f"generate:{BASE}:{t}" for t in study.record.trajectories]
+        inputs += [] if variant == BASE else [f"erase:{variant}"]
+        parameters = base | {"sites": study.record.sites, "trajectories": study.record.trajectories}
+        if planned.node:
+            inputs.append(planned.node)
+            parameters |= {"set": name}
+        else:
+            parameters |= {"rows": rows[name]}
+        n_trajectories = len(study.record.trajectories)
+        size = n_trajectories * len(calls) * n_neurons * (2 * n + 40 * len(ranges))
+        make.add(
+            f"record:{variant}:{name}",
+            "record",
+            parameters,
+            inputs,
+            variant,
+            name,
+            ranges,
+            passes=n * len(calls) * n_trajectories,
+            bytes=size,
+        )
+
+    def train(variant):
+        inputs = [] if variant.parent == BASE else [f"erase:{variant.parent}"]
+        method = registry.method("erasers", variant.method)
+        parameters = method.parameters(**variant.parameters)
+        content = base | {"method": variant.method, "parameters": parameters.model_dump(), "pairs": _pairs(study, variant)}
+        if variant.method == "prune_neurons":
+            inputs.append("score")
+        cost = getattr(method.module, "passes", lambda p: 0.0)(parameters)
+        make.add(f"erase:{variant.name}", "erase", content, inputs, variant.name, None, passes=cost, bytes=2_000_000)
+
+    # first what shows a picture: the base model's images of the concept
+    for name in ("target", "reference"):
+        generate(BASE, name)
+    for name in ("target", "reference"):
+        record(BASE, name)
+    make.add(
+        "score",
+        "score",
+        study.choose.model_dump() | {"sites": study.record.sites},
+        [f"record:{BASE}:{name}" for name in ("target", "reference")],
+    )
+    for variant in study.variants:
+        train(variant)
+        for name in ("target", "reference"):
+            generate(variant.name, name)
+    everyone = [BASE, *(v.name for v in study.variants)]
+    attacked = [v.name for v in study.variants if v.role != "sham"]
+    for attack in study.attacks:
+        method = registry.method("attacks", attack.method)
+        parameters = method.parameters(**attack.parameters)
+        for against in attack.against or [None]:
+            name = f"{attack.method}@{against}" if against else attack.method
+            inputs = [f"generate:{BASE}:target", f"detect:{BASE}:target"]
+            inputs += [f"erase:{against}"] if against else []
+            content = base | {
+                "method": attack.method,
+                "parameters": parameters.model_dump(),
+                "names": study.concept.names,
+                "rows": rows["target"],
+                "sampling": images,
+            }
+            cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
+            make.add(f"attack:{name}", "attack", content, inputs, against, None, ((0, n),), passes=cost, bytes=n * 4096)
+            for control in (False, True):
+                set_name = f"{name}~control" if control else name
+                kind = "control" if control else "adversarial"
+                plans[set_name] = SetPlan(set_name, kind, None, attack.method, against, control, f"attack:{name}")
+                for variant in attacked:
+                    if _worth_images(attack.method, against, variant, attacked):
+                        generate(variant, set_name)
+    for name in ("near", "far"):
+        if name in sets:
+            for variant in everyone:
+                generate(variant, name)
+    for name in plans:
+        for variant in everyone:
+            if (variant, name) not in ((BASE, "target"), (BASE, "reference")):
+                record(variant, name)
+    before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score")]
+    make.add("measure", "measure", {"study": study.model_dump(mode="json")}, before)
+    make.add("report", "report", {"title": study.title}, ["measure"])
+    return Plan(make.nodes, plans, calls, n)
+
+
+def _worth_images(method, against, variant, attacked):
+    """An attack's images are made for the variant it was made against and those defined after it (transfer forward)."""
+    return against is None or attacked.index(variant) >= attacked.index(against)
+
+
+def _pairs(study, variant):
+    """The erasing pairs of a variant; the concept's names against the empty prompt when the study has no file."""
+    file = variant.pairs or study.prompts.erase
+    if file:
+        return prompt_files.read_pairs(resources.find_file(file, study.folder))
+    return [(name, "") for name in study.concept.names]

@@ -1,0 +1,149 @@
+"""Prompt sets: rows of (id, unit, prompt, seed, expect), with what made them.
+
+A unit is what is resampled for intervals. Rows of different sets pair by their unit; noise comes from the seed alone, so
+that a unit's target, reference and attacked prompts start from the same latents.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pandas
+
+from workbench.errors import PromptError, nearest
+from workbench.storage import digest
+
+COLUMNS = ["id", "unit", "prompt", "seed", "expect"]
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """A named set of prompts.
+
+    table       data frame with COLUMNS; expect is the label a retained prompt should show, else None
+    prefix      torch (prompt, k, channel) vectors put before the words, or None
+    against     the variant an attack was optimised against, or None
+    provenance  static, or optimised (turned into `transferred` where the set meets another variant)
+    """
+
+    name: str
+    kind: Literal["target", "reference", "retained", "adversarial", "control"]
+    table: pandas.DataFrame
+    prefix: object = None
+    attack: str | None = None
+    against: str | None = None
+    control: bool = False
+
+    def __len__(self):
+        return len(self.table)
+
+    @property
+    def prompts(self):
+        """The texts, list of str."""
+        return self.table["prompt"].tolist()
+
+    @property
+    def seeds(self):
+        """The latent seeds, list of int."""
+        return [int(seed) for seed in self.table["seed"]]
+
+    @property
+    def units(self):
+        """The units, list of str."""
+        return self.table["unit"].tolist()
+
+    def provenance(self, variant):
+        """static | optimised (made against this variant) | transferred (made against another); None without attack."""
+        if self.attack is None:
+            return None
+        if self.against is None:
+            return "static"
+        return "optimised" if variant == self.against else "transferred"
+
+    def rows(self, start, stop):
+        """The rows start..stop as a set."""
+        return replace(
+            self,
+            table=self.table.iloc[start:stop],
+            prefix=None if self.prefix is None else self.prefix[start:stop],
+        )
+
+    def digest(self):
+        """sha256 of rows and vectors."""
+        vectors = None if self.prefix is None else self.prefix.double().tolist()
+        return digest([self.table.astype(object).where(self.table.notna(), None).values.tolist(), vectors])
+
+
+def read_prompts(path, name, kind, limit=None):
+    """Read a prompt CSV.
+
+    Columns   prompt (needed); unit (default: the row's number), seed (default 0), id (default: unit), expect
+    Raises    PromptError when the file has no prompt column or no prompts, a seed is no integer, an id comes twice
+    """
+    table = _read_csv(path)
+    if "prompt" not in table:
+        raise PromptError(
+            f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}.'
+            + nearest("prompt", map(str, table.columns))
+        )
+    table = table[table["prompt"].notna()].reset_index(drop=True)
+    if table.empty:
+        raise PromptError(f"{path} has no prompts: every row is empty. Nothing can be measured on it.")
+    if "unit" not in table:
+        table["unit"] = [str(i) for i in range(len(table))]
+    table["unit"] = table["unit"].astype(str)
+    if "id" not in table:
+        table["id"] = table["unit"]
+    if table["id"].duplicated().any():
+        twice = table.loc[table["id"].duplicated(), "id"].iloc[0]
+        raise PromptError(f'{path} has the id "{twice}" twice; ids must be unique.')
+    if "seed" not in table:
+        table["seed"] = 0
+    try:
+        table["seed"] = table["seed"].astype(int)
+    except (ValueError, TypeError) as error:
+        raise PromptError(f"{path} has a seed that is no integer: {error}.") from error
+    if "expect" not in table:
+        table["expect"] = None
+    table["prompt"] = table["prompt"].astype(str)
+    if kind == "retained" and table["expect"].isna().any():
+        raise PromptError(
+            f'{path} holds retained concepts but lacks the column "expect" (the label each image should show) in some row.'
+        )
+    return PromptSet(name, kind, table[COLUMNS].head(limit) if limit else table[COLUMNS])
+
+
+def read_pairs(path):
+    """Read prompt pairs for erasers: list of (prompt with the concept, anchor without it); an empty anchor is allowed."""
+    table = _read_csv(path)
+    for column in ("prompt", "anchor"):
+        if column not in table:
+            raise PromptError(
+                f'{path} has no column "{column}"; found {", ".join(map(str, table.columns))}. '
+                "Pairs need the columns prompt and anchor."
+            )
+    if table.empty:
+        raise PromptError(f"{path} has no pairs. An eraser needs at least one.")
+    return list(zip(table["prompt"].astype(str), table["anchor"].fillna("").astype(str), strict=True))
+
+
+def _read_csv(path):
+    if not Path(path).is_file():
+        raise PromptError(f'The prompt file "{path}" does not exist.')
+    try:
+        return pandas.read_csv(path)
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path} is no CSV file: {error}.") from error
+
+
+def check_paired(sets):
+    """PromptError unless every set covers the units of the first, each once per set, in any order."""
+    first = sets[0]
+    if len(set(first.units)) < len(first):
+        raise PromptError(f'The set "{first.name}" names a unit twice; give each prompt and seed its own unit.')
+    for other in sets[1:]:
+        missing = sorted(set(first.units) - set(other.units))
+        if missing:
+            raise PromptError(
+                f'The set "{other.name}" has no prompt for {len(missing)} units of "{first.name}", e.g. "{missing[0]}".'
+            )

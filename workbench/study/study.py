@@ -1,0 +1,277 @@
+"""The study: what a study file may say. The same object makes flags, forms, keys and the manifest.
+
+load_study   read and check a TOML file or a bundled study
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from workbench import registry, resources
+from workbench.errors import StudyError, nearest
+from workbench.storage import digest
+
+SCHEMA_VERSION = 1
+BASE = "base"
+
+
+class Part(BaseModel):
+    """A table of the study file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Concept(Part):
+    """What is to be erased."""
+
+    name: str
+    kind: Literal["style", "object", "group"] = Field(description="what sort of thing the concept is")
+    names: list[str] = Field(min_length=1, description="every name of it: erased together, forbidden to attacks")
+
+
+class ModelPart(Part):
+    """The base model."""
+
+    base: str = Field(description="bundled name, diffusers folder, single file or hub id")
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    note: str | None = Field(None, description="what a reader must know about this model; printed in the report")
+
+
+class Prompts(Part):
+    """CSV files, relative to the study file or to data/."""
+
+    target: str = Field(description="prompts with the concept")
+    reference: str = Field(description="the same units without it")
+    near: str | None = Field(None, description="retained concepts close to it; needs a column `expect`")
+    far: str | None = Field(None, description="retained concepts far from it; needs a column `expect`")
+    erase: str | None = Field(None, description="pairs prompt, anchor that erasers train on")
+    limit: int | None = Field(None, ge=4, description="use only the first rows of every set")
+
+
+class Detectors(Part):
+    """Which detectors look, and for what."""
+
+    labels: list[str] = Field(min_length=1, description="the concept is present when any of these labels is found")
+    steer: dict = Field(description="detector that attacks may look at: method and its parameters")
+    judge: dict = Field(description="detector whose verdict is reported")
+
+
+class Sampling(Part):
+    """How images are made."""
+
+    steps: int = Field(20, ge=2)
+    guidance: float = Field(5.0, ge=1)
+    batch: int = Field(20, ge=1, description="images per UNet call and prompts per shard")
+
+
+class VariantPart(Part):
+    """One variant of the base model."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    method: str
+    parent: str = BASE
+    role: Literal["erased", "pruned", "sham"] = "erased"
+    pairs: str | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
+    parameters: dict = Field(default_factory=dict)
+
+
+class AttackPart(Part):
+    """One attack; each brings its own control."""
+
+    method: str
+    against: list[str] = Field(default_factory=list, description="variants it is optimised against; empty = static")
+    parameters: dict = Field(default_factory=dict)
+
+
+class Record(Part):
+    """What is recorded in the shared regime."""
+
+    sites: list[str] = ["ff"]
+    trajectories: list[Literal["target", "reference"]] = ["target", "reference"]
+    calls: list[int] | None = Field(None, description="positions in the sampling loop; default: every second")
+    window: tuple[float, float] = Field(
+        (0.0, 1.0), description="share of the loop, from noisiest to cleanest, that activity is averaged over"
+    )
+
+
+class Choose(Part):
+    """How concept neurons are chosen, and how sure we want to be."""
+
+    score: str = "contrast"
+    share: float = Field(0.04, gt=0, lt=0.5, description="share of the neurons of the site ff in the concept set")
+    seed: int = Field(0, description="of the halves, the coin of pruned or watched, and the random sets")
+    n_random: int = Field(199, ge=19, description="matched random sets")
+    n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of units")
+
+
+class Study(Part):
+    """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of the run folder")
+    title: str
+    question: str = ""
+    concept: Concept
+    model: ModelPart
+    prompts: Prompts
+    detectors: Detectors
+    sampling: Sampling = Sampling()
+    variants: list[VariantPart] = Field(min_length=1)
+    attacks: list[AttackPart] = []
+    record: Record = Record()
+    choose: Choose = Choose()
+
+    _path: Path | None = None
+    _text: str = ""
+
+    @model_validator(mode="after")
+    def _names_fit_together(self):
+        known, roles = {BASE}, {}
+        for variant in self.variants:
+            if variant.name in known:
+                raise ValueError(f'two variants are called "{variant.name}"')
+            if variant.parent not in known:
+                raise ValueError(
+                    f'variant "{variant.name}" has the parent "{variant.parent}", which is not defined before it.'
+                    + nearest(variant.parent, known)
+                )
+            known.add(variant.name)
+            roles[variant.name] = variant.role
+            _check_parameters("erasers", variant.method, variant.parameters, f"variant {variant.name}")
+        for attack in self.attacks:
+            _check_parameters("attacks", attack.method, attack.parameters, f"attack {attack.method}")
+            for name in attack.against:
+                if name not in known - {BASE}:
+                    raise ValueError(
+                        f'attack "{attack.method}" is against "{name}", which is no variant.'
+                        + nearest(name, known - {BASE})
+                    )
+            optimised = registry.method("attacks", attack.method).module.OPTIMISED
+            if optimised and not attack.against:
+                raise ValueError(f'attack "{attack.method}" optimises against a model: say which with `against`')
+            if not optimised and attack.against:
+                raise ValueError(f'attack "{attack.method}" is static: it takes no `against`')
+        labels = [(a.method, tuple(sorted(a.against))) for a in self.attacks]
+        if len(set(labels)) < len(labels):
+            raise ValueError("the same attack is listed twice; put its variants into one `against`")
+        for which in ("steer", "judge"):
+            given = dict(getattr(self.detectors, which))
+            name = given.pop("method", None)
+            if name is None:
+                raise ValueError(f"detectors.{which} needs a `method`")
+            _check_parameters("detectors", name, given, f"detectors.{which}")
+        registry.method("scores", self.choose.score)
+        low, high = self.record.window
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
+        return self
+
+    @property
+    def folder(self):
+        """Where the study file lies; relative files are looked for there first."""
+        return self._path.parent if self._path else Path(".")
+
+    @property
+    def text(self):
+        """The study file as written."""
+        return self._text
+
+    def digest(self):
+        """sha256 of everything the study says."""
+        return digest(self.model_dump(mode="json"))
+
+    def variant(self, name):
+        """The variant of that name."""
+        return next(variant for variant in self.variants if variant.name == name)
+
+    def with_values(self, assignments):
+        """A copy with `a.b=c` overrides; numbers in the path index lists, values are read as TOML.
+
+        Raises   StudyError naming the assignment that does not fit
+        """
+        data = self.model_dump(mode="json", exclude_none=True)
+        for assignment in assignments:
+            path, equals, value = assignment.partition("=")
+            if not equals:
+                raise StudyError(f'"{assignment}" is no assignment. Write --set sampling.steps=10.')
+            try:
+                value = tomllib.loads(f"v = {value}")["v"]
+            except tomllib.TOMLDecodeError:
+                pass  # a bare word is a string
+            where = data
+            *parents, last = path.strip().split(".")
+            try:
+                for step in parents:
+                    where = where[int(step)] if isinstance(where, list) else where.setdefault(step, {})
+                where[int(last) if isinstance(where, list) else last] = value
+            except (ValueError, IndexError, TypeError, AttributeError) as error:
+                raise StudyError(f'"{path}" names nothing in the study ({error}).') from error
+        changed = _validated(data, f"--set {' '.join(assignments)}")
+        changed._path, changed._text = self._path, self._text
+        return changed
+
+
+def _check_parameters(kind, name, parameters, where):
+    """Read a method's parameters now, so that a bad one is told before anything runs."""
+    from workbench.errors import MethodError
+
+    try:
+        registry.method(kind, name).parameters(**parameters)
+    except MethodError as error:
+        raise ValueError(f"{where}: {error}") from error
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_sentence(error, registry.method(kind, name).parameters)}") from error
+
+
+def _sentence(error, model):
+    """The first complaint of pydantic as one sentence, with the nearest field name for a typing error."""
+    first = error.errors()[0]
+    place = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f'"{place}" is no setting here.{_nearest_field(first["loc"], model)}'
+    message = first["msg"].removeprefix("Value error, ")
+    found = "" if first["type"] in ("missing", "value_error") else f", found {first['input']!r}"
+    return f"{place}: {message}{found}" if place else message
+
+
+def _nearest_field(location, model):
+    for step in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(step) if isinstance(step, str) else None
+        if field is not None:
+            inner = field.annotation
+            arguments = [a for a in getattr(inner, "__args__", ()) if hasattr(a, "model_fields")]
+            model = inner if hasattr(inner, "model_fields") else (arguments[0] if arguments else model)
+    return nearest(location[-1], getattr(model, "model_fields", {}))
+
+
+def _validated(data, source):
+    try:
+        return Study(**data)
+    except ValidationError as error:
+        raise StudyError(f"{source}: {_sentence(error, Study)}") from error
+
+
+def load_study(path):
+    """Read and check a study file, by path or by the name of a bundled study.
+
+    Raises   StudyError with one sentence: what is wrong, where, and the nearest thing that would be right
+    """
+    if isinstance(path, Study):
+        return path
+    path = resources.find_study(path)
+    text = path.read_text()
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{path} is not valid TOML: {error}.") from error
+    study = _validated(data, str(path))
+    study._path, study._text = path.resolve(), text
+    for field in ("target", "reference", "near", "far", "erase"):
+        if getattr(study.prompts, field):
+            resources.find_file(getattr(study.prompts, field), study.folder)
+    for variant in study.variants:
+        if variant.pairs:
+            resources.find_file(variant.pairs, study.folder)
+    return study
