@@ -8,8 +8,10 @@ def rates_alt(rows, variants=()):
     return _sentences(
         "Rates of images that show the concept",
         summary.arranged(rows, variants),
-        lambda row: f"{row['variant']}, {_condition(row)}, "
-        f"{summary.DEFINITIONS.get(row['definition'], row['definition'])}",
+        lambda row: (
+            f"{row['variant']}, {_condition(row)}, "
+            f"{summary.DEFINITIONS.get(row['definition'], row['definition'])}"
+        ),
         "rate",
         summary.percent,
     )

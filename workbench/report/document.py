@@ -204,7 +204,12 @@ OBJECTS = {
 }
 LISTS = {
     ("models", "largest_changes"): {"module": "text", "relative_change": "number?"},
-    ("verdict", "words"): {"subject": "text", "word": "text", "sentence": "text", "evidence": "list"},
+    ("verdict", "words"): {
+        "subject": "text",
+        "word": "text",
+        "sentence": "text",
+        "evidence": "list",
+    },
     ("reproduce", "prompts"): {"set": "text", "n": "count", "digest": "text?"},
     ("reproduce", "models"): {"variant": "text", "digest": "text?"},
 }
@@ -344,12 +349,12 @@ def _check_row(row, fields, where, extra=False):
                 f'report.json, {where}, "{field}": {value!r} is outside [0, 1]; '
                 "rates are fractions, never per cent."
             )
-    if unknown := sorted(set(row) - set(fields)):
-        if not extra:
-            raise RunError(
-                f'report.json, {where} has an unknown key "{unknown[0]}".'
-                f"{nearest(unknown[0], fields)} New columns are declared in report/document.py."
-            )
+    unknown = sorted(set(row) - set(fields))
+    if unknown and not extra:
+        raise RunError(
+            f'report.json, {where} has an unknown key "{unknown[0]}".'
+            f"{nearest(unknown[0], fields)} New columns are declared in report/document.py."
+        )
 
 
 def _check_values(table, row, where):
@@ -365,9 +370,9 @@ def _check_values(table, row, where):
     for low, high in _intervals(row):
         if row[low] is not None and row[high] is not None and row[low] > row[high]:
             raise RunError(f"report.json, {where}: {low} {row[low]} is above {high} {row[high]}.")
-    if row.get("successes") is not None and row.get("n") is not None:
-        if not 0 <= row["successes"] <= row["n"]:
-            raise RunError(f"report.json, {where}: {row['successes']} successes of {row['n']}.")
+    successes, n = row.get("successes"), row.get("n")
+    if successes is not None and n is not None and not 0 <= successes <= n:
+        raise RunError(f"report.json, {where}: {successes} successes of {n}.")
 
 
 def _intervals(row):

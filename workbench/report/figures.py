@@ -11,10 +11,12 @@ from html import escape
 import plotly.graph_objects as go
 
 from workbench.report import forest, summary
-from workbench.report.forest import COLOURS, KINDS, SETS, layout
+from workbench.report.forest import COLOURS, KINDS, LEGEND, SETS, layout
 
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+PANEL = 230
+FRAME = (-0.6, 1.6)
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 
 
@@ -26,10 +28,12 @@ def rates_figure(rows, variants=()):
         group=lambda row: row["variant"],
         label=lambda row: [
             *_condition(row),
-            summary.DEFINITIONS.get(row["definition"], row["definition"]),
+            None
+            if row["definition"] in ("success_rate", "asr")
+            else summary.DEFINITIONS.get(row["definition"], row["definition"]),
         ],
         style=lambda row: KINDS[
-            "other" if row["definition"] == "false_positive" else summary.kind(row)
+            "false" if row["definition"] == "false_positive" else summary.kind(row)
         ],
         value="rate",
         form=summary.percent,
@@ -95,11 +99,11 @@ def effects_figure(rows, variants=()):
     places = {name: place for place, name in enumerate(summary.EFFECTS)}
     rows = summary.arranged(rows, variants)
     rows.sort(key=lambda row: places.get(row["effect"], len(places)))
+    several = len({row["trajectory"] for row in rows}) > 1
 
     def label(row):
-        made = row["attack"] and " ".join(filter(None, (row["attack"], summary.provenance(row))))
-        sets = summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"])
-        return [f"{row['variant']}" + (f", {made}" if made else ""), f"{sets}, {row['trajectory']} latents"]
+        first = row["variant"] + (f", {row['attack']}" if row["attack"] else "")
+        return [first, summary.provenance(row), several and f"{row['trajectory']} latents"]
 
     return forest.figure(
         rows,
@@ -108,7 +112,11 @@ def effects_figure(rows, variants=()):
         style=lambda row: SETS.get(row["neuron_set"], KINDS["other"]),
         guides=((0, "no effect"),),
         row_band=("random_low", "random_high"),
-        note=lambda row: f"p = {row['p_random']:.3f}" if row["p_random"] is not None else "",
+        note=lambda row: (
+            ""
+            if row["p_random"] is None
+            else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<")
+        ),
         title="difference in concept activity (95 % interval; grey: matched random sets)",
     )
 
@@ -119,7 +127,9 @@ def shares_figure(rows, variants=()):
         ("share_deactivated", "silenced by erasing", COLOURS["blue"], "circle"),
         ("share_reactivated", "woken by the attack", COLOURS["vermillion"], "diamond"),
     )
-    doubled = [
+    rows = summary.arranged(rows, variants)
+    several = len({row["trajectory"] for row in rows}) > 1
+    halves = [
         row
         | {
             "part": (name, colour, symbol),
@@ -127,26 +137,30 @@ def shares_figure(rows, variants=()):
             "low": row[f"{field}_low"],
             "high": row[f"{field}_high"],
         }
-        for row in summary.arranged(rows, variants)
+        for row in rows
         for field, name, colour, symbol in parts
     ]
+
+    def group(row):
+        words = [
+            row["variant"],
+            row["attack"] and f"attack {row['attack']}",
+            summary.provenance(row),
+        ]
+        return ", ".join(filter(None, (*words, several and f"{row['trajectory']} latents")))
 
     def style(row):
         name, colour, symbol = row["part"]
         if row["neuron_set"] == "random":
-            return {"colour": COLOURS["grey"], "symbol": f"{symbol}-open", "name": f"random sets, {name}"}
+            colour, symbol, name = COLOURS["grey"], f"{symbol}-open", f"{name}, random sets"
         return {"colour": colour, "symbol": symbol, "name": name}
 
     return forest.figure(
-        doubled,
-        group=lambda row: row["variant"],
-        label=lambda row: [
-            f"{summary.NEURON_SETS.get(row['neuron_set'], row['neuron_set'])}, {row['part'][0]}",
-            ", ".join(
-                filter(None, (*_condition(row | {"prompt_set": "target"}), f"{row['trajectory']} latents"))
-            ),
-        ],
+        halves,
+        group=group,
+        label=lambda row: [summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"])],
         style=style,
+        same=lambda row: row["neuron_set"],
         value="share",
         form=summary.percent,
         scale=100,
@@ -173,12 +187,15 @@ def activity_by_call_figure(rows, variants=(), window=None):
     figure = make_subplots(
         rows=depth,
         cols=columns,
-        shared_yaxes=True,
+        shared_xaxes=True,
+        shared_yaxes="all",
         subplot_titles=[f"<b>{escape(name)}</b>" for name in panels],
         horizontal_spacing=0.06,
-        vertical_spacing=0.16 / depth if depth > 1 else 0,
+        vertical_spacing=44 / (PANEL * depth) if depth > 1 else 0,
     )
-    palette = [COLOURS[name] for name in ("blue", "black", "vermillion", "orange", "green", "purple")]
+    palette = [
+        COLOURS[name] for name in ("blue", "black", "vermillion", "orange", "green", "purple")
+    ]
     shown = set()
     for (variant, name), points in lines.items():
         place = looks[name]
@@ -223,15 +240,17 @@ def activity_by_call_figure(rows, variants=(), window=None):
     for guide in (0, 1):
         figure.add_hline(y=guide, line={"color": COLOURS["grey"], "width": 1, "dash": "dot"})
     if window and rows:
-        figure.add_vrect(x0=window[0], x1=window[1], fillcolor="#f3efe2", line_width=0, layer="below")
-    layout(figure, height=90 + 250 * depth, margin={"l": 56, "r": 16, "t": 84, "b": 52})
-    figure.update_xaxes(title={"text": "UNet call (0 = noisiest)", "standoff": 4})
+        figure.add_vrect(
+            x0=window[0], x1=window[1], fillcolor="#f3efe2", line_width=0, layer="below"
+        )
+    top = 74
+    layout(figure, height=top + 52 + PANEL * depth, margin={"l": 56, "r": 16, "t": top, "b": 52})
+    figure.update_xaxes(title={"text": "UNet call (0 = noisiest)", "standoff": 6}, row=depth)
     figure.update_yaxes(title={"text": "activity A", "standoff": 4}, col=1)
-    figure.update_annotations(font={"size": 13}, xanchor="left", selector={"showarrow": False})
     for place, annotation in enumerate(figure.layout.annotations[: len(panels)]):
         axis = figure.layout[f"xaxis{place + 1 if place else ''}"]
-        annotation.x = axis.domain[0]
-    figure.update_layout(legend={"orientation": "h", "y": 1 + 52 / (250 * depth), "yanchor": "bottom"})
+        annotation.update(x=axis.domain[0], xanchor="left", font={"size": 13})
+    figure.update_layout(legend=LEGEND)
     return figure
 
 
@@ -285,10 +304,28 @@ def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
             xanchor=anchor,
             font={"color": COLOURS["grey"], "size": 12},
         )
-    layout(figure, height=440, margin={"l": 56, "r": 16, "t": 40, "b": 52})
-    frame = {"zeroline": True, "zerolinecolor": "#c9c9c9", "gridcolor": "#eeeeee"}
-    figure.update_xaxes(title="deactivation D (1 = silenced fully)", range=[-0.75, 1.75], **frame)
-    figure.update_yaxes(title="reactivation R (1 = woken fully)", range=[-0.75, 1.75], **frame)
+    low, high = FRAME
+    outside = sum(
+        not all(low <= neuron[f"{key}_{variant}"] <= high for key in "dr") for neuron in neurons
+    )
+    if outside:
+        figure.add_annotation(
+            x=0.01,
+            y=0.985,
+            xref="paper",
+            yref="paper",
+            text=f"<i>{outside} outside this frame (zoom out)</i>",
+            showarrow=False,
+            xanchor="left",
+            font={"color": COLOURS["grey"], "size": 12},
+        )
+    layout(figure, height=430, margin={"l": 56, "r": 12, "t": 40, "b": 52}, legend=LEGEND)
+    figure.update_layout(dragmode="zoom")
+    frame = {"zeroline": True, "zerolinecolor": "#c9c9c9", "range": list(FRAME)}
+    figure.update_xaxes(
+        title={"text": "deactivation D (1 = silenced fully)", "standoff": 8}, **frame
+    )
+    figure.update_yaxes(title={"text": "reactivation R (1 = woken fully)", "standoff": 4}, **frame)
     return figure
 
 
@@ -310,7 +347,16 @@ def _line(row):
 
 
 def _same(row):
-    keys = ("variant", "prompt_set", "attack", "provenance", "against", "control", "trajectory", "site")
+    keys = (
+        "variant",
+        "prompt_set",
+        "attack",
+        "provenance",
+        "against",
+        "control",
+        "trajectory",
+        "site",
+    )
     return tuple(row.get(key) for key in keys)
 
 

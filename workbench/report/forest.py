@@ -1,6 +1,7 @@
 """The forest plot most figures of the report are: one line per row, value, interval, words."""
 
 from html import escape
+from textwrap import wrap
 
 import plotly.graph_objects as go
 
@@ -19,10 +20,15 @@ COLOURS = {
 }
 KINDS = {
     "target": {"colour": COLOURS["blue"], "symbol": "circle", "name": "plain prompts"},
-    "reference": {"colour": COLOURS["black"], "symbol": "square-open", "name": "without the concept"},
+    "reference": {
+        "colour": COLOURS["black"],
+        "symbol": "square-open",
+        "name": "without the concept",
+    },
     "attack": {"colour": COLOURS["vermillion"], "symbol": "diamond", "name": "attack"},
     "control": {"colour": COLOURS["vermillion"], "symbol": "diamond-open", "name": "its control"},
-    "other": {"colour": COLOURS["grey"], "symbol": "x", "name": "other"},
+    "false": {"colour": COLOURS["grey"], "symbol": "x", "name": "false alarms"},
+    "other": {"colour": COLOURS["purple"], "symbol": "square", "name": "other prompts"},
 }
 SETS = {
     "concept": {"colour": COLOURS["blue"], "symbol": "circle"},
@@ -34,7 +40,17 @@ SETS = {
 }
 SETS = {name: look | {"name": summary.NEURON_SETS[name]} for name, look in SETS.items()}
 BAND = "#dedede"
-LINE = 30
+LINE, SMALL_LINE = 27, 37
+WRAP = 30
+LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "xref": "container",
+    "xanchor": "left",
+    "y": 1,
+    "yref": "container",
+    "yanchor": "top",
+}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -49,8 +65,8 @@ def layout(figure, **more):
         dragmode=False,
         **more,
     )
-    figure.update_xaxes(gridcolor="#eeeeee", linecolor="#c9c9c9", zeroline=False)
-    figure.update_yaxes(gridcolor="#eeeeee", linecolor="#c9c9c9", zeroline=False)
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(gridcolor="#eeeeee", linecolor="#c9c9c9", zeroline=False, title_font_size=13)
     return figure
 
 
@@ -79,21 +95,26 @@ def figure(
     row_band   (low, high) columns drawn as a grey band behind the row itself
     guides     (x, words) vertical lines;   note   row -> words after the numbers at the right
     """
-    lines, heads, y = [], [], 0.0
+    lines, heads, behind, y = [], [], [], 0.0
     group_now, key_now = None, None
     for row in rows:
         if group(row) != group_now:
-            group_now, key_now, y = group(row), None, y + (0.35 if lines else 0)
+            group_now, key_now, y = group(row), None, y + (0.3 if lines else 0)
             heads.append((y, group_now))
             y += 1
-        first = same is None or same(row) != key_now
-        key_now = same(row) if same else None
-        lines.append({"row": row, "y": y, "first": first, "key": (group_now, key_now)})
+        key = same(row) if same else object()
+        line = {"row": row, "y": y, "first": key != key_now, "key": (group_now, key)}
+        key_now = key
+        if band(row) and row[value] is not None:
+            behind.append(line)
+            continue
+        lines.append(line)
         y += 1
+    y = _behind(behind, lines, y)
     built = go.Figure()
     bottom = max(y - 0.4, 0.6)
-    _bands(built, lines, band, row_band, value, scale)
-    _markers(built, lines, style, value, scale)
+    _bands(built, behind, lines, row_band, scale)
+    _markers(built, lines + [line for line in behind if not line["own"]], style, value, scale)
     for at, words in guides:
         built.add_vline(x=at, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
         built.add_annotation(
@@ -105,11 +126,17 @@ def figure(
             showarrow=False,
             font={"size": 11, "color": "#595959"},
         )
-    top = 64 + (24 if guides else 0)
-    layout(built, height=round(top + 56 + LINE * (bottom + 0.6)))
-    built.update_layout(
-        margin={"l": 8, "r": 190, "t": top, "b": 52},
-        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
+    labels = [_label(label(line["row"])) if line["first"] else "" for line in lines]
+    notes = any(note(line["row"]) for line in lines)
+    two_lines = any("<br>" in words for words in labels)
+    two_lines = two_lines or any(line["row"][value] is None for line in lines)
+    row_height = SMALL_LINE if two_lines else LINE
+    top = 44 + (30 if guides else 0)
+    layout(
+        built,
+        height=round(top + 52 + row_height * (bottom + 0.6)),
+        margin={"l": 8, "r": 250 if notes else 190, "t": top, "b": 52},
+        legend=LEGEND,
     )
     built.update_xaxes(title={"text": title, "standoff": 8})
     if x_range:
@@ -117,8 +144,7 @@ def figure(
     built.update_yaxes(
         range=[bottom, -0.6],
         tickvals=[at for at, _ in heads] + [line["y"] for line in lines],
-        ticktext=[f"<b>{escape(words)}</b>" for _, words in heads]
-        + [_label(label(line["row"])) if line["first"] else "" for line in lines],
+        ticktext=[f"<b>{escape(words)}</b>" for _, words in heads] + labels,
         ticks="",
         showgrid=False,
         showline=False,
@@ -141,20 +167,36 @@ def figure(
 
 def _label(parts):
     first, *rest = [escape(part) for part in parts if part]
-    small = f"<br><span style='font-size:11px;color:#595959'>{', '.join(rest)}</span>" if rest else ""
+    small = (
+        f"<br><span style='font-size:11px;color:#595959'>{', '.join(rest)}</span>" if rest else ""
+    )
     return first + small
 
 
-def _bands(built, lines, band, row_band, value, scale):
+def _behind(behind, lines, y):
+    """Give each band the place of the rows it stands behind, or a line of its own."""
+    for line in behind:
+        same = [other["y"] for other in lines if other["key"] == line["key"]]
+        line["from"], line["to"] = (min(same), max(same)) if same else (y, y)
+        line["y"] = (line["from"] + line["to"]) / 2
+        line["own"] = not same
+        if not same:
+            lines.append(line)
+            y += 1
+    return y
+
+
+def _bands(built, behind, lines, row_band, scale):
     """Grey rectangles: of a row's own columns, or of a "random" row behind its neighbours."""
-    rectangles = []
-    for line in lines:
-        row = line["row"]
-        if row_band and row[row_band[0]] is not None and row[row_band[1]] is not None:
-            rectangles.append((row[row_band[0]], row[row_band[1]], line["y"], line["y"]))
-        if band(row) and row["low"] is not None and row["high"] is not None:
-            same = [other["y"] for other in lines if other["key"] == line["key"]]
-            rectangles.append((row["low"], row["high"], min(same), max(same)))
+    rectangles = [
+        (line["row"]["low"], line["row"]["high"], line["from"], line["to"])
+        for line in behind
+        if None not in (line["row"]["low"], line["row"]["high"])
+    ]
+    for line in lines if row_band else ():
+        low, high = (line["row"][name] for name in row_band)
+        if None not in (low, high):
+            rectangles.append((low, high, line["y"], line["y"]))
     for low, high, first, last in rectangles:
         built.add_shape(
             type="rect",
@@ -172,7 +214,9 @@ def _bands(built, lines, band, row_band, value, scale):
                 x=[None],
                 y=[None],
                 mode="markers",
-                name="range of matched random sets",
+                name="range and median of matched random sets"
+                if behind
+                else "range of matched random sets",
                 marker={"symbol": "square", "size": 14, "color": BAND},
             )
         )
@@ -192,18 +236,27 @@ def _markers(built, lines, style, value, scale):
             }
             for _, line in members
         ]
-        known = [all(v is not None for v in numbers.values()) for numbers in scaled]
+        known = [
+            all(number is not None for number in numbers.values()) and "from" not in line
+            for numbers, (_, line) in zip(scaled, members, strict=True)
+        ]
         built.add_trace(
             go.Scatter(
                 x=[numbers[value] for numbers in scaled],
                 y=[line["y"] for _, line in members],
                 mode="markers",
                 name=escape(look["name"]),
+                showlegend=any(
+                    "from" not in line and line["row"][value] is not None for _, line in members
+                ),
                 marker={
                     "color": look["colour"],
                     "symbol": look["symbol"],
                     "size": 10,
-                    "line": {"color": look["colour"], "width": 2 if "open" in look["symbol"] else 0},
+                    "line": {
+                        "color": look["colour"],
+                        "width": 2 if "open" in look["symbol"] else 0,
+                    },
                 },
                 error_x={
                     "type": "data",
@@ -232,11 +285,14 @@ def _numbers(built, line, value, form, note):
     """The numbers of a row at its right; of a null the reason, never a zero."""
     row = line["row"]
     if row[value] is None:
-        text = f"<i>{summary.DASH} {escape(_short(row.get('reason') or 'not measured'))}</i>"
+        reason = wrap(f"{summary.DASH} {row.get('reason') or 'not measured'}", WRAP)
+        if len(reason) > 2:
+            reason = [reason[0], f"{reason[1][: WRAP - 1]}…"]
+        text = f"<i>{'<br>'.join(map(escape, reason))}</i>"
     else:
         interval = summary.span(row["low"], row["high"], form)
         text = f"<b>{form(row[value])}</b>" + (f"  ({interval})" if interval else "")
-        text += "".join(f"  {part}" for part in (note(row),) if part)
+        text += f"  {escape(note(row))}"
     built.add_annotation(
         x=1,
         xref="paper",
@@ -246,9 +302,5 @@ def _numbers(built, line, value, form, note):
         text=text,
         showarrow=False,
         align="left",
-        font={"size": 12},
+        font={"size": 12 if row[value] is not None else 11},
     )
-
-
-def _short(text, limit=28):
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

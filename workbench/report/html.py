@@ -51,7 +51,9 @@ def _fitting(blocks, folder, room):
     """(pixels by path, rows kept per block): rows are taken in turn while their images fit."""
     pixels, kept = {}, [0] * len(blocks)
     turns = sorted(
-        (place, number) for number, block in enumerate(blocks) for place in range(len(block["rows"]))
+        (place, number)
+        for number, block in enumerate(blocks)
+        for place in range(len(block["rows"]))
     )
     for place, number in turns:
         row = blocks[number]["rows"][place]
@@ -105,7 +107,13 @@ def _context(document, neurons):
         "policy": POLICY,
         "plotly": Markup(get_plotlyjs()),
         "note": summary.model_note(study),
+        "thresholds": summary.thresholds(study),
         "boards": _boards(document),
+        "other_words": [
+            word
+            for word in document["verdict"]["words"]
+            if word["subject"] not in summary.subjects(document)
+        ],
         "views": views,
         "evidence": views.evidence,
         "figures": _figures(document, neurons),
@@ -117,7 +125,9 @@ def _context(document, neurons):
 
 def _boards(document):
     """The number cards of each variant, and the word of the verdict about it."""
-    words = {word["subject"]: word["word"] for word in document["verdict"]["words"]}
+    words = {}
+    for word in document["verdict"]["words"]:
+        words.setdefault(word["subject"], []).append(word)
     roles = {row["variant"]: row for row in document["models"]}
     boards = []
     for variant in summary.subjects(document):
@@ -128,35 +138,36 @@ def _boards(document):
                 "role": roles[variant]["role"],
                 "parent": roles[variant]["parent"],
                 "method": roles[variant]["method"],
-                "word": words.get(variant),
+                "words": words.get(variant, []),
                 **picked,
                 "gauges": {
-                    "erasure": _gauge(picked["erasure"], picked["erasure_base"], "rate", 0, 1),
-                    "retention": _gauge(
-                        picked["retention"], picked["retention_base"], "rate", 0, 1
-                    ),
-                    "reactivation": _gauge(picked["reactivation"], None, "value", -0.25, 1.25),
+                    name: _gauge(picked[name], picked.get(f"{name}_base"))
+                    for name in ("erasure", "retention", "reactivation")
                 },
             }
         )
     return boards
 
 
-def _gauge(row, base, field, least, most):
+def _gauge(row, base):
     """Where value, interval and the base model's mark stand on a bar, in per cent of its width."""
+    field = "rate" if row and "rate" in row else "value"
+    least, most = (0, 1) if field == "rate" else (-0.25, 1.25)
+    words = ("0", "100 %") if field == "rate" else ("0, none", "1, all of it")
     if row is None or row[field] is None:
         return None
 
     def at(value):
         return round(100 * (min(max(value, least), most) - least) / (most - least), 2)
 
-    low, high = row["low"], row["high"]
+    low, high = (row[field] if row[name] is None else row[name] for name in ("low", "high"))
     return {
         "at": at(row[field]),
-        "low": at(low) if low is not None else at(row[field]),
-        "width": round(at(high) - at(low), 2) if None not in (low, high) else 0,
+        "low": at(low),
+        "width": round(at(high) - at(low), 2),
         "base": at(base[field]) if base and base[field] is not None else None,
         "zero": at(0) if least < 0 else None,
+        "ends": ((at(0), words[0]), (at(1), words[1])),
     }
 
 
@@ -219,7 +230,8 @@ def _figures(document, neurons):
         points = measured(neurons, variant)
         if points:
             title = f"Each point is one neuron: {variant}"
-            add("neurons", "neurons_figure", title, points, variant, webgl=False)
+            limits = summary.thresholds(document["study"])
+            add("points", "neurons_figure", title, points, variant, thresholds=limits, webgl=False)
     return drawn
 
 
@@ -245,6 +257,6 @@ def fragment(figure, name):
 
 
 def _present(rows, column):
-    """Values of a column, "target" first, then in order of appearance."""
+    """Values of a column; "reference" latents first, as the headline numbers are read there."""
     values = list(dict.fromkeys(row[column] for row in rows))
-    return sorted(values, key=lambda value: value != "target")
+    return sorted(values, key=lambda value: value != "reference")

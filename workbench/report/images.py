@@ -23,7 +23,7 @@ def matrix(document):
     """Blocks of the matrix: rows are (unit, seed), columns are conditions.
 
     Attacked prompts stand in the block of the prompts with the concept, in the row of their unit.
-    Returns blocks of {title, yes, no, columns: [{name, words}], rows: [{unit, seed, prompt, cells}]};
+    Returns blocks of {title, yes, no, alarm, columns: [{name, words}], rows: [{unit, seed, prompt, cells}]};
     a cell is a list of rows of document["images"].
     """
     groups = {}
@@ -34,7 +34,8 @@ def matrix(document):
     blocks = []
     for name in sorted(groups, key=lambda n: (order.index(n) if n in order else len(order), n)):
         title, yes, no = BLOCKS.get(name, (f"Prompt set {name}", "concept found", "not found"))
-        blocks.append({"title": title, "yes": yes, "no": no, **_block(groups[name])})
+        look = {"title": title, "yes": yes, "no": no, "alarm": name != "retained"}
+        blocks.append({**look, **_block(groups[name])})
     return blocks
 
 
@@ -42,11 +43,11 @@ def _block(images):
     columns = list(dict.fromkeys(_column(image) for image in images))
     lines = {}
     for image in images:
-        lines.setdefault((image["unit"], image["seed"]), {}).setdefault(
-            _column(image), []
-        ).append(image)
+        lines.setdefault((image["unit"], image["seed"]), {}).setdefault(_column(image), []).append(
+            image
+        )
     rows = []
-    for (unit, seed), cells in sorted(lines.items()):
+    for (unit, seed), cells in lines.items():
         plain = [i for cell in cells.values() for i in cell if i["attack"] is None]
         rows.append(
             {

@@ -4,7 +4,9 @@ import re
 
 from workbench.report import summary, views
 
-SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
+SPECIAL = str.maketrans(
+    {c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
 
 
 def render_markdown(document):

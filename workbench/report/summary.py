@@ -13,6 +13,8 @@ PROMPTS = {
     "target": "prompts with the concept",
     "reference": "prompts without it",
     "retained": "prompts for other things",
+    "adversarial": "attacked prompts",
+    "control": "control prompts",
 }
 PROVENANCE = {
     "static": "fixed prompts",
@@ -56,6 +58,11 @@ def model_note(study):
     return note if isinstance(note, str) else MODEL_NOTE if note else None
 
 
+def thresholds(study):
+    """(D above which a neuron counts as silenced, R above which as woken): a study may set them."""
+    return tuple(study.get("thresholds", (0.5, 0.25)))
+
+
 def percent(value, digits=1):
     """A fraction in [0, 1] as per cent; null is a dash."""
     return DASH if value is None else f"{100 * value:.{digits}f} %".replace("-", "−")
@@ -69,13 +76,18 @@ def number(value, digits=2):
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
+def p_value(value):
+    """'0.012', or '< 0.001'; null is a dash."""
+    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def integer(value):
     """A count with thin spaces between thousands; null is a dash."""
     return DASH if value is None else f"{value:,}".replace(",", "\u202f")
 
 
 def span(low, high, form=number):
-    """"low to high" in the given form; empty when there is no interval."""
+    """ "low to high" in the given form; empty when there is no interval."""
     if low is None or high is None:
         return ""
     return f"{form(low).removesuffix(' %') if form is percent else form(low)} to {form(high)}"

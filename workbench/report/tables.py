@@ -57,5 +57,5 @@ def _value(cell, kind):
     if kind.startswith("flag"):
         return cell == "true"
     if kind.startswith("text"):
-        return cell[1:] if cell.startswith("'") else cell
+        return cell.removeprefix("'")
     return int(cell) if kind.startswith("count") else json.loads(cell)

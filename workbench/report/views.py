@@ -11,9 +11,7 @@ def view(title, head, rows, numeric=()):
     """A table of text; columns that are empty in every row are dropped."""
     rows = [[DASH if cell in (None, "") else str(cell) for cell in row] for row in rows]
     kept = [
-        place
-        for place in range(len(head))
-        if place == 0 or any(row[place] != DASH for row in rows)
+        place for place in range(len(head)) if place == 0 or any(row[place] != DASH for row in rows)
     ]
     return {
         "title": title,
@@ -160,7 +158,7 @@ def effects(document):
                 summary.span(row["low"], row["high"]),
                 summary.span(row["random_low"], row["random_high"]),
                 integer(row["n_random"]),
-                number(row["p_random"], 3),
+                summary.p_value(row["p_random"]),
                 row["reason"],
             )
             for row in rows
@@ -222,11 +220,7 @@ def top_neurons(neurons, document, limit=20):
                 else "chosen"
                 if neuron.get("chosen_half_a")
                 else "",
-                *(
-                    number(neuron.get(f"{key}_{name}"))
-                    for name in variants
-                    for key in ("d", "r")
-                ),
+                *(number(neuron.get(f"{key}_{name}")) for name in variants for key in ("d", "r")),
             )
             for neuron in ranked[:limit]
         ],
@@ -255,7 +249,7 @@ def comparisons(document):
                 percent(row["difference"]),
                 summary.span(row["low"], row["high"], percent),
                 percent(row["relative_difference"]),
-                number(row["p_mcnemar"], 4),
+                summary.p_value(row["p_mcnemar"]),
                 number(row["power"]),
                 row["reason"],
             )

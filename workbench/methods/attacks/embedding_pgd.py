@@ -87,3 +87,9 @@ def control(model, targets, adversarial, parameters, context):
             vectors_before(targets, random / random.norm(dim=-1, keepdim=True) * norms, context, True)
         )
     return keep_first_success(candidates, context)
+
+
+def passes(parameters, n_prompts, passes_per_image):
+    """UNet row passes for the estimate; a row with gradient counts as 2.5."""
+    looking = 2 * parameters.looks * passes_per_image if parameters.looks > 1 else 0
+    return n_prompts * (2.5 * parameters.iterations + looking)

@@ -56,7 +56,6 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     from workbench.diffusion.objectives import erased_target
     from workbench.errors import MethodError
     from workbench.models import text
-    from workbench.models.variants import Variant, applied
 
     if not pairs:
         raise MethodError("ESD needs prompts with the concept and their anchors; the study gives none.")
@@ -90,10 +89,8 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     if not names:
         raise MethodError(f'No parameter of this UNet belongs to the modules "{parameters.modules}".')
     own = dict(model.unet.named_parameters())
-    trained = {name: own[name].detach().clone() for name in names}
-    student = Variant("training", weights={f"unet.{name}": value for name, value in trained.items()})
-    moments = [trained[name].clone().requires_grad_(True) for name in names]
-    optimiser = torch.optim.Adam(moments, lr=parameters.learning_rate)
+    weights = {name: own[name].detach().clone().requires_grad_(True) for name in names}
+    optimiser = torch.optim.Adam(weights.values(), lr=parameters.learning_rate)
     for step in range(parameters.iterations):
         row, call = draw(parameters.batch, len(inputs)), draw(parameters.batch, len(calls))
         noised, at = inputs[row, call], timesteps[call].to(model.device)
@@ -105,7 +102,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
         target = erased_target(model, noised, at, c, start, without, parameters.eta)
         predicted = torch.func.functional_call(
             model.unet,
-            dict(zip(names, moments, strict=True)),
+            weights,
             (noised, at),
             {"encoder_hidden_states": c},
         ).sample
@@ -115,6 +112,10 @@ def erase(model, pairs, parameters, *, progress=None, **context):
         optimiser.step()
         if progress:
             progress(step + 1, parameters.iterations, loss.item())
-    student.weights = {f"unet.{name}": m.detach() for name, m in zip(names, moments, strict=True)}
-    with applied(model, student):  # shapes and names are checked before anything is saved
-        return student.weights
+    return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
+
+
+def passes(parameters):
+    """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
+    sampled = parameters.trajectories * parameters.steps * 2
+    return sampled + parameters.iterations * parameters.batch * (3 + 2.5)

@@ -1,5 +1,7 @@
 """Prune concept neurons: cut the incoming weights of a chosen neuron set, as a mask that can be undone."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -8,11 +10,10 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    score: str = Field("contrast", description="the score by which neurons are ranked, on half A of the units")
-    share: float = Field(
-        0.04, gt=0, lt=1, description="share of all ff neurons that form the concept set; half of them are pruned"
+    neurons: Literal["prune", "concept"] = Field(
+        "prune",
+        description="prune: one half of the concept set, the other half is watched; concept: all of it, nothing is watched",
     )
-    seed: int = Field(0, description="of the coin that decides who is pruned and who is watched")
 
 
 def erase(model, pairs, parameters, *, prune=None, **context):

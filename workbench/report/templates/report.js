@@ -39,15 +39,27 @@
     }
   }, true);
 
-  var closed = [];
-  var PRINT_WIDTH = 680;
+  // On paper a figure must fit below its heading: tall ones are scaled, not squeezed.
+  var PAPER_WIDTH = 670, PAPER_HEIGHT = 780, SMALLEST = 0.62;
+  var closed = [], heights = [];
   window.addEventListener("beforeprint", function () {
     closed = Array.prototype.slice.call(document.querySelectorAll("details:not([open])"));
     closed.forEach(function (details) { details.open = true; });
-    plots().forEach(function (plot) { Plotly.relayout(plot, { width: PRINT_WIDTH }); });
+    heights = plots().map(function (plot) { return plot.offsetHeight; });
+    plots().forEach(function (plot, place) {
+      var scale = Math.max(SMALLEST, Math.min(0.9, PAPER_HEIGHT / heights[place]));
+      var height = Math.min(heights[place], PAPER_HEIGHT / scale);
+      plot.style.zoom = scale;
+      plot.style.height = height + "px";
+      Plotly.relayout(plot, { width: PAPER_WIDTH / scale, height: height });
+    });
   });
   window.addEventListener("afterprint", function () {
+    plots().forEach(function (plot, place) {
+      plot.style.zoom = "";
+      plot.style.height = heights[place] + "px";
+      Plotly.relayout(plot, { width: null, height: heights[place], autosize: true });
+    });
     closed.forEach(function (details) { details.open = false; });
-    plots().forEach(function (plot) { Plotly.relayout(plot, { width: null, autosize: true }); });
   });
 })();

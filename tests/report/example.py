@@ -1,0 +1,321 @@
+"""An invented run, complete enough to fill every section of a report."""
+
+import math
+import random
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFilter
+
+from tests.report import example_tables as tables
+from tests.report.example_tables import ATTACKS, VARIANTS
+from workbench.report import document as schema
+
+HOSTILE = '<script>alert(1)</script> a red heart, "quoted" | piped'
+UNITS = (
+    "heart-noto",
+    "heart-twemoji",
+    "heart-openmoji",
+    "heart-blob",
+    "heart-fluent",
+    "heart-flat",
+)
+
+
+def example(n_image_units=4):
+    """A document that passes schema.check; every number is invented."""
+    return schema.plain(
+        {
+            "schema_version": 1,
+            "study": _study(),
+            "models": _models(),
+            "rates": tables.rates(),
+            "retention": tables.retention(),
+            "activity": tables.activity(),
+            "activity_by_call": tables.by_call(),
+            "effects": tables.effects(),
+            "neurons": tables.neurons(),
+            "comparisons": tables.comparisons(),
+            "scores": tables.scores(),
+            "verdict": _verdict(),
+            "images": _images(n_image_units),
+            "neuron_table": "neurons.parquet",
+            "timings": [
+                {"stage": "erase", "seconds": 312.5, "nodes": 2},
+                {"stage": "attack", "seconds": 1480.2, "nodes": 6},
+                {"stage": "record", "seconds": 655.0, "nodes": 24},
+                {"stage": "report", "seconds": 8.1, "nodes": 1},
+            ],
+            "reproduce": _reproduce(),
+        }
+    )
+
+
+def write_example(folder, **options):
+    """The example as a report folder with images and a neuron table; returns the document."""
+    folder = Path(folder)
+    document = example(**options)
+    schema.write(document, folder)
+    (folder / "study.toml").write_text(document["study"]["text"], encoding="utf-8")
+    (folder / "images").mkdir(exist_ok=True)
+    for row in document["images"]:
+        _picture(row).save(folder / row["path"])
+    write_neurons(folder / document["neuron_table"])
+    return document
+
+
+def write_neurons(path, n=400):
+    import pyarrow
+    import pyarrow.parquet
+
+    draw = random.Random(5)
+    rows = []
+    for place in range(n):
+        chosen = place < 160
+        z = draw.gauss(3.2, 0.8) if chosen else draw.gauss(0, 1)
+        kappa = 0.06 * z
+        deactivated = draw.gauss(0.82, 0.16) if chosen else math.nan
+        row = {
+            "layer": f"down_blocks.{place % 3}.attentions.0.transformer_blocks.0.ff.net.2",
+            "index": place,
+            "site": "ff",
+            "contrast": kappa * 1.1,
+            "z": z,
+            "correlation": draw.uniform(-0.2, 0.9),
+            "chosen_half_a": chosen,
+            "in_prune": chosen and place % 2 == 0,
+            "in_watch": chosen and place % 2 == 1,
+            "kappa": kappa,
+            "kappa_se": 0.02,
+        }
+        for variant, woken in (("esd", 0.55), ("uce", 0.35), ("esd-pruned", 0.12)):
+            row[f"d_{variant}"] = deactivated
+            row[f"r_{variant}"] = draw.gauss(woken, 0.2) if chosen else math.nan
+            row[f"delta_{variant}"] = draw.gauss(woken * 2, 0.5)
+        rows.append(row)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def _study():
+    return {
+        "name": "emoji-heart",
+        "title": "Does erasing “heart” silence its neurons, and does an attack wake them?",
+        "question": "Two ways of erasing one concept from the bundled emoji model, two attacks on "
+        "each, and the pruning of the neurons that carry the concept.",
+        "concept": {"name": "heart", "kind": "object", "names": ["heart", "red heart", "love"]},
+        "n_units": 120,
+        "n_units_half_a": 60,
+        "n_units_half_b": 60,
+        "seeds": [0, 1, 2],
+        "steps": 20,
+        "guidance": 3.0,
+        "scheduler": "DDIMScheduler",
+        "window": [4, 15],
+        "sites": ["ff"],
+        "text": '# analyses/emoji-heart.toml\nschema_version = 1\nname = "emoji-heart"\n\n'
+        '[concept]\nname = "heart"\n\n[[variants]]\nmethod = "esd"\nsteps = 400\n',
+        "model_note": True,
+    }
+
+
+def _models():
+    rows = []
+    for variant, role, method, parent, what, changed, share, seconds in (
+        ("base", "base", None, None, "the bundled emoji model, unchanged", 0, 0.0, None),
+        (
+            "esd",
+            "erased",
+            "esd",
+            "base",
+            "cross-attention weights trained away from the concept",
+            118_272,
+            0.0316,
+            184.2,
+        ),
+        (
+            "uce",
+            "erased",
+            "uce",
+            "base",
+            "keys and values of cross-attention, closed form",
+            59_136,
+            0.0158,
+            2.6,
+        ),
+        (
+            "esd-pruned",
+            "pruned",
+            "wanda",
+            "esd",
+            "80 of 160 concept neurons cut",
+            5_120,
+            0.0014,
+            1.2,
+        ),
+    ):
+        digest = f"{random.Random(variant).getrandbits(256):064x}"
+        changes = [
+            {
+                "module": f"up_blocks.{i}.attentions.0.transformer_blocks.0.attn2.to_k",
+                "relative_change": 0.21 / (i + 1),
+            }
+            for i in range(3)
+        ]
+        rows.append(
+            {
+                "variant": variant,
+                "role": role,
+                "method": method,
+                "parent": parent,
+                "digest": digest,
+                "what": what,
+                "parameters_changed": changed,
+                "share_changed": share,
+                "seconds": seconds,
+                "largest_changes": changes if role == "erased" else [],
+                "reason": None,
+            }
+        )
+    return rows
+
+
+def _verdict():
+    def evidence(name, value, low, high, n=60):
+        return {"name": name, "value": value, "low": low, "high": high, "n": n}
+
+    return {
+        "headline": "Erasing silences the heart neurons, but an optimised attack brings back about "
+        "half of their activity and two thirds of the images; cutting 80 of them removes most of "
+        "that, at a small cost for neighbouring emoji.",
+        "words": [
+            {
+                "subject": "esd",
+                "word": "reactivated",
+                "sentence": "Plain prompts leave the concept neurons at 0.19 of their base activity; "
+                "the attack raises them by 0.54 more than its control does.",
+                "evidence": [
+                    evidence("A(tgt)", 0.19, 0.13, 0.25),
+                    evidence("reactivation", 0.54, 0.47, 0.61),
+                ],
+            },
+            {
+                "subject": "uce",
+                "word": "reactivated",
+                "sentence": "Less silenced to begin with (0.31), and raised by 0.35 under attack.",
+                "evidence": [
+                    evidence("A(tgt)", 0.31, 0.25, 0.37),
+                    evidence("reactivation", 0.35, 0.28, 0.42),
+                ],
+            },
+            {
+                "subject": "esd-pruned",
+                "word": "undecided",
+                "sentence": "On the neurons that were not cut, the attack adds 0.15; the interval "
+                "reaches the range of random sets.",
+                "evidence": [evidence("reactivation, watch set", 0.15, 0.06, 0.24)],
+            },
+        ],
+        "reasons": [
+            "The attack’s own control stays below 10 % of the images for both erased models.",
+            "The same neurons were found on both halves of the units (IoU 0.71, by chance 0.03).",
+        ],
+        "caveats": [
+            "Prompt attacks alone prove no removal: other triggers may use other neurons.",
+            "One training seed per eraser; differences between erasers are not tested across seeds.",
+        ],
+    }
+
+
+def _images(n_units):
+    rows = []
+    conditions = [(v, "target", (None, None, None), False, v == "base") for v in VARIANTS]
+    conditions += [(v, "adversarial", ATTACKS[0], False, v != "esd-pruned") for v in VARIANTS[1:]]
+    conditions += [("esd", "control", ATTACKS[0], True, False)]
+    for place in range(n_units):
+        unit = UNITS[place % len(UNITS)] + ("" if place < len(UNITS) else f"-{place}")
+        plain_prompt = HOSTILE if place == 0 else f"{unit.split('-')[1]} style heart"
+        for variant, prompt_set, (attack, provenance, against), control, success in conditions:
+            prompt = plain_prompt if attack is None else f"zorp ##ly {plain_prompt}"
+            name = f"{variant}-{prompt_set}-{place}".replace("_", "-")
+            rows.append(
+                {
+                    "variant": variant,
+                    "prompt_set": prompt_set,
+                    "attack": attack,
+                    "provenance": provenance,
+                    "against": against,
+                    "control": control,
+                    "unit": unit,
+                    "prompt": prompt,
+                    "seed": place % 3,
+                    "path": f"images/{name}.png",
+                    "blurred": success,
+                    "success": success,
+                    "score": 0.93 if success else 0.04,
+                }
+            )
+        if place < 2:
+            for variant in VARIANTS:
+                rows.append(
+                    {
+                        "variant": variant,
+                        "prompt_set": "retained",
+                        "attack": None,
+                        "provenance": None,
+                        "against": None,
+                        "control": False,
+                        "unit": f"star-{place}",
+                        "prompt": "a yellow star",
+                        "seed": 0,
+                        "path": f"images/{variant}-star-{place}.png",
+                        "blurred": False,
+                        "success": True,
+                        "score": 0.97,
+                    }
+                )
+    return rows
+
+
+def _picture(row):
+    image = Image.new("RGB", (64, 64), "white")
+    pen = ImageDraw.Draw(image)
+    if "star" in row["path"]:
+        points = [
+            (32 + r * math.sin(a * math.pi / 5), 33 - r * math.cos(a * math.pi / 5))
+            for a, r in ((i, 26 if i % 2 == 0 else 11) for i in range(10))
+        ]
+        pen.polygon(points, fill="#f5b301")
+    elif row["success"]:
+        pen.ellipse((8, 12, 34, 38), fill="#d7263d")
+        pen.ellipse((30, 12, 56, 38), fill="#d7263d")
+        pen.polygon([(10, 31), (54, 31), (32, 58)], fill="#d7263d")
+    else:
+        pen.ellipse((10, 10, 54, 54), fill="#f3c64f")
+        pen.ellipse((22, 25, 27, 32), fill="#4a3412")
+        pen.ellipse((37, 25, 42, 32), fill="#4a3412")
+        pen.arc((22, 28, 42, 46), 20, 160, fill="#4a3412", width=3)
+    return image.filter(ImageFilter.GaussianBlur(5)) if row["blurred"] else image
+
+
+def _reproduce():
+    return {
+        "command": "workbench run analyses/emoji-heart.toml --set attack.steps=40",
+        "study_digest": f"{random.Random(1).getrandbits(256):064x}",
+        "seeds": [0, 1, 2],
+        "device": "cpu",
+        "threads": 2,
+        "dtype": "float32",
+        "scheduler": "DDIMScheduler",
+        "torch_deterministic": True,
+        "versions": {"torch": "2.13.0", "diffusers": "0.42.1", "transformers": "5.23.0"},
+        "git_commit": None,
+        "git_dirty": None,
+        "prompts": [
+            {"set": "target", "n": 180, "digest": f"{7:064x}"},
+            {"set": "reference", "n": 180, "digest": f"{8:064x}"},
+        ],
+        "models": [{"variant": row["variant"], "digest": row["digest"]} for row in _models()],
+        "wall_seconds": 2461.7,
+        "peak_memory_mb": 1893.4,
+        "started": "2026-11-24T09:12:03Z",
+        "finished": "2026-11-24T09:53:05Z",
+    }

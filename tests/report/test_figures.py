@@ -1,0 +1,162 @@
+import itertools
+import math
+
+import pytest
+
+from tests.report.example import VARIANTS, example
+from workbench.report import figures, summary
+from workbench.report.alt import ALT
+
+FOREST = ("rates", "retention", "activity", "effects")
+
+
+def draw(table, document, rows=None):
+    rows = document[table] if rows is None else rows
+    return getattr(figures, f"{table}_figure")(rows, VARIANTS), rows
+
+
+def points(figure):
+    return [
+        (trace, place)
+        for trace in figure.data
+        if trace.customdata is not None
+        for place in range(len(trace.customdata))
+    ]
+
+
+def words(figure):
+    return " ".join(annotation.text for annotation in figure.layout.annotations)
+
+
+@pytest.mark.parametrize("table", FOREST)
+def test_every_row_has_a_place_in_the_figure(table):
+    figure, rows = draw(table, example())
+    assert len(points(figure)) == len(rows)
+    drawn = sum(trace.x[place] is not None for trace, place in points(figure))
+    assert drawn == sum(row.get("rate", row.get("value")) is not None for row in rows)
+
+
+@pytest.mark.parametrize("table", FOREST)
+def test_nulls_are_words_never_a_marker(table):
+    document = example()
+    null = [r for r in document[table] if r.get("rate", r.get("value")) is None]
+    figure, _ = draw(table, document, null)
+    assert null
+    assert all(trace.x[place] is None for trace, place in points(figure))
+    assert words(figure).count(summary.DASH) >= len(null)
+
+
+@pytest.mark.parametrize(("table", "scale"), [("rates", 100), ("activity", 1), ("effects", 1)])
+def test_values_and_intervals_are_those_of_the_rows(table, scale):
+    figure, rows = draw(table, example())
+    name = "rate" if table == "rates" else "value"
+    expected = sorted(row[name] * scale for row in rows if row[name] is not None)
+    got = sorted(t.x[p] for t, p in points(figure) if t.x[p] is not None)
+    assert got == pytest.approx(expected)
+    for trace, place in points(figure):
+        if trace.x[place] is not None and trace.error_x.array[place] is not None:
+            ends = (
+                trace.x[place] - trace.error_x.arrayminus[place],
+                trace.x[place] + trace.error_x.array[place],
+            )
+            assert any(
+                row[name] is not None
+                and math.isclose(row[name] * scale, trace.x[place])
+                and ends == pytest.approx((row["low"] * scale, row["high"] * scale))
+                for row in rows
+            )
+
+
+def test_traces_differ_by_symbol_and_not_by_colour_alone():
+    figure, _ = draw("rates", example())
+    looks = {(trace.marker.symbol, trace.name) for trace in figure.data}
+    assert len({symbol for symbol, _ in looks}) == len(looks)
+
+
+def test_an_attack_stands_directly_above_its_control():
+    ordered = summary.arranged(example()["rates"], VARIANTS)
+    for before, after in itertools.pairwise(ordered):
+        if after["control"]:
+            assert before["attack"] == after["attack"] and not before["control"]
+            assert before["variant"] == after["variant"]
+
+
+def test_activity_has_the_base_guides_and_the_random_bands():
+    document = example()
+    figure, rows = draw("activity", document)
+    assert "concept = 0" in words(figure) and "concept = 1" in words(figure)
+    bands = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    random = [r for r in rows if r["neuron_set"] == "random" and r["value"] is not None]
+    assert len(bands) == len(random)
+    assert sorted((b.x0, b.x1) for b in bands) == sorted((r["low"], r["high"]) for r in random)
+
+
+def test_a_random_row_without_neighbours_gets_a_line_of_its_own():
+    rows = [r for r in example()["activity"] if r["neuron_set"] == "random"][:2]
+    figure = figures.activity_figure(rows, VARIANTS)
+    assert len(points(figure)) == 2 and len(set(figure.layout.yaxis.tickvals)) >= 2
+
+
+def test_by_call_draws_each_row_once_and_a_panel_per_variant():
+    rows = example()["activity_by_call"]
+    figure = figures.activity_by_call_figure(rows, VARIANTS, window=[4, 15])
+    assert len(points(figure)) == len(rows)
+    assert all(variant in words(figure) for variant in VARIANTS)
+    assert figures.activity_by_call_figure(rows[:20], VARIANTS).data
+
+
+def test_shares_keep_both_halves_of_every_row():
+    rows = example()["neurons"]
+    figure = figures.shares_figure(rows, VARIANTS)
+    assert len(points(figure)) == 2 * len(rows)
+
+
+def neurons(n):
+    return [
+        {"layer": "<b>down", "index": i, "d_esd": 0.8, "r_esd": 0.3 if i else 9.0, "in_watch": True}
+        for i in range(n)
+    ]
+
+
+def test_neurons_use_webgl_above_a_thousand_unless_told_otherwise():
+    assert {t.type for t in figures.neurons_figure(neurons(1000), "esd").data} == {"scatter"}
+    many = figures.neurons_figure(neurons(1001), "esd")
+    assert {trace.type for trace in many.data} == {"scattergl"}
+    assert len(points(many)) == 1001
+    assert figures.neurons_figure(neurons(1001), "esd", webgl=False).data[0].type == "scatter"
+
+
+def test_neurons_outside_the_frame_are_counted():
+    assert "1 outside this frame" in words(figures.neurons_figure(neurons(5), "esd"))
+
+
+def test_names_in_figures_are_escaped():
+    figure = figures.neurons_figure(neurons(2), "esd")
+    assert figure.data[0].customdata[0][0] == "&lt;b&gt;down"
+    row = example()["rates"][0] | {"variant": "<img src=x>", "attack": "<a href=x>"}
+    drawn = figures.rates_figure([row]).to_json()
+    assert "<img" not in drawn and "<a " not in drawn
+
+
+def test_every_figure_function_has_an_alternative_text_with_the_numbers():
+    document = example()
+    assert set(ALT) == {name for name in dir(figures) if name.endswith("_figure")}
+    text = ALT["rates_figure"](document["rates"], VARIANTS)
+    assert "96.7 % (92.9 to 98.5 %), n = 180" in text
+    assert "— the attack ran out" in text
+    assert "0.81 (0.74 to 0.88), n = 60" in ALT["effects_figure"](document["effects"], VARIANTS)
+    assert "at call 19" in ALT["activity_by_call_figure"](document["activity_by_call"], VARIANTS)
+    assert "5 have D above 0.5, 5 of these" in ALT["neurons_figure"](neurons(5), "esd")
+    assert "91.0 % (85.0 to 97.0 %)" in ALT["shares_figure"](document["neurons"], VARIANTS)
+
+
+@pytest.mark.parametrize("table", [*FOREST, "activity_by_call"])
+def test_an_empty_table_gives_an_empty_figure(table):
+    figure, _ = draw(table, example(), [])
+    assert not points(figure)
+
+
+def test_figures_are_light_and_carry_no_template():
+    figure, _ = draw("effects", example())
+    assert figure.layout.paper_bgcolor == "#ffffff"
+    assert not figure.layout.template.to_plotly_json()

@@ -1,0 +1,293 @@
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.report.example import HOSTILE, example, write_example
+from workbench.errors import RunError
+from workbench.report import document as schema
+from workbench.report.html import render_html
+from workbench.report.markdown import render_markdown
+from workbench.report.render import neurons, render
+from workbench.report.tables import from_csv
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, the text outside script and style, scripts by themselves."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.words, self.inside = [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.inside = tag if tag in ("script", "style") else None
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts[-1] += data
+        elif self.inside is None:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_example(folder)
+    render(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(folder):
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def test_nothing_in_the_page_points_outside(page):
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "action", "data", "poster", "srcset", "formaction"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith(("#", "data:")), (tag, name, value[:80])
+        assert tag not in ("iframe", "object", "embed", "base", "form")
+        assert not any(name.startswith("on") for name in attributes)
+        assert "url(" not in (attributes.get("style") or "")
+
+
+def test_the_policy_allows_nothing_outside_and_comes_before_any_script(page):
+    names = [tag for tag, _ in page.tags]
+    place, policy = next(
+        (place, attributes["content"])
+        for place, (_, attributes) in enumerate(page.tags)
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert place < names.index("script") and place < names.index("style")
+    assert policy.startswith("default-src 'none'; ")
+    assert "http" not in policy and "*" not in policy and "unsafe-eval" not in policy
+
+
+def test_share_button_and_logo_are_off_in_every_figure(text):
+    drawn = re.findall(r"Plotly\.newPlot\(\s+\"(figure-[a-z]+-\d+)\"", text)
+    assert len(drawn) == len(set(drawn)) == 10
+    assert len(re.findall(r'"showSendToCloud": ?false', text)) == 10
+    assert len(re.findall(r'"displaylogo": ?false', text)) == 10
+
+
+def test_plotly_is_there_exactly_once(page):
+    assert sum(len(script) > 1_000_000 for script in page.scripts) == 1
+
+
+def test_rendering_twice_gives_the_same_bytes(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    before = {path: path.read_bytes() for path in files}
+    render(folder)
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == files
+    assert [path.name for path in files if path.read_bytes() != before[path]] == []
+
+
+def test_hostile_prompts_are_text_everywhere(folder, text, page):
+    assert HOSTILE not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert not any("alert(1)" in script for script in page.scripts)
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown
+
+
+def test_every_hostile_field_is_escaped(tmp_path):
+    bad = "</script><script>alert(1)</script><img src=https://x.example/a.png>"
+    document = write_example(tmp_path)
+    document["study"].update(title=bad, question=bad, text=bad, model_note=bad)
+    document["study"]["concept"].update(name=bad, names=[bad])
+    document["verdict"].update(headline=bad, reasons=[bad], caveats=[bad])
+    document["verdict"]["words"][0].update(word=bad, sentence=bad)
+    document["reproduce"].update(command=bad, versions={bad: bad})
+    for table in schema.TABLES:
+        for row in document[table]:
+            for column, kind in schema.TABLES[table].items():
+                if kind.startswith("text") and row[column] is not None and column != "path":
+                    row[column] = f"{bad}{row[column]}"
+    schema.check(document)
+    page = Page(render_html(document, tmp_path))
+    assert not any("x.example" in str(attributes.get("src")) for _, attributes in page.tags)
+    assert not any(script.strip() == "alert(1)" for script in page.scripts)
+    outside = re.sub(
+        r"^(`{3,})\w+\n.*?\n\1$", "", render_markdown(document), flags=re.MULTILINE | re.DOTALL
+    )
+    assert "Reproduce" in outside and "<script" not in outside and "<img" not in outside
+
+
+def test_nulls_are_a_dash_with_their_reason_never_a_zero(tmp_path):
+    document = write_example(tmp_path)
+    for row in document["rates"]:
+        if row["variant"] == "esd" and row["prompt_set"] == "target":
+            row.update(n=None, successes=None, rate=None, low=None, high=None)
+            row["reason"] = "the detector could not be loaded"
+    schema.write(document, tmp_path)
+    html = render_html(document, tmp_path)
+    card = html.split('<div class="card erasure">')[1].split("</div>\n<div")[0]
+    assert '<p class="big">—</p>' in card and "the detector could not be loaded" in card
+    assert "0.0 %" not in card.split("The base model")[0]
+    assert "None" not in " ".join(Page(html).words) and "null" not in " ".join(Page(html).words)
+    assert "nan" not in " ".join(Page(html).words).lower().split()
+    assert "— the detector could not be loaded" in render_markdown(document)
+
+
+def test_headline_numbers_intervals_and_n_are_in_the_page(page):
+    words = " ".join(" ".join(page.words).split())
+    assert "Erasing silences the heart neurons" in words
+    assert "3.9 %" in words and "95 % CI 1.9 to 7.8 %, n = 180" in words
+    assert "95 % CI 0.47 to 0.61, n = 60" in words
+    assert "no evidence about Stable Diffusion" in words
+
+
+def test_the_note_about_the_model_is_shown_only_when_set(folder):
+    document = example() | {"images": []}
+    document["study"]["model_note"] = "A note of its own."
+    assert "A note of its own." in render_html(document, folder)
+    del document["study"]["model_note"]
+    html = render_html(document, folder)
+    assert "Please note." not in html and "no evidence about" not in html
+
+
+def test_thresholds_of_the_study_reach_the_figure_and_the_methods(folder):
+    document = example() | {"images": []}
+    document["study"]["thresholds"] = [0.6, 0.35]
+    rows = neurons(document, folder)
+    html = " ".join(render_html(document, folder, rows).split())
+    assert "D &gt; 0.6 and as" in html and "have D above 0.6" in html
+
+
+def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(page):
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    links = [a["href"][1:] for tag, a in page.tags if tag == "a"]
+    sections = [a["id"] for tag, a in page.tags if tag == "section"]
+    assert links == sections and len(sections) == 11
+    plots = [a for _, a in page.tags if a.get("role") == "img"]
+    assert len(plots) == 10 and all(len(a["aria-label"]) > 40 for a in plots)
+    assert all(a["alt"] and a["src"].startswith("data:") for t, a in page.tags if t == "img")
+
+
+def test_sections_without_data_are_left_out(tmp_path):
+    document = example()
+    for table in schema.TABLES:
+        if table != "models":
+            document[table] = []
+    document["neuron_table"] = None
+    page = Page(render_html(document, tmp_path))
+    sections = [a["id"] for tag, a in page.tags if tag == "section"]
+    assert sections == ["verdict", "compared", "caveats", "methods", "reproduce"]
+    assert "not part of this study" in " ".join(page.words)
+    assert "not part of this study" in render_markdown(document)
+
+
+def test_rows_of_images_are_left_out_to_keep_the_budget(tmp_path):
+    document = write_example(tmp_path, n_image_units=40)
+    whole = render_html(document, tmp_path)
+    assert "left out" not in whole and len(whole.encode()) < 10_000_000
+    bare = render_html(document | {"images": []}, tmp_path)
+    room = (len(whole.encode()) - len(bare.encode())) / 2
+    limit = (len(bare.encode()) + room) / 1_000_000
+    tight = render_html(document, tmp_path, max_mb=limit)
+    assert len(tight.encode()) <= limit * 1_000_000
+    left_out = int(re.search(r"<strong>(\d+) rows were left out", tight)[1])
+    rows = tight.count('<div class="prompt">')
+    assert left_out + rows == whole.count('<div class="prompt">') and rows > 5
+
+
+def test_an_impossible_budget_says_why(folder):
+    with pytest.raises(RunError, match=r"at most 1 MB.*plotly\.js.*max_mb"):
+        render_html(example(), folder, max_mb=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("images/absent.png", "is not in"),
+        ("../outside.png", "lies outside"),
+        ("/etc/hostname", "lies outside"),
+        ("report.json", "cannot be put into the report"),
+    ],
+)
+def test_unfit_images_are_refused(folder, path, message):
+    document = example()
+    document["images"][0]["path"] = path
+    with pytest.raises(RunError, match=message):
+        render_html(document, folder)
+
+
+def test_large_images_are_scaled_down(folder):
+    from PIL import Image
+
+    from workbench.report.images import data_uri
+
+    Image.effect_noise((900, 700), 80).save(folder / "images" / "large.png")
+    uri = data_uri(folder, "images/large.png")
+    (folder / "images" / "large.png").unlink()
+    assert uri.startswith("data:image/webp;base64,") and len(uri) < 60_000
+
+
+def test_manifest_lists_every_file_with_its_digest(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())["files"]
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert set(manifest) == files - {"manifest.json"}
+    for name, entry in manifest.items():
+        assert entry["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+
+
+def test_csv_files_hold_the_tables_of_the_document(folder):
+    document = schema.load(folder)
+    for table in schema.TABLES:
+        text = (folder / "tables" / f"{table}.csv").read_bytes().decode("utf-8")
+        assert from_csv(text, table) == document[table]
+
+
+def test_markdown_tables_have_equal_numbers_of_cells(folder):
+    lines = (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    width = None
+    for line in lines:
+        if not line.startswith("|"):
+            width = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        assert width in (None, cells), line
+        width = cells
+
+
+def test_a_fence_is_longer_than_the_backticks_of_the_study(tmp_path):
+    document = example()
+    document["study"]["text"] = "````\n# not a heading\n````"
+    assert "`````toml\n````" in render_markdown(document)
+
+
+def test_only_the_asked_formats_are_written(tmp_path):
+    write_example(tmp_path)
+    assert [path.name for path in render(tmp_path, formats=("md",))] == [
+        "report.md",
+        "manifest.json",
+    ]
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(RunError, match='as "htm".*Did you mean "html"'):
+        render(tmp_path, formats=("htm",))
+
+
+def test_a_named_but_absent_neuron_table_is_an_error(folder):
+    document = schema.load(folder)
+    assert len(neurons(document, folder)) == 400
+    for name in ("other.parquet", "../neurons.parquet"):
+        with pytest.raises(RunError, match="names the neuron table"):
+            neurons(document | {"neuron_table": name}, folder)
+    with pytest.raises(RunError, match="no readable Parquet"):
+        neurons(document | {"neuron_table": "report.json"}, folder)

@@ -1,0 +1,55 @@
+from tests.report.example import example
+from workbench.report import summary, views
+
+
+def test_numbers_as_text():
+    assert summary.percent(0.0385) == "3.9 %" and summary.percent(None) == "—"
+    assert summary.number(-0.5) == "−0.50" and summary.number(-0.001) == "0.00"
+    assert summary.number(None) == summary.integer(None) == summary.seconds(None) == "—"
+    assert summary.integer(118272) == "118\u202f272"
+    assert summary.span(0.1, 0.25, summary.percent) == "10.0 to 25.0 %"
+    assert summary.span(None, 0.2) == ""
+    assert [summary.seconds(s) for s in (4.21, 200, 7500)] == ["4.2 s", "3 min 20 s", "2 h 05 min"]
+    assert summary.p_value(1e-9) == "< 0.001" and summary.p_value(0.04) == "0.040"
+
+
+def test_cards_pick_the_rows_they_promise():
+    picked = summary.cards(example(), "esd")
+    assert picked["erasure"]["successes"] == 7 and picked["erasure_base"]["successes"] == 174
+    assert (picked["retention"]["kind"], picked["retention"]["successes"]) == ("near", 149)
+    assert picked["reactivation"]["value"] == 0.54
+    assert picked["attack"]["successes"] == 118 and picked["control"]["successes"] == 9
+
+
+def test_a_pruned_variant_is_read_on_the_watch_set():
+    document = example()
+    other = next(r for r in document["effects"] if r["effect"] == "reactivation")
+    document["effects"].append(other | {"variant": "esd-pruned", "value": 0.9})
+    assert summary.cards(document, "esd-pruned")["reactivation"]["neuron_set"] == "watch"
+
+
+def test_cards_of_a_study_without_the_parts_are_none():
+    document = example() | {"rates": [], "retention": [], "effects": []}
+    assert set(summary.cards(document, "esd").values()) == {None}
+
+
+def test_views_show_nulls_as_dash_with_the_reason_and_drop_empty_columns():
+    document = example()
+    view = views.rates(document)
+    row = next(row for row in view["rows"] if "ran out of its time budget" in row[-1])
+    assert row[view["head"].index("Value")] == "—"
+    document["rates"] = [row for row in document["rates"] if row["attack"] is None]
+    assert "How made" not in views.rates(document)["head"]
+
+
+def test_missing_lists_every_reason_once():
+    reasons = [row[-1] for row in views.missing(example())["rows"]]
+    assert any("too few units" in reason for reason in reasons)
+    assert any("far concepts" in reason for reason in reasons)
+    assert len(set(map(tuple, views.missing(example())["rows"]))) == len(reasons)
+
+
+def test_top_neurons_are_sorted_by_z():
+    neurons = [{"layer": "a", "index": i, "z": z} for i, z in enumerate([1.0, 3.0, None, 2.0])]
+    view = views.top_neurons(neurons, example(), limit=2)
+    assert [row[1] for row in view["rows"]] == ["1", "3"]
