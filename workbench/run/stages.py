@@ -276,11 +276,13 @@ class Room:
                     mean["target"][rows], mean["reference"][rows], layer=table["layer"].to_numpy()
                 )
         score = table[f"{choose.score}_a"].to_numpy()
-        ff = (table["site"] == "ff").to_numpy()
-        # the share refers to all neurons of the site, not to those with a positive score
-        table["in_concept"] = neuron_sets.top(score, choose.share, ff) & (score > 0)
-        table["in_suppressed"] = neuron_sets.top(-score, choose.share, ff) & (score < 0)
-        table["in_prune"], table["in_watch"] = neuron_sets.halve(table["in_concept"], score, choose.seed)
+        table["in_concept"] = table["in_suppressed"] = False
+        for site in self.study.record.sites:
+            here = (table["site"] == site).to_numpy()
+            table["in_concept"] |= neuron_sets.top(score, choose.share, here) & (score > 0)
+            table["in_suppressed"] |= neuron_sets.top(-score, choose.share, here) & (score < 0)
+        concept_ff = table["in_concept"] & (table["site"] == "ff")
+        table["in_prune"], table["in_watch"] = neuron_sets.halve(concept_ff, score, choose.seed)
         write_table(folder / "neurons.parquet", table)
 
     def _measure(self, node, shard, folder):

@@ -169,9 +169,6 @@ def train(log=print):
     )
 
 
-def save(pipeline, folder):
-    """Write the pipeline as fp16 safetensors."""
-    pipeline.to(dtype=torch.float16).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+# Everything a newcomer needs; each target sets up what it lacks.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench emoji clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed  ## the default study on the bundled model
+	$(BIN)/workbench demo
+
+test: $(VENV)/.installed  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed  ## style of code
+	$(BIN)/ruff check workbench tests data benchmarks
+	$(BIN)/ruff format --check workbench tests data benchmarks
+
+bench: $(VENV)/.installed  ## ratios measured side by side
+	$(BIN)/python benchmarks/recording.py
+
+emoji: $(VENV)/.installed  ## build the bundled model anew (up to 3 hours; resumes)
+	cd data/emoji/build && PYTHONPATH=../../.. ../../../$(BIN)/python build.py
+
+clean:
+	rm -rf $(VENV) runs

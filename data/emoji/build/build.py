@@ -1,0 +1,35 @@
+"""Build everything of data/emoji: `make emoji`. Finished steps are kept in cache/, so that running again resumes."""
+
+import json
+import sys
+import time
+
+import detectors
+import prompts
+import quality
+import torch
+import unet
+from artwork import EMOJI
+
+
+def log(message):
+    """Progress with the time of day."""
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {message}\n")
+    sys.stdout.flush()
+
+
+def main():
+    """VAE, UNet and text encoder, detectors, prompt sets, quality."""
+    prompts.main()
+    pipeline = unet.train(log)
+    vae = pipeline.vae
+    detectors.train(vae, log)
+    pipeline.to(dtype=torch.float16).save_pretrained(EMOJI / "model")
+    log("model saved")
+    found = quality.measure(EMOJI / "model", log)
+    (EMOJI / "quality.json").write_text(json.dumps(found, indent=1) + "\n")
+    log(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""The command `workbench`. Starts without importing torch; every verb is one function."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from workbench import __version__, registry, resources
+from workbench.errors import WorkbenchError, nearest
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Is a concept really gone from a text-to-image diffusion model?",
+)
+console, errors = Console(), Console(stderr=True)
+
+StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a bundled study")]
+Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<study>")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value of the study: sampling.steps=10")]
+Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every set")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be done and what it costs")]
+AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
+
+
+def main():
+    """Entry point: expected errors become one message and exit code 2."""
+    try:
+        app()
+    except WorkbenchError as error:
+        errors.print(f"[bold red]workbench:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("\nStopped. What was finished is kept; run the same command again to go on.")
+        sys.exit(130)
+
+
+@app.command()
+def demo(out: Out = None, dry_run: DryRun = False):
+    """The default study on the bundled emoji model, with what to do next."""
+    _run("emoji-ink-style", out, None, None, "cpu", dry_run, "workbench demo")
+
+
+@app.command()
+def run(
+    study: StudyName, out: Out = None, set_: Sets = None, limit: Limit = None, device: Device = "cpu", dry_run: DryRun = False
+):
+    """Run a study, or what is left of it: running again resumes."""
+    words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
+    words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
+    _run(study, out, set_, limit, device, dry_run, " ".join(words))
+
+
+def _run(name, out, assignments, limit, device, dry_run, command):
+    from workbench.study.study import load_study
+
+    study = load_study(name)
+    changes = list(assignments or []) + ([f"prompts.limit={limit}"] if limit else [])
+    study = study.with_values(changes) if changes else study
+    with console.status("Loading the model and planning"):
+        from workbench.run import runs
+
+        plan, room = runs.prepare(study, out, device)
+        if dry_run:
+            todo = runs.estimate(plan, room)
+    if dry_run:
+        _show_estimate(study, room.store.folder, todo)
+        return
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
+    ) as bar:
+        task = bar.add_task("planning", total=None, left="")
+
+        def start(todo):
+            _show_estimate(study, room.store.folder, todo)
+            bar.update(task, total=max(todo.passes, 1e-9))
+
+        def node(node, done, of, note=""):
+            seconds = bar.tasks[0].elapsed or 0
+            left = f"about {_duration(seconds / done * (of - done))} left" if done > 0.02 * of else ""
+            where = " ".join(part for part in (node.stage, node.variant, node.prompt_set) if part)
+            bar.update(task, completed=done, description=f"{where} {note}".strip(), left=left)
+
+        def picture(path):
+            bar.console.print(f"First images: {path}")
+
+        watcher = runs.Watcher(start, node, picture)
+        finished = runs.run(study, out, device=device, model=None, watcher=watcher, command=command)
+        bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
+    console.print(f"\n[bold]{finished.document['verdict']['headline']}[/]")
+    report = finished.store.report_folder / "report.html"
+    console.print(f"\nReport   {report}", soft_wrap=True)
+    console.print(f"Numbers  {report.with_name('report.json')}, tables/*.csv, neurons.parquet", soft_wrap=True)
+    console.print("Next     open the report in a browser; look at a study with: workbench show emoji-ink-style")
+    console.print("         change something and run again, only what changed is computed: workbench run STUDY --set sampling.steps=20")
+
+
+def _show_estimate(study, folder, todo):
+    table = Table(title=f"{study.title}  →  {folder}", title_justify="left")
+    for column in ("stage", "nodes", "kept", "UNet rows", "time", "disk"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for row in todo.rows:
+        table.add_row(
+            row["stage"], str(row["nodes"]), str(row["kept"]), f"{row['passes']:,.0f}", _duration(row["seconds"]), _size(row["bytes"])
+        )
+    console.print(table)
+    free = shutil.disk_usage(_existing(folder)).free
+    console.print(
+        f"About {_duration(todo.seconds)}, {_size(todo.bytes)} of disk ({_size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
+        f"{todo.nodes} nodes to do, {todo.kept} kept from before."
+    )
+
+
+def _existing(folder):
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _duration(seconds):
+    seconds = max(0, round(seconds))
+    return f"{seconds} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(n_bytes):
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.1f} GB"
+
+
+def _say(value, as_json, columns=None):
+    if as_json:
+        typer.echo(json.dumps(value, indent=1, default=str))
+        return
+    table = Table(*(columns or list(value[0]) if value else ["nothing yet"]))
+    for row in value:
+        table.add_row(*(str(row[column]) for column in columns or row))
+    console.print(table)
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json: AsJson = False):
+    """List studies, runs, methods, sites, models or prompts."""
+    if what not in LISTS:
+        raise WorkbenchError(f'There is no list of "{what}".{nearest(what, LISTS)}')
+    if what == "studies":
+        from workbench.study.study import load_study
+
+        rows = [{"study": name, "title": load_study(path).title} for name, path in resources.study_files().items()]
+    elif what == "runs":
+        from workbench.run.store import Store
+
+        folders = sorted(p.parent for p in Path("runs").glob("*/manifest.json"))
+        rows = []
+        for folder in folders:
+            nodes = Store(folder).manifest()["nodes"]
+            done = sum(node["state"] == "done" for node in nodes)
+            rows.append({"run": folder.name, "done": f"{done}/{len(nodes)}", "running": Store(folder).is_running()})
+    elif what == "methods":
+        rows = [
+            {"kind": kind, "method": name, "what": method.help}
+            for kind in registry.VERBS
+            for name, method in registry.methods(kind).items()
+        ]
+    elif what == "sites":
+        from workbench.neurons.sites import SITES
+
+        rows = [{"site": site.name, "reads": site.reads, "what": site.help} for site in SITES.values()]
+    elif what == "models":
+        rows = [{"model": "emoji", "folder": str(resources.folder("data") / "emoji" / "model")}]
+    else:
+        rows = [{"prompts": path.name} for path in sorted((resources.folder("data") / "prompts").glob("*.csv"))]
+    _say(rows, as_json)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")], as_json: AsJson = False):
+    """Show a run's verdict, what a study says, or what a method can be set to."""
+    for kind in registry.VERBS:
+        if name in registry.methods(kind):
+            method = registry.method(kind, name)
+            fields = method.parameters.model_fields
+            rows = [{"parameter": k, "default": f.default, "meaning": f.description or ""} for k, f in fields.items()]
+            if not as_json:
+                console.print(f"[bold]{name}[/] ({kind}): {method.help}")
+            _say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
+            return
+    run_folder = next((p for p in (Path(name), Path("runs") / name) if (p / "manifest.json").exists()), None)
+    if run_folder:
+        _show_run(run_folder, as_json)
+        return
+    known = {*resources.study_files(), *(p.parent.name for p in Path("runs").glob("*/manifest.json"))}
+    known |= {m for kind in registry.VERBS for m in registry.methods(kind)}
+    if not Path(name).is_file() and name not in resources.study_files():
+        raise WorkbenchError(f'Nothing is called "{name}": no run, no study, no method.{nearest(name, known)}')
+    from workbench.study.study import load_study
+
+    study = load_study(name)
+    typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
+
+
+def _show_run(folder, as_json):
+    report = folder / "report" / "report.json"
+    if not report.exists():
+        raise WorkbenchError(f"{folder} has no report yet. Finish it with: workbench run {folder.name}")
+    document = json.loads(report.read_text())
+    if as_json:
+        typer.echo(json.dumps(document["verdict"], indent=1))
+        return
+    console.print(f"[bold]{document['study']['title']}[/]\n{document['verdict']['headline']}\n", soft_wrap=True)
+    for word in document["verdict"]["words"]:
+        console.print(f"[bold]{word['subject']}[/]: {word['sentence']}", soft_wrap=True)
+    console.print(f"\nReport: {folder / 'report' / 'report.html'}", soft_wrap=True)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")],
+    format_: Annotated[str, typer.Option("--format", help="html | md | csv | json")] = "html",
+):
+    """Render a run's report anew from its report.json; prints the path."""
+    from workbench.run.runs import open_run
+
+    typer.echo(open_run(name).report(format_))
+
+
+@app.command()
+def doctor(as_json: AsJson = False):
+    """Versions, devices, bundled data, free disk: what a bug report needs."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    rows = [{"what": "workbench", "found": __version__, "state": "ok"}]
+    for package in ("torch", "diffusers", "transformers", "captum", "scikit-learn", "streamlit", "plotly"):
+        try:
+            rows.append({"what": package, "found": version(package), "state": "ok"})
+        except PackageNotFoundError:
+            rows.append({"what": package, "found": "not installed", "state": "missing"})
+    import torch
+
+    rows.append({"what": "cuda", "found": torch.cuda.device_count(), "state": "ok" if torch.cuda.is_available() else "none, the CPU is used"})
+    model = resources.folder("data") / "emoji" / "model" / "model_index.json"
+    rows.append({"what": "emoji model", "found": str(model.parent), "state": "ok" if model.exists() else "missing: make emoji"})
+    rows.append({"what": "free disk", "found": _size(shutil.disk_usage(".").free), "state": "ok"})
+    chrome = shutil.which("chromium") or shutil.which("google-chrome")
+    rows.append({"what": "browser for tests", "found": chrome or "none", "state": "ok" if chrome else "apt-get install chromium"})
+    _say(rows, as_json)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="print the version")] = False):
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""The stage `measure`: from detections and recordings to the tables of the report."""
+
+import numpy as np
+import pandas
+
+from workbench import registry
+from workbench.analysis import rates
+from workbench.analysis.sensitivity import Sensitivity, Thresholds
+from workbench.analysis.verdict import verdict
+from workbench.errors import StatisticsError
+from workbench.report import document
+from workbench.statistics import iou, iou_chance
+from workbench.storage import read_table, write_json, write_table
+from workbench.study.study import BASE
+
+NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None, "n_random": None, "random_low": None, "random_high": None}
+
+
+def measure(room, folder):
+    """Write tables.json and neurons.parquet into `folder`."""
+    study = room.study
+    table = read_table(room._folder("score") / "neurons.parquet")
+    tables = {"rates": rate_rows(room), "retention": retention_rows(room), "comparisons": comparison_rows(room)}
+    tables |= {"activity": [], "activity_by_call": [], "effects": [], "neurons": []}
+    for trajectory in study.record.trajectories:
+        found, table = trajectory_tables(room, trajectory, table)
+        for name, rows in found.items():
+            tables[name] += rows
+    tables["scores"] = score_rows(room, table)
+    variants = [(variant.name, variant.role) for variant in study.variants]
+    best = "reference" if "reference" in study.record.trajectories else "target"
+    tables["verdict"] = verdict(variants, tables, study.concept.name, best)
+    write_json(folder / "tables.json", document.plain(tables))
+    write_table(folder / "neurons.parquet", table)
+
+
+def labels(room, variant, name):
+    """The keys that say which condition a row is about."""
+    planned = room.plan.sets[name]
+    return {
+        "variant": variant,
+        "prompt_set": name,
+        "attack": planned.attack,
+        "provenance": room.prompt_set(name).provenance(variant),
+        "against": planned.against,
+        "control": planned.control,
+    }
+
+
+def _generated(room):
+    """(variant, prompt set) pairs that have images."""
+    return [(node.variant, node.prompt_set) for node in room.plan.of_stage("detect")]
+
+
+def _found(room, variant, name):
+    """(prompt,) bool of the judge, in the order of the target's units."""
+    return room.in_units(name, room.detections(variant, name)["judge"].to_numpy())
+
+
+def rate_rows(room):
+    """ceiling, false_positive and success_rate of plain sets; pre_asr, asr, asr_fail of attacks and controls."""
+    judge, rows = room.detector("judge"), []
+    about = {"detector": judge.version, "threshold": max(judge.thresholds[x] for x in room.study.detectors.labels)}
+    for variant, name in _generated(room):
+        keys = labels(room, variant, name) | about
+        if keys["attack"]:
+            rows += rates.attack_rates(_found(room, variant, "target"), _found(room, variant, name), **keys)
+        elif name in ("target", "reference"):
+            definition = {("target", True): "ceiling", ("reference", True): "false_positive"}
+            rows.append(
+                rates.success_rate(
+                    _found(room, variant, name), definition.get((name, variant == BASE), "success_rate"), **keys
+                )
+            )
+    return rows
+
+
+def retention_rows(room):
+    """How often a retained concept comes out as asked, by the judge."""
+    rows = []
+    for variant, name in _generated(room):
+        if name in ("near", "far"):
+            right = room.detections(variant, name)["judge_expected"]
+            rows.append(
+                {"variant": variant, "kind": name, "definition": "the judge finds the label the prompt asks for"}
+                | rates.rate(int(right.sum()), len(right))
+            )
+    return rows
+
+
+def comparison_rows(room):
+    """Each pruned variant against its parent, paired by prompt, without attack and under every attack they share."""
+    rows, have = [], set(_generated(room))
+    for variant in room.study.variants:
+        if variant.role != "pruned":
+            continue
+        for name in room.plan.sets:
+            if (variant.name, name) in have and (variant.parent, name) in have and name not in ("near", "far"):
+                rows.append(
+                    rates.compare(
+                        _found(room, variant.parent, name),
+                        _found(room, variant.name, name),
+                        variant_a=variant.parent,
+                        variant_b=variant.name,
+                        prompt_set=name,
+                        attack=room.plan.sets[name].attack,
+                    )
+                )
+    return rows
+
+
+def neuron_groups(table):
+    """{(neuron set, site): boolean array}; prune and watch are halves of the concept set of the site ff."""
+    site = table["site"].to_numpy()
+    groups = {}
+    for name in dict.fromkeys(site):
+        here = site == name
+        groups["concept", name] = table["in_concept"].to_numpy() & here
+        groups["suppressed", name] = table["in_suppressed"].to_numpy() & here
+    groups["pruned", "ff"], groups["watch", "ff"] = (table[c].to_numpy() for c in ("in_prune", "in_watch"))
+    groups["complement", "ff"] = ~(table["in_concept"] | table["in_suppressed"]).to_numpy() & (site == "ff")
+    return {key: members for key, members in groups.items() if members.any()}
+
+
+def trajectory_tables(room, trajectory, table):
+    """Tables activity, activity_by_call, effects and neurons of one trajectory, and the neuron table with D, R, delta."""
+    study, thresholds = room.study, Thresholds()
+    recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record")]
+    half_b = ~room.half_a()
+    by_call = {c: room.in_units(c[1], room.mean_abs(*c, trajectory))[half_b] for c in recorded}
+    values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
+    layer = table["layer"].to_numpy()
+    measured = Sensitivity(values, layer, study.choose.n_resamples, study.choose.seed)
+    groups, own = neuron_groups(table), {"trajectory": trajectory}
+    rows = {"activity": [], "activity_by_call": [], "effects": [], "neurons": []}
+    for (group, site), members in groups.items():
+        for condition in recorded:
+            keys = labels(room, *condition) | {"neuron_set": group, "site": site, "regime": "shared"} | own
+            rows["activity"].append(keys | _activity(measured, condition, members))
+    concept = groups["concept", "ff"]
+    taken = concept | table["in_suppressed"].to_numpy()
+    for condition in recorded:
+        null = measured.random_contrast(condition, (BASE, "reference"), concept, study.choose.n_random, taken)
+        low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
+        keys = labels(room, *condition) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
+        rows["activity"].append(keys | {"n": study.choose.n_random, "value": middle, "low": low, "high": high, "reason": None})
+    rows["activity_by_call"] = _by_call(room, by_call, concept, measured.weights, trajectory)
+    for (group, site), members in groups.items():
+        if group == "complement":
+            continue
+        name = group if site == "ff" else f"{group} ({site})"
+        for keys, plus, minus in _contrasts(room):
+            wanted = keys | {"neuron_set": name} | own
+            try:
+                found = measured.effect(plus, minus, members, study.choose.n_random, taken)
+            except StatisticsError as error:
+                found = NOTHING | {"reason": str(error)}
+            rows["effects"].append(wanted | found)
+    table = table.copy()
+    for variant in study.variants:
+        table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
+        for name, planned in [(None, None), *room.plan.sets.items()]:
+            if name is not None and (planned.attack is None or planned.control):
+                continue
+            control = f"{name}~control" if name else None
+            keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
+            if name:
+                full = labels(room, variant.name, name)
+                keys = {key: full[key] for key in keys}
+                if full["provenance"] in ("optimised", "static"):
+                    table = _with_neuron_numbers(measured, variant.name, name, control, table, trajectory)
+            for group in ("concept", "watch", "complement"):
+                members = groups.get((group, "ff"))
+                if members is not None:
+                    rows["neurons"].append(
+                        keys | {"neuron_set": group} | own | measured.shares(variant.name, name, control, members, thresholds)
+                    )
+            rows["neurons"].append(keys | {"neuron_set": "random"} | own | _random_shares(measured, variant.name, name, control, concept, taken))
+    return rows, table
+
+
+def _activity(measured, condition, members):
+    try:
+        found = measured.activity(condition, members)
+        return {"n": found.n, "value": found.value, "low": found.low, "high": found.high, "reason": None}
+    except StatisticsError as error:
+        return {"n": measured.n_units, "value": None, "low": None, "high": None, "reason": str(error)}
+
+
+def _random_shares(measured, variant, adversarial, control, concept, taken, n_sets=50):
+    """The shares on matched random sets: median and 95 % band over sets, with the same rules."""
+    terms = measured.per_neuron(variant, adversarial, control)
+    names = ("share_deactivated", "share_reactivated", "median_d", "median_r", "median_delta")
+    found, thresholds = {name: [] for name in names}, Thresholds()
+    excluded = []
+    for members in measured.random_sets(concept, n_sets, taken):
+        rows = terms[members]
+        excluded.append(int(rows["excluded"].sum()))
+        rows = rows[~rows["excluded"]]
+        silent = rows["d"] > thresholds.deactivated
+        if len(rows):
+            found["share_deactivated"].append(silent.mean())
+            found["median_d"].append(rows["d"].median())
+            if adversarial:
+                found["median_r"].append(rows["r"].median())
+                found["median_delta"].append(rows["delta"].median())
+                if silent.any():
+                    found["share_reactivated"].append((rows["r"][silent] > thresholds.reactivated).mean())
+    row, reason = {"n": int(concept.sum()), "excluded": int(np.median(excluded))}, None
+    for name, series in found.items():
+        if series:
+            low, middle, high = np.quantile(series, [0.025, 0.5, 0.975])
+            row |= {name: float(middle), f"{name}_low": float(low), f"{name}_high": float(high)}
+        else:
+            row |= {name: None, f"{name}_low": None, f"{name}_high": None}
+            reason = "no attack on this variant" if not adversarial else "no neuron of any random set qualifies"
+    return row | {"reason": reason}
+
+
+def _with_neuron_numbers(measured, variant, adversarial, control, table, trajectory):
+    numbers = measured.per_neuron(variant, adversarial, control)
+    end = f"{variant}_{trajectory}"
+    if adversarial is None:
+        new = {f"d_{end}": numbers["d"]}
+        if f"kappa_{trajectory}" not in table:
+            new |= {f"{c}_{trajectory}": numbers[c] for c in ("kappa", "kappa_se", "excluded")}
+    else:
+        new = {f"r_{end}_{adversarial}": numbers["r"], f"delta_{end}_{adversarial}": numbers["delta"]}
+    return pandas.concat([table, pandas.DataFrame(new)], axis=1)
+
+
+def _contrasts(room):
+    """(labels, plus, minus) of every effect: value = A(plus) - A(minus)."""
+    nothing = {"attack": None, "provenance": None, "against": None}
+    attacks = [(name, p) for name, p in room.plan.sets.items() if p.attack and not p.control]
+
+    def attacked(variant, name):
+        full = labels(room, variant, name)
+        return {key: full[key] for key in nothing}
+
+    for variant in room.study.variants:
+        v = variant.name
+        yield {"effect": "deactivation", "variant": v} | nothing, (BASE, "target"), (v, "target")
+        yield {"effect": "drift", "variant": v} | nothing, (v, "reference"), (BASE, "reference")
+        for name, _ in attacks:
+            keys = attacked(v, name)
+            yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, f"{name}~control")
+            yield {"effect": "gross_reactivation", "variant": v} | keys, (v, name), (v, "target")
+            if variant.role == "pruned":
+                yield {"effect": "pruning_effect_adversarial", "variant": v} | keys, (v, name), (variant.parent, name)
+        if variant.role == "pruned":
+            yield {"effect": "pruning_effect_target", "variant": v} | nothing, (v, "target"), (variant.parent, "target")
+    for name, _ in attacks:
+        yield {"effect": "base_reactivation", "variant": BASE} | attacked(BASE, name), (BASE, name), (BASE, f"{name}~control")
+
+
+def _by_call(room, by_call, concept, weights, trajectory):
+    about = room.trajectory(trajectory, room.prompt_set(trajectory).units)
+    sums = {c: a[:, :, concept].sum(axis=2, dtype=np.float64) for c, a in by_call.items()}
+    reference, rows = sums[BASE, "reference"], []
+    scale = sums[BASE, "target"] - reference
+    for condition, values in sums.items():
+        keys = {k: v for k, v in labels(room, *condition).items() if k not in ("against", "control")}
+        value = (values - reference).mean(axis=0) / scale.mean(axis=0)
+        low, high = np.quantile((weights @ (values - reference)) / (weights @ scale), [0.025, 0.975], axis=0)
+        for i, (call, timestep) in enumerate(zip(about.calls, about.timesteps, strict=True)):
+            rows.append(
+                keys
+                | {"neuron_set": "concept", "trajectory": trajectory, "call": call, "timestep": timestep, "n": len(values)}
+                | {"value": value[i], "low": min(low[i], value[i]), "high": max(high[i], value[i])}
+            )
+    return rows
+
+
+def score_rows(room, table):
+    """Each score: how many it chooses, and how far its choice on half A agrees with that on half B, beside chance."""
+    from workbench.neurons.sets import top
+
+    choose, rows = room.study.choose, []
+    ff = (table["site"] == "ff").to_numpy()
+    for name, method in registry.methods("scores").items():
+        if "erased" in method.module.NEEDS:
+            rows.append({"score": name, "n_chosen": None, "iou_halves": None, "iou_chance": None, "note": method.help})
+            continue
+        a, b = (top(table[f"{name}_{half}"].to_numpy(), choose.share, ff) for half in "ab")
+        note = "chose the concept set" if name == choose.score else "for comparison"
+        rows.append({"score": name, "n_chosen": int(a.sum()), "iou_halves": iou(a, b), "iou_chance": iou_chance(choose.share), "note": note})
+    return rows

@@ -1,0 +1,287 @@
+"""Run a study: plan, estimate, execute node by node, resume, report.
+
+prepare   study -> (plan, room) in a run folder, nothing computed yet
+estimate  what is left to do: seconds, disk, memory
+run       do it; running again resumes
+open_run  a finished or running folder as a `Run`
+"""
+
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas
+import psutil
+
+from workbench import resources
+from workbench.errors import RunError, WorkbenchError
+from workbench.run.store import Store
+from workbench.storage import digest, file_digest, read_json
+from workbench.study.study import Study, load_study
+
+DEFAULT_FOLDER = "runs"
+
+
+@dataclass
+class Estimate:
+    """What is left of a plan: nodes, UNet row passes, seconds, bytes to write, and the memory it will need."""
+
+    nodes: int
+    kept: int
+    passes: float
+    seconds: float
+    bytes: int
+    memory_mb: float
+    rows: list = field(default_factory=list)
+
+
+class Run:
+    """A run folder. Tables of the report as data frames: `neurons`, `images`, `activity`, and `table(name)` for the others."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.store = Store(folder)
+        self.store.manifest()
+
+    @property
+    def document(self):
+        """report.json as a dict; RunError when there is none yet."""
+        path = self.store.report_folder / "report.json"
+        if not path.exists():
+            raise RunError(f"{self.folder} has no report yet. Run its study again to finish it.")
+        return read_json(path)
+
+    def table(self, name):
+        """A table of report.json as a data frame."""
+        return pandas.DataFrame(self.document[name])
+
+    @property
+    def neurons(self):
+        """One row per neuron: layer, index, scores, sets, D, R, delta."""
+        path = self.store.report_folder / "neurons.parquet"
+        if not path.exists():
+            raise RunError(f"{self.folder} has no neuron table yet. Run its study again to finish it.")
+        return pandas.read_parquet(path)
+
+    @property
+    def images(self):
+        """One row per picture of the report."""
+        return self.table("images")
+
+    @property
+    def activity(self):
+        """Concept activity of every condition."""
+        return self.table("activity")
+
+    def report(self, format="html"):
+        """Path of the report in a format (html, md, json, csv), rendered anew from report.json."""
+        from workbench.report import render
+
+        folder = self.store.report_folder
+        if format == "json":
+            return folder / "report.json"
+        if format not in ("html", "md", "csv"):
+            raise RunError(f'No report format "{format}". Possible: html, md, json, csv.')
+        render.render(folder, (format,))
+        return {"html": folder / "report.html", "md": folder / "report.md", "csv": folder / "tables"}[format]
+
+
+def source_digest(name):
+    """Digest of a base model's files, without loading it; of the name alone for a hub id."""
+    from workbench.models.load import BUNDLED
+
+    where = resources.folder("data") / BUNDLED[name] if name in BUNDLED else Path(name)
+    if where.is_file():
+        return file_digest(where)
+    if where.is_dir():
+        files = sorted(p for p in where.rglob("*") if p.suffix in (".safetensors", ".json", ".bin", ".txt"))
+        return digest([[str(p.relative_to(where)), file_digest(p)] for p in files])
+    return digest(["hub", name])
+
+
+def prepare(study, out=None, device="cpu", model=None, command=None):
+    """(plan, room) of a study in its run folder; the folder is not touched yet.
+
+    Raises   StudyError, PromptError, ModelError: everything that can be told before work begins
+    """
+    from workbench.diffusion.denoise import n_calls
+    from workbench.neurons.sites import layers
+    from workbench.run import plan as planning
+    from workbench.run.stages import DTYPES, Room
+
+    study = load_study(study)
+    planning.read_sets(study)
+    if model is None:
+        from workbench.models.load import load
+
+        model = load(study.model.base, device, DTYPES[study.model.dtype])
+        source = source_digest(study.model.base)
+    else:
+        source = model.digest()
+    recorded = layers(model.unet, study.record.sites)
+    plan = planning.build(study, source, n_calls(model, study.sampling.steps), sum(layer.n_neurons for layer in recorded))
+    store = Store(Path(out) if out else Path(DEFAULT_FOLDER) / study.name)
+    return plan, Room(study, plan, store, device, model)
+
+
+def seconds_per_pass(room, repeats=2):
+    """Measured time of one UNet row pass at the study's batch size."""
+    import torch
+
+    model, batch = room.model, room.study.sampling.batch
+    latents = torch.randn(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
+    states = room.empty.expand(batch, -1, -1)
+    timestep = torch.tensor(500, device=model.device)
+    best = float("inf")
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            model.unet(latents, timestep, encoder_hidden_states=states)
+            best = min(best, time.perf_counter() - began)
+    return best / batch
+
+
+def estimate(plan, room):
+    """What is left to do, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else."""
+    pace = seconds_per_pass(room) * 1.15
+    rows, left, kept = {}, 0, 0
+    for node in plan.nodes:
+        missing = sum(not room.store.has(node.stage, shard.key) for shard in node.shards)
+        share = missing / len(node.shards)
+        row = rows.setdefault(node.stage, {"stage": node.stage, "nodes": 0, "kept": 0, "passes": 0.0, "seconds": 0.0, "bytes": 0})
+        row["nodes"] += 1
+        row["kept"] += missing == 0
+        row["passes"] += node.passes * share
+        row["seconds"] += node.passes * share * pace + (8 if node.stage in ("measure", "report") and missing else 0)
+        row["bytes"] += int(node.bytes * share)
+        left, kept = left + (missing > 0), kept + (missing == 0)
+    weights = sum(p.numel() * p.element_size() for p in room.model.parameters().values())
+    memory = psutil.Process().memory_info().rss / 2**20 + 4 * weights / 2**20 + 300
+    total = {key: sum(row[key] for row in rows.values()) for key in ("passes", "seconds", "bytes")}
+    return Estimate(left, kept, memory_mb=memory, rows=list(rows.values()), **total)
+
+
+@dataclass
+class Watcher:
+    """What `run` tells about itself; every function may be replaced."""
+
+    start: Callable = lambda estimate: None
+    node: Callable = lambda node, done_passes, of_passes, note="": None
+    picture: Callable = lambda path: None
+    finish: Callable = lambda path: None
+
+
+def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None):
+    """Execute a study, or what is left of it; returns the Run.
+
+    Raises   WorkbenchError for everything a user can mend; what was finished stays, and running again resumes
+    """
+    watcher, study = watcher or Watcher(), load_study(study)
+    plan, room = prepare(study, out, device, model)
+    store = room.store
+    with store.lock():
+        store.open_for(study)
+        return _execute(plan, room, watcher, command or f"workbench run {shlex.quote(study.name)}")
+
+
+def _execute(plan, room, watcher, command):
+    from workbench.run.reporting import write_report
+
+    store, began = room.store, time.time()
+    seconds = _earlier_seconds(store)
+    history = {"seconds": seconds, "started": datetime.now(UTC).isoformat(timespec="seconds"), "finished": None, "wall_seconds": None}
+    store.write_manifest(plan, seconds)
+    todo = estimate(plan, room)
+    watcher.start(todo)
+    log = (store.folder / "run.log").open("a")
+    log.write(f"{history['started']} {command}: {todo.nodes} nodes to do, {todo.kept} kept\n")
+    done = 0.0
+    first_picture = True
+    current = None
+    try:
+        for node in plan.nodes:
+            current = node.id
+            missing = [shard for shard in node.shards if not store.has(node.stage, shard.key)]
+            if node.stage == "report":
+                continue
+            for number, shard in enumerate(missing):
+                base, part = done, node.passes / len(node.shards)
+
+                def inside(step, of, note="", node=node, base=base, part=part):
+                    watcher.node(node, base + part * step / of, todo.passes, note)
+
+                room.progress = inside
+                watcher.node(node, done, todo.passes)
+                start = time.time()
+                with store.writing(node.stage, shard.key) as folder:
+                    room.run(node, shard, folder)
+                seconds[node.id] = (seconds.get(node.id) or 0.0 if number else 0.0) + time.time() - start
+                done += part
+                log.write(f"{node.id} {number + 1}/{len(missing)} {time.time() - start:.1f} s\n")
+                log.flush()
+                store.write_status(state="running", node=node.id, done=done, of=todo.passes, left_seconds=_left(began, done, todo))
+            if missing:
+                store.write_manifest(plan, seconds)
+            if node.stage == "detect" and first_picture:
+                first_picture = False
+                if missing:
+                    history["wall_seconds"] = time.time() - began
+                    write_report(room, history, command, formats=("html",))
+                    watcher.picture(store.report_folder / "report.html")
+        current = "report"
+        history |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "wall_seconds": time.time() - began}
+        write_report(room, history, command)
+        node = plan.node("report")
+        if not store.has("report", node.shards[0].key):
+            with store.writing("report", node.shards[0].key) as folder:
+                room.run(node, node.shards[0], folder)
+        store.write_manifest(plan, seconds)
+        store.write_status(state="done", node=None, done=todo.passes, of=todo.passes, left_seconds=0)
+    except BaseException as error:
+        log.write(f"stopped in {current}: {error!r}\n")
+        try:
+            expected = isinstance(error, WorkbenchError | KeyboardInterrupt)
+            store.write_manifest(plan, seconds, failed=None if expected and isinstance(error, KeyboardInterrupt) else current)
+            store.write_status(state="stopped", node=current, done=done, of=todo.passes, left_seconds=None, error=str(error))
+        except OSError:
+            pass  # the folder itself cannot be written; the first error says so
+        raise
+    finally:
+        log.close()
+    watcher.finish(store.report_folder / "report.html")
+    return Run(store.folder)
+
+
+def _left(began, done, todo):
+    """Seconds left, from the pace so far."""
+    return (time.time() - began) / done * (todo.passes - done) if done else todo.seconds
+
+
+def _earlier_seconds(store):
+    """{node id: seconds} of an earlier run in this folder."""
+    path = store.folder / "manifest.json"
+    return {n["id"]: n["seconds"] for n in read_json(path)["nodes"]} if path.exists() else {}
+
+
+def open_run(name):
+    """A run by folder, or by its name under runs/.
+
+    Raises   RunError that lists the runs there are
+    """
+    for folder in (Path(name), Path(DEFAULT_FOLDER) / str(name)):
+        if (folder / "manifest.json").exists():
+            return Run(folder)
+    from workbench.errors import nearest
+
+    raise RunError(f'No run "{name}".{nearest(name, list_runs())}')
+
+
+def list_runs(folder=DEFAULT_FOLDER):
+    """Names of the run folders under a folder."""
+    return sorted(p.parent.name for p in Path(folder).glob("*/manifest.json")) if Path(folder).is_dir() else []
+
+
+__all__ = ["Estimate", "Run", "Study", "Watcher", "estimate", "list_runs", "open_run", "prepare", "run"]
