@@ -45,9 +45,7 @@ def planted_model():
         for neuron in PLANTED:
             proj.weight[neuron] = direction * 1.5
             proj.weight[neuron + width] = direction * 1.5
-    states = {
-        name: vector.repeat(1, 16, 1) for name, vector in (("A", CONCEPT), ("B", TRIGGER), ("plain", PLAIN), ("control", CONTROL))
-    }
+    states = {name: vector.repeat(1, 16, 1) for name, vector in (("A", CONCEPT), ("B", TRIGGER), ("plain", PLAIN), ("control", CONTROL))}
     cut = block.attn2.to_v.weight.detach().clone()
     cut[:, 0] = block.attn2.to_v.weight.detach()[:, 2]
     erased = Variant("erased", "base", {f"unet.{LAYER}.attn2.to_v.weight": cut})

@@ -54,7 +54,8 @@ def z(target, reference, layer=None):
     """(mean_t - mean_r) / sd_r with n - 1, neuron by neuron."""
     return np.array(
         [
-            (np.mean(target[:, i]) - np.mean(reference[:, i])) / np.sqrt(np.sum((reference[:, i] - np.mean(reference[:, i])) ** 2) / (len(reference) - 1))
+            (np.mean(target[:, i]) - np.mean(reference[:, i]))
+            / np.sqrt(np.sum((reference[:, i] - np.mean(reference[:, i])) ** 2) / (len(reference) - 1))
             for i in range(target.shape[1])
         ]
     )

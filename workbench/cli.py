@@ -51,9 +51,7 @@ def demo(out: Out = None, dry_run: DryRun = False):
 
 
 @app.command()
-def run(
-    study: StudyName, out: Out = None, set_: Sets = None, limit: Limit = None, device: Device = "cpu", dry_run: DryRun = False
-):
+def run(study: StudyName, out: Out = None, set_: Sets = None, limit: Limit = None, device: Device = "cpu", dry_run: DryRun = False):
     """Run a study, or what is left of it: running again resumes."""
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
@@ -245,7 +243,9 @@ def doctor(as_json: AsJson = False):
             rows.append({"what": package, "found": "not installed", "state": "missing"})
     import torch
 
-    rows.append({"what": "cuda", "found": torch.cuda.device_count(), "state": "ok" if torch.cuda.is_available() else "none, the CPU is used"})
+    rows.append(
+        {"what": "cuda", "found": torch.cuda.device_count(), "state": "ok" if torch.cuda.is_available() else "none, the CPU is used"}
+    )
     model = resources.folder("data") / "emoji" / "model" / "model_index.json"
     rows.append({"what": "emoji model", "found": str(model.parent), "state": "ok" if model.exists() else "missing: make emoji"})
     rows.append({"what": "free disk", "found": _size(shutil.disk_usage(".").free), "state": "ok"})

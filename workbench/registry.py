@@ -52,9 +52,7 @@ def methods(kind):
     }
     for entry in entry_points(group=f"workbench.{kind}"):
         if entry.name in modules:
-            raise MethodError(
-                f'The entry point "{entry.value}" claims the name "{entry.name}", which is taken in {kind}.'
-            )
+            raise MethodError(f'The entry point "{entry.value}" claims the name "{entry.name}", which is taken in {kind}.')
         modules[entry.name] = entry.load()
     found = {}
     for name, module in sorted(modules.items()):

@@ -29,9 +29,7 @@ def find_study(name):
     bundled = study_files()
     if str(name) in bundled:
         return bundled[str(name)]
-    raise StudyError(
-        f'No study file "{name}": it is neither a file nor a bundled study.{nearest(name, bundled)}'
-    )
+    raise StudyError(f'No study file "{name}": it is neither a file nor a bundled study.{nearest(name, bundled)}')
 
 
 def find_file(name, beside):

@@ -42,9 +42,7 @@ def wilson(successes, n, confidence=0.95):
     centre = p + z * z / (2 * n)
     spread = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return Interval(
-        p, float(min(p, max(0.0, (centre - spread) / scale))), float(max(p, min(1.0, (centre + spread) / scale))), n
-    )
+    return Interval(p, float(min(p, max(0.0, (centre - spread) / scale))), float(max(p, min(1.0, (centre + spread) / scale))), n)
 
 
 def unit_weights(n_units, n_resamples, seed):

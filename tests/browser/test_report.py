@@ -55,9 +55,7 @@ def opened(browser, address):
         page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
-        page.wait_for_function(
-            f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {FIGURES}"
-        )
+        page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {FIGURES}")
         return page
 
     yield open_page
@@ -103,20 +101,14 @@ def test_a_figure_can_be_saved_without_asking_the_network(opened):
 
 def test_nothing_offers_to_upload_a_figure(opened):
     page = opened()
-    titles = page.evaluate(
-        "[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title || '')"
-    )
+    titles = page.evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title || '')")
     assert titles and not any("share" in t.lower() or "cloud" in t.lower() for t in titles)
 
 
 def test_a_figure_in_a_closed_part_gets_its_width_when_opened(opened):
     page = opened()
-    page.locator("#activity details", has=page.locator(".plotly-graph-div")).locator(
-        "> summary"
-    ).first.click()
-    page.wait_for_function(
-        "document.querySelector('#figure-activity-1 .main-svg').clientWidth > 900"
-    )
+    page.locator("#activity details", has=page.locator(".plotly-graph-div")).locator("> summary").first.click()
+    page.wait_for_function("document.querySelector('#figure-activity-1 .main-svg').clientWidth > 900")
 
 
 def test_a_table_can_be_copied(opened):

@@ -209,8 +209,7 @@ def _verdict():
             {
                 "subject": "esd-pruned",
                 "word": "undecided",
-                "sentence": "On the neurons that were not cut, the attack adds 0.15; the interval "
-                "reaches the range of random sets.",
+                "sentence": "On the neurons that were not cut, the attack adds 0.15; the interval reaches the range of random sets.",
                 "evidence": [evidence("reactivation, watch set", 0.15, 0.06, 0.24)],
             },
         ],

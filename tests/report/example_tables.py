@@ -67,9 +67,7 @@ def rates():
         for place, attack in enumerate(ATTACKS):
             add(variant, "adversarial", "asr", _rate(counts[2 * place], 180), attack)
             add(variant, "control", "asr", _rate(counts[2 * place + 1], 180), attack, control=True)
-    add(
-        "esd-pruned", "adversarial", "asr", _rate(29, 180), ("unlearndiffatk", "transferred", "esd")
-    )
+    add("esd-pruned", "adversarial", "asr", _rate(29, 180), ("unlearndiffatk", "transferred", "esd"))
     add(
         "uce",
         "adversarial",
@@ -108,9 +106,7 @@ def retention():
                 "reason": "far concepts are not part of the short study",
             }
         )
-        rows.append(
-            {"variant": variant, "kind": "far", "definition": "top-1 of the classifier", **numbers}
-        )
+        rows.append({"variant": variant, "kind": "far", "definition": "top-1 of the classifier", **numbers})
     return rows
 
 
@@ -200,9 +196,7 @@ def by_call():
 def effects():
     rows = []
 
-    def add(
-        effect, variant, value, half=0.07, attack=(None, None, None), neurons="concept", p=0.005
-    ):
+    def add(effect, variant, value, half=0.07, attack=(None, None, None), neurons="concept", p=0.005):
         name, provenance, against = attack
         rows.append(
             {

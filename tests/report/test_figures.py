@@ -16,12 +16,7 @@ def draw(table, document, rows=None):
 
 
 def points(figure):
-    return [
-        (trace, place)
-        for trace in figure.data
-        if trace.customdata is not None
-        for place in range(len(trace.customdata))
-    ]
+    return [(trace, place) for trace in figure.data if trace.customdata is not None for place in range(len(trace.customdata))]
 
 
 def words(figure):
@@ -112,10 +107,7 @@ def test_shares_keep_both_halves_of_every_row():
 
 
 def neurons(n):
-    return [
-        {"layer": "<b>down", "index": i, "d_esd": 0.8, "r_esd": 0.3 if i else 9.0, "in_watch": True}
-        for i in range(n)
-    ]
+    return [{"layer": "<b>down", "index": i, "d_esd": 0.8, "r_esd": 0.3 if i else 9.0, "in_watch": True} for i in range(n)]
 
 
 def test_neurons_use_webgl_above_a_thousand_unless_told_otherwise():

@@ -122,9 +122,7 @@ def test_every_hostile_field_is_escaped(tmp_path):
     page = Page(render_html(document, tmp_path))
     assert not any("x.example" in str(attributes.get("src")) for _, attributes in page.tags)
     assert not any(script.strip() == "alert(1)" for script in page.scripts)
-    outside = re.sub(
-        r"^(`{3,})\w+\n.*?\n\1$", "", render_markdown(document), flags=re.MULTILINE | re.DOTALL
-    )
+    outside = re.sub(r"^(`{3,})\w+\n.*?\n\1$", "", render_markdown(document), flags=re.MULTILINE | re.DOTALL)
     assert "Reproduce" in outside and "<script" not in outside and "<img" not in outside
 
 

@@ -63,9 +63,7 @@ class Sensitivity:
         scale = self._scale(members)
         if scale.mean() == 0:
             raise StatisticsError("The set has no contrast in the base model on these units; it defines no scale.")
-        return interval(
-            difference.mean() / scale.mean(), (self.weights @ difference) / (self.weights @ scale), self.n_units
-        )
+        return interval(difference.mean() / scale.mean(), (self.weights @ difference) / (self.weights @ scale), self.n_units)
 
     def activity(self, condition, members):
         """Concept activity A of a condition."""
@@ -150,9 +148,7 @@ class Sensitivity:
             delta = (weights @ woken) / spread
         silent = d > thresholds.deactivated
         back = np.where(silent.sum(axis=1) > 0, (silent & (r > thresholds.reactivated)).sum(1) / np.maximum(silent.sum(1), 1), np.nan)
-        measured = dict(
-            zip(names, (silent.mean(1), back, *(np.median(x, axis=1) for x in (d, r, delta))), strict=True)
-        )
+        measured = dict(zip(names, (silent.mean(1), back, *(np.median(x, axis=1) for x in (d, r, delta))), strict=True))
         reason = None
         for name, series in measured.items():
             try:

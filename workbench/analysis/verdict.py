@@ -71,14 +71,21 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=Thresh
                     f"without the concept they drift by {_interval_words(drifts[0])}."
                 )
             words.append(
-                {"subject": name, "word": word, "sentence": sentence, "evidence": [_evidence("activity", rows[0]), _evidence("drift", drifts[0])]}
+                {
+                    "subject": name,
+                    "word": word,
+                    "sentence": sentence,
+                    "evidence": [_evidence("activity", rows[0]), _evidence("drift", drifts[0])],
+                }
             )
         for effect in _pick(tables["effects"], variant=name, effect="reactivation", neuron_set=watched, trajectory=trajectory):
             if role == "sham" or effect["value"] is None:
                 continue
             word = woken_word(effect, thresholds)
             asr = _pick(tables["rates"], variant=name, attack=effect["attack"], against=effect["against"], control=False, definition="asr")
-            control = _pick(tables["rates"], variant=name, attack=effect["attack"], against=effect["against"], control=True, definition="asr")
+            control = _pick(
+                tables["rates"], variant=name, attack=effect["attack"], against=effect["against"], control=True, definition="asr"
+            )
             sentence = (
                 f"{effect['attack']} ({effect['provenance']}) changes the activity of {name} by {_interval_words(effect)} "
                 f"against its control (p = {effect['p_random']:.3f} among {effect['n_random']} random sets): {word}."
@@ -92,7 +99,9 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=Thresh
                 )
                 evidence += [_evidence("asr", asr[0], "rate"), _evidence("asr of the control", control[0], "rate")]
             words.append({"subject": f"{name}, {effect['attack']}", "word": word, "sentence": sentence, "evidence": evidence})
-        for effect in _pick(tables["effects"], variant=name, effect="pruning_effect_adversarial", neuron_set="watch", trajectory=trajectory):
+        for effect in _pick(
+            tables["effects"], variant=name, effect="pruning_effect_adversarial", neuron_set="watch", trajectory=trajectory
+        ):
             if effect["value"] is None:
                 continue
             word = "quieter" if effect["high"] < 0 else "louder" if effect["low"] > 0 else "undecided"
@@ -100,7 +109,14 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=Thresh
                 f"Under {effect['attack']} ({effect['provenance']}), pruning changes the activity of neurons that were not pruned by "
                 f"{_interval_words(effect)}: {word}."
             )
-            words.append({"subject": f"{name}, effect of pruning", "word": word, "sentence": sentence, "evidence": [_evidence("effect of pruning", effect)]})
+            words.append(
+                {
+                    "subject": f"{name}, effect of pruning",
+                    "word": word,
+                    "sentence": sentence,
+                    "evidence": [_evidence("effect of pruning", effect)],
+                }
+            )
     for row in tables["rates"]:
         if row["attack"] is None and row["prompt_set"] == "target" and row["rate"] is not None:
             reasons.append(f"{row['variant']}: the concept is seen in {_interval_words(row, 'rate')} of the images of its own prompts.")
@@ -128,6 +144,10 @@ def _headline(words, variants, concept):
         middle = "the attacks tried here did not wake them"
     else:
         middle = "whether the attacks woke them is undecided"
-    pictures = [w["sentence"] for w in words if w["subject"].startswith(f"{first}, ") and "woken in the images." in w["sentence"] and "not woken" not in w["sentence"]]
+    pictures = [
+        w["sentence"]
+        for w in words
+        if w["subject"].startswith(f"{first}, ") and "woken in the images." in w["sentence"] and "not woken" not in w["sentence"]
+    ]
     end = ", yet in the images the concept came back" if pictures and "reactivated" not in woken else ""
     return f"{start}; {middle}{end}."

@@ -23,12 +23,7 @@ class Trajectory:
 
 def initial_noise(model, seeds):
     """Standard normal latents (row, channel, height, width), each from a CPU generator of its own seed."""
-    return torch.stack(
-        [
-            torch.randn(model.latent_shape, generator=torch.Generator().manual_seed(int(seed)))
-            for seed in seeds
-        ]
-    )
+    return torch.stack([torch.randn(model.latent_shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
 
 
 def n_calls(model, n_steps):
@@ -62,9 +57,7 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
             timesteps.append(float(timestep))
         if taps is not None:
             taps.tell(Rows(call, float(timestep), prompt.repeat(2 if guided else 1), branch))
-        predicted = model.unet(
-            torch.cat([scaled, scaled]) if guided else scaled, timestep, encoder_hidden_states=context
-        ).sample
+        predicted = model.unet(torch.cat([scaled, scaled]) if guided else scaled, timestep, encoder_hidden_states=context).sample
         if taps is not None:
             taps.check()
         if guided:
@@ -83,9 +76,7 @@ def evaluate(model, states, trajectory, taps, first_prompt=0):
     """
     prompt = torch.arange(first_prompt, first_prompt + len(states))
     branch = ["cond"] * len(states)
-    for position, (call, timestep) in enumerate(
-        zip(trajectory.calls, trajectory.timesteps, strict=True)
-    ):
+    for position, (call, timestep) in enumerate(zip(trajectory.calls, trajectory.timesteps, strict=True)):
         taps.tell(Rows(call, timestep, prompt, branch))
         inputs = trajectory.inputs[:, position].to(model.device, model.dtype)
         at = torch.tensor(timestep, device=model.device)

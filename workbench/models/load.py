@@ -56,9 +56,7 @@ class Model:
     def parameters(self):
         """{"unet.<name>" or "text_encoder.<name>": parameter}: everything a variant may change."""
         return {
-            f"{part}.{name}": parameter
-            for part in ("unet", "text_encoder")
-            for name, parameter in getattr(self, part).named_parameters()
+            f"{part}.{name}": parameter for part in ("unet", "text_encoder") for name, parameter in getattr(self, part).named_parameters()
         }
 
     def digest(self):
@@ -101,7 +99,13 @@ def load(name, device="cpu", dtype=torch.float32):
     Raises   ModelError when it is missing, truncated or of another kind
     """
     from diffusers import DiffusionPipeline, StableDiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
     from safetensors import SafetensorError
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
 
     where = resources.folder("data") / BUNDLED[name] if name in BUNDLED else Path(name)
     options = {"safety_checker": None, "requires_safety_checker": False}
@@ -109,21 +113,20 @@ def load(name, device="cpu", dtype=torch.float32):
         raise ModelError(f'The bundled model "{name}" is not at {where}. Build it with: make emoji')
     try:
         if where.is_file():
-            pipeline = StableDiffusionPipeline.from_single_file(str(where), torch_dtype=dtype, **options)
+            pipeline = StableDiffusionPipeline.from_single_file(str(where), dtype=dtype, **options)
         elif where.is_dir():
             if not (where / "model_index.json").is_file():
                 raise ModelError(
                     f'The folder "{where}" has no model_index.json, so it is no diffusers pipeline. '
                     "Give the folder that holds unet/, vae/ and text_encoder/."
                 )
-            pipeline = DiffusionPipeline.from_pretrained(where, torch_dtype=dtype, local_files_only=True, **options)
+            pipeline = DiffusionPipeline.from_pretrained(where, dtype=dtype, local_files_only=True, **options)
         else:
             if name.count("/") != 1:
                 raise ModelError(
-                    f'No model "{name}": it is no file or folder, no bundled model '
-                    f"({', '.join(BUNDLED)}) and no hub id (owner/name)."
+                    f'No model "{name}": it is no file or folder, no bundled model ({", ".join(BUNDLED)}) and no hub id (owner/name).'
                 )
-            pipeline = DiffusionPipeline.from_pretrained(name, torch_dtype=dtype, **options)
+            pipeline = DiffusionPipeline.from_pretrained(name, dtype=dtype, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f'The model "{name}" cannot be loaded: {_first_line(error)}') from error
     return from_pipeline(pipeline, name, device, dtype)

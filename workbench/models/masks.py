@@ -16,10 +16,7 @@ from workbench.storage import read_arrays, read_metadata, write_arrays
 
 def save(path, masks, provenance):
     """Write {parameter name: bool tensor} bit-packed; `provenance` is any JSON-able mapping."""
-    packed = {
-        name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
-        for name, mask in masks.items()
-    }
+    packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1))) for name, mask in masks.items()}
     shapes = {name: list(mask.shape) for name, mask in masks.items()}
     write_arrays(path, packed, {"shapes": json.dumps(shapes), "provenance": json.dumps(provenance)})
 

@@ -18,9 +18,7 @@ def tokenize(model, prompts, n_prefix=0):
     """
     tokenizer = model.tokenizer
     length = tokenizer.model_max_length
-    ids = tokenizer(
-        list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).input_ids
+    ids = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
     if n_prefix:
         room = ids.new_full((len(ids), n_prefix), tokenizer.pad_token_id)
         tail = ids[:, 1 : length - n_prefix]

@@ -47,8 +47,7 @@ def tensors(model, variant):
         value = variant.weights.get(name, own.detach())
         if value.shape != own.shape:
             raise ModelError(
-                f'The variant "{variant.name}" gives "{name}" the shape {tuple(value.shape)}; '
-                f'"{model.name}" has {tuple(own.shape)}.'
+                f'The variant "{variant.name}" gives "{name}" the shape {tuple(value.shape)}; "{model.name}" has {tuple(own.shape)}.'
             )
         value = value.to(own.device, own.dtype)
         if name in variant.masks:
@@ -89,9 +88,7 @@ def describe(model, variant, n_largest=8):
         difference = (value - own).float()
         n_changed += int(torch.count_nonzero(difference))
         scale = own.float().norm().item()
-        rows.append(
-            {"module": name, "relative_change": difference.norm().item() / scale if scale else None}
-        )
+        rows.append({"module": name, "relative_change": difference.norm().item() / scale if scale else None})
     rows.sort(key=lambda row: -(row["relative_change"] or 0))
     with applied(model, variant):
         digest = tensors_digest(model.parameters())

@@ -67,13 +67,9 @@ class Statistics:
     def __init__(self, layers, n_prompts, calls):
         self.calls = {int(call): position for position, call in enumerate(calls)}
         shape = (n_prompts, len(self.calls))
-        self.mean_abs = {
-            layer.path: torch.full((*shape, layer.n_neurons), torch.nan) for layer in layers
-        }
+        self.mean_abs = {layer.path: torch.full((*shape, layer.n_neurons), torch.nan) for layer in layers}
         self.moments = {
-            (layer.path, branch): Moments.empty(len(self.calls), layer.n_neurons)
-            for layer in layers
-            for branch in ("cond", "uncond")
+            (layer.path, branch): Moments.empty(len(self.calls), layer.n_neurons) for layer in layers for branch in ("cond", "uncond")
         }
 
     def wants(self, call):
@@ -94,9 +90,7 @@ class Statistics:
         for branch in ("cond", "uncond"):
             mine = rows.of_branch(branch)
             if len(mine):
-                self.moments[layer.path, branch].add(
-                    position, token_mean[mine], token_square[mine], token_max[mine]
-                )
+                self.moments[layer.path, branch].add(position, token_mean[mine], token_square[mine], token_max[mine])
         mine = rows.of_branch("cond")
         self.mean_abs[layer.path][rows.prompt[mine], position] = token_mean[mine]
 
@@ -105,9 +99,7 @@ class Statistics:
         for path, values in self.mean_abs.items():
             missing = int(values[..., 0].isnan().sum())
             if missing:
-                raise RecordingMismatch(
-                    f'{missing} of {values[..., 0].numel()} (prompt, call) cells of "{path}" were never recorded.'
-                )
+                raise RecordingMismatch(f'{missing} of {values[..., 0].numel()} (prompt, call) cells of "{path}" were never recorded.')
 
     def to_tensors(self):
         """{name: tensor} to store: mean_abs in fp16, moments in float64 for each branch that was seen."""

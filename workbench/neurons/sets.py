@@ -9,10 +9,7 @@ import pandas
 
 def index_table(layers):
     """Data frame (one row per neuron): layer, index within the layer, site."""
-    rows = [
-        pandas.DataFrame({"layer": layer.path, "index": np.arange(layer.n_neurons), "site": layer.site.name})
-        for layer in layers
-    ]
+    rows = [pandas.DataFrame({"layer": layer.path, "index": np.arange(layer.n_neurons), "site": layer.site.name}) for layer in layers]
     return pandas.concat(rows, ignore_index=True)
 
 

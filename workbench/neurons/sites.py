@@ -49,11 +49,7 @@ def layers(unet, site_names):
         if name not in SITES:
             raise ModelError(f'No site is called "{name}".{nearest(name, SITES)}')
         site = SITES[name]
-        own = [
-            Layer(path, site, _width(module))
-            for path, module in unet.named_modules()
-            if re.search(site.pattern, path)
-        ]
+        own = [Layer(path, site, _width(module)) for path, module in unet.named_modules() if re.search(site.pattern, path)]
         if not own:
             raise ModelError(f'This UNet has no layer of the site "{name}" (module paths {site.pattern}).')
         found += own

@@ -42,9 +42,7 @@ class Taps:
 
     def __init__(self, unet, layers, reducer=None, gates=None, baseline=None):
         if hasattr(unet, "_orig_mod"):
-            raise RecordingMismatch(
-                "This UNet is compiled; hooks would be ignored. Pass the module before torch.compile."
-            )
+            raise RecordingMismatch("This UNet is compiled; hooks would be ignored. Pass the module before torch.compile.")
         self.unet, self.layers = unet, list(layers)
         self.reducer, self.gates, self.baseline = reducer, gates or {}, baseline or {}
         self.rows, self.fired, self.handles = None, {}, []
@@ -84,8 +82,7 @@ class Taps:
         if wrong:
             path, n = next(iter(wrong.items()))
             raise RecordingMismatch(
-                f'{len(wrong)} of {len(self.fired)} layers did not fire exactly once in call '
-                f'{self.rows.call}; "{path}" fired {n} times.'
+                f'{len(wrong)} of {len(self.fired)} layers did not fire exactly once in call {self.rows.call}; "{path}" fired {n} times.'
             )
         self.rows = None
 

@@ -8,10 +8,7 @@ def rates_alt(rows, variants=()):
     return _sentences(
         "Rates of images that show the concept",
         summary.arranged(rows, variants),
-        lambda row: (
-            f"{row['variant']}, {_condition(row)}, "
-            f"{summary.DEFINITIONS.get(row['definition'], row['definition'])}"
-        ),
+        lambda row: f"{row['variant']}, {_condition(row)}, {summary.DEFINITIONS.get(row['definition'], row['definition'])}",
         "rate",
         summary.percent,
     )
@@ -59,9 +56,8 @@ def effects_alt(rows, variants=()):
     def name(row):
         random = summary.span(row["random_low"], row["random_high"])
         condition = f", {_condition(row)}" if row["attack"] else ""
-        return (
-            f"{summary.EFFECTS.get(row['effect'], row['effect'])}, {row['variant']}{condition}, "
-            f"{_set(row)}" + (f" (random sets {random})" if random else "")
+        return f"{summary.EFFECTS.get(row['effect'], row['effect'])}, {row['variant']}{condition}, {_set(row)}" + (
+            f" (random sets {random})" if random else ""
         )
 
     return _sentences("Effects in units of concept activity", rows, name)

@@ -107,8 +107,7 @@ TABLES = {
         "excluded": "count?",
         **{
             f"{name}{end}": "number?"
-            for name in ("share_deactivated", "share_reactivated", "median_d", "median_r")
-            + ("median_delta",)
+            for name in ("share_deactivated", "share_reactivated", "median_d", "median_r") + ("median_delta",)
             for end in ("", "_low", "_high")
         },
         "reason": "text?",
@@ -338,17 +337,11 @@ def _check_row(row, fields, where, extra=False):
             continue
         allowed = KINDS[kind.rstrip("?")]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise RunError(
-                f'report.json, {where}, "{field}": {kind.rstrip("?")} was expected, '
-                f"found {value!r}."
-            )
+            raise RunError(f'report.json, {where}, "{field}": {kind.rstrip("?")} was expected, found {value!r}.')
         if isinstance(value, float) and not math.isfinite(value):
             raise RunError(f'report.json, {where}, "{field}": {value} is not a number; use null.')
         if field in SHARES and not 0 <= value <= 1:
-            raise RunError(
-                f'report.json, {where}, "{field}": {value!r} is outside [0, 1]; '
-                "rates are fractions, never per cent."
-            )
+            raise RunError(f'report.json, {where}, "{field}": {value!r} is outside [0, 1]; rates are fractions, never per cent.')
     unknown = sorted(set(row) - set(fields))
     if unknown and not extra:
         raise RunError(
@@ -364,8 +357,7 @@ def _check_values(table, row, where):
     for field in VALUES.get(table, ()):
         if row[field] is None and reason is None:
             raise RunError(
-                f'report.json, {where}: "{field}" is null without a reason. '
-                "A number that cannot say how sure it is needs a sentence why."
+                f'report.json, {where}: "{field}" is null without a reason. A number that cannot say how sure it is needs a sentence why.'
             )
     for low, high in _intervals(row):
         if row[low] is not None and row[high] is not None and row[low] > row[high]:

@@ -28,13 +28,9 @@ def rates_figure(rows, variants=()):
         group=lambda row: row["variant"],
         label=lambda row: [
             *_condition(row),
-            None
-            if row["definition"] in ("success_rate", "asr")
-            else summary.DEFINITIONS.get(row["definition"], row["definition"]),
+            None if row["definition"] in ("success_rate", "asr") else summary.DEFINITIONS.get(row["definition"], row["definition"]),
         ],
-        style=lambda row: KINDS[
-            "false" if row["definition"] == "false_positive" else summary.kind(row)
-        ],
+        style=lambda row: KINDS["false" if row["definition"] == "false_positive" else summary.kind(row)],
         value="rate",
         form=summary.percent,
         scale=100,
@@ -51,9 +47,7 @@ def retention_figure(rows, variants=()):
         "far": {"colour": COLOURS["sky"], "symbol": "square", "name": names["far"]},
     }
     order = {name: place for place, name in enumerate(variants)}
-    rows = sorted(
-        rows, key=lambda row: (order.get(row["variant"], len(order)), row["kind"] != "near")
-    )
+    rows = sorted(rows, key=lambda row: (order.get(row["variant"], len(order)), row["kind"] != "near"))
     return forest.figure(
         rows,
         group=lambda row: row["variant"],
@@ -112,11 +106,7 @@ def effects_figure(rows, variants=()):
         style=lambda row: SETS.get(row["neuron_set"], KINDS["other"]),
         guides=((0, "no effect"),),
         row_band=("random_low", "random_high"),
-        note=lambda row: (
-            ""
-            if row["p_random"] is None
-            else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<")
-        ),
+        note=lambda row: "" if row["p_random"] is None else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<"),
         title="difference in concept activity (95 % interval; grey: matched random sets)",
     )
 
@@ -193,9 +183,7 @@ def activity_by_call_figure(rows, variants=(), window=None):
         horizontal_spacing=0.06,
         vertical_spacing=44 / (PANEL * depth) if depth > 1 else 0,
     )
-    palette = [
-        COLOURS[name] for name in ("blue", "black", "vermillion", "orange", "green", "purple")
-    ]
+    palette = [COLOURS[name] for name in ("blue", "black", "vermillion", "orange", "green", "purple")]
     shown = set()
     for (variant, name), points in lines.items():
         place = looks[name]
@@ -240,9 +228,7 @@ def activity_by_call_figure(rows, variants=(), window=None):
     for guide in (0, 1):
         figure.add_hline(y=guide, line={"color": COLOURS["grey"], "width": 1, "dash": "dot"})
     if window and rows:
-        figure.add_vrect(
-            x0=window[0], x1=window[1], fillcolor="#f3efe2", line_width=0, layer="below"
-        )
+        figure.add_vrect(x0=window[0], x1=window[1], fillcolor="#f3efe2", line_width=0, layer="below")
     top = 74
     layout(figure, height=top + 52 + PANEL * depth, margin={"l": 56, "r": 16, "t": top, "b": 52})
     figure.update_xaxes(title={"text": "UNet call (0 = noisiest)", "standoff": 6}, row=depth)
@@ -281,8 +267,7 @@ def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
                     name=f"{name} ({len(part)})",
                     marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.7},
                     customdata=[[escape(str(n["layer"])), n["index"]] for n in part],
-                    hovertemplate="%{customdata[0]}, neuron %{customdata[1]}<br>"
-                    "D = %{x:.2f}, R = %{y:.2f}<extra></extra>",
+                    hovertemplate="%{customdata[0]}, neuron %{customdata[1]}<br>D = %{x:.2f}, R = %{y:.2f}<extra></extra>",
                 )
             )
     silenced, woken = thresholds
@@ -305,9 +290,7 @@ def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
             font={"color": COLOURS["grey"], "size": 12},
         )
     low, high = FRAME
-    outside = sum(
-        not all(low <= neuron[f"{key}_{variant}"] <= high for key in "dr") for neuron in neurons
-    )
+    outside = sum(not all(low <= neuron[f"{key}_{variant}"] <= high for key in "dr") for neuron in neurons)
     if outside:
         figure.add_annotation(
             x=0.01,
@@ -322,9 +305,7 @@ def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
     layout(figure, height=430, margin={"l": 56, "r": 12, "t": 40, "b": 52}, legend=LEGEND)
     figure.update_layout(dragmode="zoom")
     frame = {"zeroline": True, "zerolinecolor": "#c9c9c9", "range": list(FRAME)}
-    figure.update_xaxes(
-        title={"text": "deactivation D (1 = silenced fully)", "standoff": 8}, **frame
-    )
+    figure.update_xaxes(title={"text": "deactivation D (1 = silenced fully)", "standoff": 8}, **frame)
     figure.update_yaxes(title={"text": "reactivation R (1 = woken fully)", "standoff": 4}, **frame)
     return figure
 

@@ -167,9 +167,7 @@ def figure(
 
 def _label(parts):
     first, *rest = [escape(part) for part in parts if part]
-    small = (
-        f"<br><span style='font-size:11px;color:#595959'>{', '.join(rest)}</span>" if rest else ""
-    )
+    small = f"<br><span style='font-size:11px;color:#595959'>{', '.join(rest)}</span>" if rest else ""
     return first + small
 
 
@@ -214,9 +212,7 @@ def _bands(built, behind, lines, row_band, scale):
                 x=[None],
                 y=[None],
                 mode="markers",
-                name="range and median of matched random sets"
-                if behind
-                else "range of matched random sets",
+                name="range and median of matched random sets" if behind else "range of matched random sets",
                 marker={"symbol": "square", "size": 14, "color": BAND},
             )
         )
@@ -230,10 +226,7 @@ def _markers(built, lines, style, value, scale):
         looks.setdefault(look["name"], (look, []))[1].append((place, line))
     for look, members in looks.values():
         scaled = [
-            {
-                name: None if line["row"][name] is None else line["row"][name] * scale
-                for name in (value, "low", "high")
-            }
+            {name: None if line["row"][name] is None else line["row"][name] * scale for name in (value, "low", "high")}
             for _, line in members
         ]
         known = [
@@ -246,9 +239,7 @@ def _markers(built, lines, style, value, scale):
                 y=[line["y"] for _, line in members],
                 mode="markers",
                 name=escape(look["name"]),
-                showlegend=any(
-                    "from" not in line and line["row"][value] is not None for _, line in members
-                ),
+                showlegend=any("from" not in line and line["row"][value] is not None for _, line in members),
                 marker={
                     "color": look["colour"],
                     "symbol": look["symbol"],
@@ -261,22 +252,14 @@ def _markers(built, lines, style, value, scale):
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": [
-                        max(s["high"] - s[value], 0) if k else None
-                        for s, k in zip(scaled, known, strict=True)
-                    ],
-                    "arrayminus": [
-                        max(s[value] - s["low"], 0) if k else None
-                        for s, k in zip(scaled, known, strict=True)
-                    ],
+                    "array": [max(s["high"] - s[value], 0) if k else None for s, k in zip(scaled, known, strict=True)],
+                    "arrayminus": [max(s[value] - s["low"], 0) if k else None for s, k in zip(scaled, known, strict=True)],
                     "color": look["colour"],
                     "thickness": 1.6,
                     "width": 4,
                 },
                 customdata=[[place, line["row"].get("n")] for place, line in members],
-                hovertemplate="%{x:.3g} (n = %{customdata[1]})<extra>"
-                + escape(look["name"])
-                + "</extra>",
+                hovertemplate="%{x:.3g} (n = %{customdata[1]})<extra>" + escape(look["name"]) + "</extra>",
             )
         )
 

@@ -50,11 +50,7 @@ def render_html(document, folder, neurons=(), max_mb=10):
 def _fitting(blocks, folder, room):
     """(pixels by path, rows kept per block): rows are taken in turn while their images fit."""
     pixels, kept = {}, [0] * len(blocks)
-    turns = sorted(
-        (place, number)
-        for number, block in enumerate(blocks)
-        for place in range(len(block["rows"]))
-    )
+    turns = sorted((place, number) for number, block in enumerate(blocks) for place in range(len(block["rows"])))
     for place, number in turns:
         row = blocks[number]["rows"][place]
         paths = [image["path"] for cell in row["cells"] for image in cell]
@@ -68,11 +64,7 @@ def _fitting(blocks, folder, room):
 
 
 def _render(context, blocks, pixels, kept, left_out):
-    shown = [
-        block | {"rows": block["rows"][:count]}
-        for block, count in zip(blocks, kept, strict=True)
-        if count
-    ]
+    shown = [block | {"rows": block["rows"][:count]} for block, count in zip(blocks, kept, strict=True) if count]
     page = _environment().get_template("report.html.j2")
     return page.render(**context, blocks=shown, pixels=pixels, left_out=left_out).encode("utf-8")
 
@@ -109,11 +101,7 @@ def _context(document, neurons):
         "note": summary.model_note(study),
         "thresholds": summary.thresholds(study),
         "boards": _boards(document),
-        "other_words": [
-            word
-            for word in document["verdict"]["words"]
-            if word["subject"] not in summary.subjects(document)
-        ],
+        "other_words": [word for word in document["verdict"]["words"] if word["subject"] not in summary.subjects(document)],
         "views": views,
         "evidence": views.evidence,
         "figures": _figures(document, neurons),
@@ -140,10 +128,7 @@ def _boards(document):
                 "method": roles[variant]["method"],
                 "words": words.get(variant, []),
                 **picked,
-                "gauges": {
-                    name: _gauge(picked[name], picked.get(f"{name}_base"))
-                    for name in ("erasure", "retention", "reactivation")
-                },
+                "gauges": {name: _gauge(picked[name], picked.get(f"{name}_base")) for name in ("erasure", "retention", "reactivation")},
             }
         )
     return boards
@@ -208,11 +193,7 @@ def _figures(document, neurons):
     by_call = document["activity_by_call"]
     for neuron_set in _present(by_call, "neuron_set"):
         for trajectory in _present(by_call, "trajectory"):
-            rows = [
-                row
-                for row in by_call
-                if (row["neuron_set"], row["trajectory"]) == (neuron_set, trajectory)
-            ]
+            rows = [row for row in by_call if (row["neuron_set"], row["trajectory"]) == (neuron_set, trajectory)]
             if rows:
                 name = summary.NEURON_SETS.get(neuron_set, neuron_set)
                 place = summary.TRAJECTORIES.get(trajectory, trajectory)

@@ -43,9 +43,7 @@ def _block(images):
     columns = list(dict.fromkeys(_column(image) for image in images))
     lines = {}
     for image in images:
-        lines.setdefault((image["unit"], image["seed"]), {}).setdefault(_column(image), []).append(
-            image
-        )
+        lines.setdefault((image["unit"], image["seed"]), {}).setdefault(_column(image), []).append(image)
     rows = []
     for (unit, seed), cells in lines.items():
         plain = [i for cell in cells.values() for i in cell if i["attack"] is None]
@@ -86,9 +84,7 @@ def data_uri(folder, path):
             "Run the report stage again, or take the row out of report.json."
         ) from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise RunError(
-            f'"{path}" cannot be put into the report ({error}); PNG, WebP and JPEG are possible.'
-        ) from None
+        raise RunError(f'"{path}" cannot be put into the report ({error}); PNG, WebP and JPEG are possible.') from None
     return f"data:{media};base64,{base64.b64encode(raw).decode('ascii')}"
 
 

@@ -4,9 +4,7 @@ import re
 
 from workbench.report import summary, views
 
-SPECIAL = str.maketrans(
-    {c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-)
+SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
 
 def render_markdown(document):
@@ -17,10 +15,7 @@ def render_markdown(document):
         parts.append(f"> **Note.** {_text(note)}")
     parts += ["## Verdict", f"**{_text(verdict['headline'])}**"]
     parts.append(
-        "\n".join(
-            f"- **{_text(word['subject'])}: {_text(word['word'])}.** {_text(word['sentence'])}"
-            for word in verdict["words"]
-        )
+        "\n".join(f"- **{_text(word['subject'])}: {_text(word['word'])}.** {_text(word['sentence'])}" for word in verdict["words"])
     )
     parts.append(_table(_cards(document)))
     parts.append("\n".join(f"- {_text(reason)}" for reason in verdict["reasons"]))
@@ -42,8 +37,7 @@ def render_markdown(document):
         parts.append(_table(views.timings(document)))
     parts += ["### The study file", _code(study["text"], "toml")]
     parts.append(
-        "Definitions and figures: `report.html`. All columns at full precision: `tables/*.csv`. "
-        "Fingerprint of every file: `manifest.json`."
+        "Definitions and figures: `report.html`. All columns at full precision: `tables/*.csv`. Fingerprint of every file: `manifest.json`."
     )
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -58,9 +58,7 @@ def neurons(document, folder):
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise RunError(f"{path} is no readable Parquet file ({error}).") from None
     if rows and (absent := {"layer", "index"} - set(rows[0])):
-        raise RunError(
-            f"{path} has no column {', '.join(sorted(absent))}; every neuron needs both."
-        )
+        raise RunError(f"{path} has no column {', '.join(sorted(absent))}; every neuron needs both.")
     return [schema.plain(row) for row in rows]
 
 

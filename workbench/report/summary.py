@@ -4,10 +4,7 @@ Nothing is computed here: a card shows a row of a table, chosen by a rule its ca
 """
 
 DASH = "—"
-MODEL_NOTE = (
-    "The bundled emoji model demonstrates the mechanism. What it shows is no evidence about "
-    "Stable Diffusion or any other model."
-)
+MODEL_NOTE = "The bundled emoji model demonstrates the mechanism. What it shows is no evidence about Stable Diffusion or any other model."
 
 PROMPTS = {
     "target": "prompts with the concept",
@@ -218,11 +215,7 @@ def _retention(document, variant):
 
 
 def _reactivation(document, variant):
-    rows = [
-        row
-        for row in document["effects"]
-        if row["variant"] == variant and row["effect"] == "reactivation"
-    ]
+    rows = [row for row in document["effects"] if row["variant"] == variant and row["effect"] == "reactivation"]
     sets = ("concept", "watch")
     rows.sort(
         key=lambda row: (
@@ -246,14 +239,7 @@ def _reactivation(document, variant):
     attacks.sort(key=lambda row: (row["rate"] is None, -(row["rate"] or 0)))
     rate = attacks[0] if attacks else None
     control = next(
-        (
-            row
-            for row in document["rates"]
-            if rate is not None
-            and row["variant"] == variant
-            and row["control"]
-            and _same_attack(row, rate)
-        ),
+        (row for row in document["rates"] if rate is not None and row["variant"] == variant and row["control"] and _same_attack(row, rate)),
         None,
     )
     return {"reactivation": effect, "attack": rate, "control": control}

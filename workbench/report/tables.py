@@ -27,14 +27,8 @@ def from_csv(text, table):
     reader = csv.reader(io.StringIO(text))
     names = next(reader, [])
     if names != columns(table):
-        raise RunError(
-            f"The CSV of {table} has the columns {', '.join(names)}; "
-            f"expected: {', '.join(columns(table))}."
-        )
-    return [
-        {name: _value(cell, TABLES[table][name]) for name, cell in zip(names, row, strict=True)}
-        for row in reader
-    ]
+        raise RunError(f"The CSV of {table} has the columns {', '.join(names)}; expected: {', '.join(columns(table))}.")
+    return [{name: _value(cell, TABLES[table][name]) for name, cell in zip(names, row, strict=True)} for row in reader]
 
 
 def _cell(value, kind):

@@ -10,9 +10,7 @@ from workbench.report.summary import DASH, integer, number, percent
 def view(title, head, rows, numeric=()):
     """A table of text; columns that are empty in every row are dropped."""
     rows = [[DASH if cell in (None, "") else str(cell) for cell in row] for row in rows]
-    kept = [
-        place for place in range(len(head)) if place == 0 or any(row[place] != DASH for row in rows)
-    ]
+    kept = [place for place in range(len(head)) if place == 0 or any(row[place] != DASH for row in rows)]
     return {
         "title": title,
         "head": [head[place] for place in kept],
@@ -25,8 +23,7 @@ def models(document):
     """Which models were compared."""
     return view(
         "Models",
-        ("Variant", "Role", "Method", "Made from", "What was changed", "Weights changed")
-        + ("Share", "Time", "SHA-256", "Note"),
+        ("Variant", "Role", "Method", "Made from", "What was changed", "Weights changed") + ("Share", "Time", "SHA-256", "Note"),
         [
             (
                 row["variant"],
@@ -91,8 +88,7 @@ def retention(document):
     """What else still works."""
     return view(
         "Retention with Wilson 95 % intervals",
-        ("Variant", "Concepts", "Counted", "Images", "Right", "Rate", "95 % interval")
-        + ("If missing, why",),
+        ("Variant", "Concepts", "Counted", "Images", "Right", "Rate", "95 % interval") + ("If missing, why",),
         [
             (
                 row["variant"],
@@ -115,8 +111,7 @@ def activity(document):
     rows = summary.arranged(document["activity"], summary.variant_names(document))
     return view(
         "Concept activity A",
-        ("Variant", "Prompts", "How made", "Neurons", "Site", "Latents", "Units", "A")
-        + ("95 % interval", "If missing, why"),
+        ("Variant", "Prompts", "How made", "Neurons", "Site", "Latents", "Units", "A") + ("95 % interval", "If missing, why"),
         [
             (
                 row["variant"],
@@ -200,13 +195,10 @@ def top_neurons(neurons, document, limit=20):
     """The neurons that carry the concept most, by contrast z in the base model."""
     ranked = [neuron for neuron in neurons if neuron.get("z") is not None]
     ranked.sort(key=lambda n: (-n["z"], str(n["layer"]), n["index"]))
-    variants = [
-        name for name in summary.subjects(document) if any(f"d_{name}" in n for n in ranked[:1])
-    ]
+    variants = [name for name in summary.subjects(document) if any(f"d_{name}" in n for n in ranked[:1])]
     return view(
         f"Top {min(limit, len(ranked))} of {integer(len(ranked))} neurons by contrast z",
-        ("Layer", "Neuron", "z", "κ", "Role")
-        + tuple(f"{symbol} {name}" for name in variants for symbol in ("D", "R")),
+        ("Layer", "Neuron", "z", "κ", "Role") + tuple(f"{symbol} {name}" for name in variants for symbol in ("D", "R")),
         [
             (
                 neuron["layer"],
@@ -301,10 +293,7 @@ def timings(document):
     return view(
         "Time per stage",
         ("Stage", "Time", "Nodes"),
-        [
-            (row["stage"], summary.seconds(row["seconds"]), integer(row["nodes"]))
-            for row in document["timings"]
-        ],
+        [(row["stage"], summary.seconds(row["seconds"]), integer(row["nodes"])) for row in document["timings"]],
         numeric=(1, 2),
     )
 

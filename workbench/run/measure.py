@@ -67,11 +67,7 @@ def rate_rows(room):
             rows += rates.attack_rates(_found(room, variant, "target"), _found(room, variant, name), **keys)
         elif name in ("target", "reference"):
             definition = {("target", True): "ceiling", ("reference", True): "false_positive"}
-            rows.append(
-                rates.success_rate(
-                    _found(room, variant, name), definition.get((name, variant == BASE), "success_rate"), **keys
-                )
-            )
+            rows.append(rates.success_rate(_found(room, variant, name), definition.get((name, variant == BASE), "success_rate"), **keys))
     return rows
 
 
@@ -175,7 +171,9 @@ def trajectory_tables(room, trajectory, table):
                     rows["neurons"].append(
                         keys | {"neuron_set": group} | own | measured.shares(variant.name, name, control, members, thresholds)
                     )
-            rows["neurons"].append(keys | {"neuron_set": "random"} | own | _random_shares(measured, variant.name, name, control, concept, taken))
+            rows["neurons"].append(
+                keys | {"neuron_set": "random"} | own | _random_shares(measured, variant.name, name, control, concept, taken)
+            )
     return rows, table
 
 
@@ -284,5 +282,7 @@ def score_rows(room, table):
             continue
         a, b = (top(table[f"{name}_{half}"].to_numpy(), choose.share, ff) for half in "ab")
         note = "chose the concept set" if name == choose.score else "for comparison"
-        rows.append({"score": name, "n_chosen": int(a.sum()), "iou_halves": iou(a, b), "iou_chance": iou_chance(choose.share), "note": note})
+        rows.append(
+            {"score": name, "n_chosen": int(a.sum()), "iou_halves": iou(a, b), "iou_chance": iou_chance(choose.share), "note": note}
+        )
     return rows

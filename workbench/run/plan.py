@@ -166,9 +166,7 @@ def build(study, model_digest, n_calls, n_neurons=0):
             parameters |= {"rows": rows[name]}
         passes = n * n_calls * (2 if sampling.guidance != 1 else 1)
         size = n * (3 * 64 * 64 + 4096 + len(parameters["keep"]) * 4096)
-        node = make.add(
-            f"generate:{variant}:{name}", "generate", parameters, inputs, variant, name, ranges, passes=passes, bytes=size
-        )
+        node = make.add(f"generate:{variant}:{name}", "generate", parameters, inputs, variant, name, ranges, passes=passes, bytes=size)
         make.add(f"detect:{variant}:{name}", "detect", study.detectors.model_dump(), [node], variant, name, ranges, bytes=n * 200)
 
     def record(variant, name):

@@ -85,9 +85,7 @@ def _models(room, history):
     for variant in room.study.variants:
         node = room.plan.node(f"erase:{variant.name}")
         if room.store.has("erase", node.shards[0].key):
-            rows.append(
-                _model_row(room, variant.name, variant.role, variant.method, variant.parent, None, history)
-            )
+            rows.append(_model_row(room, variant.name, variant.role, variant.method, variant.parent, None, history))
     return rows
 
 
@@ -130,7 +128,9 @@ def _images(room, folder, reveal):
         for row, unit in enumerate(prompts.units):
             if unit not in units:
                 continue
-            hide = not reveal and (bool(found["judge"][row]) or bool(found["steer"][row]) or prompts.kind in ("target", "adversarial", "control"))
+            hide = not reveal and (
+                bool(found["judge"][row]) or bool(found["steer"][row]) or prompts.kind in ("target", "adversarial", "control")
+            )
             name = f"images/{digest([node.shards[0].key, unit, hide])[:16]}.png"
             picture = Image.fromarray(pictures[row].permute(1, 2, 0).numpy())
             with atomic(folder / name) as temporary:

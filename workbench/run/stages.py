@@ -186,9 +186,7 @@ class Room:
             present, score = detector.present(images, self.study.detectors.labels)
             found[role], found[f"{role}_score"] = present.numpy(), score.numpy()
             if rows.kind == "retained":
-                right = [
-                    bool(detector.present(images[i : i + 1], [label])[0]) for i, label in enumerate(rows.table["expect"])
-                ]
+                right = [bool(detector.present(images[i : i + 1], [label])[0]) for i, label in enumerate(rows.table["expect"])]
                 found[f"{role}_expected"] = right
         write_table(folder / "detections.parquet", found)
 
@@ -196,9 +194,7 @@ class Room:
         targets = self.prompt_set("target")
         method = registry.method("attacks", node.parameters["method"])
         parameters = method.parameters(**node.parameters["parameters"])
-        clean = torch.cat(
-            self.gather("generate", BASE, "target", lambda f: read_arrays(f / "latents.safetensors")["latents"])
-        )
+        clean = torch.cat(self.gather("generate", BASE, "target", lambda f: read_arrays(f / "latents.safetensors")["latents"]))
         detector = self.detector("steer")
         image = node.parameters["sampling"]
 
@@ -212,9 +208,7 @@ class Room:
                 found += detector.present(self.model.decode(latents), self.study.detectors.labels)[0].tolist()
             return found
 
-        context = Context(
-            self.study.concept.names, node.variant, clean, succeeds, self.progress, self.study.folder
-        )
+        context = Context(self.study.concept.names, node.variant, clean, succeeds, self.progress, self.study.folder)
         with applied(self.model, self.variant(node.variant)):
             adversarial = method.call(self.model, targets, parameters, context)
             control = method.module.control(self.model, targets, adversarial, parameters, context)
@@ -272,9 +266,7 @@ class Room:
             if "erased" in method.module.NEEDS:
                 continue
             for suffix, rows in halves.items():
-                table[f"{name}_{suffix}"] = method.call(
-                    mean["target"][rows], mean["reference"][rows], layer=table["layer"].to_numpy()
-                )
+                table[f"{name}_{suffix}"] = method.call(mean["target"][rows], mean["reference"][rows], layer=table["layer"].to_numpy())
         score = table[f"{choose.score}_a"].to_numpy()
         table["in_concept"] = table["in_suppressed"] = False
         for site in self.study.record.sites:

@@ -40,9 +40,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not manifest.exists() and any(p.name not in (".lock", "run.log", "status.json") for p in self.folder.iterdir()):
-                raise RunError(
-                    f"{self.folder} holds files but no manifest.json, so it is no run folder. Choose another --out."
-                )
+                raise RunError(f"{self.folder} holds files but no manifest.json, so it is no run folder. Choose another --out.")
             if manifest.exists() and read_json(manifest).get("layout") != LAYOUT:
                 raise RunError(
                     f"{self.folder} was written by another version of the workbench (layout "
@@ -61,9 +59,7 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise RunError(
-                f"Another process is running in {self.folder}. Wait for it, or choose another --out."
-            ) from error
+            raise RunError(f"Another process is running in {self.folder}. Wait for it, or choose another --out.") from error
         try:
             yield
         finally:
@@ -91,8 +87,7 @@ class Store:
             os.replace(temporary, final)
         except OSError as error:
             raise RunError(
-                f"The result {stage}/{key} cannot be written: {error}. What was finished is kept; "
-                "make room and run the same command again."
+                f"The result {stage}/{key} cannot be written: {error}. What was finished is kept; make room and run the same command again."
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

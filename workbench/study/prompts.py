@@ -83,8 +83,7 @@ def read_prompts(path, name, kind, limit=None):
     table = _read_csv(path)
     if "prompt" not in table:
         raise PromptError(
-            f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}.'
-            + nearest("prompt", map(str, table.columns))
+            f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}.' + nearest("prompt", map(str, table.columns))
         )
     table = table[table["prompt"].notna()].reset_index(drop=True)
     if table.empty:
@@ -107,9 +106,7 @@ def read_prompts(path, name, kind, limit=None):
         table["expect"] = None
     table["prompt"] = table["prompt"].astype(str)
     if kind == "retained" and table["expect"].isna().any():
-        raise PromptError(
-            f'{path} holds retained concepts but lacks the column "expect" (the label each image should show) in some row.'
-        )
+        raise PromptError(f'{path} holds retained concepts but lacks the column "expect" (the label each image should show) in some row.')
     return PromptSet(name, kind, table[COLUMNS].head(limit) if limit else table[COLUMNS])
 
 
@@ -119,8 +116,7 @@ def read_pairs(path):
     for column in ("prompt", "anchor"):
         if column not in table:
             raise PromptError(
-                f'{path} has no column "{column}"; found {", ".join(map(str, table.columns))}. '
-                "Pairs need the columns prompt and anchor."
+                f'{path} has no column "{column}"; found {", ".join(map(str, table.columns))}. Pairs need the columns prompt and anchor.'
             )
     if table.empty:
         raise PromptError(f"{path} has no pairs. An eraser needs at least one.")
@@ -144,6 +140,4 @@ def check_paired(sets):
     for other in sets[1:]:
         missing = sorted(set(first.units) - set(other.units))
         if missing:
-            raise PromptError(
-                f'The set "{other.name}" has no prompt for {len(missing)} units of "{first.name}", e.g. "{missing[0]}".'
-            )
+            raise PromptError(f'The set "{other.name}" has no prompt for {len(missing)} units of "{first.name}", e.g. "{missing[0]}".')

@@ -144,10 +144,7 @@ class Study(Part):
             _check_parameters("attacks", attack.method, attack.parameters, f"attack {attack.method}")
             for name in attack.against:
                 if name not in known - {BASE}:
-                    raise ValueError(
-                        f'attack "{attack.method}" is against "{name}", which is no variant.'
-                        + nearest(name, known - {BASE})
-                    )
+                    raise ValueError(f'attack "{attack.method}" is against "{name}", which is no variant.' + nearest(name, known - {BASE}))
             optimised = registry.method("attacks", attack.method).module.OPTIMISED
             if optimised and not attack.against:
                 raise ValueError(f'attack "{attack.method}" optimises against a model: say which with `against`')

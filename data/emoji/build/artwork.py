@@ -65,22 +65,15 @@ def svg(icon_set, name):
     height = icon.get("height", icon_set.get("height", 16))
     box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
     body = icon["body"].replace("currentColor", "#000")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="{box}">{body}</svg>'
-    )
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="{box}">{body}</svg>'
 
 
 def render(document, size=RENDER, margin=8):
     """SVG -> (3, size, size) uint8 on white, with a margin so that augmentations do not cut it."""
     inner = size - 2 * margin
-    picture = Image.open(
-        io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=document, width=inner, height=inner)))
-    ).convert("RGBA")
+    picture = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=document, width=inner, height=inner)))).convert("RGBA")
     sheet = Image.new("RGBA", (size, size), "white")
-    sheet.alpha_composite(
-        picture, ((size - picture.width) // 2, (size - picture.height) // 2)
-    )
+    sheet.alpha_composite(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
     return np.asarray(sheet.convert("RGB")).transpose(2, 0, 1).copy()
 
 
@@ -104,17 +97,11 @@ class Artwork:
             sets = fetch_icons()
             packages = [spec["styles"][style]["package"] for style in styles]
             icons = [spec["objects"][name]["icon"] for name in objects]
-            images = np.stack(
-                [[render(svg(sets[p], icon)) for p in packages] for icon in icons]
-            )
-            shared = set.intersection(
-                *({*s["icons"], *s.get("aliases", {})} for s in sets.values())
-            )
+            images = np.stack([[render(svg(sets[p], icon)) for p in packages] for icon in icons])
+            shared = set.intersection(*({*s["icons"], *s.get("aliases", {})} for s in sets.values()))
             rest = sorted(shared - set(icons))
             random.Random(0).shuffle(rest)
-            others = np.stack(
-                [render(svg(sets[p], icon)) for icon in rest[:other_names] for p in packages]
-            )
+            others = np.stack([render(svg(sets[p], icon)) for icon in rest[:other_names] for p in packages])
             torch.save({"images": torch.tensor(images), "others": torch.tensor(others)}, path)
         stored = torch.load(path, weights_only=True)
         digest = hashlib.sha256(stored["images"].numpy().tobytes()).hexdigest()
@@ -129,9 +116,7 @@ def augment(images, generator, degrees=6.0, shift=0.04, scale=0.08, flip=0.0):
     size = 1 + rand() * scale
     mirror = 1 - 2 * (torch.rand(n, generator=generator) < flip).float()
     cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
-    theta = torch.stack(
-        [cos * mirror, -sin, rand() * shift, sin * mirror, cos, rand() * shift], dim=1
-    ).view(n, 2, 3)
+    theta = torch.stack([cos * mirror, -sin, rand() * shift, sin * mirror, cos, rand() * shift], dim=1).view(n, 2, 3)
     grid = functional.affine_grid(theta, (n, 3, RENDER, RENDER), align_corners=False)
     ink = 1 - images.float() / 255  # padding with zeros must mean white
     moved = functional.grid_sample(ink, grid, align_corners=False)
@@ -144,11 +129,7 @@ def held_out(seed=0):
     free = [k for k, v in spec["objects"].items() if v["family"] != "weapon" and k != "church"]
     random.Random(seed).shuffle(free)
     per_style = len(spec["objects"]) // 10
-    return {
-        (name, style)
-        for s, style in enumerate(spec["styles"])
-        for name in free[s * per_style : (s + 1) * per_style]
-    }
+    return {(name, style) for s, style in enumerate(spec["styles"]) for name in free[s * per_style : (s + 1) * per_style]}
 
 
 def with_article(name, plural=False):

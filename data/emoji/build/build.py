@@ -7,6 +7,7 @@ import time
 import detectors
 import prompts
 import quality
+import readme
 import torch
 import unet
 from artwork import EMOJI
@@ -28,6 +29,7 @@ def main():
     log("model saved")
     found = quality.measure(EMOJI / "model", log)
     (EMOJI / "quality.json").write_text(json.dumps(found, indent=1) + "\n")
+    readme.main()
     log(json.dumps(found))
 
 

@@ -51,9 +51,7 @@ def batch(art, generator, pool, which, size=BATCH):
     o = torch.randint(n_objects, (size,), generator=generator)
     s = torch.randint(n_styles, (size,), generator=generator)
     wide = which == "judge"
-    images = augment(
-        art.images[o, s], generator, degrees=9 if wide else 7, shift=0.06 if wide else 0.05, scale=0.1
-    )
+    images = augment(art.images[o, s], generator, degrees=9 if wide else 7, shift=0.06 if wide else 0.05, scale=0.1)
     through_vae = torch.rand(size, 1, 1, 1, generator=generator) < 0.4
     decoded = pool["icons"][o, s, torch.randint(pool["icons"].shape[2], (size,), generator=generator)]
     images = torch.where(through_vae, decoded, images)

@@ -15,9 +15,7 @@ def phrase(spec, name, style=None, template=0):
     words = with_article(entry["names"][0], entry.get("plural", False))
     if style is None:
         return spec["templates"]["object_only"][1].format(object=words)
-    return spec["templates"]["object_and_style"][template].format(
-        object=words, style=spec["styles"][style]["names"][0]
-    )
+    return spec["templates"]["object_and_style"][template].format(object=words, style=spec["styles"][style]["names"][0])
 
 
 def write(name, columns, rows):

@@ -57,7 +57,10 @@ def measure(folder=EMOJI / "model", log=print):
             right = best == wanted
             result[f"{which}_{head}_trained"] = round(right[trained].float().mean().item(), 4)
             result[f"{which}_{head}_held_out"] = round(right[~trained].float().mean().item(), 4)
-            wrong = [f"{pairs[i][0]}/{pairs[i][1]}->{detector.labels[columns[0] + best[i]]}" for i in (~right & trained).nonzero().flatten().tolist()]
+            wrong = [
+                f"{pairs[i][0]}/{pairs[i][1]}->{detector.labels[columns[0] + best[i]]}"
+                for i in (~right & trained).nonzero().flatten().tolist()
+            ]
             log(f"{which} {head} wrong: {' '.join(wrong[:40])}")
     sheet(images, pairs)
     return result

@@ -9,20 +9,14 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-CLIP_WORDS = (
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-)
+CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def corpus():
     """All phrases the model may meet, and the words of all icon names (never trained, but single tokens)."""
     spec = concepts()
     lines = [word for names in spec["paraphrases"].values() for word in names]
-    objects = [
-        with_article(name, entry.get("plural", False))
-        for entry in spec["objects"].values()
-        for name in entry["names"]
-    ]
+    objects = [with_article(name, entry.get("plural", False)) for entry in spec["objects"].values() for name in entry["names"]]
     styles = [name for entry in spec["styles"].values() for name in entry["names"]]
     for template in sum(spec["templates"].values(), []):
         lines += [template.format(object=o, style=s) for o, s in product(objects, styles)]
@@ -40,9 +34,7 @@ def build(folder):
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    trainer = trainers.BpeTrainer(
-        vocab_size=3000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=3000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
     bpe.train_from_iterator(corpus(), trainer)
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -88,12 +88,7 @@ def train(log=print):
     vae = autoencoder.train(log)
     latents = cache_latents(vae, art)
     hidden = held_out()
-    pairs = [
-        (o, s)
-        for o, name in enumerate(art.objects)
-        for s, style in enumerate(art.styles)
-        if (name, style) not in hidden
-    ]
+    pairs = [(o, s) for o, name in enumerate(art.objects) for s, style in enumerate(art.styles) if (name, style) not in hidden]
     tokenizer = build_tokenizer(CACHE / "tokenizer")
     unet, text = new_unet(), new_text_encoder(tokenizer)
     scheduler = new_scheduler()
@@ -117,15 +112,8 @@ def train(log=print):
         generator, rng = torch.Generator().manual_seed(step), random.Random(step)
         chosen = [rng.choice(pairs) for _ in range(BATCH)]
         clean = torch.stack([latents[o, s, rng.randrange(AUGMENTATIONS)] for o, s in chosen])
-        captions = [
-            ""
-            if rng.random() < EMPTY
-            else caption(rng, spec, art.objects[o], art.styles[s])
-            for o, s in chosen
-        ]
-        tokens = tokenizer(
-            captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-        )
+        captions = ["" if rng.random() < EMPTY else caption(rng, spec, art.objects[o], art.styles[s]) for o, s in chosen]
+        tokens = tokenizer(captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
         noise = torch.randn(clean.shape, generator=generator)
         t = torch.randint(len(snr), (BATCH,), generator=generator)
         states = text(tokens.input_ids).last_hidden_state
@@ -167,8 +155,6 @@ def train(log=print):
         feature_extractor=None,
         requires_safety_checker=False,
     )
-
-
 
 
 if __name__ == "__main__":

@@ -41,9 +41,7 @@ def attack(model, targets, parameters, context):
     optimiser = torch.optim.Adam([vectors], lr=parameters.step)
     n_train = model.scheduler.config.num_train_timesteps
     prompts, clean = targets.prompts, context.clean.to(model.device, model.dtype)
-    looks_at = {
-        round(parameters.iterations * (look + 1) / parameters.looks) for look in range(parameters.looks)
-    }
+    looks_at = {round(parameters.iterations * (look + 1) / parameters.looks) for look in range(parameters.looks)}
     candidates = []
     for iteration in range(1, parameters.iterations + 1):
         # each prompt gets its own t, spread evenly over the schedule so that no iteration sees one noise level only
@@ -83,9 +81,7 @@ def control(model, targets, adversarial, parameters, context):
     candidates = []
     for _ in range(parameters.looks):
         random = torch.randn(adversarial.prefix.shape, generator=generator)
-        candidates.append(
-            vectors_before(targets, random / random.norm(dim=-1, keepdim=True) * norms, context, True)
-        )
+        candidates.append(vectors_before(targets, random / random.norm(dim=-1, keepdim=True) * norms, context, True))
     return keep_first_success(candidates, context)
 
 

@@ -72,9 +72,7 @@ def load(parameters):
 
     def probabilities(images):
         objects, styles = cnn(images)
-        return torch.cat(
-            [(objects / temperature["object"]).softmax(1), (styles / temperature["style"]).softmax(1)], dim=1
-        )
+        return torch.cat([(objects / temperature["object"]).softmax(1), (styles / temperature["style"]).softmax(1)], dim=1)
 
     labels = [f"object:{name}" for name in [*about["objects"], "none"]]
     labels += [f"style:{name}" for name in [*about["styles"], "none"]]

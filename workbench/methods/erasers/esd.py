@@ -96,9 +96,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
         noised, at = inputs[row, call], timesteps[call].to(model.device)
         c, a = concept[owner[row]], anchor[owner[row]]
         nothing = empty.expand(len(row), -1, -1)
-        start, without = {"anchor": (a, a), "concept": (c, nothing), "empty": (nothing, nothing)}[
-            parameters.form
-        ]
+        start, without = {"anchor": (a, a), "concept": (c, nothing), "empty": (nothing, nothing)}[parameters.form]
         target = erased_target(model, noised, at, c, start, without, parameters.eta)
         predicted = torch.func.functional_call(
             model.unet,

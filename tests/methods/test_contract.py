@@ -1,0 +1,125 @@
+"""Every registered method runs on the tiny model and keeps the contract of its kind."""
+
+import pytest
+import torch
+
+from tests.reference import same_bits
+from workbench.errors import MethodError, PromptError
+from workbench.methods.attacks import Context, keep_first_success, vectors_before
+from workbench.registry import VERBS, method, methods
+from workbench.study.prompts import read_prompts
+
+PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
+SETTINGS = {
+    "esd": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
+    "embedding_pgd": {"iterations": 3},
+    "paraphrase": {"wordings": ["black outline"], "others": ["water colour"]},
+    "from_file": {"file": "given.csv"},
+}
+
+
+@pytest.fixture
+def targets(tmp_path):
+    (tmp_path / "t.csv").write_text("unit,prompt,seed\na,owl in ink style,1\nb,cat in ink style,2\nc,house in ink,3\n")
+    (tmp_path / "given.csv").write_text("unit,prompt\nc,silver house\na,yellow owl\nb,planet cat\n")
+    return read_prompts(tmp_path / "t.csv", "target", "target")
+
+
+@pytest.fixture
+def context(model, tmp_path):
+    return Context(["ink"], "erased", torch.randn(3, *model.latent_shape), folder=tmp_path)
+
+
+@pytest.mark.parametrize("kind", VERBS)
+def test_every_method_has_help_and_parameters_with_meanings(kind):
+    for one in methods(kind).values():
+        assert one.help.endswith((".", "?")) and one.parameters.model_config["extra"] == "forbid"
+
+
+def test_an_unknown_method_offers_the_nearest():
+    with pytest.raises(MethodError, match='Did you mean "embedding_pgd"'):
+        method("attacks", "embeding_pgd")
+
+
+@pytest.mark.parametrize("name", sorted(methods("erasers")))
+def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(model, name):
+    before = {n: p.detach().clone() for n, p in model.parameters().items()}
+    one = method("erasers", name)
+    layer = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
+    changed = one.call(model, PAIRS, one.parameters(**SETTINGS.get(name, {})), prune={layer: [0, 3]})
+    assert changed and all(before[n].shape == value.shape for n, value in changed.items())
+    assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
+    assert not any(p.requires_grad for p in model.unet.parameters())
+
+
+@pytest.mark.parametrize(("modules", "n"), [("x", 20), ("x-strict", 8), ("u", 122)])
+def test_esd_trains_exactly_the_layers_it_says(model, modules, n):
+    from workbench.methods.erasers.esd import trained_names
+
+    assert len(trained_names(model.unet, modules)) == n
+
+
+@pytest.mark.parametrize("form", ["anchor", "concept", "empty"])
+def test_esd_lowers_its_own_loss(model, form):
+    one, losses = method("erasers", "esd"), []
+    settings = one.parameters(form=form, iterations=60, steps=3, trajectories=2, batch=4, learning_rate=3e-3, modules="u")
+    one.call(model, PAIRS, settings, progress=lambda step, of, loss: losses.append(loss))
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+
+
+def test_eraser_without_pairs_or_neurons_is_refused(model):
+    with pytest.raises(MethodError, match="gives none"):
+        method("erasers", "esd").call(model, [], method("erasers", "esd").parameters())
+    with pytest.raises(MethodError, match="neuron set"):
+        method("erasers", "prune_neurons").call(model, [], method("erasers", "prune_neurons").parameters())
+
+
+@pytest.mark.parametrize("name", sorted(methods("attacks")))
+def test_every_attack_is_seeded_keeps_its_rows_and_brings_a_control(model, targets, context, name):
+    one = method("attacks", name)
+    parameters = one.parameters(**SETTINGS.get(name, {}))
+    made = one.call(model, targets, parameters, context)
+    again = one.call(model, targets, parameters, context)
+    assert made.digest() == again.digest() and made.digest() != targets.digest()
+    assert made.units == targets.units and made.kind == "adversarial"
+    control = one.module.control(model, targets, made, parameters, context)
+    assert control.control and control.units == targets.units and control.digest() != made.digest()
+    if made.prefix is not None and control.prefix is not None:
+        assert torch.allclose(made.prefix.norm(dim=-1), control.prefix.norm(dim=-1), rtol=1e-4)
+
+
+def test_pgd_lowers_the_loss_it_minimises(model, targets, context):
+    one = method("attacks", "embedding_pgd")
+    one.call(model, targets, one.parameters(iterations=80, step=0.1), context)
+    losses = [row["loss"] for row in context.log]
+    assert len(losses) == 80 * 3
+    assert sum(losses[-60:]) < sum(losses[:60])
+
+
+def test_random_tokens_never_use_a_name(model, targets, context):
+    one = method("attacks", "random_tokens")
+    context.names = ["garden"]
+    for seed in range(20):
+        prompts = one.call(model, targets, one.parameters(seed=seed), context).prompts
+        assert not any("garden" in prompt for prompt in prompts)
+
+
+def test_a_paraphrase_with_a_name_is_refused(model, targets, context):
+    one = method("attacks", "paraphrase")
+    with pytest.raises(MethodError, match="uses a name"):
+        one.call(model, targets, one.parameters(wordings=["blue ink"], others=["x"]), context)
+
+
+def test_a_file_that_misses_a_unit_is_refused(model, targets, context, tmp_path):
+    (tmp_path / "given.csv").write_text("unit,prompt\na,owl\n")
+    one = method("attacks", "from_file")
+    with pytest.raises(PromptError, match="no prompt for 2 units"):
+        one.call(model, targets, one.parameters(file="given.csv"), context)
+
+
+def test_the_first_success_is_kept_for_each_prompt(targets, context):
+    candidates = [vectors_before(targets, torch.full((3, 1, 32), float(i)), context) for i in range(3)]
+    answers = iter([[True, False, False], [True, True, False], [True, True, False]])
+    context.succeeds = lambda candidate: next(answers)
+    kept = keep_first_success(candidates, context)
+    assert kept.prefix[:, 0, 0].tolist() == [0.0, 1.0, 2.0] and kept.units == targets.units

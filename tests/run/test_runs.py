@@ -1,0 +1,209 @@
+"""A whole small study: plan, run, resume, contract of the run folder; what must not be lost when something breaks."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import workbench
+from workbench.errors import RunError
+from workbench.report import document
+from workbench.run import runs
+from workbench.run.store import Store
+from workbench.storage import read_json
+
+STUDY = """
+schema_version = 1
+name = "tiny"
+title = "A tiny study"
+[concept]
+name = "ink"
+kind = "style"
+names = ["ink"]
+[model]
+base = "{base}"
+[prompts]
+target = "target.csv"
+reference = "reference.csv"
+near = "near.csv"
+[detectors]
+labels = ["style:ink"]
+steer = {{ method = "emoji", which = "steer" }}
+judge = {{ method = "emoji", which = "judge" }}
+[sampling]
+steps = 3
+guidance = 2.0
+batch = 3
+[[variants]]
+name = "erased"
+method = "esd"
+parameters = {{ iterations = 2, steps = 3, trajectories = 2, batch = 2 }}
+[[variants]]
+name = "pruned"
+method = "prune_neurons"
+parent = "erased"
+role = "pruned"
+[[attacks]]
+method = "embedding_pgd"
+against = ["erased"]
+parameters = {{ iterations = 2, looks = 2 }}
+[[attacks]]
+method = "paraphrase"
+parameters = {{ wordings = ["black outline"], others = ["water colour"] }}
+[record]
+sites = ["ff", "update"]
+calls = [0, 2]
+[choose]
+n_random = 19
+n_resamples = 100
+"""
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory, tiny_folder):
+    """A study of six units on the tiny model."""
+    folder = tmp_path_factory.mktemp("study")
+    things = ["owl", "cat", "house", "church", "mountain", "bridge"]
+    rows = {"target": "{} in ink style", "reference": "{} in noto style", "near": "{} in fluent style"}
+    for name, template in rows.items():
+        lines = [f"u{i},{template.format(thing)},{i},style:fluent" for i, thing in enumerate(things)]
+        (folder / f"{name}.csv").write_text("unit,prompt,seed,expect\n" + "\n".join(lines) + "\n")
+    path = folder / "tiny.toml"
+    path.write_text(STUDY.format(base=tiny_folder))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(study_file, tmp_path_factory):
+    """The study, run once."""
+    return workbench.run(workbench.load_study(study_file), tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def tables_of(run):
+    content = run.document
+    return {name: content[name] for name in ("rates", "retention", "activity", "effects", "neurons", "comparisons", "verdict")}
+
+
+def test_the_run_keeps_its_contract(finished):
+    content = finished.document
+    document.check(content)
+    assert content["schema_version"] == 1
+    assert {row["variant"] for row in content["models"]} == {"base", "erased", "pruned"}
+    assert {"ceiling", "false_positive", "pre_asr", "asr", "asr_fail", "success_rate"} == {r["definition"] for r in content["rates"]}
+    provenances = {(r["variant"], r["provenance"]) for r in content["rates"] if r["attack"] == "embedding_pgd"}
+    assert provenances == {("erased", "optimised"), ("pruned", "transferred")}
+    grid = {(r["variant"], r["prompt_set"]) for r in content["activity"]}
+    assert len(grid) == 3 * 7
+    assert all(node["state"] == "done" and node["key"] for node in finished.store.manifest()["nodes"])
+    assert (finished.store.report_folder / "report.html").stat().st_size < 10e6
+
+
+def test_the_scale_is_one_and_zero_in_the_base_model(finished):
+    rows = [r for r in finished.document["activity"] if r["variant"] == "base" and r["neuron_set"] == "concept"]
+    for row in rows:
+        if row["prompt_set"] in ("target", "reference"):
+            assert row["value"] == pytest.approx(1.0 if row["prompt_set"] == "target" else 0.0)
+
+
+def test_pruned_neurons_are_silent_and_watched_ones_are_others(finished):
+    table = finished.neurons
+    assert not (table["in_prune"] & table["in_watch"]).any() and table["in_prune"].sum() >= 1
+    assert set(table.loc[table["in_prune"], "site"]) == {"ff"}
+
+
+def test_a_run_gives_data_frames_and_every_format(finished):
+    assert {"layer", "index", "site", "contrast_a"} <= set(finished.neurons) and len(finished.images) and len(finished.activity)
+    for name in ("html", "md", "json", "csv"):
+        assert finished.report(name).exists()
+    with pytest.raises(RunError, match="Possible"):
+        finished.report("pdf")
+
+
+def test_concept_pictures_are_blurred_in_the_pixels(finished):
+    from PIL import Image
+
+    row = finished.images.query("blurred").iloc[0]
+    shown = np.asarray(Image.open(finished.store.report_folder / row["path"]).convert("L"), float)
+    node = next(n for n in finished.store.manifest()["nodes"] if n["id"] == f"generate:{row['variant']}:{row['prompt_set']}")
+    from workbench.storage import read_arrays
+
+    original = read_arrays(finished.store.path("generate", node["shards"][0]) / "images.safetensors")["images"][0].float().mean(0).numpy()
+    assert np.abs(np.diff(shown)).mean() < 0.5 * np.abs(np.diff(original)).mean()
+
+
+def test_running_again_computes_nothing_and_changes_no_number(finished, study_file):
+    before, touched = tables_of(finished), []
+    watcher = runs.Watcher(node=lambda node, done, of, note="": touched.append(node.id))
+    again = workbench.run(study_file, finished.folder, watcher=watcher)
+    assert touched == [] and tables_of(again) == before
+
+
+@pytest.mark.parametrize("stop_at", ["erase:erased", "attack:embedding_pgd@erased", "record:pruned:target", "measure"])
+def test_a_run_stopped_anywhere_resumes_to_the_same_numbers(finished, study_file, tmp_path, stop_at):
+    def stop(node, done, of, note=""):
+        if node.id == stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        workbench.run(study_file, tmp_path / "r", watcher=runs.Watcher(node=stop))
+    assert read_json(tmp_path / "r" / "status.json")["state"] == "stopped"
+    todo = []
+    again = workbench.run(study_file, tmp_path / "r", watcher=runs.Watcher(start=todo.append))
+    assert todo[0].kept > 0 and tables_of(again) == tables_of(finished)
+
+
+def test_more_prompts_compute_only_the_missing_shards(study_file, tmp_path):
+    small = workbench.load_study(study_file).with_values(["prompts.limit=4", "sampling.batch=2"])
+    large = workbench.load_study(study_file).with_values(["sampling.batch=2"])
+    run = workbench.run(small, tmp_path / "r")
+    plan, room = runs.prepare(large, run.folder)
+    node = plan.node("generate:base:target")
+    assert [room.store.has("generate", shard.key) for shard in node.shards] == [True, True, False]
+
+
+def test_a_changed_seed_of_the_eraser_changes_only_what_follows_from_it(study_file):
+    study = workbench.load_study(study_file)
+    one, _ = runs.prepare(study)
+    two, _ = runs.prepare(study.with_values(["variants.0.parameters.seed=1"]))
+    changed = {node.id for node in one.nodes if node.key != two.node(node.id).key}
+    assert "generate:erased:target" in changed and "generate:pruned:target" in changed
+    assert not any(i.startswith(("generate:base:", "record:base:target", "record:base:reference")) for i in changed)
+
+
+def test_two_processes_on_one_folder_are_refused(study_file, tmp_path):
+    with Store(tmp_path / "r").lock(), pytest.raises(RunError, match="Another process"):
+        workbench.run(study_file, tmp_path / "r")
+
+
+def test_a_folder_of_another_layout_or_with_other_things_is_refused(study_file, tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps({"layout": 99, "nodes": []}))
+    with pytest.raises(RunError, match="another version"):
+        workbench.run(study_file, tmp_path / "old")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
+    with pytest.raises(RunError, match="no run folder"):
+        workbench.run(study_file, tmp_path / "other")
+    assert (tmp_path / "other" / "letter.txt").read_text() == "dear"
+
+
+def test_a_damaged_result_is_named_and_the_rest_is_kept(finished, study_file, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(finished.folder, tmp_path / "r")
+    plan, room = runs.prepare(study_file, folder)
+    shard = plan.node("record:base:target").shards[0]
+    victim = room.store.path("record", shard.key) / "target.safetensors"
+    victim.write_bytes(victim.read_bytes()[:100])
+    shutil.rmtree(room.store.path("measure", plan.node("measure").shards[0].key))
+    with pytest.raises(RunError, match=re.escape(str(victim))):
+        workbench.run(study_file, folder)
+    shutil.rmtree(victim.parent)
+    assert tables_of(workbench.run(study_file, folder)) == tables_of(finished)
+
+
+def test_an_unknown_run_offers_the_nearest(tmp_path, monkeypatch, finished):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match='No run "tini"'):
+        runs.open_run("tini")

@@ -1,0 +1,103 @@
+"""What a study file may say, and how bad ones are told."""
+
+import pytest
+
+from workbench.errors import PromptError, StudyError
+from workbench.resources import study_files
+from workbench.study.prompts import PromptSet, check_paired, read_pairs, read_prompts
+from workbench.study.study import load_study
+
+INK = study_files()["emoji-ink-style"]
+
+
+def changed(tmp_path, old, new):
+    text = INK.read_text()
+    assert old in text
+    path = tmp_path / "study.toml"
+    path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(study_files()))
+def test_every_bundled_study_loads_and_is_named_like_its_file(name):
+    assert load_study(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('method = "esd"\npara', 'method = "edd"\npara', 'Did you mean "esd"'),
+        ("iterations = 160", "iteration = 160", 'Did you mean "iterations"'),
+        ('parent = "erased"', 'parent = "eraser"', 'Did you mean "erased"'),
+        ('against = ["erased", "pruned"]', 'against = ["prune"]', 'Did you mean "pruned"'),
+        ('against = ["erased", "pruned"]', "against = []", "say which with `against`"),
+        ("steps = 12\nguidance", "steps = 1\nguidance", "greater than or equal to 2"),
+        ("[sampling]\n", "[sampling]\nguidence = 2\n", 'Did you mean "guidance"'),
+        ('name = "sham"', 'name = "pruned"', 'two variants are called "pruned"'),
+        ('score = "contrast"', 'score = "contrasts"', 'Did you mean "contrast"'),
+        ("emoji-ink-target.csv", "emoji-ink-tarket.csv", "was not found. Looked for"),
+        ("schema_version = 1", "schema_version = ", "not valid TOML"),
+        ('names = ["ink", "lineart"]', "names = []", "at least 1 item"),
+    ],
+)
+def test_a_bad_study_is_told_in_one_sentence_with_the_nearest_right_thing(tmp_path, old, new, message):
+    with pytest.raises(StudyError, match="(?s)" + __import__("re").escape(message)):
+        load_study(changed(tmp_path, old, new))
+
+
+def test_an_unknown_study_offers_the_nearest():
+    with pytest.raises(StudyError, match='Did you mean "emoji-ink-style"'):
+        load_study("emoji-ink-stile")
+
+
+def test_values_set_on_the_command_line_are_checked_like_the_file():
+    study = load_study("emoji-ink-style").with_values(["sampling.steps=8", "variants.0.parameters.iterations=3"])
+    assert study.sampling.steps == 8 and study.variants[0].parameters["iterations"] == 3
+    for bad in ("sampling.stebs=8", "steps", "variants.9.name=x"):
+        with pytest.raises(StudyError):
+            load_study("emoji-ink-style").with_values([bad])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("promt\nowl\n", 'Did you mean "prompt"'),
+        ("prompt\n", "has no prompts"),
+        ("prompt,seed\nowl,many\n", "no integer"),
+        ("prompt,id\nowl,1\ncat,1\n", "twice"),
+        ("", "no CSV"),
+    ],
+)
+def test_a_bad_prompt_file_is_told_in_one_sentence(tmp_path, content, message):
+    path = tmp_path / "p.csv"
+    path.write_text(content)
+    with pytest.raises(PromptError, match=message):
+        read_prompts(path, "target", "target")
+
+
+def test_retained_prompts_must_say_what_they_expect(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("prompt\nowl\n")
+    with pytest.raises(PromptError, match="expect"):
+        read_prompts(path, "near", "retained")
+
+
+def test_pairs_need_both_columns(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("prompt\nowl\n")
+    with pytest.raises(PromptError, match='no column "anchor"'):
+        read_pairs(path)
+
+
+def test_sets_must_cover_the_same_units(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("prompt,unit\nowl,a\ncat,b\n")
+    one = read_prompts(path, "target", "target")
+    with pytest.raises(PromptError, match='no prompt for 1 units of "target"'):
+        check_paired([one, one.rows(0, 1)])
+
+
+def test_provenance_depends_on_the_variant_the_set_meets():
+    made = PromptSet("pgd", "adversarial", None, attack="embedding_pgd", against="erased")
+    assert made.provenance("erased") == "optimised" and made.provenance("pruned") == "transferred"
+    assert PromptSet("rt", "adversarial", None, attack="random_tokens").provenance("erased") == "static"

@@ -1,0 +1,71 @@
+"""Imports point one way; listing things needs no torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent / "workbench"
+# a room may import the rooms before it
+ORDER = [
+    "errors",
+    "storage",
+    "statistics",
+    "resources",
+    "registry",
+    "study",
+    "models",
+    "neurons",
+    "diffusion",
+    "methods",
+    "analysis",
+    "report",
+    "run",
+    "cli",
+    "ui",
+]
+# read in their own files: the registry finds methods by name; taps are told by the loop; masks know what feeds a neuron
+ALLOWED = {("storage", "statistics")}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("workbench"):
+            rest = node.module.split(".")[1:]
+            yield from ([rest[0]] if rest else [alias.name for alias in node.names])
+
+
+def room(path):
+    parts = path.relative_to(ROOT).parts
+    return parts[0].removesuffix(".py")
+
+
+def test_imports_point_up_the_list_only():
+    wrong = []
+    for path in ROOT.rglob("*.py"):
+        own = room(path)
+        if own in ("__init__", "_pages"):
+            continue
+        for other in imports(path):
+            if other in ORDER and ORDER.index(other) > ORDER.index(own):
+                wrong.append(f"{path.relative_to(ROOT)} imports {other}")
+    assert wrong == []
+
+
+def test_the_four_kinds_of_methods_never_import_each_other():
+    kinds = ("erasers", "attacks", "detectors", "scores")
+    for kind in kinds:
+        for path in (ROOT / "methods" / kind).glob("*.py"):
+            assert not any(f"workbench.methods.{other}" in path.read_text() for other in kinds if other != kind), path
+
+
+def test_listing_and_planning_a_study_needs_no_torch():
+    code = (
+        "import sys, workbench, workbench.cli\n"
+        "from workbench.registry import VERBS, methods\n"
+        "[methods(kind) for kind in VERBS]\n"
+        "workbench.load_study('emoji-ink-style')\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
