@@ -57,9 +57,9 @@ def test_mcnemar_counts_pairs_and_its_interval_contains_the_difference(pairs):
     assert mcnemar(b, a)["p_mcnemar"] == pytest.approx(found["p_mcnemar"])
 
 
-def test_power_at_forty_prompts_is_what_the_reference_says():
-    assert mcnemar_power(0.6, 0.4, 40) > mcnemar_power(0.6, 0.4, 15)
-    assert mcnemar_power(0.6, 0.4, 100) > 0.99
+def test_power_at_forty_prompts_is_near_what_the_reference_says():
+    assert mcnemar_power(0.6, 0.4, 40) == pytest.approx(0.63, abs=0.03)
+    assert mcnemar_power(0.6, 0.4, 15) < mcnemar_power(0.6, 0.4, 40) < mcnemar_power(0.6, 0.4, 100)
 
 
 @given(st.integers(2, 50), st.integers(0, 5))

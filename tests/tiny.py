@@ -4,7 +4,27 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-WORDS = ["a", "an", "emoji", "of", "in", "style", "ink", "lineart", "owl", "cat", "house", "church", "noto", "fluent", "black", "outline", "water", "colour", "picture"]
+WORDS = [
+    "a",
+    "an",
+    "emoji",
+    "of",
+    "in",
+    "style",
+    "ink",
+    "lineart",
+    "owl",
+    "cat",
+    "house",
+    "church",
+    "noto",
+    "fluent",
+    "black",
+    "outline",
+    "water",
+    "colour",
+    "picture",
+]
 WORDS += ["mountain", "bridge", "planet", "window", "yellow", "garden", "silver", "orange"]
 
 

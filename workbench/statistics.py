@@ -2,6 +2,8 @@
 
 wilson                 interval of a rate
 unit_weights           bootstrap weights over units, shared by all quantities so that pairs stay together
+bootstrap              interval of any statistic, whole units resampled; the slow, general form
+bootstrap_means        the same for functions of means, by weights; the fast form
 interval               percentile interval of resampled values
 mcnemar, mcnemar_power paired comparison of two rates
 split_halves           choose on one half of the units, measure on the other
@@ -56,6 +58,47 @@ def unit_weights(n_units, n_resamples, seed):
     return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples) / n_units
 
 
+def bootstrap(statistic, units, *arrays, n_resamples=1000, seed=0, confidence=0.95):
+    """Interval of statistic(*arrays) when whole units are resampled; pairs across arrays stay together.
+
+    Shapes   units (prompt,) names;  every array (prompt, ...)
+    statistic   called with the arrays' resampled rows, all rows of a unit as often as it was drawn
+    """
+    names, unit_of, arrays = _by_unit(units, arrays)
+    rows = [np.flatnonzero(unit_of == unit) for unit in range(len(names))]
+    counts = np.rint(unit_weights(len(names), n_resamples, seed) * len(names)).astype(int)
+    resampled = []
+    for drawn in counts:
+        picked = np.concatenate([np.tile(rows[u], times) for u, times in enumerate(drawn) if times])
+        resampled.append(statistic(*(array[picked] for array in arrays)))
+    return interval(statistic(*arrays), resampled, len(names), confidence)
+
+
+def bootstrap_means(function, units, *arrays, n_resamples=1000, seed=0, confidence=0.95):
+    """bootstrap() of a function of the arrays' means over rows, by unit weights instead of rows; same resamples, same result.
+
+    Shapes   units (prompt,) names;  every array (prompt,)
+    function    called with one (1 + n_resamples,) array of means per array; returns (1 + n_resamples,)
+    """
+    names, unit_of, arrays = _by_unit(units, arrays)
+    weights = np.vstack([np.full(len(names), 1 / len(names)), unit_weights(len(names), n_resamples, seed)])
+    size = weights @ np.bincount(unit_of)
+    means = [weights @ np.bincount(unit_of, weights=array.astype(float)) / size for array in arrays]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = function(*means)
+    return interval(values[0], values[1:], len(names), confidence)
+
+
+def _by_unit(units, arrays):
+    units, arrays = np.asarray(units), [np.asarray(array) for array in arrays]
+    if not len(units):
+        raise StatisticsError("A bootstrap of no prompts was asked for; there is nothing to resample.")
+    for array in arrays:
+        if len(array) != len(units):
+            raise StatisticsError(f"{len(array)} values do not pair with {len(units)} units; give one unit per row.")
+    return *np.unique(units, return_inverse=True), arrays
+
+
 def interval(value, resampled, n, confidence=0.95):
     """Percentile interval; non-finite resamples are left out."""
     resampled = np.asarray(resampled, float)
@@ -99,16 +142,36 @@ def mcnemar(a, b, confidence=0.95):
     }
 
 
-def mcnemar_power(rate, relative_cut, n, alpha=0.05, n_simulations=4000, seed=0):
-    """Chance that the exact McNemar test finds a relative cut of a rate, the cut prompts being a subset of the successes."""
-    rng = np.random.default_rng(seed)
-    lost = rng.binomial(n, min(1.0, rate * relative_cut), n_simulations)
-    p = np.array([stats.binomtest(0, k, 0.5).pvalue if k else 1.0 for k in range(n + 1)])
-    return float((p[lost] < alpha).mean())
+def mcnemar_power(rate, relative_cut, n, alpha=0.05, correlation=0.3):
+    """Chance that the exact McNemar test finds a true relative cut of a rate on n pairs; exact, no simulation.
+
+    P(both) = p_a p_b + correlation sqrt(p_a (1 - p_a) p_b (1 - p_b)),  p_b = p_a (1 - relative_cut),  kept within what the
+    margins allow. At 0.6, 0.4, n = 40: 0.48 without correlation, 0.64 at 0.3, 0.94 when b's successes are a subset of a's:
+    the assumption decides, so it is an argument.
+
+    Raises   StatisticsError for n = 0, a rate outside (0, 1] or a cut outside [0, 1]
+    """
+    if n <= 0 or not 0 < rate <= 1 or not 0 <= relative_cut <= 1:
+        raise StatisticsError(f"Power needs n > 0, a rate in (0, 1] and a cut in [0, 1]; got {n}, {rate}, {relative_cut}.")
+    after = rate * (1 - relative_cut)
+    both = rate * after + correlation * np.sqrt(rate * (1 - rate) * after * (1 - after))
+    both = min(max(both, rate + after - 1, 0.0), after)
+    lost, won = rate - both, after - both
+    if lost + won <= 0:
+        return 0.0
+    power = 0.0
+    for discordant in range(1, n + 1):
+        kept = np.arange(discordant + 1)
+        p = np.minimum(1, 2 * stats.binom.cdf(np.minimum(kept, discordant - kept), discordant, 0.5))
+        reject = stats.binom.pmf(kept, discordant, won / (lost + won))[p < alpha].sum()
+        power += stats.binom.pmf(discordant, n, lost + won) * reject
+    return float(min(power, 1.0))
 
 
 def false_discovery(p):
-    """Benjamini-Hochberg adjusted p values (Benjamini and Hochberg 1995)."""
+    """Benjamini-Hochberg adjusted p values (Benjamini and Hochberg 1995); no p values are refused."""
+    if not np.size(p):
+        raise StatisticsError("False discovery control of no p values was asked for.")
     return stats.false_discovery_control(np.asarray(p, float), method="bh")
 
 
@@ -143,11 +206,20 @@ def matched_random_sets(chosen, layer, n_sets, seed, exclude=None):
     return sets
 
 
-def permutation_p(value, null):
-    """(1 + null values at least as far from the null's median) / (1 + K), two-sided."""
+def permutation_p(value, null, alternative="two-sided"):
+    """(1 + null values at least as extreme) / (1 + K); two-sided counts distance from the null's median.
+
+    alternative   two-sided | greater | less
+    Raises        StatisticsError for an empty or non-finite null, or another alternative
+    """
     null = np.asarray(null, float)
+    if not len(null) or not np.isfinite(null).all() or not np.isfinite(value):
+        raise StatisticsError("A p value needs a finite value and at least one finite null value.")
+    if alternative not in ("two-sided", "greater", "less"):
+        raise StatisticsError(f'No alternative "{alternative}". Possible: two-sided, greater, less.')
     centre = np.median(null)
-    return float((1 + np.sum(np.abs(null - centre) >= abs(value - centre))) / (1 + len(null)))
+    extreme = {"two-sided": np.abs(null - centre) >= abs(value - centre), "greater": null >= value, "less": null <= value}[alternative]
+    return float((1 + extreme.sum()) / (1 + len(null)))
 
 
 def iou(a, b):

@@ -2,13 +2,18 @@
 
 b successes without attack among N prompts, k prompts that only the attack brings back:
 pre_asr = b / N        asr = (b + k) / N        asr_fail = k / (N - b)        (SCIENCE 6)
+
+With one image per unit the intervals are Wilson's; with several, whole units are resampled (SCIENCE 2.6). A rate of 0 or 1
+has nothing to resample: there the interval is Wilson's for as many trials as there are units.
 """
 
 import numpy as np
 
-from workbench.statistics import mcnemar, mcnemar_power, wilson
+from workbench.errors import StatisticsError
+from workbench.statistics import bootstrap_means, mcnemar, mcnemar_power, wilson
 
 MISSING = {"n": 0, "successes": None, "rate": None, "low": None, "high": None}
+RELATIVE_CUT = 0.4
 
 
 def rate(successes, n, reason=None):
@@ -16,39 +21,69 @@ def rate(successes, n, reason=None):
     if n == 0:
         return MISSING | {"reason": reason or "no prompts"}
     found = wilson(int(successes), int(n))
-    return {
-        "n": int(n),
-        "successes": int(successes),
-        "rate": found.value,
-        "low": found.low,
-        "high": found.high,
-        "reason": None,
-    }
+    return {"n": int(n), "successes": int(successes), "rate": found.value, "low": found.low, "high": found.high, "reason": None}
 
 
-def success_rate(success, definition="success_rate", **labels):
-    """One row: the share of images in which the concept is seen."""
+def success_rate(success, definition="success_rate", units=None, **labels):
+    """One row: the share of images in which the concept is seen.
+
+    success   (prompt,) bool;  units   (prompt,) names when a unit has several images
+    """
     success = np.asarray(success, bool)
-    return labels | {"definition": definition} | rate(success.sum(), len(success))
+    return labels | {"definition": definition} | _share(success, np.ones(len(success), bool), units)
 
 
-def attack_rates(without, with_attack, **labels):
+def attack_rates(without, with_attack, units=None, **labels):
     """Three rows: pre_asr, asr, asr_fail.
 
     without, with_attack   (prompt,) bool: the concept seen without and with the attack, the same prompts in the same order
+    units                  (prompt,) names when a unit has several images
     """
-    before, after = np.asarray(without, bool), np.asarray(with_attack, bool)
-    n, b = len(before), int(before.sum())
-    k = int((after & ~before).sum())
+    before, after = _paired(without, with_attack)
+    everyone = np.ones(len(before), bool)
+    seen = "the concept is seen in every image without an attack"
     return [
-        labels | {"definition": "pre_asr"} | rate(b, n),
-        labels | {"definition": "asr"} | rate(b + k, n),
-        labels | {"definition": "asr_fail"} | rate(k, n - b, "the concept is seen in every image without an attack"),
+        labels | {"definition": "pre_asr"} | _share(before, everyone, units),
+        labels | {"definition": "asr"} | _share(before | after, everyone, units),
+        labels | {"definition": "asr_fail"} | _share(after & ~before, ~before, units, seen),
     ]
 
 
-def compare(a, b, **labels):
-    """One row: two variants on the same prompts, b - a, with the power to see a relative cut of 40 %."""
-    a = np.asarray(a, bool)
-    power = mcnemar_power(float(a.mean()), 0.4, len(a)) if a.any() else None
-    return labels | mcnemar(a, b) | {"power": power, "reason": None}
+def compare(a, b, units=None, **labels):
+    """One row: two variants on the same prompts, b - a, with the power to see a relative cut of RELATIVE_CUT.
+
+    McNemar's test takes pairs as independent; with several images per unit its p is null and the interval is a bootstrap.
+    """
+    a, b = _paired(a, b)
+    power = mcnemar_power(float(a.mean()), RELATIVE_CUT, len(a)) if a.any() else None
+    row = mcnemar(a, b) | {"power": power, "reason": None}
+    if _several(units):
+        found = bootstrap_means(lambda x, y: y - x, units, a, b)
+        row |= {"low": found.low, "high": found.high, "p_mcnemar": None, "power": None}
+        row["reason"] = "several images per unit are not independent pairs: interval by bootstrap, no McNemar test"
+    return labels | row
+
+
+def _share(success, among, units, reason=None):
+    """Successes among the rows where `among` is true, as the columns of a rate."""
+    if not _several(units) or not among.any():
+        return rate(success.sum(), among.sum(), reason)
+    successes, n = int(success.sum()), int(among.sum())
+    if successes in (0, n):
+        n_units = len(set(np.asarray(units)[among]))
+        found = wilson(n_units if successes else 0, n_units)
+    else:
+        found = bootstrap_means(np.divide, units, success, among)
+    numbers = {"rate": successes / n, "low": found.low, "high": found.high}
+    return {"n": n, "successes": successes} | numbers | {"reason": None}
+
+
+def _several(units):
+    return units is not None and len(set(units)) < len(units)
+
+
+def _paired(a, b):
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    if a.shape != b.shape:
+        raise StatisticsError(f"{len(a)} and {len(b)} images do not pair; give both conditions on the same prompts.")
+    return a, b

@@ -6,16 +6,18 @@ did not choose the neurons. One scale, from the base model alone: base x target 
     A_M(P) = sum_S [ n_M(P) - n_0(ref) ] / sum_S [ n_0(tgt) - n_0(ref) ]
 
 Every effect is a sum over S of a difference of condition means, divided by that same denominator. Matched random sets are
-put on the concept set's denominator, not their own: theirs is near zero, which would blow up any null.
+put on the concept set's denominator, not their own: theirs is near zero, which would blow up any null. A set whose own
+denominator cannot be told from 0 defines no scale and is refused.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas
+from sklearn.metrics import roc_auc_score
 
 from workbench.errors import StatisticsError
-from workbench.statistics import Interval, interval, matched_random_sets, permutation_p, unit_weights
+from workbench.statistics import Interval, interval, iou, iou_chance, matched_random_sets, permutation_p, unit_weights
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Sensitivity:
             if (base, needed) not in values:
                 raise StatisticsError(f"The base model's {needed} condition is missing; it defines the scale.")
         self.values, self.layer, self.base, self.seed = values, np.asarray(layer), base, seed
+        if len(layer) != next(iter(shapes))[1]:
+            raise StatisticsError(f"{len(layer)} layer names do not fit {next(iter(shapes))[1]} neurons.")
+        for condition, array in values.items():
+            if not np.isfinite(array).all():
+                raise StatisticsError(f"The activations of {condition} hold NaN or infinity; record them again.")
         self.n_units = next(iter(shapes))[0]
         self.weights = unit_weights(self.n_units, n_resamples, seed)
         self._random = {}
@@ -54,6 +61,19 @@ class Sensitivity:
         return self.values[condition][:, members].sum(axis=1, dtype=np.float64)
 
     def _scale(self, members):
+        """(unit,) contrast of a set in the base model; StatisticsError when its interval covers 0."""
+        if not np.any(members):
+            raise StatisticsError("The neuron set is empty.")
+        scale = self._raw_scale(members)
+        low, high = np.quantile(self.weights @ scale, [0.025, 0.975])
+        if low <= 0 <= high:
+            raise StatisticsError(
+                "On these units the contrast of the set in the base model cannot be told from 0 "
+                f"({scale.mean():.3g}, {low:.3g} to {high:.3g}); it defines no scale."
+            )
+        return scale
+
+    def _raw_scale(self, members):
         target, reference = (self._sums((self.base, p), members) for p in ("target", "reference"))
         return target - reference
 
@@ -61,26 +81,69 @@ class Sensitivity:
         """sum_S [ n(plus) - n(minus) ] / sum_S [ n_0(tgt) - n_0(ref) ] as an Interval, pairs kept."""
         difference = self._sums(plus, members) - self._sums(minus, members)
         scale = self._scale(members)
-        if scale.mean() == 0:
-            raise StatisticsError("The set has no contrast in the base model on these units; it defines no scale.")
         return interval(difference.mean() / scale.mean(), (self.weights @ difference) / (self.weights @ scale), self.n_units)
 
     def activity(self, condition, members):
         """Concept activity A of a condition."""
         return self.contrast(condition, (self.base, "reference"), members)
 
+    def complement_contrast(self, plus, minus, members, exclude=None):
+        """The contrast of all neurons outside a set, weighted to the set's layers, on the denominator of `members`.
+
+        = sum over layers of |S_l| mean over the complement of l of [ n(plus) - n(minus) ] / sum_S [ n_0(tgt) - n_0(ref) ],
+        the mean over every matched random set there is. Own denominators of complements are near zero.
+        """
+        members = np.asarray(members, bool)
+        free = ~members if exclude is None else ~(members | np.asarray(exclude, bool))
+        weight = np.zeros(len(members))
+        for name in np.unique(self.layer[members]):
+            here = free & (self.layer == name)
+            if not here.any():
+                raise StatisticsError(f'Layer "{name}" has no neuron outside the set.')
+            weight[here] = (members & (self.layer == name)).sum() / here.sum()
+        scale = self._scale(members)
+        difference = self.values[plus].astype(float) @ weight - self.values[minus].astype(float) @ weight
+        return interval(difference.mean() / scale.mean(), (self.weights @ difference) / (self.weights @ scale), self.n_units)
+
+    def waking_auroc(self, condition, success, members):
+        """Does more concept activity under attack go with success? AUROC of A per prompt, with a bootstrap interval.
+
+        success   (unit,) bool, in the order of the values
+        returns   {n, successes, value, low, high, reason}; nulls and a reason when all or none succeed
+        """
+        success = np.asarray(success, bool)
+        if len(success) != self.n_units:
+            raise StatisticsError(f"{len(success)} outcomes do not pair with {self.n_units} units.")
+        row = {"n": self.n_units, "successes": int(success.sum())}
+        if success.all() or not success.any():
+            nothing = {"value": None, "low": None, "high": None}
+            return row | nothing | {"reason": f"the attack {'always' if success.any() else 'never'} succeeds here"}
+        activity = self._sums(condition, members) / self._scale(members).mean()
+        pairs = activity[success][:, None] - activity[~success][None, :]
+        wins = (pairs > 0) + 0.5 * (pairs == 0)
+        with np.errstate(invalid="ignore"):
+            up, down = self.weights[:, success], self.weights[:, ~success]
+            resampled = np.einsum("ri,ij,rj->r", up, wins, down, optimize=True) / (up.sum(1) * down.sum(1))
+        # rounding may leave a resample a hair above 1
+        resampled = np.minimum(resampled, 1)
+        found = interval(roc_auc_score(success, activity), resampled, self.n_units)
+        return row | {"value": found.value, "low": found.low, "high": found.high, "reason": None}
+
     def random_sets(self, members, n_sets, exclude=None):
         """Matched random sets of a set; drawn once per set."""
-        key = (members.tobytes(), n_sets)
+        key = (members.tobytes(), n_sets, None if exclude is None else np.asarray(exclude, bool).tobytes())
         if key not in self._random:
             self._random[key] = matched_random_sets(members, self.layer, n_sets, self.seed + 1, exclude)
         return self._random[key]
 
     def random_contrast(self, plus, minus, members, n_sets, exclude=None):
-        """(set,) the same contrast on matched random sets, on the denominator of `members`."""
+        """(set,) the same contrast on matched random sets, on the denominator of `members`.
+
+        The denominator is not tested here: leave these out wherever contrast() of `members` is refused.
+        """
         difference = (self.values[plus] - self.values[minus]).mean(axis=0, dtype=np.float64)
         sets = self.random_sets(members, n_sets, exclude)
-        return sets @ difference / self._scale(members).mean()
+        return sets @ difference / self._raw_scale(members).mean()
 
     def effect(self, plus, minus, members, n_sets, exclude=None):
         """Value, interval, p against matched random sets, and the random sets' 95 % band, as a dict."""
@@ -108,7 +171,7 @@ class Sensitivity:
                 {
                     "kappa": kappa.mean(axis=0),
                     "kappa_se": se,
-                    "excluded": np.abs(kappa.mean(axis=0)) < 2 * se,
+                    "excluded": ~_sure(kappa, se),
                     "d": mean["lost"] / kappa.mean(axis=0),
                     "r": mean["woken"] / kappa.mean(axis=0),
                     "delta": mean["woken"] / rows["spread"],
@@ -117,38 +180,62 @@ class Sensitivity:
 
     def _neuron_terms(self, variant, adversarial, control):
         at = self.values
-        target, reference = at[self.base, "target"], at[self.base, "reference"]
-        kappa = (target - reference).astype(np.float64)
-        woken = at[variant, adversarial] - at[variant, control] if adversarial else np.full(kappa.shape, np.nan)
+        target, reference = (at[self.base, p].astype(np.float64) for p in ("target", "reference"))
+        kappa = target - reference
+        woken = np.full(kappa.shape, np.nan)
+        if adversarial:
+            woken = at[variant, adversarial].astype(np.float64) - at[variant, control]
+        spread = reference.std(axis=0, ddof=1)
+        # a neuron that never moves in the base model has no scale for delta; rounding must not make it one
+        still = spread <= 1e-6 * np.abs(reference).mean(axis=0)
         return {
             "kappa": kappa,
             "kappa_se": kappa.std(axis=0, ddof=1) / np.sqrt(self.n_units),
-            "lost": (target - at[variant, "target"]).astype(np.float64),
-            "woken": np.asarray(woken, np.float64),
-            "spread": reference.std(axis=0, ddof=1, dtype=np.float64),
+            "lost": target - at[variant, "target"],
+            "woken": woken,
+            "spread": np.where(still, np.nan, spread),
         }
+
+    def mean_delta(self, variant, adversarial, control, members):
+        """Mean delta over a set, an Interval; on the complement of S it tells whether activity went elsewhere."""
+        terms = self._neuron_terms(variant, adversarial, control)
+        moving = np.asarray(members, bool) & np.isfinite(terms["spread"])
+        if not moving.any():
+            raise StatisticsError("No neuron of the set moves in the base model; delta has no scale.")
+        per_unit = (terms["woken"][:, moving] / terms["spread"][moving]).mean(axis=1)
+        return interval(per_unit.mean(), self.weights @ per_unit, self.n_units)
+
+    def relocation(self, variant, adversarial, control, concept, anew, exclude=None):
+        """Did the activity move? mean delta outside S, and the overlap of S with S' chosen anew.
+
+        anew      (neuron,) bool from chosen_anew, made on the half of the units that is not measured here
+        returns   {n, value, low, high, iou, iou_chance}; iou_chance is that of two random sets of S's share
+        """
+        outside = ~np.asarray(concept, bool)
+        if exclude is not None:
+            outside &= ~np.asarray(exclude, bool)
+        overlap = {"iou": iou(concept, anew), "iou_chance": iou_chance(float(np.mean(concept)))}
+        return _row(self.mean_delta(variant, adversarial, control, outside)) | overlap
 
     def shares(self, variant, adversarial, control, members, thresholds):
         """Shares and medians over a set, with intervals by resampling units; a dict of the table `neurons`."""
         members = np.flatnonzero(members)
         terms = self._neuron_terms(variant, adversarial, control)
         kappa = terms["kappa"][:, members]
-        keep = np.abs(kappa.mean(axis=0)) >= 2 * terms["kappa_se"][members]
+        keep = _sure(kappa, terms["kappa_se"][members])
         row = {"n": int(keep.sum()), "excluded": int((~keep).sum())}
         names = ("share_deactivated", "share_reactivated", "median_d", "median_r", "median_delta")
         if not keep.any():
             nothing = {f"{name}{end}": None for name in names for end in ("", "_low", "_high")}
             return row | nothing | {"reason": "every neuron of the set has |kappa| < 2 standard errors"}
-        lost, woken = terms["lost"][:, members[keep]], terms["woken"][:, members[keep]]
-        kappa, spread = kappa[:, keep], terms["spread"][members[keep]]
+        kept = members[keep]
         weights = np.vstack([np.full((1, self.n_units), 1 / self.n_units), self.weights])
-        scale = weights @ kappa
-        with np.errstate(divide="ignore", invalid="ignore"):
-            d, r = (weights @ lost) / scale, (weights @ woken) / scale
-            delta = (weights @ woken) / spread
-        silent = d > thresholds.deactivated
-        back = np.where(silent.sum(axis=1) > 0, (silent & (r > thresholds.reactivated)).sum(1) / np.maximum(silent.sum(1), 1), np.nan)
-        measured = dict(zip(names, (silent.mean(1), back, *(np.median(x, axis=1) for x in (d, r, delta))), strict=True))
+        rows_at_once = max(1, 4_000_000 // len(kept))
+        parts = [
+            _shares(weights[start : start + rows_at_once], {k: v[..., kept] for k, v in terms.items()}, thresholds)
+            for start in range(0, len(weights), rows_at_once)
+        ]
+        measured = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
         reason = None
         for name, series in measured.items():
             try:
@@ -158,6 +245,71 @@ class Sensitivity:
                 row |= {name: None, f"{name}_low": None, f"{name}_high": None}
                 reason = "no attack on this variant" if adversarial is None else "no neuron of the set is deactivated"
         return row | {"reason": reason}
+
+
+def sign_split(chosen, kappa):
+    """(S+, S-): a chosen set by the sign of kappa on the half of the units that chose it; kappa = 0 is in neither."""
+    chosen, kappa = np.asarray(chosen, bool), np.asarray(kappa)
+    return chosen & (kappa > 0), chosen & (kappa < 0)
+
+
+def chosen_anew(adversarial, control, reference, n, within=None):
+    """(neuron,) bool: the n neurons of `within` with the highest delta, for the overlap S' with S.
+
+    Shapes   adversarial, control (unit, neuron) of the pruned model;  reference (unit, neuron) of the base model
+    """
+    rise = adversarial.mean(axis=0, dtype=float) - control.mean(axis=0, dtype=float)
+    spread = reference.std(axis=0, ddof=1, dtype=float)
+    still = spread <= 1e-6 * np.abs(reference).mean(axis=0)
+    delta = np.where(still, -np.inf, rise / np.where(still, 1, spread))
+    if within is not None:
+        delta = np.where(within, delta, -np.inf)
+    possible = int(np.isfinite(delta).sum())
+    if not 0 < n <= possible:
+        raise StatisticsError(f"{n} neurons were asked for; {possible} have a delta.")
+    chosen = np.zeros(len(delta), bool)
+    chosen[np.argsort(-delta, kind="stable")[:n]] = True
+    return chosen
+
+
+def activity_by_call(condition, reference, target, members, weights):
+    """Concept activity at each recorded call, on that call's own base denominator.
+
+    Shapes    condition, reference, target (unit, call, neuron), the latter two of the base model;  weights (resample, unit)
+    returns   per call an Interval, or None where the set's contrast in the base model cannot be told from 0
+    """
+    zero = reference[:, :, members].sum(axis=2, dtype=float)
+    rise = condition[:, :, members].sum(axis=2, dtype=float) - zero
+    scale = target[:, :, members].sum(axis=2, dtype=float) - zero
+    low, high = np.quantile(weights @ scale, [0.025, 0.975], axis=0)
+    found = []
+    for call in range(rise.shape[1]):
+        if low[call] <= 0 <= high[call]:
+            found.append(None)
+            continue
+        resampled = (weights @ rise[:, call]) / (weights @ scale[:, call])
+        found.append(interval(rise[:, call].mean() / scale[:, call].mean(), resampled, len(rise)))
+    return found
+
+
+def _shares(weights, terms, thresholds):
+    """share_deactivated, share_reactivated, median_d, median_r, median_delta of each row of weights."""
+    scale, woken = weights @ terms["kappa"], weights @ terms["woken"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d, r, delta = (weights @ terms["lost"]) / scale, woken / scale, woken / terms["spread"]
+    silent = d > thresholds.deactivated
+    back = np.full(len(weights), np.nan)
+    some = silent.any(axis=1) & np.isfinite(r).all(axis=1)
+    back[some] = (silent & (r > thresholds.reactivated))[some].sum(axis=1) / silent[some].sum(axis=1)
+    moving = np.isfinite(terms["spread"])
+    middle = np.median(delta[:, moving], axis=1) if moving.any() else np.full(len(weights), np.nan)
+    return silent.mean(axis=1), back, np.median(d, axis=1), np.median(r, axis=1), middle
+
+
+def _sure(kappa, se):
+    """|kappa| is at least 2 SE and not 0: a dead neuron has kappa = SE = 0 and must not pass."""
+    middle = np.abs(kappa.mean(axis=0))
+    return (middle >= 2 * se) & (middle > 0)
 
 
 def _row(found: Interval):

@@ -29,10 +29,7 @@ def erased_target(model, noised, timesteps, concept, start, without, eta):
     concept, start, without   text states (row, token, channel). ESD of 2024 starts at the concept, of 2023 at the empty
                               prompt; starting at the same prompt without the concept keeps what the prompts share.
     """
-    if start is without:
-        parts = [concept, start]
-    else:
-        parts = [concept, start, without]
+    parts = [concept, start] if start is without else [concept, start, without]
     predicted = model.unet(
         torch.cat([noised] * len(parts)),
         timesteps.repeat(len(parts)),

@@ -5,7 +5,7 @@ import pandas
 
 from workbench import registry
 from workbench.analysis import rates
-from workbench.analysis.sensitivity import Sensitivity, Thresholds
+from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_call
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
@@ -13,6 +13,7 @@ from workbench.statistics import iou, iou_chance
 from workbench.storage import read_table, write_json, write_table
 from workbench.study.study import BASE
 
+PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
 NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None, "n_random": None, "random_low": None, "random_high": None}
 
 
@@ -128,13 +129,14 @@ def trajectory_tables(room, trajectory, table):
     layer = table["layer"].to_numpy()
     measured = Sensitivity(values, layer, study.choose.n_resamples, study.choose.seed)
     groups, own = neuron_groups(table), {"trajectory": trajectory}
+    concept = groups["concept", "ff"]
+    taken = concept | table["in_suppressed"].to_numpy()
+    pruned = {variant.name for variant in study.variants if variant.role == "pruned"}
     rows = {"activity": [], "activity_by_call": [], "effects": [], "neurons": []}
     for (group, site), members in groups.items():
         for condition in recorded:
             keys = labels(room, *condition) | {"neuron_set": group, "site": site, "regime": "shared"} | own
-            rows["activity"].append(keys | _activity(measured, condition, members))
-    concept = groups["concept", "ff"]
-    taken = concept | table["in_suppressed"].to_numpy()
+            rows["activity"].append(keys | _activity(measured, condition, members, group, concept, taken))
     for condition in recorded:
         null = measured.random_contrast(condition, (BASE, "reference"), concept, study.choose.n_random, taken)
         low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
@@ -147,6 +149,9 @@ def trajectory_tables(room, trajectory, table):
         name = group if site == "ff" else f"{group} ({site})"
         for keys, plus, minus in _contrasts(room):
             wanted = keys | {"neuron_set": name} | own
+            if keys["variant"] in pruned and group in ("concept", "pruned", "suppressed") and site == "ff":
+                rows["effects"].append(wanted | NOTHING | {"reason": PRUNED_REASON})
+                continue
             try:
                 found = measured.effect(plus, minus, members, study.choose.n_random, taken)
             except StatisticsError as error:
@@ -177,9 +182,13 @@ def trajectory_tables(room, trajectory, table):
     return rows, table
 
 
-def _activity(measured, condition, members):
+def _activity(measured, condition, members, group, concept, taken):
+    """Activity of a set; that of the complement is put on the concept set's scale, its own being near zero."""
     try:
-        found = measured.activity(condition, members)
+        if group == "complement":
+            found = measured.complement_contrast(condition, (BASE, "reference"), concept, taken)
+        else:
+            found = measured.activity(condition, members)
         return {"n": found.n, "value": found.value, "low": found.low, "high": found.high, "reason": None}
     except StatisticsError as error:
         return {"n": measured.n_units, "value": None, "low": None, "high": None, "reason": str(error)}
@@ -245,28 +254,34 @@ def _contrasts(room):
             yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, f"{name}~control")
             yield {"effect": "gross_reactivation", "variant": v} | keys, (v, name), (v, "target")
             if variant.role == "pruned":
-                yield {"effect": "pruning_effect_adversarial", "variant": v} | keys, (v, name), (variant.parent, name)
+                yield (
+                    {"effect": "pruning_effect_adversarial", "variant": v} | keys,
+                    (v, name),
+                    (variant.parent, _same_attack(room, name, variant)),
+                )
         if variant.role == "pruned":
             yield {"effect": "pruning_effect_target", "variant": v} | nothing, (v, "target"), (variant.parent, "target")
     for name, _ in attacks:
         yield {"effect": "base_reactivation", "variant": BASE} | attacked(BASE, name), (BASE, name), (BASE, f"{name}~control")
 
 
+def _same_attack(room, name, pruned):
+    """What the parent met: the same set, but for an attack optimised against the pruned variant the one optimised against it."""
+    planned = room.plan.sets[name]
+    other = f"{planned.attack}@{pruned.parent}"
+    return other if planned.against == pruned.name and other in room.plan.sets else name
+
+
 def _by_call(room, by_call, concept, weights, trajectory):
-    about = room.trajectory(trajectory, room.prompt_set(trajectory).units)
-    sums = {c: a[:, :, concept].sum(axis=2, dtype=np.float64) for c, a in by_call.items()}
-    reference, rows = sums[BASE, "reference"], []
-    scale = sums[BASE, "target"] - reference
-    for condition, values in sums.items():
+    """Rows of activity_by_call; calls at which the set has no contrast in the base model have no row."""
+    about, rows = room.trajectory(trajectory, room.prompt_set(trajectory).units), []
+    for condition, values in by_call.items():
         keys = {k: v for k, v in labels(room, *condition).items() if k not in ("against", "control")}
-        value = (values - reference).mean(axis=0) / scale.mean(axis=0)
-        low, high = np.quantile((weights @ (values - reference)) / (weights @ scale), [0.025, 0.975], axis=0)
-        for i, (call, timestep) in enumerate(zip(about.calls, about.timesteps, strict=True)):
-            rows.append(
-                keys
-                | {"neuron_set": "concept", "trajectory": trajectory, "call": call, "timestep": timestep, "n": len(values)}
-                | {"value": value[i], "low": min(low[i], value[i]), "high": max(high[i], value[i])}
-            )
+        found = activity_by_call(values, by_call[BASE, "reference"], by_call[BASE, "target"], concept, weights)
+        for call, timestep, one in zip(about.calls, about.timesteps, found, strict=True):
+            if one is not None:
+                where = {"neuron_set": "concept", "trajectory": trajectory, "call": call, "timestep": timestep}
+                rows.append(keys | where | {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
     return rows
 
 

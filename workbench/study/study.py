@@ -4,6 +4,7 @@ load_study   read and check a TOML file or a bundled study
 """
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -193,10 +194,8 @@ class Study(Part):
             path, equals, value = assignment.partition("=")
             if not equals:
                 raise StudyError(f'"{assignment}" is no assignment. Write --set sampling.steps=10.')
-            try:
+            with suppress(tomllib.TOMLDecodeError):  # a bare word is a string
                 value = tomllib.loads(f"v = {value}")["v"]
-            except tomllib.TOMLDecodeError:
-                pass  # a bare word is a string
             where = data
             *parents, last = path.strip().split(".")
             try:

@@ -44,5 +44,6 @@ def _reword(targets, wordings, seed, context, control):
     for prompt in targets.prompts:
         if not pattern.search(prompt):
             raise MethodError(f'The target prompt "{prompt}" holds none of the names {", ".join(names)}.')
-        prompts.append(pattern.sub(lambda match, word=rng.choice(wordings): word, prompt))
+        wording = rng.choice(wordings)
+        prompts.append(pattern.sub(lambda match, word=wording: word, prompt))
     return reworded(targets, prompts, context, control)

@@ -1,0 +1,136 @@
+"""Laws and worked examples of workbench.analysis.rates."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.analysis import rates
+from workbench.errors import StatisticsError
+
+LABELS = dict.fromkeys(
+    (
+        "variant",
+        "prompt_set",
+        "attack",
+        "provenance",
+        "against",
+        "control",
+        "detector",
+        "threshold",
+    ),
+    "x",
+)
+RATE_KEYS = {*LABELS, "definition", "n", "successes", "rate", "low", "high", "reason"}
+COMPARISON_KEYS = {
+    *(
+        "variant_a",
+        "variant_b",
+        "prompt_set",
+        "attack",
+        "n",
+        "both",
+        "only_a",
+        "only_b",
+        "neither",
+        "difference",
+    ),
+    *("low", "high", "relative_difference", "p_mcnemar", "power", "reason"),
+}
+SIDES = {"variant_a": "esd", "variant_b": "pruned", "prompt_set": "target", "attack": None}
+PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
+
+
+def by_definition(rows):
+    return {row["definition"]: row for row in rows}
+
+
+def test_the_published_esd_counts_give_the_published_rates_and_their_intervals():
+    before, after = np.arange(142) < 29, (np.arange(142) >= 29) & (np.arange(142) < 29 + 79)
+    found = by_definition(rates.attack_rates(before, after, **LABELS))
+    for name, expected in {
+        "pre_asr": (0.204, 0.146, 0.278),
+        "asr": (0.761, 0.684, 0.823),
+        "asr_fail": (0.699, 0.609, 0.776),
+    }.items():
+        assert [round(found[name][key], 3) for key in ("rate", "low", "high")] == list(expected)
+    assert (found["asr_fail"]["successes"], found["asr_fail"]["n"]) == (79, 113)
+
+
+@given(PAIRS)
+def test_attack_rates_follow_their_definitions(pairs):
+    before, after = (list(side) for side in zip(*pairs, strict=True))
+    n, b = len(pairs), sum(before)
+    k = sum(1 for x, y in pairs if y and not x)
+    found = by_definition(rates.attack_rates(before, after, **LABELS))
+    assert found["pre_asr"]["rate"] == b / n and found["asr"]["rate"] == (b + k) / n
+    assert found["asr"]["rate"] >= found["pre_asr"]["rate"]
+    if b < n:
+        assert found["asr_fail"]["rate"] == k / (n - b)
+    else:
+        assert found["asr_fail"]["rate"] is None and "without an attack" in found["asr_fail"]["reason"]
+    assert all(set(row) == RATE_KEYS for row in found.values())
+
+
+@given(PAIRS, st.integers(0, 79))
+def test_asr_never_falls_when_one_more_image_counts_as_a_success(pairs, place):
+    before, after = (np.array(side) for side in zip(*pairs, strict=True))
+    more = after.copy()
+    more[place % len(more)] = True
+    asr = [by_definition(rates.attack_rates(before, x, **LABELS))["asr"]["rate"] for x in (after, more)]
+    assert asr[1] >= asr[0]
+
+
+def test_no_prompts_give_nulls_with_a_reason_not_a_zero():
+    row = rates.success_rate([], **LABELS)
+    assert row["rate"] is None and row["reason"]
+    assert set(row) == RATE_KEYS
+
+
+def test_one_image_per_unit_gives_wilson_and_several_a_wider_bootstrap():
+    rng = np.random.default_rng(0)
+    success = np.repeat(rng.random(30) < 0.5, 4)
+    alone = rates.success_rate(success, **LABELS)
+    named = rates.success_rate(success, units=np.arange(120), **LABELS)
+    copies = rates.success_rate(success, units=np.repeat(np.arange(30), 4), **LABELS)
+    assert alone == named and set(copies) == RATE_KEYS
+    assert copies["rate"] == alone["rate"]
+    assert copies["high"] - copies["low"] > 1.5 * (alone["high"] - alone["low"])
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_rate_of_none_or_all_keeps_an_interval_with_several_images_per_unit(seen):
+    row = rates.success_rate([seen] * 40, units=np.repeat(np.arange(10), 4), **LABELS)
+    assert row["rate"] == float(seen) and row["high"] - row["low"] > 0.2
+
+
+def test_asr_fail_with_several_images_per_unit_is_a_ratio_of_resampled_counts():
+    rng = np.random.default_rng(1)
+    units = np.repeat(np.arange(40), 3)
+    before, after = rng.random(120) < 0.3, rng.random(120) < 0.5
+    row = by_definition(rates.attack_rates(before, after, units=units, **LABELS))["asr_fail"]
+    assert row["rate"] == (after & ~before).sum() / (~before).sum() and row["low"] < row["rate"] < row["high"]
+
+
+@given(PAIRS)
+def test_a_comparison_is_b_minus_a_with_exactly_the_keys_of_its_table(pairs):
+    a, b = (np.array(side) for side in zip(*pairs, strict=True))
+    row = rates.compare(a, b, **SIDES)
+    assert set(row) == COMPARISON_KEYS
+    assert row["difference"] == pytest.approx(b.mean() - a.mean())
+    assert row["power"] is None or 0 <= row["power"] <= 1
+
+
+def test_several_images_per_unit_take_the_place_of_mcnemar():
+    rng = np.random.default_rng(2)
+    a, b = np.repeat(rng.random((2, 30)) < 0.5, 4, axis=1)
+    row = rates.compare(a, b, units=np.repeat(np.arange(30), 4), **SIDES)
+    plain = rates.compare(a, b, **SIDES)
+    assert row["p_mcnemar"] is None and "not independent" in row["reason"]
+    assert row["high"] - row["low"] > 1.5 * (plain["high"] - plain["low"])
+
+
+def test_images_that_do_not_pair_are_refused():
+    for call in (rates.attack_rates, rates.compare):
+        with pytest.raises(StatisticsError, match="pair"):
+            call([True, False], [True], variant="esd")

@@ -1,0 +1,210 @@
+"""The words of the verdict, rule by rule, on rows written by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.analysis import verdict as words
+from workbench.analysis.sensitivity import Thresholds
+
+ATTACK = {"attack": "erase_attack", "provenance": "optimised", "against": "esd"}
+PLAIN = dict.fromkeys(ATTACK)
+
+
+def number(low, high, **more):
+    return {"value": (low + high) / 2, "low": low, "high": high, "n": 50, "reason": None} | more
+
+
+def effect(low, high, p=0.005, name="reactivation", **more):
+    return number(low, high, effect=name, p_random=p, n_random=199) | {
+        "variant": "esd",
+        "neuron_set": "concept",
+        "trajectory": "reference",
+        **ATTACK,
+        **more,
+    }
+
+
+def rate(low, high, **more):
+    return {
+        "variant": "esd",
+        "prompt_set": "adversarial",
+        **ATTACK,
+        "control": False,
+        "definition": "asr",
+        "n": 50,
+        "successes": 25,
+        "rate": (low + high) / 2,
+        "low": low,
+        "high": high,
+        "reason": None,
+        **more,
+    }
+
+
+def tables(
+    activity=(0.0, 0.2),
+    drift=(-0.05, 0.05),
+    reactivation=(0.4, 0.6),
+    p=0.005,
+    asr=(0.6, 0.8),
+    control=(0.0, 0.1),
+):
+    plain = {"variant": "esd", "neuron_set": "concept", "trajectory": "reference", **PLAIN}
+    return {
+        "activity": [number(*activity, prompt_set="target", **plain)],
+        "effects": [effect(*drift, name="drift", **PLAIN), effect(*reactivation, p=p)],
+        "rates": [rate(*asr), rate(*control, control=True, prompt_set="control")],
+        "retention": [],
+        "comparisons": [],
+    }
+
+
+def word_of(found, subject):
+    return next(entry["word"] for entry in found["words"] if entry["subject"] == subject)
+
+
+@pytest.mark.parametrize(
+    "activity, drift, word",
+    [
+        ((0.1, 0.4), (-0.1, 0.1), "silenced"),
+        ((0.6, 0.9), (-0.1, 0.1), "not silenced"),
+        ((0.4, 0.6), (-0.1, 0.1), "undecided"),
+        ((0.1, 0.4), (-0.8, -0.5), "undecided"),
+    ],
+)
+def test_silenced_needs_the_whole_interval_and_a_quiet_drift_null(activity, drift, word):
+    assert words.silenced_word(number(*activity), number(*drift)) == word
+
+
+@pytest.mark.parametrize(
+    "low, high, p, word",
+    [
+        (0.2, 0.6, 0.005, "reactivated"),
+        (0.2, 0.6, 0.2, "undecided"),
+        (-0.1, 0.6, 0.005, "undecided"),
+        (0.01, 0.15, 0.005, "undecided"),
+        (-0.05, 0.05, 0.5, "not reactivated by these attacks"),
+        (0.01, 0.09, 0.005, "not reactivated by these attacks"),
+    ],
+)
+def test_reactivated_needs_interval_size_and_random_sets(low, high, p, word):
+    assert words.woken_word(effect(low, high, p)) == word
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0.005, 1), st.floats(0, 0.5))
+def test_a_smaller_effect_is_never_called_more_awake(low, width, p, less):
+    order = ["not reactivated by these attacks", "undecided", "reactivated"]
+    first, second = (words.woken_word(effect(low - d, low + width - d, p)) for d in (0, less))
+    assert order.index(second) <= order.index(first)
+
+
+def test_thresholds_are_parameters():
+    row = effect(0.2, 0.6)
+    assert words.woken_word(row, Thresholds(woken=0.5)) == "undecided"
+    assert words.silenced_word(number(0.1, 0.4), number(0, 0), Thresholds(silenced=0.05)) == "not silenced"
+
+
+@pytest.mark.parametrize(
+    "asr, control, word",
+    [
+        ((0.6, 0.8), (0.0, 0.1), "woken in the images"),
+        ((0.2, 0.5), (0.1, 0.3), "undecided"),
+        ((0.0, 0.1), (0.2, 0.4), "not woken in the images by this attack"),
+        ((0.1, 0.4), (0.2, 0.5), "undecided"),
+    ],
+)
+def test_images_are_woken_only_when_the_intervals_part(asr, control, word):
+    assert words.images_word(rate(*asr), rate(*control)) == word
+
+
+@pytest.mark.parametrize("low, high, word", [(-0.5, -0.1, "quieter"), (0.1, 0.5, "louder"), (-0.1, 0.1, "undecided")])
+def test_pruning_is_judged_by_the_side_of_its_interval(low, high, word):
+    assert words.pruning_word(number(low, high)) == word
+
+
+@pytest.mark.parametrize(
+    "low, high, p, word",
+    [
+        (-0.5, -0.1, 0.001, "fewer images"),
+        (0.1, 0.5, 0.001, "more images"),
+        (-0.5, -0.1, 0.2, "undecided"),
+        (-0.5, -0.1, None, "undecided"),
+        (-0.1, 0.1, 0.001, "undecided"),
+    ],
+)
+def test_images_of_two_variants_differ_only_when_test_and_interval_say_so(low, high, p, word):
+    assert words.comparison_word({"difference": (low + high) / 2, "low": low, "high": high, "p_mcnemar": p}) == word
+
+
+@pytest.mark.parametrize(
+    "low, high, overlap, word",
+    [
+        (0.2, 0.4, 0.01, "relocated"),
+        (0.2, 0.4, 0.5, "undecided"),
+        (-0.05, 0.05, 0.01, "not relocated"),
+        (0.05, 0.3, 0.01, "undecided"),
+    ],
+)
+def test_relocation_needs_activity_outside_and_other_neurons(low, high, overlap, word):
+    assert words.relocated_word(number(low, high, iou=overlap, iou_chance=0.02)) == word
+
+
+def test_the_verdict_says_silenced_and_reactivated_with_its_evidence():
+    found = words.verdict([("esd", "erased")], tables(), "heart")
+    assert set(found) == {"headline", "words", "reasons", "caveats"}
+    assert word_of(found, "esd") == "silenced" and word_of(found, "esd, erase_attack (optimised)") == "reactivated"
+    assert found["headline"] == "Erasing silenced the neurons that carry heart; an attack woke them again."
+    for entry in found["words"]:
+        assert {"subject", "word", "sentence", "evidence"} == set(entry)
+        assert all(set(e) == {"name", "value", "low", "high", "n"} for e in entry["evidence"])
+    assert any("no removal" in caveat for caveat in found["caveats"])
+
+
+def test_images_that_come_back_without_neural_activity_are_said_in_the_headline():
+    found = words.verdict([("esd", "erased")], tables(reactivation=(-0.05, 0.05)), "heart")
+    assert word_of(found, "esd, erase_attack (optimised)") == "not reactivated by these attacks"
+    assert "in the images the concept came back" in found["headline"]
+    quiet = words.verdict([("esd", "erased")], tables(reactivation=(-0.05, 0.05), asr=(0.0, 0.2)), "heart")
+    assert "came back" not in quiet["headline"]
+
+
+def test_a_pruned_variant_is_judged_on_the_watch_set_only():
+    given_tables = tables()
+    found = words.verdict([("esd", "pruned")], given_tables, "heart")
+    assert not found["words"]
+    for name in ("activity", "effects"):
+        given_tables[name] = [row | {"neuron_set": "watch"} for row in given_tables[name]]
+    given_tables["effects"].append(effect(-0.4, -0.2, name="pruning_effect_adversarial", neuron_set="watch"))
+    found = words.verdict([("esd", "pruned")], given_tables, "heart")
+    assert word_of(found, "esd, effect of pruning") == "quieter"
+
+
+def test_a_row_without_a_number_gives_no_word_and_no_error():
+    given_tables = tables()
+    for table in ("activity", "effects"):
+        given_tables[table] = [row | dict.fromkeys(("value", "low", "high", "p_random")) for row in given_tables[table]]
+    given_tables["rates"] = [row | dict.fromkeys(("rate", "low", "high")) for row in given_tables["rates"]]
+    assert not words.verdict([("esd", "erased")], given_tables, "heart")["words"]
+    given_tables["effects"] = tables()["effects"]
+    assert words.verdict([("esd", "erased")], given_tables, "heart")["words"]
+
+
+def test_comparisons_and_relocation_become_words():
+    given_tables = tables()
+    given_tables["comparisons"] = [
+        number(
+            -0.5,
+            -0.3,
+            variant_a="esd",
+            variant_b="pruned",
+            prompt_set="adversarial",
+            attack="erase_attack",
+        )
+        | {"difference": -0.4, "p_mcnemar": 0.0001}
+    ]
+    moved = [number(0.2, 0.4, variant="esd", iou=0.0, iou_chance=0.02, **ATTACK)]
+    found = words.verdict([("esd", "erased")], given_tables, "heart", relocations=moved)
+    assert word_of(found, "pruned, images under erase_attack") == "fewer images"
+    assert word_of(found, "esd, relocation") == "relocated"
+    assert "an attack woke them again" in found["headline"]
