@@ -1,6 +1,7 @@
 """The command `workbench`. Starts without importing torch; every verb is one function."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ app = typer.Typer(
     add_completion=False,
     help="Is a concept really gone from a text-to-image diffusion model?",
 )
+# without torchvision transformers warns at every start that it uses its PIL processors, which is what we want
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 console, errors = Console(), Console(stderr=True)
 
 StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a bundled study")]
@@ -114,7 +118,8 @@ def _show_estimate(study, folder, todo):
     free = shutil.disk_usage(_existing(folder)).free
     console.print(
         f"About {_duration(todo.seconds)}, {_size(todo.bytes)} of disk ({_size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
-        f"{todo.nodes} nodes to do, {todo.kept} kept from before."
+        f"{todo.nodes} nodes to do, {todo.kept} kept from before.",
+        soft_wrap=True,
     )
 
 

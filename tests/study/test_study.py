@@ -61,7 +61,7 @@ def test_values_set_on_the_command_line_are_checked_like_the_file():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("promt\nowl\n", 'Did you mean "prompt"'),
+        ("promt\nowl\n", 'no column "prompt"; found promt. Rename'),
         ("prompt\n", "has no prompts"),
         ("prompt,seed\nowl,many\n", "no integer"),
         ("prompt,id\nowl,1\ncat,1\n", "twice"),

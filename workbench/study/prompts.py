@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas
 
-from workbench.errors import PromptError, nearest
+from workbench.errors import PromptError
 from workbench.storage import digest
 
 COLUMNS = ["id", "unit", "prompt", "seed", "expect"]
@@ -83,7 +83,8 @@ def read_prompts(path, name, kind, limit=None):
     table = _read_csv(path)
     if "prompt" not in table:
         raise PromptError(
-            f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}.' + nearest("prompt", map(str, table.columns))
+            f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}. '
+            "Rename the column that holds the prompts."
         )
     table = table[table["prompt"].notna()].reset_index(drop=True)
     if table.empty:

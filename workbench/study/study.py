@@ -160,7 +160,7 @@ class Study(Part):
             if name is None:
                 raise ValueError(f"detectors.{which} needs a `method`")
             _check_parameters("detectors", name, given, f"detectors.{which}")
-        registry.method("scores", self.choose.score)
+        _check_parameters("scores", self.choose.score, {}, "choose.score")
         low, high = self.record.window
         if not 0 <= low < high <= 1:
             raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
