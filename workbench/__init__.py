@@ -3,6 +3,8 @@
 From Python:  run = workbench.run(workbench.load_study("emoji-ink-style")); run.neurons; run.report("html")
 """
 
+from workbench import run as run
+
 __version__ = "0.1.0"
 
 
@@ -11,10 +13,3 @@ def load_study(path):
     from workbench.study.study import load_study as load
 
     return load(path)
-
-
-def run(study, out=None, **options):
-    """Execute a study, or what is left of it; returns a `Run` with .neurons, .images, .activity and .report(format)."""
-    from workbench.run.runs import run as execute
-
-    return execute(study, out, **options)

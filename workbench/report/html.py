@@ -179,17 +179,17 @@ def _figures(document, neurons):
             document["retention"],
             variants,
         )
-    for trajectory in _present(document["activity"], "trajectory"):
+    for trajectory in _present(summary.shown(document, "activity"), "trajectory"):
         add(
             "activity",
             "activity_figure",
             f"Activity {summary.TRAJECTORIES.get(trajectory, trajectory)}",
-            document["activity"],
+            summary.shown(document, "activity"),
             variants,
             trajectory,
         )
-    if document["effects"]:
-        add("effects", "effects_figure", "What each step did", document["effects"], variants)
+    if summary.shown(document, "effects"):
+        add("effects", "effects_figure", "What each step did", summary.shown(document, "effects"), variants)
     by_call = document["activity_by_call"]
     for neuron_set in _present(by_call, "neuron_set"):
         for trajectory in _present(by_call, "trajectory"):
@@ -205,8 +205,8 @@ def _figures(document, neurons):
                     variants,
                     document["study"]["window"],
                 )
-    if document["neurons"]:
-        add("neurons", "shares_figure", "Silenced and woken", document["neurons"], variants)
+    if summary.shown(document, "neurons"):
+        add("neurons", "shares_figure", "Silenced and woken", summary.shown(document, "neurons"), variants)
     for variant in summary.subjects(document):
         points = measured(neurons, variant)
         if points:

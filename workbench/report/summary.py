@@ -259,3 +259,26 @@ def _same_attack(a, b):
     """Same attack, made the same way; a control may leave out how its attack was made."""
     pairs = zip(_made(a)[1:], _made(b)[1:], strict=True)
     return a["attack"] == b["attack"] and all(x is None or y is None or x == y for x, y in pairs)
+
+
+def shown(document, table):
+    """The rows a figure shows: the concept set of the site ff (the watched half where neurons were pruned) beside its random
+    sets, without retained prompts and nulls; with several trajectories the reference one for effects and shares.
+
+    The other sets, sites and trajectories stand in the tables beside the report.
+    """
+    pruned = {row["variant"] for row in document["models"] if row["role"] == "pruned"}
+    trajectories = {row["trajectory"] for row in document[table]}
+    headline = "reference" if "reference" in trajectories and table in ("effects", "neurons") else None
+
+    def wanted(row):
+        own = "watch" if row["variant"] in pruned else "concept"
+        return (
+            row["neuron_set"] in (own, "random")
+            and row.get("site", "ff") == "ff"
+            and row.get("prompt_set") not in ("near", "far")
+            and headline in (None, row["trajectory"])
+            and (row.get("value", row.get("median_d")) is not None)
+        )
+
+    return [row for row in document[table] if wanted(row)]

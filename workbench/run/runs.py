@@ -232,7 +232,7 @@ def _execute(plan, room, watcher, command):
                     write_report(room, history, command, formats=("html",))
                     watcher.picture(store.report_folder / "report.html")
         current = "report"
-        history |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "wall_seconds": time.time() - began}
+        history |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "wall_seconds": sum(s or 0 for s in seconds.values())}
         write_report(room, history, command)
         node = plan.node("report")
         if not store.has("report", node.shards[0].key):

@@ -83,8 +83,7 @@ def read_prompts(path, name, kind, limit=None):
     table = _read_csv(path)
     if "prompt" not in table:
         raise PromptError(
-            f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}. '
-            "Rename the column that holds the prompts."
+            f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}. Rename the column that holds the prompts.'
         )
     table = table[table["prompt"].notna()].reset_index(drop=True)
     if table.empty:
