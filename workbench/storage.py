@@ -69,7 +69,7 @@ def write_json(path, value):
 def write_text(path, text):
     """Write text atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_table(path, table):

@@ -2,10 +2,10 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 from workbench.errors import RunError, nearest
+from workbench.storage import write_text
 
 SCHEMA_VERSION = 1
 
@@ -253,13 +253,9 @@ def write(document, folder):
     """Write report.json: keys sorted, NaN and infinities as null, checked; returns the path."""
     document = plain(document)
     check(document)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-    path = folder / "report.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    path = Path(folder) / "report.json"
+    write_text(path, text + "\n")
     return path
 
 

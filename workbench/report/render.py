@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from workbench.errors import RunError, nearest
@@ -10,6 +9,7 @@ from workbench.report import document as schema
 from workbench.report.html import render_html
 from workbench.report.markdown import render_markdown
 from workbench.report.tables import to_csv
+from workbench.storage import atomic
 
 FORMATS = ("html", "md", "csv")
 
@@ -79,11 +79,6 @@ def _manifest(folder):
 
 
 def _replace(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

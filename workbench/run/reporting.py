@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from workbench.analysis.sensitivity import Thresholds
 from workbench.models.variants import describe
 from workbench.report import document, render
 from workbench.storage import atomic, digest, read_json, read_table, write_table
@@ -76,7 +77,7 @@ def _study(room):
         "sites": list(study.record.sites),
         "text": study.text,
         "model_note": study.model.note,
-        "thresholds": [0.5, 0.25],
+        "thresholds": [Thresholds().deactivated, Thresholds().reactivated],
     }
 
 
