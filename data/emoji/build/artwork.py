@@ -27,11 +27,11 @@ EMOJI = HERE.parent
 CACHE = HERE / "cache"
 RENDER = 128
 PACKAGES = {
-    "noto": "1.2.3",
-    "twemoji": "1.2.6",
+    "noto": "1.2.9",
+    "twemoji": "1.2.5",
     "fluent-emoji": "1.2.7",
-    "fluent-emoji-high-contrast": "1.2.9",
-    "emojione": "1.2.5",
+    "fluent-emoji-high-contrast": "1.2.6",
+    "emojione": "1.2.3",
 }
 
 

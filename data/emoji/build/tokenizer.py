@@ -1,10 +1,10 @@
-"""A CLIPTokenizer with its own BPE vocabulary in which every word of captions and icon names is one token."""
+"""A CLIPTokenizer with its own BPE vocabulary in which every word of the captions is one token, and many of other icons' names."""
 
 import json
 import re
 from itertools import product
 
-from artwork import concepts, fetch_icons, with_article
+from artwork import EMOJI, concepts, fetch_icons, with_article
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
@@ -12,21 +12,42 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def corpus():
-    """All phrases the model may meet, and the words of all icon names (never trained, but single tokens)."""
+def captions():
+    """All phrases of the training."""
     spec = concepts()
-    lines = [word for names in spec["paraphrases"].values() for word in names]
+    lines = []
     objects = [with_article(name, entry.get("plural", False)) for entry in spec["objects"].values() for name in entry["names"]]
     styles = [name for entry in spec["styles"].values() for name in entry["names"]]
     for template in sum(spec["templates"].values(), []):
         lines += [template.format(object=o, style=s) for o, s in product(objects, styles)]
+    return lines
+
+
+def corpus():
+    """The captions, the paraphrases, and the words of the icons' names: what the merges are learnt from."""
+    lines = captions() + [word for names in concepts()["paraphrases"].values() for word in names]
     for icons in fetch_icons().values():
         lines += [" ".join(re.findall("[a-z]{3,}", name)) for name in icons["icons"]][:2000]
     return lines
 
 
+def shipped():
+    """The tokenizer of data/emoji/model if every word of the captions is one of its tokens, else None."""
+    if not (EMOJI / "model" / "tokenizer" / "tokenizer.json").exists():
+        return None
+    tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "model" / "tokenizer")
+    words = {word for line in captions() for word in re.findall("[a-z]+", line)}
+    return tokenizer if all(len(tokenizer.tokenize(word)) == 1 for word in words) else None
+
+
 def build(folder):
-    """Train the merges and save a CLIPTokenizer folder; byte tokens first, then merges, then the two special ones."""
+    """Save a CLIPTokenizer folder: the shipped one while it fits, because `tokenizers` breaks ties of equally frequent
+    pairs at random and a retrained one would number its tokens differently; else byte tokens, then trained merges, then
+    the two special ones.
+    """
+    if tokenizer := shipped():
+        tokenizer.save_pretrained(folder)
+        return tokenizer
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
