@@ -154,7 +154,11 @@ def test_the_verdict_says_silenced_and_reactivated_with_its_evidence():
     found = words.verdict([("esd", "erased")], tables(), "heart")
     assert set(found) == {"headline", "words", "reasons", "caveats"}
     assert word_of(found, "esd") == "silenced" and word_of(found, "esd, erase_attack (optimised)") == "reactivated"
-    assert found["headline"] == "Erasing silenced the neurons that carry heart; an attack woke them again."
+    assert found["headline"] == (
+        "Erasing silenced the neurons that carry heart (activity 0.10 (0.00 to 0.20); the base model is 1); "
+        "erase_attack (optimised) woke them by +0.50 (0.40 to 0.60) against its control; "
+        "in the images the concept came back at a rate of 0.70, control 0.05."
+    )
     for entry in found["words"]:
         assert {"subject", "word", "sentence", "evidence"} == set(entry)
         assert all(set(e) == {"name", "value", "low", "high", "n"} for e in entry["evidence"])
@@ -164,7 +168,7 @@ def test_the_verdict_says_silenced_and_reactivated_with_its_evidence():
 def test_images_that_come_back_without_neural_activity_are_said_in_the_headline():
     found = words.verdict([("esd", "erased")], tables(reactivation=(-0.05, 0.05)), "heart")
     assert word_of(found, "esd, erase_attack (optimised)") == "not reactivated by these attacks"
-    assert "in the images the concept came back" in found["headline"]
+    assert "the attacks tried here did not wake them" in found["headline"] and "in the images the concept came back" in found["headline"]
     quiet = words.verdict([("esd", "erased")], tables(reactivation=(-0.05, 0.05), asr=(0.0, 0.2)), "heart")
     assert "came back" not in quiet["headline"]
 
@@ -207,4 +211,16 @@ def test_comparisons_and_relocation_become_words():
     found = words.verdict([("esd", "erased")], given_tables, "heart", relocations=moved)
     assert word_of(found, "pruned, images under erase_attack") == "fewer images"
     assert word_of(found, "esd, relocation") == "relocated"
-    assert "an attack woke them again" in found["headline"]
+    assert "erase_attack (optimised) woke them by +0.50" in found["headline"]
+
+
+def test_undecided_comparisons_of_two_variants_share_one_entry():
+    given_tables = tables()
+    given_tables["comparisons"] = [
+        number(-0.1, 0.1, variant_a="esd", variant_b="pruned", prompt_set=name, attack=attack) | {"difference": 0.0, "p_mcnemar": p}
+        for name, attack, p in (("target", None, None), ("a", "a", 0.7), ("b", "b", 1.0))
+    ]
+    found = words.verdict([("esd", "erased")], given_tables, "heart")
+    entry = next(w for w in found["words"] if w["subject"] == "pruned, other images")
+    assert entry["word"] == "undecided" and len(entry["evidence"]) == 3
+    assert all(f"{name} 0.00 (-0.10 to 0.10)" in entry["sentence"] for name in ("target", "a", "b"))
