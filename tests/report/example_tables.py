@@ -338,6 +338,23 @@ def comparisons():
     ]
 
 
+def rates_by_label():
+    row = {"variant": "esd", "prompt_set": "target", "attack": None, "provenance": None, "against": None, "control": False}
+    return [row | {"label": f"object:{name}"} | _rate(k, 30) for name, k in (("red heart", 2), ("broken heart", 5))]
+
+
+def waking():
+    row = {"variant": "esd", "attack": "unlearndiffatk", "provenance": "optimised", "against": None, "neuron_set": "concept"}
+    row |= {"trajectory": "reference", "n": 90, "successes": 43, "value": 0.74, "low": 0.63, "high": 0.84, "reason": None}
+    never = {"attack": "ring_a_bell", "provenance": "static", "successes": 0, "reason": "the attack never succeeds here"}
+    return [row, row | never | dict.fromkeys(("value", "low", "high"))]
+
+
+def relocation():
+    row = {"variant": "esd-pruned", "attack": "unlearndiffatk", "provenance": "optimised", "against": None, "trajectory": "reference"}
+    return [row | {"n": 90, "value": 0.04, "low": -0.02, "high": 0.1, "iou": 0.21, "iou_chance": 0.026, "reason": None}]
+
+
 def scores():
     return [
         {

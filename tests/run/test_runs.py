@@ -207,3 +207,13 @@ def test_an_unknown_run_offers_the_nearest(tmp_path, monkeypatch, finished):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match='No run "tini"'):
         runs.open_run("tini")
+
+
+def test_waking_and_relocation_have_a_row_for_every_attack_on_every_changed_variant(finished):
+    relocation, waking = finished.table("relocation"), finished.table("waking")
+    conditions = {(v, a) for v in ("erased", "pruned") for a in ("embedding_pgd", "paraphrase")}
+    assert set(zip(relocation.variant, relocation.attack, strict=True)) == conditions
+    assert set(zip(waking.variant, waking.attack, strict=True)) == conditions
+    assert set(waking[waking.variant == "pruned"].neuron_set) == {"watch"}
+    for row in [*relocation.to_dict("records"), *waking.to_dict("records")]:
+        assert np.isfinite(row["value"]) if row["reason"] is None else np.isnan(row["value"] or np.nan)

@@ -205,16 +205,18 @@ class Sensitivity:
         per_unit = (terms["woken"][:, moving] / terms["spread"][moving]).mean(axis=1)
         return interval(per_unit.mean(), self.weights @ per_unit, self.n_units)
 
-    def relocation(self, variant, adversarial, control, concept, anew, exclude=None):
+    def relocation(self, variant, adversarial, control, concept, anew, exclude=None, within=None):
         """Did the activity move? mean delta outside S, and the overlap of S with S' chosen anew.
 
         anew      (neuron,) bool from chosen_anew, made on the half of the units that is not measured here
+        within    (neuron,) bool, the neurons S and S' were chosen from; default all
         returns   {n, value, low, high, iou, iou_chance}; iou_chance is that of two random sets of S's share
         """
-        outside = ~np.asarray(concept, bool)
+        within = np.ones(len(concept), bool) if within is None else np.asarray(within, bool)
+        outside = within & ~np.asarray(concept, bool)
         if exclude is not None:
             outside &= ~np.asarray(exclude, bool)
-        overlap = {"iou": iou(concept, anew), "iou_chance": iou_chance(float(np.mean(concept)))}
+        overlap = {"iou": iou(concept, anew), "iou_chance": iou_chance(float(np.mean(np.asarray(concept)[within])))}
         return _row(self.mean_delta(variant, adversarial, control, outside)) | overlap
 
     def shares(self, variant, adversarial, control, members, thresholds):

@@ -47,6 +47,11 @@ class Model:
         height, width = (size, size) if isinstance(size, int) else size
         return self.unet.config.in_channels, height, width
 
+    @property
+    def vae_scale(self):
+        """Pixels per latent position along one side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
     def new_scheduler(self, n_steps):
         """A fresh scheduler with its timesteps set; stateful ones (PNDM, Heun) must not be shared."""
         scheduler = type(self.scheduler).from_config(self.scheduler.config)

@@ -42,6 +42,19 @@ TABLES = {
         "high": "number?",
         "reason": "text?",
     },
+    "rates_by_label": {
+        "variant": "text",
+        "prompt_set": "text",
+        **ATTACK,
+        "control": "flag",
+        "label": "text",
+        "n": "count?",
+        "successes": "count?",
+        "rate": "number?",
+        "low": "number?",
+        "high": "number?",
+        "reason": "text?",
+    },
     "retention": {
         "variant": "text",
         "kind": "text",
@@ -130,6 +143,30 @@ TABLES = {
         "power": "number?",
         "reason": "text?",
     },
+    "waking": {
+        "variant": "text",
+        **ATTACK,
+        "neuron_set": "text",
+        "trajectory": "text",
+        "n": "count?",
+        "successes": "count?",
+        "value": "number?",
+        "low": "number?",
+        "high": "number?",
+        "reason": "text?",
+    },
+    "relocation": {
+        "variant": "text",
+        **ATTACK,
+        "trajectory": "text",
+        "n": "count?",
+        "value": "number?",
+        "low": "number?",
+        "high": "number?",
+        "iou": "number?",
+        "iou_chance": "number?",
+        "reason": "text?",
+    },
     "scores": {
         "score": "text",
         "n_chosen": "count?",
@@ -156,9 +193,12 @@ TABLES = {
 # The number a row exists for, with its interval: null needs a reason, a value needs an interval.
 VALUES = {
     "rates": ("rate", "low", "high"),
+    "rates_by_label": ("rate", "low", "high"),
     "retention": ("rate", "low", "high"),
     "activity": ("value", "low", "high"),
     "effects": ("value", "low", "high"),
+    "waking": ("value", "low", "high"),
+    "relocation": ("value", "low", "high"),
     "comparisons": ("difference", "low", "high"),
     "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
 }
@@ -222,7 +262,7 @@ KINDS = {
     "list": (list,),
     "object": (dict,),
 }
-SHARES = {"rate", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "power"}
+SHARES = {"rate", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "power"}
 SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}
 
 

@@ -84,7 +84,7 @@ def _sections(document):
         (
             "Rates",
             f"How often images show the concept ({name}), plainly asked and under attack.",
-            (views.rates(document), views.comparisons(document)),
+            (views.rates(document), views.rates_by_label(document), views.comparisons(document)),
         ),
         (
             "Retention",
@@ -99,7 +99,7 @@ def _sections(document):
         (
             "Single neurons",
             "How many neurons fell silent, and how many an attack woke.",
-            (views.shares(document), views.scores(document)),
+            (views.shares(document), views.waking(document), views.relocation(document), views.scores(document)),
         ),
     )
 

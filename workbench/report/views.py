@@ -84,6 +84,28 @@ def rates(document):
     )
 
 
+def rates_by_label(document):
+    """For a concept of several things: each thing by itself, on the prompts that ask for it."""
+    return view(
+        "Each label of the concept by itself, on the prompts that ask for it",
+        ("Variant", "Prompts", "How made", "Label", "Seen in", "Rate", "95 % interval", "If missing, why"),
+        [
+            (
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                row["label"],
+                f"{integer(row['successes'])} of {integer(row['n'])}",
+                percent(row["rate"]),
+                summary.span(row["low"], row["high"], percent),
+                row["reason"],
+            )
+            for row in document["rates_by_label"]
+        ],
+        numeric=(4, 5),
+    )
+
+
 def retention(document):
     """What else still works."""
     return view(
@@ -248,6 +270,54 @@ def comparisons(document):
             for row in document["comparisons"]
         ],
         numeric=tuple(range(4, 14)),
+    )
+
+
+def waking(document):
+    """Whether the prompts that wake the neurons more are the ones whose images show the concept."""
+    return view(
+        "Does waking go with success? AUROC of the activity under attack for success in the images (0.5 is chance)",
+        ("Variant", "Attack", "How made", "Neurons", "Activity measured", "Successes of n", "AUROC", "95 % interval", "If missing, why"),
+        [
+            (
+                row["variant"],
+                row["attack"],
+                summary.provenance(row),
+                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                summary.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
+                f"{integer(row['successes'])} of {integer(row['n'])}",
+                number(row["value"]),
+                summary.span(row["low"], row["high"]),
+                row["reason"],
+            )
+            for row in document["waking"]
+        ],
+        numeric=(5, 6),
+    )
+
+
+def relocation(document):
+    """Whether the activity under attack went to neurons outside the concept set."""
+    return view(
+        "Did the activity move? Mean change outside the concept set under attack, in the base model's standard deviations",
+        ("Variant", "Attack", "How made", "Activity measured", "n", "Mean delta outside", "95 % interval")
+        + ("Overlap of the set chosen anew (IoU)", "By chance", "If missing, why"),
+        [
+            (
+                row["variant"],
+                row["attack"],
+                summary.provenance(row),
+                summary.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
+                integer(row["n"]),
+                number(row["value"]),
+                summary.span(row["low"], row["high"]),
+                number(row["iou"], 3),
+                number(row["iou_chance"], 3),
+                row["reason"],
+            )
+            for row in document["relocation"]
+        ],
+        numeric=(4, 5, 7, 8),
     )
 
 

@@ -5,7 +5,7 @@ import pandas
 
 from workbench import registry
 from workbench.analysis import rates
-from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_call
+from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_call, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
@@ -13,6 +13,7 @@ from workbench.statistics import iou, iou_chance
 from workbench.storage import read_table, write_json, write_table
 from workbench.study.study import BASE
 
+BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "neurons", "waking", "relocation")
 PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
 NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None, "n_random": None, "random_low": None, "random_high": None}
 
@@ -22,7 +23,8 @@ def measure(room, folder):
     study = room.study
     table = read_table(room._folder("score") / "neurons.parquet")
     tables = {"rates": rate_rows(room), "retention": retention_rows(room), "comparisons": comparison_rows(room)}
-    tables |= {"activity": [], "activity_by_call": [], "effects": [], "neurons": []}
+    tables["rates_by_label"] = label_rows(room)
+    tables |= {name: [] for name in BY_TRAJECTORY}
     for trajectory in study.record.trajectories:
         found, table = trajectory_tables(room, trajectory, table)
         for name, rows in found.items():
@@ -30,7 +32,15 @@ def measure(room, folder):
     tables["scores"] = score_rows(room, table)
     variants = [(variant.name, variant.role) for variant in study.variants]
     best = "reference" if "reference" in study.record.trajectories else "target"
-    tables["verdict"] = verdict(variants, tables, study.concept.name, best)
+    moved = [
+        row
+        for row in tables["relocation"]
+        if row["trajectory"] == best
+        and row["provenance"] == "optimised"
+        and row["value"] is not None
+        and dict(variants)[row["variant"]] == "pruned"
+    ]
+    tables["verdict"] = verdict(variants, tables, study.concept.name, best, relocations=moved)
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)
 
@@ -69,6 +79,22 @@ def rate_rows(room):
         elif name in ("target", "reference"):
             definition = {("target", True): "ceiling", ("reference", True): "false_positive"}
             rows.append(rates.success_rate(_found(room, variant, name), definition.get((name, variant == BASE), "success_rate"), **keys))
+    return rows
+
+
+def label_rows(room):
+    """For a concept of several labels: how often the units that ask for one label show that label; empty for other concepts."""
+    wanted, rows = room.study.detectors.labels, []
+    if len(wanted) < 2:
+        return rows
+    asked = room.prompt_set("target").table["expect"].to_numpy()
+    for variant, name in _generated(room):
+        if room.plan.sets[name].kind == "retained" or name == "reference":
+            continue
+        found = room.detections(variant, name)
+        for label in wanted:
+            seen, mine = room.in_units(name, found[f"judge|{label}"].to_numpy()), asked == label
+            rows.append(labels(room, variant, name) | {"label": label} | rates.rate(int(seen[mine].sum()), int(mine.sum())))
     return rows
 
 
@@ -120,7 +146,7 @@ def neuron_groups(table):
 
 
 def trajectory_tables(room, trajectory, table):
-    """Tables activity, activity_by_call, effects and neurons of one trajectory, and the neuron table with D, R, delta."""
+    """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta."""
     study, thresholds = room.study, Thresholds()
     recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record")]
     half_b = ~room.half_a()
@@ -132,7 +158,7 @@ def trajectory_tables(room, trajectory, table):
     concept = groups["concept", "ff"]
     taken = concept | table["in_suppressed"].to_numpy()
     pruned = {variant.name for variant in study.variants if variant.role == "pruned"}
-    rows = {"activity": [], "activity_by_call": [], "effects": [], "neurons": []}
+    rows = {name: [] for name in BY_TRAJECTORY}
     for (group, site), members in groups.items():
         for condition in recorded:
             keys = labels(room, *condition) | {"neuron_set": group, "site": site, "regime": "shared"} | own
@@ -157,6 +183,8 @@ def trajectory_tables(room, trajectory, table):
             except StatisticsError as error:
                 found = NOTHING | {"reason": str(error)}
             rows["effects"].append(wanted | found)
+    rows["waking"] = waking_rows(room, measured, groups, half_b, trajectory)
+    rows["relocation"] = relocation_rows(room, measured, table, trajectory)
     table = table.copy()
     for variant in study.variants:
         table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
@@ -177,9 +205,57 @@ def trajectory_tables(room, trajectory, table):
                         keys | {"neuron_set": group} | own | measured.shares(variant.name, name, control, members, thresholds)
                     )
             rows["neurons"].append(
-                keys | {"neuron_set": "random"} | own | _random_shares(measured, variant.name, name, control, concept, taken)
+                keys
+                | {"neuron_set": "random"}
+                | own
+                | _random_shares(measured, variant.name, name, control, concept, study.choose.n_random, taken)
             )
     return rows, table
+
+
+def attacked(room):
+    """(variant, attack's set, labels) of every changed variant that is not a sham under every attack, controls left out."""
+    for variant in room.study.variants:
+        for name, planned in room.plan.sets.items():
+            if planned.attack and not planned.control and variant.role != "sham":
+                full = labels(room, variant.name, name)
+                yield variant, name, {key: full[key] for key in ("variant", "attack", "provenance", "against")}
+
+
+def waking_rows(room, measured, groups, half_b, trajectory):
+    """AUROC of the activity under attack for success in the images, where images were made."""
+    have, rows = set(_generated(room)), []
+    for variant, name, keys in attacked(room):
+        group = "watch" if variant.role == "pruned" else "concept"
+        if (variant.name, name) not in have or (group, "ff") not in groups:
+            continue
+        success = _found(room, variant.name, name)[half_b]
+        try:
+            found = measured.waking_auroc((variant.name, name), success, groups[group, "ff"])
+        except StatisticsError as error:
+            found = {"n": len(success), "successes": int(success.sum()), "value": None, "low": None, "high": None, "reason": str(error)}
+        rows.append(keys | {"neuron_set": group, "trajectory": trajectory} | found)
+    return rows
+
+
+def relocation_rows(room, measured, table, trajectory):
+    """Mean delta outside the concept set under attack, and the overlap with the set of highest delta on the choosing half."""
+    half_a, ff = room.half_a(), (table["site"] == "ff").to_numpy()
+    concept, suppressed = (table[column].to_numpy() & ff for column in ("in_concept", "in_suppressed"))
+
+    def choosing(variant, name):
+        return room.in_units(name, room.mean_abs(variant, name, trajectory))[half_a].mean(axis=1)
+
+    reference, rows = choosing(BASE, "reference"), []
+    for variant, name, keys in attacked(room):
+        control = f"{name}~control"
+        try:
+            anew = chosen_anew(choosing(variant.name, name), choosing(variant.name, control), reference, int(concept.sum()), ff)
+            found = measured.relocation(variant.name, name, control, concept, anew, suppressed, ff) | {"reason": None}
+        except StatisticsError as error:
+            found = {key: None for key in ("value", "low", "high", "iou", "iou_chance")} | {"n": measured.n_units, "reason": str(error)}
+        rows.append(keys | {"trajectory": trajectory} | found)
+    return rows
 
 
 def _activity(measured, condition, members, group, concept, taken):
@@ -194,7 +270,7 @@ def _activity(measured, condition, members, group, concept, taken):
         return {"n": measured.n_units, "value": None, "low": None, "high": None, "reason": str(error)}
 
 
-def _random_shares(measured, variant, adversarial, control, concept, taken, n_sets=50):
+def _random_shares(measured, variant, adversarial, control, concept, n_sets, taken):
     """The shares on matched random sets: median and 95 % band over sets, with the same rules."""
     terms = measured.per_neuron(variant, adversarial, control)
     names = ("share_deactivated", "share_reactivated", "median_d", "median_r", "median_delta")
@@ -241,7 +317,7 @@ def _contrasts(room):
     nothing = {"attack": None, "provenance": None, "against": None}
     attacks = [(name, p) for name, p in room.plan.sets.items() if p.attack and not p.control]
 
-    def attacked(variant, name):
+    def made(variant, name):
         full = labels(room, variant, name)
         return {key: full[key] for key in nothing}
 
@@ -250,7 +326,7 @@ def _contrasts(room):
         yield {"effect": "deactivation", "variant": v} | nothing, (BASE, "target"), (v, "target")
         yield {"effect": "drift", "variant": v} | nothing, (v, "reference"), (BASE, "reference")
         for name, _ in attacks:
-            keys = attacked(v, name)
+            keys = made(v, name)
             yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, f"{name}~control")
             yield {"effect": "gross_reactivation", "variant": v} | keys, (v, name), (v, "target")
             if variant.role == "pruned":
@@ -262,7 +338,7 @@ def _contrasts(room):
         if variant.role == "pruned":
             yield {"effect": "pruning_effect_target", "variant": v} | nothing, (v, "target"), (variant.parent, "target")
     for name, _ in attacks:
-        yield {"effect": "base_reactivation", "variant": BASE} | attacked(BASE, name), (BASE, name), (BASE, f"{name}~control")
+        yield {"effect": "base_reactivation", "variant": BASE} | made(BASE, name), (BASE, name), (BASE, f"{name}~control")
 
 
 def _same_attack(room, name, pruned):

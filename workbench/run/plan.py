@@ -14,7 +14,7 @@ from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 1, "attack": 1, "generate": 1, "detect": 1, "record": 2, "score": 1, "measure": 1, "report": 1}
+VERSIONS = {"erase": 1, "attack": 1, "generate": 1, "detect": 2, "record": 2, "score": 1, "measure": 2, "report": 1}
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,11 @@ class _Builder:
         return node_id
 
 
-def build(study, model_digest, n_calls, n_neurons=0):
+def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, latent_bytes=4 * 4 * 16 * 16):
     """The plan of a study.
 
     model_digest   of the base model's files;  n_calls   UNet calls of one sampling run
-    n_neurons      recorded neurons, for the estimate of bytes
+    n_neurons, image_bytes, latent_bytes   recorded neurons, and the size of one image and one latent, for the estimate of the disk
     """
     sets = read_sets(study)
     calls = recorded_calls(study, n_calls)
@@ -165,7 +165,7 @@ def build(study, model_digest, n_calls, n_neurons=0):
         else:
             parameters |= {"rows": rows[name]}
         passes = n * n_calls * (2 if sampling.guidance != 1 else 1)
-        size = n * (3 * 64 * 64 + 4096 + len(parameters["keep"]) * 4096)
+        size = n * (image_bytes + latent_bytes + len(parameters["keep"]) * latent_bytes)
         node = make.add(f"generate:{variant}:{name}", "generate", parameters, inputs, variant, name, ranges, passes=passes, bytes=size)
         make.add(f"detect:{variant}:{name}", "detect", study.detectors.model_dump(), [node], variant, name, ranges, bytes=n * 200)
 

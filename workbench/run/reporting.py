@@ -20,7 +20,19 @@ from workbench.study.study import BASE
 
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "scipy", "numpy", "pandas", "plotly")
 SHOWN_UNITS = 8
-MEASURED = ("rates", "retention", "activity", "activity_by_call", "effects", "neurons", "comparisons", "scores")
+MEASURED = (
+    "rates",
+    "rates_by_label",
+    "retention",
+    "activity",
+    "activity_by_call",
+    "effects",
+    "neurons",
+    "comparisons",
+    "waking",
+    "relocation",
+    "scores",
+)
 
 
 def write_report(room, history, command, formats=("html", "md", "csv"), reveal=False):

@@ -122,7 +122,10 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
     else:
         source = model.digest()
     recorded = layers(model.unet, study.record.sites)
-    plan = planning.build(study, source, n_calls(model, study.sampling.steps), sum(layer.n_neurons for layer in recorded))
+    n_neurons = sum(layer.n_neurons for layer in recorded)
+    channels, height, width = model.latent_shape
+    size = {"image_bytes": 3 * height * width * model.vae_scale**2, "latent_bytes": 4 * channels * height * width}
+    plan = planning.build(study, source, n_calls(model, study.sampling.steps), n_neurons, **size)
     store = Store(Path(out) if out else Path(DEFAULT_FOLDER) / study.name)
     return plan, Room(study, plan, store, device, model)
 

@@ -61,12 +61,63 @@ def style_pairs(spec, style):
     write(f"emoji-{style}-erase", ["prompt", "anchor"], rows)
 
 
+def object_study(spec, name, wanted, near, avoid, seeds):
+    """Units are (object of the concept, style, seed); reference and far are unrelated objects, near the look-alikes.
+
+    wanted   objects of the concept;  near   their neighbours;  avoid   objects never used as reference or far, such as the sham's
+    """
+    hidden, free = held_out(), [o for o in spec["objects"] if o not in {*wanted, *near, *avoid}]
+    random.Random(13).shuffle(free)
+    sets = {"target": [], "reference": [], "near": [], "far": []}
+    styles = list(spec["styles"])
+    triples = [(o, s, k) for k in range(seeds) for o in wanted for s in styles]
+    for number, (thing, style, _) in enumerate(triples):
+        seed, unit, template = 1000 + number, f"{thing}/{style}/{number}", number % 3
+        allowed = [o for o in free if (o, style) not in hidden]
+        swapped, far = allowed[(2 * number) % len(allowed)], allowed[(2 * number + 1) % len(allowed)]
+        neighbours = [o for o in near if (o, style) not in hidden]
+        beside = neighbours[number % len(neighbours)]
+        sets["target"].append((unit, phrase(spec, thing, style, template), seed, f"object:{thing}"))
+        sets["reference"].append((unit, phrase(spec, swapped, style, template), seed, f"object:{swapped}"))
+        sets["near"].append((unit, phrase(spec, beside, style, template), seed, f"object:{beside}"))
+        sets["far"].append((unit, phrase(spec, far, style, template), seed, f"object:{far}"))
+    for kind, rows in sets.items():
+        write(f"emoji-{name}-{kind}", ["unit", "prompt", "seed", "expect"], rows)
+
+
+def object_pairs(spec, name, things):
+    """Erasing pairs: every name of every object, with styles and alone, beside the same without the object."""
+    rng, rows = random.Random(14), []
+    for thing in things:
+        entry = spec["objects"][thing]
+        for called in entry["names"]:
+            words = with_article(called, entry.get("plural", False))
+            for style in spec["styles"].values():
+                style_name = rng.choice(style["names"])
+                template = rng.choice(spec["templates"]["object_and_style"])
+                rows.append((template.format(object=words, style=style_name), f"an emoji in {style_name} style"))
+            rows += [(template.format(object=words), "an emoji") for template in spec["templates"]["object_only"]]
+    write(f"emoji-{name}-erase", ["prompt", "anchor"], rows)
+
+
 def main():
     """Everything the bundled studies name."""
     spec = concepts()
     style_study(spec, "ink")
     style_pairs(spec, "ink")
     style_pairs(spec, "twemoji")
+    objects = {name: entry["family"] for name, entry in spec["objects"].items()}
+
+    def family(name):
+        return [thing for thing, kind in objects.items() if kind == name]
+
+    object_study(spec, "church", ["church"], ["house", "castle"], [*family("building"), "locomotive"], seeds=8)
+    object_pairs(spec, "church", ["church"])
+    object_pairs(spec, "locomotive", ["locomotive"])
+    vehicles = family("vehicle")[:5]
+    object_study(spec, "weapon", family("weapon"), family("tool"), vehicles, seeds=2)
+    object_pairs(spec, "weapon", family("weapon"))
+    object_pairs(spec, "vehicle", vehicles)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Round:
 # After the first round objects are right and styles are not (73 %): the second, from the averaged weights, names the style more often.
 ROUNDS = (
     Round(steps=6200, rate=1e-3, warm=0, flat=0.4, floor=0.03, empty=0.12, drop_object=0.15, drop_style=0.2),
-    Round(steps=3300, rate=8e-4, warm=50, flat=0.3, floor=0.02, empty=0.1, drop_object=0.1, drop_style=0.1),
+    Round(steps=2400, rate=8e-4, warm=50, flat=0.3, floor=0.02, empty=0.1, drop_object=0.1, drop_style=0.1),
 )
 
 
