@@ -22,6 +22,8 @@ lint: $(VENV)/.installed  ## style of code
 	$(BIN)/ruff format --check workbench tests data benchmarks
 
 bench: $(VENV)/.installed  ## ratios measured side by side
+	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/recording.py
 
 emoji: $(VENV)/.installed  ## build the bundled model anew (up to 3 hours; resumes)

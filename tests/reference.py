@@ -1,4 +1,7 @@
-"""Slow, obvious re-implementations, each written from its definition; the fast ones must agree."""
+"""Slow, obvious re-implementations, each written from its definition with loops; the fast ones must agree."""
+
+import math
+from itertools import product
 
 import numpy as np
 import torch
@@ -69,3 +72,96 @@ def correlation(target, erased):
 def same_bits(a, b):
     """Whether two {name: tensor} are equal bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[name].view(torch.uint8), b[name].view(torch.uint8)) for name in a)
+
+
+def wilson(x, n, z=1.959963984540054):
+    """The two roots p of (x/n - p)^2 = z^2 p (1 - p) / n."""
+    a, b, c = 1 + z * z / n, -(2 * x / n + z * z / n), (x / n) ** 2
+    root = math.sqrt(max(b * b - 4 * a * c, 0))
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+def mcnemar_p(only_a, only_b):
+    """Two-sided: every way to share out the discordant pairs that is no more likely than the one seen."""
+    n = only_a + only_b
+    weights = [math.comb(n, k) for k in range(n + 1)]
+    return sum(w for w in weights if w <= weights[only_a]) / 2**n
+
+
+def mcnemar_power(rate, cut, n, correlation, alpha=0.05):
+    """Sum over every table of n pairs of its probability, where the test rejects."""
+    after = rate * (1 - cut)
+    both = rate * after + correlation * math.sqrt(rate * (1 - rate) * after * (1 - after))
+    lost, won = rate - both, after - both
+    total = 0.0
+    for a, b in product(range(n + 1), repeat=2):
+        if a + b <= n and a + b > 0 and mcnemar_p(a, b) < alpha:
+            ways = math.factorial(n) / (math.factorial(a) * math.factorial(b) * math.factorial(n - a - b))
+            total += ways * lost**a * won**b * (1 - lost - won) ** (n - a - b)
+    return total
+
+
+def false_discovery(p):
+    """Adjusted p of rank j: the smallest m p_(k) / k over ranks k >= j."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted = [0.0] * len(p)
+    for rank, i in enumerate(order, 1):
+        adjusted[i] = min(1.0, min(len(p) * p[order[k - 1]] / k for k in range(rank, len(p) + 1)))
+    return adjusted
+
+
+def mean(rows, neuron):
+    return sum(float(row[neuron]) for row in rows) / len(rows)
+
+
+def effect(values, plus, minus, members):
+    """sum_S [ n(plus) - n(minus) ] / sum_S [ n_0(tgt) - n_0(ref) ]"""
+    top = bottom = 0.0
+    for neuron in np.flatnonzero(members):
+        top += mean(values[plus], neuron) - mean(values[minus], neuron)
+        bottom += mean(values["base", "target"], neuron) - mean(values["base", "reference"], neuron)
+    return top / bottom
+
+
+def complement_contrast(values, plus, minus, members, layer):
+    """Per layer as many average outside neurons as S has there, on the denominator of S."""
+    top = bottom = 0.0
+    for name in set(layer):
+        inside = [i for i in range(len(layer)) if layer[i] == name and members[i]]
+        outside = [i for i in range(len(layer)) if layer[i] == name and not members[i]]
+        for i in inside:
+            bottom += mean(values["base", "target"], i) - mean(values["base", "reference"], i)
+            top += sum(mean(values[plus], j) - mean(values[minus], j) for j in outside) / len(outside)
+    return top / bottom
+
+
+def neuron(values, variant, adversarial, control, i):
+    """kappa, SE of kappa, D, R, delta of one neuron."""
+    target, reference = values["base", "target"], values["base", "reference"]
+    paired = [float(t[i] - r[i]) for t, r in zip(target, reference, strict=True)]
+    n = len(paired)
+    kappa = sum(paired) / n
+    se = math.sqrt(sum((x - kappa) ** 2 for x in paired) / (n - 1) / n)
+    middle = mean(reference, i)
+    sd = math.sqrt(sum((float(r[i]) - middle) ** 2 for r in reference) / (n - 1))
+    woken = mean(values[variant, adversarial], i) - mean(values[variant, control], i)
+    lost = mean(target, i) - mean(values[variant, "target"], i)
+    return kappa, se, lost / kappa, woken / kappa, woken / sd
+
+
+def shares(values, variant, adversarial, control, members, deactivated, reactivated):
+    """n, excluded, share deactivated, share reactivated among them, median D, R, delta."""
+    found = [neuron(values, variant, adversarial, control, i) for i in np.flatnonzero(members)]
+    kept = [x for x in found if abs(x[0]) >= 2 * x[1]]
+    silent = [x for x in kept if x[2] > deactivated]
+    back = [x for x in silent if x[3] > reactivated]
+    middles = [sorted(x[k] for x in kept) for k in (2, 3, 4)]
+    middles = [(m[(len(m) - 1) // 2] + m[len(m) // 2]) / 2 for m in middles]
+    share = len(back) / len(silent) if silent else None
+    return len(kept), len(found) - len(kept), len(silent) / len(kept), share, *middles
+
+
+def auroc(score, success):
+    """Share of (success, failure) pairs in which the success scores higher; a tie is half."""
+    pairs = [(s, f) for s, a in zip(score, success, strict=True) if a for f, b in zip(score, success, strict=True) if not b]
+    return sum(1.0 if s > f else 0.5 if s == f else 0.0 for s, f in pairs) / len(pairs)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import slow_statistics as slow
+from tests import reference as slow
 from workbench import statistics
 from workbench.errors import StatisticsError
 

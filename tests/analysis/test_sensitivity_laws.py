@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import slow_statistics as slow
+from tests import reference as slow
 from workbench.analysis import sensitivity
 from workbench.analysis.sensitivity import Sensitivity, Thresholds
 from workbench.errors import StatisticsError
@@ -93,7 +93,7 @@ def test_fast_numbers_agree_with_loops(seed):
     values, layer, concept = planted(n_units=7, n_neurons=24, n_concept=6, seed=seed)
     measured = Sensitivity(values, layer, 20)
     pair = ("esd", "attack"), ("esd", "attack~control")
-    assert measured.contrast(*pair, concept).value == pytest.approx(slow.contrast(values, *pair, concept), abs=1e-5)
+    assert measured.contrast(*pair, concept).value == pytest.approx(slow.effect(values, *pair, concept), abs=1e-5)
     for i, row in measured.per_neuron("esd", "attack", "attack~control").iterrows():
         kappa, se, d, r, delta = slow.neuron(values, "esd", "attack", "attack~control", i)
         assert row[["kappa", "kappa_se", "d", "r", "delta"]].tolist() == pytest.approx([kappa, se, d, r, delta], rel=1e-3, abs=1e-5)

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -61,9 +61,16 @@ class Store:
         except Timeout as error:
             raise RunError(f"Another process is running in {self.folder}. Wait for it, or choose another --out.") from error
         try:
+            self._sweep()
             yield
         finally:
             lock.release()
+
+    def _sweep(self):
+        """Remove what a killed process left half-written; only the holder of the lock may."""
+        for left in [*self.folder.glob("nodes/*/.*.tmp"), *self.folder.glob(".*.tmp"), *self.report_folder.rglob(".*.tmp")]:
+            with suppress(OSError):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def path(self, stage, key):
         """The folder of a result."""

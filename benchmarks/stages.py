@@ -1,0 +1,55 @@
+"""Where a study's time goes: the share of each stage spent inside the UNet, and the run folder's size over the dry run's estimate."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from workbench.models import load
+from workbench.run import runs
+from workbench.study.study import load_study
+
+
+def main(limit=20):
+    """Run the default study on its first prompts and print the table as Markdown."""
+    model = load.load("emoji")
+    inside, stages, spent = [0.0], {}, {}
+
+    def timed(function):
+        def call(*args, **kwargs):
+            began = time.perf_counter()
+            result = function(*args, **kwargs)
+            inside[0] += time.perf_counter() - began
+            return result
+
+        return call
+
+    study = load_study("emoji-ink-style").with_values([f"prompts.limit={limit}"])
+    with tempfile.TemporaryDirectory() as folder:
+        plan, room = runs.prepare(study, Path(folder) / "run", model=model)
+        expected = runs.estimate(plan, room).bytes
+        model.unet.forward = timed(model.unet.forward)
+        torch.autograd.backward, torch.autograd.grad = timed(torch.autograd.backward), timed(torch.autograd.grad)
+        original = type(room).run
+
+        def measured(self, node, shard, to):
+            before, began = inside[0], time.perf_counter()
+            original(self, node, shard, to)
+            stages[node.stage] = stages.get(node.stage, 0.0) + inside[0] - before
+            spent[node.stage] = spent.get(node.stage, 0.0) + time.perf_counter() - began
+
+        type(room).run = measured
+        runs.run(study, Path(folder) / "run", model=model)
+        size = sum(p.stat().st_size for p in (Path(folder) / "run" / "nodes").rglob("*") if p.is_file())
+    sys.stdout.write("| stage | seconds | share inside the UNet, forward and backward |\n|---|---:|---:|\n")
+    for stage, seconds in spent.items():
+        sys.stdout.write(f"| {stage} | {seconds:.1f} | {stages[stage] / seconds:.2f} |\n")
+    sys.stdout.write(
+        f"\nRun folder {size / 1e6:.1f} MB, the dry run said {expected / 1e6:.1f} MB: {size / expected:.2f} times the estimate.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""A tiny study on the tiny model, and its finished run."""
+
+import pytest
+
+import workbench
+
+STUDY = """
+schema_version = 1
+name = "tiny"
+title = "A tiny study"
+[concept]
+name = "ink"
+kind = "style"
+names = ["ink"]
+[model]
+base = "{base}"
+[prompts]
+target = "target.csv"
+reference = "reference.csv"
+near = "near.csv"
+[detectors]
+labels = ["style:ink"]
+steer = {{ method = "emoji", which = "steer" }}
+judge = {{ method = "emoji", which = "judge" }}
+[sampling]
+steps = 3
+guidance = 2.0
+batch = 3
+[[variants]]
+name = "erased"
+method = "esd"
+parameters = {{ iterations = 2, steps = 3, trajectories = 2, batch = 2 }}
+[[variants]]
+name = "pruned"
+method = "prune_neurons"
+parent = "erased"
+role = "pruned"
+[[attacks]]
+method = "embedding_pgd"
+against = ["erased"]
+parameters = {{ iterations = 2, looks = 2 }}
+[[attacks]]
+method = "paraphrase"
+parameters = {{ wordings = ["black outline"], others = ["water colour"] }}
+[record]
+sites = ["ff", "update"]
+calls = [0, 2]
+[choose]
+n_random = 19
+n_resamples = 100
+"""
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory, tiny_folder):
+    """A study of six units on the tiny model."""
+    folder = tmp_path_factory.mktemp("study")
+    things = ["owl", "cat", "house", "church", "mountain", "bridge"]
+    rows = {"target": "{} in ink style", "reference": "{} in noto style", "near": "{} in fluent style"}
+    for name, template in rows.items():
+        lines = [f"u{i},{template.format(thing)},{i},style:fluent" for i, thing in enumerate(things)]
+        (folder / f"{name}.csv").write_text("unit,prompt,seed,expect\n" + "\n".join(lines) + "\n")
+    path = folder / "tiny.toml"
+    path.write_text(STUDY.format(base=tiny_folder))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(study_file, tmp_path_factory):
+    """The study, run once."""
+    return workbench.run(workbench.load_study(study_file), tmp_path_factory.mktemp("runs") / "tiny")
