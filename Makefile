@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench emoji clean
+.PHONY: demo app test lint bench emoji clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,6 +13,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed  ## the default study on the bundled model
 	$(BIN)/workbench demo
+
+app: $(VENV)/.installed  ## the pages, on 127.0.0.1
+	$(BIN)/workbench app
 
 test: $(VENV)/.installed  ## the whole test suite
 	$(BIN)/python -m pytest

@@ -90,12 +90,16 @@ def read_table(path):
 
 
 def write_arrays(path, tensors, metadata=None):
-    """Write {name: torch tensor} as safetensors, atomically."""
+    """Write {name: torch tensor} as safetensors, atomically; OSError when the disk is full, as from any other writer."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with atomic(path) as temporary:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, {k: str(v) for k, v in (metadata or {}).items()})
+        try:
+            save_file(contiguous, temporary, {k: str(v) for k, v in (metadata or {}).items()})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def read_arrays(path):

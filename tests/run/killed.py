@@ -1,15 +1,36 @@
 """The child processes of test_kill.py: everything is imported once in the fork server, so that a child starts at once."""
 
+import os
+import resource
+import sys
+from pathlib import Path
+
 import diffusers
 import torch
 import transformers
 
+from workbench.errors import WorkbenchError
+from workbench.models import load
 from workbench.run import measure, reporting, runs, stages
 
 IMPORTED = (diffusers.StableDiffusionPipeline, transformers.CLIPTextModel, measure, reporting, stages)
 
 
-def run(study_file, folder):
-    """Run the study on one thread, so that every process computes the same bits."""
+def run(study_file, folder, model=None, largest_file=None, user=None, error_file=None):
+    """Run the study on one thread, so that every process computes the same bits.
+
+    largest_file   bytes after which the system refuses to write, as a full disk does
+    user           become this user once the model is loaded;  error_file   where an expected error is written
+    """
     torch.set_num_threads(1)
-    runs.run(study_file, folder)
+    model = load.load(model) if model else None
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    if user is not None:
+        os.seteuid(user)
+    try:
+        runs.run(study_file, folder, model=model)
+    except WorkbenchError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        Path(error_file).write_text(str(error))
+        sys.exit(2)

@@ -1,8 +1,15 @@
-"""`kill -9` at a hundred random moments: what was finished stays, and the resumed run ends as if nothing had happened."""
+"""What breaks a run from outside: `kill -9` at a hundred random moments, a disk that takes no more, a folder that may not be written.
+
+What was finished stays, and the resumed run ends as if nothing had happened.
+"""
 
 import multiprocessing
+import os
 import random
+import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +29,8 @@ def processes():
     return context
 
 
-def start(processes, study_file, folder):
-    child = processes.Process(target=killed.run, args=(str(study_file), str(folder)))
+def start(processes, study_file, folder, **options):
+    child = processes.Process(target=killed.run, args=(str(study_file), str(folder)), kwargs=options)
     child.start()
     return child
 
@@ -61,3 +68,34 @@ def test_a_hundred_kills_change_nothing(processes, study_file, tmp_path):
         assert all(node["state"] == "done" for node in Store(folder).manifest()["nodes"])
         finished += 1
     assert kills == KILLS and finished > 1
+
+
+@pytest.mark.parametrize("largest_file", [200, 3_000, 20_000])
+def test_a_disk_that_takes_no_more_is_told_in_a_sentence_and_the_run_goes_on_later(processes, study_file, tmp_path, largest_file):
+    folder, said = tmp_path / "run", tmp_path / "error.txt"
+    child = start(processes, study_file, folder, largest_file=largest_file, error_file=str(said))
+    child.join()
+    assert child.exitcode == 2
+    assert "cannot be written" in said.read_text() and "\n" not in said.read_text().strip()
+    kept = set((folder / "nodes").glob("*/[!.]*"))
+    child = start(processes, study_file, folder)
+    child.join()
+    assert child.exitcode == 0 and kept <= set((folder / "nodes").glob("*/[!.]*"))
+
+
+def test_a_folder_that_may_not_be_written_is_told_in_a_sentence(processes, study_file, tiny_folder):
+    room = Path(tempfile.mkdtemp())
+    try:
+        shutil.copytree(study_file.parent, room / "study")
+        (room / "runs").mkdir(mode=0o555)
+        (room / "said").mkdir(mode=0o777)
+        for path in (room, room / "study", room / "said", *(room / "study").iterdir()):
+            path.chmod(0o777)
+        options = {"model": str(tiny_folder), "user": 65534 if os.geteuid() == 0 else None, "error_file": str(room / "said" / "error.txt")}
+        child = start(processes, room / "study" / study_file.name, room / "runs" / "tiny", **options)
+        child.join()
+        assert child.exitcode == 2
+        assert "cannot be written" in (room / "said" / "error.txt").read_text()
+        assert not list((room / "runs").iterdir())
+    finally:
+        shutil.rmtree(room)

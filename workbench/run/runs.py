@@ -187,7 +187,13 @@ def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None
     store = room.store
     with store.lock():
         store.open_for(study)
-        return _execute(plan, room, watcher, command or f"workbench run {shlex.quote(study.name)}")
+        try:
+            return _execute(plan, room, watcher, command or f"workbench run {shlex.quote(study.name)}")
+        except OSError as error:
+            raise RunError(
+                f"The run folder {store.folder} cannot be written: {error}. What was finished is kept; make room and run the same "
+                "command again."
+            ) from error
 
 
 def _execute(plan, room, watcher, command):

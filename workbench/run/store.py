@@ -53,13 +53,15 @@ class Store:
 
     @contextmanager
     def lock(self):
-        """Hold the folder for one process; RunError when another has it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Hold the folder for one process; RunError when another has it or it cannot be written."""
         lock = FileLock(self.folder / ".lock")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
             raise RunError(f"Another process is running in {self.folder}. Wait for it, or choose another --out.") from error
+        except OSError as error:
+            raise RunError(f"The run folder {self.folder} cannot be written: {error}.") from error
         try:
             self._sweep()
             yield
