@@ -50,6 +50,6 @@ def test_missing_lists_every_reason_once():
 
 
 def test_top_neurons_are_sorted_by_z():
-    neurons = [{"layer": "a", "index": i, "z": z} for i, z in enumerate([1.0, 3.0, None, 2.0])]
+    neurons = [{"layer": "a", "index": i, "score": z} for i, z in enumerate([1.0, 3.0, None, 2.0])]
     view = views.top_neurons(neurons, example(), limit=2)
     assert [row[1] for row in view["rows"]] == ["1", "3"]

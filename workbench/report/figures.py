@@ -315,7 +315,7 @@ def _in(neuron):
         return "prune"
     if neuron.get("in_watch"):
         return "watch"
-    return "chosen" if neuron.get("chosen_half_a") else ""
+    return "chosen" if neuron.get("in_concept") else ""
 
 
 def _condition(row):

@@ -217,11 +217,11 @@ def _figures(document, neurons):
 
 
 def measured(neurons, variant, limit=POINTS):
-    """The neurons with both D and R in this variant; of very many, those with the largest z."""
+    """The neurons with both D and R in this variant; of very many, those with the highest score."""
     d, r = f"d_{variant}", f"r_{variant}"
     points = [n for n in neurons if n.get(d) is not None and n.get(r) is not None]
     if len(points) > limit:
-        points = sorted(points, key=lambda n: (-(n.get("z") or 0), str(n["layer"]), n["index"]))
+        points = sorted(points, key=lambda n: (-(n.get("score") or 0), str(n["layer"]), n["index"]))
     return points[:limit]
 
 

@@ -214,32 +214,35 @@ def shares(document):
 
 
 def top_neurons(neurons, document, limit=20):
-    """The neurons that carry the concept most, by contrast z in the base model."""
-    ranked = [neuron for neuron in neurons if neuron.get("z") is not None]
-    ranked.sort(key=lambda n: (-n["z"], str(n["layer"]), n["index"]))
+    """The neurons that carry the concept most, by the score that chose them on half A; the score on half B beside it."""
+    ranked = [neuron for neuron in neurons if neuron.get("score") is not None]
+    ranked.sort(key=lambda n: (-n["score"], str(n["layer"]), n["index"]))
     variants = [name for name in summary.subjects(document) if any(f"d_{name}" in n for n in ranked[:1])]
     return view(
-        f"Top {min(limit, len(ranked))} of {integer(len(ranked))} neurons by contrast z",
-        ("Layer", "Neuron", "z", "κ", "Role") + tuple(f"{symbol} {name}" for name in variants for symbol in ("D", "R")),
+        f"Top {min(limit, len(ranked))} of {integer(len(ranked))} neurons by the score on the half that chooses; D and R on the other half",
+        ("Layer", "Neuron", "Score, half A", "Score, half B", "κ", "Role")
+        + tuple(f"{symbol} {name}" for name in variants for symbol in ("D", "R")),
         [
             (
                 neuron["layer"],
                 neuron["index"],
-                number(neuron["z"]),
+                number(neuron["score"]),
+                number(neuron.get("score_b")),
                 number(neuron.get("kappa"), 3),
-                "pruned"
-                if neuron.get("in_prune")
-                else "watched"
-                if neuron.get("in_watch")
-                else "chosen"
-                if neuron.get("chosen_half_a")
-                else "",
+                _role(neuron),
                 *(number(neuron.get(f"{key}_{name}")) for name in variants for key in ("d", "r")),
             )
             for neuron in ranked[:limit]
         ],
-        numeric=(1, 2, 3, *range(5, 5 + 2 * len(variants))),
+        numeric=(1, 2, 3, 4, *range(6, 6 + 2 * len(variants))),
     )
+
+
+def _role(neuron):
+    for column, word in (("in_prune", "pruned"), ("in_watch", "watched"), ("in_concept", "chosen")):
+        if neuron.get(column):
+            return word
+    return ""
 
 
 def comparisons(document):

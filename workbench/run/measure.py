@@ -41,8 +41,35 @@ def measure(room, folder):
         and dict(variants)[row["variant"]] == "pruned"
     ]
     tables["verdict"] = verdict(variants, tables, study.concept.name, best, relocations=moved)
+    table = with_headline(table, tables["effects"], study, best)
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)
+
+
+def with_headline(table, effects, study, trajectory):
+    """The neuron table with the columns a reader looks at first.
+
+    score, score_b      the choosing score on half A, and on half B
+    kappa               base contrast on the trajectory of the headline numbers
+    d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack with the
+                        largest reactivation of the variant's own set, as on the report's card
+    """
+    sure, new = ~table[f"excluded_{trajectory}"].astype(bool), {}
+    new["score"], new["score_b"] = (table[f"{study.choose.score}_{half}"] for half in "ab")
+    new["kappa"] = table[f"kappa_{trajectory}"]
+    for variant in study.variants:
+        own = "watch" if variant.role == "pruned" else "concept"
+        new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
+        wanted = {"variant": variant.name, "effect": "reactivation", "trajectory": trajectory, "neuron_set": own}
+        rows = [row for row in effects if wanted.items() <= row.items() and row["value"] is not None]
+        rows.sort(key=lambda row: -row["value"])
+        for row in rows:
+            made = f"{row['attack']}@{row['against']}" if row["against"] else row["attack"]
+            if f"r_{variant.name}_{trajectory}_{made}" in table:
+                for key in ("r", "delta"):
+                    new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{made}"].where(sure)
+                break
+    return pandas.concat([table, pandas.DataFrame(new)], axis=1)
 
 
 def labels(room, variant, name):
