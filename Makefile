@@ -21,8 +21,8 @@ test: $(VENV)/.installed  ## the whole test suite
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed  ## style of code
-	$(BIN)/ruff check workbench tests data benchmarks
-	$(BIN)/ruff format --check workbench tests data benchmarks
+	$(BIN)/ruff check workbench pages tests data benchmarks
+	$(BIN)/ruff format --check workbench pages tests data benchmarks
 
 bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/start.py

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def run(study: StudyName, out: Out = None, set_: Sets = None, limit: Limit = Non
     """Run a study, or what is left of it: running again resumes."""
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
-    _run(study, out, set_, limit, device, dry_run, " ".join(words))
+    _run(study, out, set_, limit, device, dry_run, shlex.join(words))
 
 
 def _run(name, out, assignments, limit, device, dry_run, command):
@@ -102,7 +103,7 @@ def _run(name, out, assignments, limit, device, dry_run, command):
     report = finished.store.report_folder / "report.html"
     console.print(f"\nReport   {report}", soft_wrap=True)
     console.print(f"Numbers  {report.with_name('report.json')}, tables/*.csv, neurons.parquet", soft_wrap=True)
-    console.print("Next     open the report in a browser; look at a study with: workbench show emoji-ink-style")
+    console.print("Next     open the report in a browser, or the pages with: workbench app")
     console.print("         change something and run again, only what changed is computed: workbench run STUDY --set sampling.steps=20")
 
 
@@ -233,6 +234,67 @@ def report(
     from workbench.run.runs import open_run
 
     typer.echo(open_run(name).report(format_))
+
+
+@app.command("app")
+def app_(
+    runs: Annotated[Path, typer.Option("--runs", help="the folder that holds the runs")] = Path("runs"),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="port on 127.0.0.1")] = 8501,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="only print the address")] = False,
+):
+    """Open the pages on the runs of a folder, on this machine only; stop with Ctrl-C."""
+    import socket
+    import subprocess
+    from importlib.util import find_spec
+
+    if find_spec("streamlit") is None:
+        raise WorkbenchError("The pages need Streamlit, which is not installed. Install it with: pip install 'streamlit>=1.67,<2'")
+    if runs.exists() and not runs.is_dir():
+        raise WorkbenchError(f"--runs {runs} is a file; give the folder that holds the runs, by default runs.")
+    if (runs / "manifest.json").exists():
+        raise WorkbenchError(f"--runs {runs} is a run itself; give the folder it is in: --runs {runs.absolute().parent}")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            raise WorkbenchError(f"Port {port} may not be used without special rights. Choose one from 1024 on: --port 8501") from None
+        except OSError:
+            other = port + 1 if port < 65535 else 8501
+            raise WorkbenchError(f"Port {port} is taken by another program. Choose another one: workbench app --port {other}") from None
+    address = f"http://127.0.0.1:{port}"
+    script = resources.PACKAGE / "ui" / "app.py"
+    options = {"server.address": "127.0.0.1", "server.port": port, "server.headless": "true", "browser.gatherUsageStats": "false"}
+    words = [sys.executable, "-m", "streamlit", "run", str(script), *(f"--{name}={value}" for name, value in options.items())]
+    console.print(f"Pages on {runs.absolute()}: {address}  (Ctrl-C stops them)", soft_wrap=True)
+    server = subprocess.Popen(words, env=os.environ | {"WORKBENCH_RUNS": str(runs.absolute())}, stdout=subprocess.DEVNULL)
+    try:
+        if not no_browser and _answers(f"{address}/_stcore/health", server):
+            import webbrowser
+
+            webbrowser.open(address)
+        code = server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait()
+        return
+    if code:
+        raise WorkbenchError(f"The pages stopped with exit code {code}; what Streamlit said stands above.")
+
+
+def _answers(url, server, seconds=60):
+    """Wait until a server answers; False when it ended or does not answer in time."""
+    import time
+    import urllib.request
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return True
+        except OSError:
+            time.sleep(0.2)
+    return False
 
 
 @app.command()

@@ -56,7 +56,7 @@ def read_json(path):
     """The content of a JSON file; RunError when it is damaged."""
     try:
         return json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is damaged (not JSON: {error}). Remove it and run again.") from error
 
 

@@ -207,6 +207,8 @@ def _execute(plan, room, watcher, command):
     watcher.start(todo)
     log = (store.folder / "run.log").open("a")
     log.write(f"{history['started']} {command}: {todo.nodes} nodes to do, {todo.kept} kept\n")
+    log.flush()
+    store.write_status(state="running", node=None, done=0, of=todo.passes, left_seconds=todo.seconds)
     done = 0.0
     first_picture = True
     current = None

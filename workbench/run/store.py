@@ -144,5 +144,5 @@ class Store:
         status = read_json(path)
         try:
             return psutil.Process(status["pid"]).create_time() == status["pid_started"] and status["state"] == "running"
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, psutil.AccessDenied, KeyError):
             return False

@@ -1,0 +1,69 @@
+"""Images: the condition matrix (rows prompt x seed, columns conditions) and two conditions laid over each other."""
+
+import streamlit as st
+
+from workbench.report import summary
+from workbench.ui import _pictures, _state
+from workbench.ui._numbers import plain
+
+PER_PAGE = 8
+MOST_COLUMNS = 23
+
+state = _state.run_to_show()
+st.title("Images")
+listed = _pictures.rows(state)
+if not listed:
+    st.info("This run kept no pictures. Run its study again to draw them.", icon=":material/image:")
+    st.stop()
+
+blocks = {block["title"]: block for block in _pictures.matrix(state, listed)}
+title = st.segmented_control("Prompts", list(blocks), default=next(iter(blocks)), required=True, key="images-block")
+columns = [(column["name"], column["words"]) for column in blocks[title]["columns"]]
+variants, conditions = (list(dict.fromkeys(column[place] for column in columns)) for place in (0, 1))
+plain_first = [words for words in conditions if not words.startswith("control")]
+picked = st.pills("Models", variants, selection_mode="multi", default=variants, key=f"images-variants-{title}")
+asked = st.pills("Conditions", conditions, selection_mode="multi", default=plain_first, key=f"images-conditions-{title}")
+
+keep = [place for place, (name, words) in enumerate(columns) if name in picked and words in asked]
+if not keep:
+    st.info("Choose at least one model and one condition that go together.", icon=":material/filter_alt:")
+    st.stop()
+if len(keep) > MOST_COLUMNS:
+    st.warning(f"{len(keep)} conditions are chosen; the first {MOST_COLUMNS} are shown.", icon=":material/view_column:")
+    keep = keep[:MOST_COLUMNS]
+rows = blocks[title]["rows"]
+number = st.pagination(-(-len(rows) // PER_PAGE), key=f"images-page-{title}") if len(rows) > PER_PAGE else 1
+shown = [row | {"cells": [row["cells"][place] for place in keep]} for row in rows[(number - 1) * PER_PAGE : number * PER_PAGE]]
+_state.matrix(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown})
+st.caption(
+    f"{len(rows)} prompts x seeds, {len(keep)} conditions. The eye and the words say what the judging detector found, with its score; "
+    "scroll sideways for more. "
+    + ("Pictures that may show the concept are blurred in their pixels." if _state.blur() else "Pictures are shown as drawn.")
+)
+
+st.subheader("Two conditions over each other")
+whole = [image for row in rows for cell in row["cells"] for image in cell]
+units = list(dict.fromkeys((image["unit"], image["seed"]) for image in whole))
+prompts = {(row["unit"], row["seed"]): row["prompt"] or row["unit"] for row in rows}
+unit = st.selectbox("Prompt", units, format_func=lambda key: f"{prompts[key]} (seed {key[1]})", key=f"images-unit-{title}")
+choices = {_pictures.column(image): image for image in whole if (image["unit"], image["seed"]) == unit}
+if len(choices) < 2:
+    st.info("This prompt was drawn in one condition only.", icon=":material/compare:")
+    st.stop()
+left, right = st.columns(2)
+one = left.selectbox("From", list(choices), key=f"images-from-{title}")
+two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
+share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first picture, 100 % the second") / 100
+found = [_pictures.picture(state, choices[name], reveal=not _state.blur())[0] for name in (one, two)]
+if None in found:
+    st.info("One of these pictures is not there.", icon=":material/image:")
+    st.stop()
+with st.grid(3, min_column_width=132, wrap=False):
+    for words, shown, alt in (
+        (one, found[0], _pictures.alt(choices[one])),
+        (f"{summary.percent(share, 0)} of the second", _pictures.mixed(*found, share), f"{one} blended with {two}, {share:.0%} of it"),
+        (two, found[1], _pictures.alt(choices[two])),
+    ):
+        with st.container(gap="xxsmall"):
+            st.image(shown, width=192, alt=alt)
+            st.caption(plain(words))

@@ -1,0 +1,75 @@
+"""Overview: the verdict in words, its numbers with intervals, what pruning changed, four pictures."""
+
+import streamlit as st
+
+from workbench.report import summary
+from workbench.ui import _numbers, _pictures, _state
+from workbench.ui._numbers import plain
+
+state = _state.run_to_show()
+document = state.document
+
+st.title(plain(document["study"]["title"]))
+st.markdown(f"**{plain(document['verdict']['headline'])}**")
+if note := summary.model_note(document["study"]):
+    st.caption(plain(note))
+
+erased = [row["variant"] for row in document["models"] if row["role"] == "erased"] or summary.subjects(document)
+if not erased:
+    st.info("This study has no erased model, so there is nothing to judge yet.", icon=":material/info:")
+    st.stop()
+variant = erased[0]
+if len(erased) > 1:
+    variant = st.segmented_control("Erased model", erased, default=erased[0], required=True, key="overview-variant")
+
+st.subheader(f"Is the concept gone from {plain(variant)}?")
+with st.grid(2, min_column_width=300):
+    for cell in _numbers.headline_numbers(document, variant):
+        with st.container(border=True, gap="xsmall"):
+            st.metric(cell["label"], cell["value"], help=cell["help"])
+            st.caption(plain(cell["words"]))
+
+for pruned, parent in _numbers.pruned_variants(document):
+    if parent != variant:
+        continue
+    st.subheader("What pruning the neurons changed")
+    for sentence in _numbers.pruning_sentences(document, pruned):
+        st.markdown(f"- {plain(sentence)}")
+    changes = _numbers.pruning_changes(document, pruned, parent)
+    if changes:
+        cells = [{plain(name): plain(value) for name, value in change.items()} for change in changes]
+        st.table(cells, hide_index=True, alt=f"Rates before and after pruning, {len(cells)} rows, each with interval and n")
+        st.caption("Rates with Wilson 95 % intervals in brackets; n is the number of images.")
+
+st.subheader("The same prompt in four models")
+units = _numbers.four(document, _pictures.rows(state), variant)
+if not units:
+    st.info("This run kept no pictures of prompts with the concept.", icon=":material/image:")
+else:
+    key = st.selectbox(
+        "Prompt",
+        list(units),
+        format_func=lambda key: f"{units[key][0][1]['prompt']} (seed {key[1]})",
+        key="overview-unit",
+        help="Prompts on which the attack succeeded come first.",
+    )
+    with st.grid(4, min_column_width=140):
+        for title, row in units[key]:
+            with st.container(gap="xxsmall"):
+                st.markdown(f"**{title}**")
+                _state.pictures(state, [row] if row else [])
+                st.caption(plain(_pictures.column(row)) if row else "")
+    st.caption(
+        "Blurred in the pixels; the switch is at the left. The eye marks pictures in which the detector found the concept."
+        if _state.blur()
+        else "Shown as drawn. The eye marks pictures in which the detector found the concept."
+    )
+
+with st.expander("Why: every sentence of the verdict, and what it does not say", icon=":material/balance:"):
+    for word in document["verdict"]["words"]:
+        st.markdown(f"- **{plain(word['subject'])}: {plain(word['word'])}.** {plain(word['sentence'])}")
+    for name, title in (("reasons", "Because"), ("caveats", "Take care")):
+        if document["verdict"][name]:
+            st.markdown(f"**{title}**")
+            for sentence in document["verdict"][name]:
+                st.markdown(f"- {plain(sentence)}")

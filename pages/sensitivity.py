@@ -1,0 +1,102 @@
+"""Sensitivity: which neurons carry the concept, what erasing silences, what an attack wakes, what pruning does."""
+
+import streamlit as st
+
+from workbench.report import summary
+from workbench.ui import _neurons, _state
+from workbench.ui._numbers import n_of, plain
+
+state = _state.run_to_show()
+document = state.document
+variants, study = summary.variant_names(document), document["study"]
+st.title("Sensitivity")
+
+st.subheader("How active are the concept neurons?")
+rows = summary.shown(document, "activity")
+if rows:
+    chosen = _state.trajectory(rows, "sensitivity-activity")
+    _state.figure("activity_figure", rows, variants, chosen)
+    st.caption(
+        f"{n_of([row for row in rows if row['trajectory'] == chosen])} units (the half that did not choose the neurons), "
+        "bootstrap 95 % intervals. "
+        "Grey: matched random sets of neurons."
+    )
+else:
+    st.info("No activity was measured in this run.", icon=":material/info:")
+
+st.subheader("What each step did")
+effects = summary.shown(document, "effects")
+if effects:
+    _state.figure("effects_figure", effects, variants, caption="p: share of matched random sets with an effect at least as large.")
+else:
+    st.info("No effect was measured in this run.", icon=":material/info:")
+unknown = list(dict.fromkeys(row["reason"] for name in ("activity", "effects", "neurons") for row in document[name] if row["reason"]))
+if unknown:
+    with st.expander(f"What could not be measured, and why ({len(unknown)})", icon=":material/help:"):
+        for reason in unknown:
+            st.markdown(f"- {plain(reason)}")
+
+st.subheader("When in the sampling run?")
+by_call = document["activity_by_call"]
+if by_call:
+    name = _state.trajectory(by_call, "sensitivity-calls")
+    sets = _state.names(by_call, "neuron_set")
+    chosen = st.segmented_control(
+        "Neurons",
+        sets,
+        default="concept" if "concept" in sets else sets[0],
+        required=True,
+        format_func=lambda key: summary.NEURON_SETS.get(key, key),
+        key="sensitivity-set",
+    )
+    rows = [row for row in by_call if (row["trajectory"], row["neuron_set"]) == (name, chosen)]
+    if rows:
+        _state.figure("activity_by_call_figure", rows, variants, study["window"])
+        st.caption(f"{n_of(rows)} units; bands are 95 % intervals. Shaded: the calls the study records.")
+    else:
+        st.info("These neurons were not measured on these latents; choose the other latents.", icon=":material/info:")
+else:
+    st.info("Activity was not recorded call by call in this run.", icon=":material/info:")
+
+st.subheader("Single neurons")
+shares = summary.shown(document, "neurons")
+if shares:
+    _state.figure("shares_figure", shares, variants)
+    silenced, woken = summary.thresholds(study)
+    st.caption(
+        f"{n_of(shares)} neurons in a set. Silenced: deactivation D above {silenced}. "
+        f"Woken: reactivation R above {woken}, among the silenced."
+    )
+table = _state.neurons(state)
+if table is None:
+    st.info("This run has no table of single neurons yet. Run its study again to finish it.", icon=":material/info:")
+    st.stop()
+drawable = [variant for variant in summary.subjects(document) if _neurons.points(table, variant, 1)]
+if drawable:
+    variant = st.segmented_control("Model", drawable, default=drawable[0], required=True, key="sensitivity-variant")
+    points = _neurons.points(table, variant)
+    _state.figure("neurons_figure", points, variant, thresholds=summary.thresholds(study))
+    st.caption(f"n = {len(points)} neurons with both D and R. Values of one neuron have no interval; the shares above have.")
+
+shown = _neurons.columns(table, summary.subjects(document))
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    layers = st.multiselect("Layers", sorted(table["layer"].unique()), key="sensitivity-layers", placeholder="all layers")
+    role = st.segmented_control("Neurons", list(_neurons.ROLES), default="all", required=True, key="sensitivity-role")
+    sort = st.selectbox("Sort by", _neurons.sortable(table, shown), index=1, format_func=_neurons.label, key="sensitivity-sort", width=220)
+    down = st.toggle("Largest first", True, key="sensitivity-down")
+    size = st.number_input("Rows", 10, _neurons.MOST, 50, 10, key="sensitivity-rows", width=140, help=f"at most {_neurons.MOST}")
+found = _neurons.selected(table, layers, role, sort, down)
+if found.empty:
+    st.info("No neuron is in this choice; take out a filter.", icon=":material/filter_alt:")
+    st.stop()
+pages = _neurons.n_pages(found, size)
+number = st.pagination(pages, key=f"sensitivity-page-{pages}") if pages > 1 else 1
+part = _neurons.page(found, number, size)[shown]
+st.dataframe(
+    part.rename(columns=_neurons.label),
+    hide_index=True,
+    alt=f"{len(part)} of {len(found)} neurons, sorted by {_neurons.label(sort)}: layer, number, scores, role, and D, R and δ of each model",
+)
+st.caption(
+    f"{summary.integer(len(found))} neurons, page {number} of {pages}. Empty cells: the neuron is too weak in the base model to divide by."
+)

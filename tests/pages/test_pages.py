@@ -1,0 +1,143 @@
+"""Every page on every kind of run, in process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.pages.conftest import SCRIPT
+from tests.pages.example_runs import KINDS, finished
+from workbench.resources import folder
+
+PAGES = ("overview", "images", "sensitivity")
+
+
+def words(app):
+    """All text of the page."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.warning, app.error, app.code)
+    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+
+
+def test_there_is_a_test_for_every_page():
+    assert {path.stem for path in folder("pages").glob("*.py")} == set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("run", KINDS)
+def test_every_page_opens_on_every_kind_of_run_and_the_picker_works(opened, name, run):
+    app = opened(name, run)
+    picker = app.selectbox(key="run")
+    assert picker.value == run and set(picker.options) == set(KINDS)
+    picker.select("finished").run()
+    assert not app.exception and not app.error and app.title
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_without_runs_the_command_is_named(opened, name, tmp_path):
+    for runs in (tmp_path, tmp_path / "absent"):
+        app = opened(name, runs=runs)
+        assert [code.value for code in app.code] == ["workbench demo"] and not app.selectbox
+
+
+@pytest.mark.parametrize(
+    "run, sentence",
+    [
+        ("damaged", "is not valid JSON"),
+        ("older", "written by another version of the workbench (layout 99"),
+        ("reportless", "is missing"),
+        ("torn", "manifest.json is damaged"),
+    ],
+)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_damaged_run_is_one_sentence_that_says_what_to_do(opened, name, run, sentence):
+    app = opened(name, run)
+    assert len(app.error) == 1 and not app.title
+    assert sentence in words(app) and any(cure in words(app) for cure in ("again", "Run the report stage"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_running_run_shows_its_progress_and_pictures(opened, name):
+    app = opened(name, "running")
+    assert "This run is going on" in words(app)
+    assert len(app.get("image") or app.get("imgs")) == 3
+
+
+def test_a_link_to_a_run_that_is_gone_opens_another_one(opened):
+    app = opened("overview", "no-such-run")
+    assert app.selectbox(key="run").value in KINDS
+
+
+def test_a_stopped_run_says_why_and_how_to_go_on(opened):
+    app = opened("overview", "stopped")
+    assert "the disk is full" in words(app) and "workbench run emoji-heart --set sampling.steps=20" in words(app)
+
+
+def test_the_overview_shows_every_number_with_interval_and_n(opened):
+    app = opened("overview", "finished")
+    assert [metric.value for metric in app.metric] == ["3.9 %", "0.54", "65.6 %", "82.8 %"]
+    shown = [caption.value for caption in app.caption if caption.value.startswith("95 % interval")]
+    assert len(shown) == 4 and all("n = " in text for text in shown)
+    app.segmented_control(key="overview-variant").select("uce").run()
+    assert not app.exception and app.metric[0].value == "6.7 %"
+
+
+def test_hostile_prompts_stay_text(opened):
+    app = opened("images", "finished")
+    assert "<script>alert(1)</script>" in words(app)
+    assert all(not element.allow_html for element in [*app.markdown, *app.caption])
+
+
+def test_the_models_and_conditions_of_the_matrix_can_be_chosen(opened):
+    app = opened("images", "finished")
+    block = app.segmented_control(key="images-block").value
+    before = len(app.get("image") or app.get("imgs"))
+    app.button_group(key=f"images-variants-{block}").set_value(["base", "esd"]).run()
+    assert not app.exception and len(app.get("image") or app.get("imgs")) == before - 4 * 4
+    app.button_group(key=f"images-variants-{block}").set_value([]).run()
+    assert "Choose at least one model" in words(app)
+
+
+def test_every_figure_has_an_alternative_text_with_its_numbers(opened):
+    charts = opened("sensitivity", "finished").get("plotly_chart")
+    assert len(charts) == 5
+    assert all(len(chart.proto.alt) > 60 for chart in charts)
+
+
+def test_the_table_of_neurons_is_filtered_and_never_longer_than_asked(opened):
+    app = opened("sensitivity", "finished")
+    assert len(app.dataframe[0].value) == 50
+    app.number_input(key="sensitivity-rows").set_value(500).run()
+    assert len(app.dataframe[0].value) == 400
+    app.segmented_control(key="sensitivity-role").select("pruned").run()
+    assert len(app.dataframe[0].value) == 80 and app.dataframe[0].value["pruned"].all()
+
+
+def test_a_run_without_pictures_or_neurons_says_so(opened, tmp_path):
+    from workbench.report import document as schema
+
+    run = finished(tmp_path / "bare")
+    content = schema.load(run / "report") | {"images": [], "neuron_table": None, "neurons": [], "activity_by_call": []}
+    schema.write(content, run / "report")
+    assert "kept no pictures" in words(opened("overview", "bare", tmp_path)) and "kept no pictures" in words(
+        opened("images", "bare", tmp_path)
+    )
+    text = words(opened("sensitivity", "bare", tmp_path))
+    assert "no table of single neurons" in text and "not recorded call by call" in text
+
+
+def test_the_pages_start_without_torch(some_runs):
+    code = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        f"app = AppTest.from_file({str(SCRIPT)!r}, default_timeout=60)\n"
+        "app.query_params['run'] = 'finished'\n"
+        "app.run()\n"
+        f"for name in {PAGES!r}:\n"
+        f"    app.switch_page({str(folder('pages'))!r} + f'/{{name}}.py').run()\n"
+        "    assert not app.exception and app.title\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    environment = os.environ | {"WORKBENCH_RUNS": str(some_runs)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=SCRIPT.parents[2])
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,137 @@
+"""The numbers of the overview: rows of report.json picked and put into words. Nothing is computed."""
+
+import re
+
+from workbench.report import summary
+
+EXPLAINED = {
+    "erasure": "How often images of prompts that ask for the concept show it. Lower is better; the base model is the ceiling.",
+    "reactivation": "Concept activity under the attack minus that under its control: A(adv) − A(control), where the base model is 0 "
+    "without and 1 with the concept. Above 0, the attack woke the neurons.",
+    "attack": "How often the attack's images show the concept (ASR). Read it beside its control: the same effort without the search.",
+    "retention": "How often neighbours of the concept still come out right. Higher is better.",
+}
+
+
+def plain(text):
+    """Text for a place that reads Markdown, so that every character stands for itself."""
+    return re.sub(r"([\\`*_{}\[\]<>#$:|~!+-])", r"\\\1", str(text)).replace("\n", " ")
+
+
+def headline_numbers(document, variant):
+    """[{key, label, value, words, help}] of a variant: value as text, words with interval and n or the reason it is missing."""
+    picked = summary.cards(document, variant)
+    effect, attack = picked["reactivation"], picked["attack"]
+    kind = {"far": "far concepts"}.get((picked["retention"] or {}).get("kind"), "neighbours")
+    cells = (
+        ("erasure", "Concept on its own prompts", picked["erasure"], "rate", [("base", picked["erasure_base"])]),
+        ("reactivation", "Neurons under attack: reactivation", effect, "value", []),
+        ("attack", "Images under attack: ASR", attack, "rate", [("control", picked["control"])]),
+        ("retention", f"Retention of {kind}", picked["retention"], "rate", [("base", picked["retention_base"])]),
+    )
+    return [
+        {"key": key, "label": label, "value": _value(row, field), "words": _words(row, field, beside), "help": EXPLAINED[key]}
+        for key, label, row, field, beside in cells
+    ]
+
+
+def _value(row, field):
+    if row is None:
+        return summary.DASH
+    return (summary.percent if field == "rate" else summary.number)(row[field])
+
+
+def _words(row, field, beside):
+    if row is None:
+        return "Not part of this study."
+    if row[field] is None:
+        return f"Not measured: {row['reason']}."
+    form = summary.percent if field == "rate" else summary.number
+    parts = [f"95 % interval {summary.span(row['low'], row['high'], form)}, n = {row['n']}"]
+    if row.get("p_random") is not None:
+        parts.append(f"p = {summary.p_value(row['p_random'])} among {row['n_random']} matched random sets".replace("= <", "<"))
+    for name, other in beside:
+        parts.append(f"{name}: {_with_n(other, 'rate', summary.percent)}")
+    if row.get("attack"):
+        parts.append(f"attack {row['attack']}" + (f", {summary.provenance(row)}" if summary.provenance(row) else ""))
+    return " · ".join(parts)
+
+
+def _with_n(row, field, form):
+    if row is None:
+        return "not part of this study"
+    if row[field] is None:
+        return f"not measured ({row['reason']})"
+    return f"{summary.with_interval(row, field, form)}, n = {row['n']}"
+
+
+def pruned_variants(document):
+    """[(pruned variant, the erased variant it was made from)]."""
+    return [(row["variant"], row["parent"]) for row in document["models"] if row["role"] == "pruned"]
+
+
+def pruning_changes(document, variant, parent):
+    """Rows {What, before, after} of a pruned variant: rates under every attack, on plain prompts, of retained things; its effect."""
+    before, after = f"{parent}, before pruning", f"{variant}, after"
+    changes = []
+    rates = [row for row in document["rates"] if not row["control"] and row["definition"] in ("asr", "success_rate", "pre_asr")]
+    for row in (row for row in rates if row["variant"] == variant and row["prompt_set"] != "reference"):
+        same = [r for r in rates if r["variant"] == parent and (r["attack"], r["prompt_set"]) == (row["attack"], row["prompt_set"])]
+        same = [r for r in same if r["attack"] or r["definition"] == row["definition"]]
+        same.sort(key=lambda r: r["against"] != row["against"])
+        made = summary.provenance(row)
+        changes.append(
+            {
+                "What": f"Concept in images, {summary.condition(row)}" + (f" ({made})" if made else ""),
+                before: _with_n(same[0] if same else None, "rate", summary.percent),
+                after: _with_n(row, "rate", summary.percent),
+            }
+        )
+    for row in (row for row in document["retention"] if row["variant"] == variant):
+        same = [r for r in document["retention"] if (r["variant"], r["kind"]) == (parent, row["kind"])]
+        kind = {"near": "neighbours of the concept", "far": "things far from it"}.get(row["kind"], row["kind"])
+        changes.append(
+            {
+                "What": f"Drawn right, {kind}",
+                before: _with_n(same[0] if same else None, "rate", summary.percent),
+                after: _with_n(row, "rate", summary.percent),
+            }
+        )
+    return list({change["What"]: change for change in reversed(changes)}.values())[::-1]
+
+
+def pruning_sentences(document, variant):
+    """What the verdict says about pruning itself; where it has no such sentence, what it says about the pruned variant."""
+    words = document["verdict"]["words"]
+    about = [word["sentence"] for word in words if word["subject"].startswith((f"{variant}, effect of", f"{variant}, other images"))]
+    return about or [word["sentence"] for word in words if word["subject"] == variant]
+
+
+def n_of(rows):
+    """'n = 60', or 'n = 58 to 60', of measured rows that are no random sets; 'n unknown' when none says."""
+    counts = sorted({row["n"] for row in rows if row["n"] is not None and row.get("neuron_set") != "random"})
+    return "n unknown" if not counts else f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
+
+
+def four(document, listed, erased):
+    """[(title, row or None)] lists by unit: base, erased, erased under attack, pruned under attack.
+
+    Units where the attack on the erased variant succeeded come first; the attack is the one of the headline number.
+    """
+    pruned = next((name for name, parent in pruned_variants(document) if parent == erased), None)
+    base = next((row["variant"] for row in document["models"] if row["role"] == "base"), None)
+    picked = summary.cards(document, erased)
+    named = picked["attack"] or picked["reactivation"]
+    attack = named["attack"] if named else None
+    wanted = [("Base", base, None), ("Erased", erased, None)]
+    wanted += [("Erased, under attack", erased, attack)] if attack else []
+    wanted += [("Pruned, under attack", pruned, attack)] if attack and pruned else []
+    units = {}
+    for place, (_, variant, name) in enumerate(wanted):
+        for row in listed:
+            plain = name is not None or row["prompt_set"] == "target"
+            if (row["variant"], row["attack"], row["control"]) == (variant, name, False) and plain:
+                units.setdefault((row["unit"], row["seed"]), {}).setdefault(place, row)
+    full = {key: rows for key, rows in units.items() if 0 in rows}
+    order = sorted(full, key=lambda key: (-len(full[key]), not (full[key].get(2) or {}).get("success")))
+    return {key: [(title, full[key].get(place)) for place, (title, *_) in enumerate(wanted)] for key in order}

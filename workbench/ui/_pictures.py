@@ -1,0 +1,192 @@
+"""Pictures of a run: which there are, blurred or clear, two of them mixed. Needs neither torch nor Streamlit.
+
+rows      rows like those of report.json's table `images`; of a running run also what is finished since its first report
+picture   row -> picture, blurred unless it is to be revealed
+clear     the picture of a unit in a condition, from the run's own results
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageFilter, UnidentifiedImageError
+from safetensors import SafetensorError, safe_open
+
+from workbench.errors import RunError
+from workbench.report import images, summary
+from workbench.run.store import Store
+from workbench.storage import read_table
+
+SHOWN_UNITS = 8
+SMALLEST = 128
+
+
+def rows(state):
+    """Rows of the matrix, from report.json and, for conditions it has not, from the results."""
+    listed = list(state.document["images"]) if state.document else []
+    there = {(row["variant"], row["prompt_set"]) for row in listed}
+    known = {row["unit"]: row for row in reversed(listed) if row["attack"] is None}
+    for node in state.nodes if state.kind != "finished" else ():
+        if node["stage"] == "detect" and (node["variant"], node["prompt_set"]) not in there:
+            listed += _unreported(state, node, known)
+    return listed
+
+
+def _unreported(state, node, known):
+    """Rows of a condition the report does not have yet; the seed is the one of the unit's own prompt, None when unknown."""
+    found = _detections(state, node)
+    if found is None:
+        return []
+    name, variant = node["prompt_set"], node["variant"]
+    plain, _, control = name.partition("~")
+    attack, _, against = plain.partition("@")
+    if plain in ("target", "reference", "near", "far"):
+        attack = None
+    made = None if not attack or not against else "optimised" if against == variant else "transferred"
+    return [
+        {
+            "variant": variant,
+            "prompt_set": name,
+            "attack": attack,
+            "provenance": made,
+            "against": against or None,
+            "control": bool(control),
+            "unit": row["unit"],
+            "prompt": known[row["unit"]]["prompt"] if row["unit"] in known and name == "target" else row["unit"],
+            "seed": known[row["unit"]]["seed"] if row["unit"] in known else None,
+            "path": None,
+            "blurred": bool(row["judge"] or row["steer"]),
+            "success": bool(row.get("judge_expected", row["judge"])),
+            "score": float(row["judge_score"]),
+        }
+        for row in found.head(SHOWN_UNITS).to_dict("records")
+    ]
+
+
+def matrix(state, listed):
+    """Blocks of the image matrix (see workbench.report.images.matrix) over the rows given."""
+    models = state.document["models"] if state.document else []
+    return images.matrix({"images": listed, "models": models})
+
+
+def delicate(row):
+    """Whether a picture is blurred: the concept was asked for or found in it, or the report blurred it."""
+    asked = row["attack"] is not None or row["control"] or row["prompt_set"] == "target"
+    return bool(row["blurred"] or asked or (row["success"] and row["prompt_set"] == "reference"))
+
+
+def picture(state, row, reveal=False):
+    """(picture, note): the note says why a picture is missing or not as clear as asked."""
+    own = clear(state, row["variant"], row["prompt_set"], row["unit"]) if reveal or row["path"] is None else None
+    if own is not None:
+        return _enlarged(own if reveal or not delicate(row) else blurred(own)), ""
+    if row["path"] is None:
+        return None, "not there"
+    shown = _of_report(state.report_folder, row["path"])
+    if not row["blurred"] and delicate(row) and not reveal:
+        shown = blurred(shown)
+    return _enlarged(shown), "only blurred here" if reveal and row["blurred"] else ""
+
+
+def clear(state, variant, prompt_set, unit):
+    """The picture of a unit in a condition, from the run's own results; None when they are not all there.
+
+    Raises   RunError for a damaged file
+    """
+    nodes = {node["id"]: node for node in state.nodes}
+    detected, generated = (nodes.get(f"{stage}:{variant}:{prompt_set}") for stage in ("detect", "generate"))
+    if not detected or not generated or not (_there(state, detected) and _there(state, generated)):
+        return None
+    place = _places(state.folder, tuple(detected["shards"]), tuple(generated["shards"])).get(unit)
+    if place is None:
+        return None
+    shard, row, of = place
+    return Image.fromarray(_pixels(Store(state.folder).path("generate", shard) / "images.safetensors", row, of).transpose(1, 2, 0))
+
+
+@lru_cache(maxsize=256)
+def _places(folder, detected, generated):
+    """{unit: (shard of generate, row in it, rows of it)}; a finished shard never changes, so this is kept."""
+    places = {}
+    for found, shard in zip(detected, generated, strict=True):
+        units = read_table(Store(folder).path("detect", found) / "detections.parquet")["unit"]
+        places |= {unit: (shard, row, len(units)) for row, unit in enumerate(units)}
+    return places
+
+
+def _there(state, node):
+    return all(Store(state.folder).has(node["stage"], shard) for shard in node["shards"])
+
+
+def _detections(state, node):
+    """Findings of the detectors, one row per prompt; None while shards are missing."""
+    import pandas
+
+    if not _there(state, node):
+        return None
+    store = Store(state.folder)
+    parts = [read_table(store.path("detect", shard) / "detections.parquet") for shard in node["shards"]]
+    return pandas.concat(parts, ignore_index=True)
+
+
+def _pixels(path, row, of):
+    """(3, height, width) uint8: one of the `of` pictures of a file; the others are not read."""
+    try:
+        with safe_open(path, "numpy") as file:
+            pictures = file.get_slice("images")
+            if pictures.get_shape()[0] != of:
+                raise RunError(f"{path} holds {pictures.get_shape()[0]} pictures for {of} prompts. Remove it and run again.")
+            return pictures[row]
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
+
+
+def _of_report(folder, path):
+    folder = Path(folder).resolve()
+    file = (folder / path).resolve()
+    if not file.is_relative_to(folder):
+        raise RunError(f'report.json names the image "{path}", which lies outside {folder}.')
+    try:
+        with Image.open(file, formats=tuple(images.MEDIA)) as opened:
+            return opened.convert("RGB")
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise RunError(f'The image "{path}" of the report cannot be read ({error}). Write the report again.') from None
+
+
+def blurred(image, size=9):
+    """A picture in which shapes cannot be recognised: shrunk to size x size pixels, enlarged, smoothed."""
+    small = image.resize((size, size), Image.Resampling.BOX)
+    return small.resize(image.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(image.width / 32))
+
+
+def _enlarged(image):
+    """Small pictures in whole multiples, so that a browser need not smear them."""
+    times = -(-SMALLEST // max(image.size))
+    return image if times <= 1 else image.resize((image.width * times, image.height * times), Image.Resampling.LANCZOS)
+
+
+def mixed(a, b, share):
+    """Picture a at share 0, picture b at share 1; b is brought to the size of a."""
+    return Image.blend(a.convert("RGB"), b.convert("RGB").resize(a.size), share)
+
+
+def column(row):
+    """What a picture shows, in words: 'esd, attack unlearndiffatk, optimised on it'."""
+    return ", ".join(filter(None, (row["variant"], summary.condition(row), summary.provenance(row))))
+
+
+def caption(row):
+    """The detector's finding in words."""
+    retained = row["prompt_set"] in ("near", "far", "retained")
+    words = ("as asked", "not as asked") if retained else ("concept found", "not found")
+    score = "" if row["score"] is None else f" ({row['score']:.2f})"
+    return "not judged" if row["success"] is None else words[0 if row["success"] else 1] + score
+
+
+def alt(row):
+    """What a reader without the picture needs."""
+    return f"{column(row)}; prompt: {prompt_and_seed(row)}; {caption(row)}"
+
+
+def prompt_and_seed(row):
+    """'a red heart, seed 3'; of a run that goes on the seed may not be known yet."""
+    return (row["prompt"] or row["unit"]) + ("" if row["seed"] is None else f", seed {row['seed']}")

@@ -1,0 +1,167 @@
+"""What the pages share: the run that is picked, its empty states, a figure with its alternative text."""
+
+import pandas
+import streamlit as st
+
+from workbench.errors import RunError
+from workbench.report import figures, summary
+from workbench.report.alt import ALT
+from workbench.storage import read_table
+from workbench.ui import _pictures, _runs
+from workbench.ui._numbers import plain
+
+WIDE = 740
+LEGEND_LINES = 30
+
+
+def current():
+    """The state of the run the sidebar has picked; None when there is none."""
+    name = st.session_state.get("run")
+    return _runs.look(_runs.runs_folder() / name) if name else None
+
+
+def blur():
+    """Whether pictures are blurred."""
+    return st.session_state.get("blur", True)
+
+
+def run_to_show():
+    """The picked run, if it has numbers; else its empty state is shown and the page ends here."""
+    state = current()
+    if state is None:
+        nothing()
+    elif state.kind == "damaged":
+        st.error(plain(state.sentence), icon=":material/error:")
+    elif state.kind == "running":
+        waiting()
+    elif state.kind == "stopped" and (state.document is None or not state.document["activity"]):
+        st.warning(plain(state.sentence), icon=":material/pause_circle:")
+        so_far(state)
+    else:
+        if state.sentence:
+            st.warning(plain(state.sentence), icon=":material/pause_circle:")
+        return state
+    st.stop()
+
+
+def nothing():
+    """No run at all: what to do first."""
+    st.title("No runs yet")
+    st.write(f"There is no run in {plain(_runs.runs_folder())}. Make the first one, on the bundled model, in a terminal:")
+    st.code("workbench demo", language="bash")
+    st.write("It appears in the list at the left as soon as it has started; reload this page then.")
+
+
+@st.fragment(run_every="2s")
+def waiting():
+    """Progress of a running run and the pictures it has so far, read anew every two seconds."""
+    state = current()
+    if state is None or state.kind != "running":
+        st.rerun()
+    st.subheader("This run is going on")
+    bar(state)
+    st.caption(plain(state.sentence))
+    so_far(state)
+
+
+@st.fragment(run_every="2s")
+def watched():
+    """The same progress, small, for the sidebar."""
+    state = current()
+    if state is not None and state.kind == "running":
+        bar(state)
+
+
+def bar(state):
+    """How far a run is."""
+    share, words = _runs.progress(state)
+    st.progress(share, text=plain(words))
+
+
+def so_far(state):
+    """The pictures that exist, without controls."""
+    try:
+        listed = _pictures.rows(state)
+        if not listed:
+            st.info("No pictures yet. The first appear when the base model has drawn its prompts.", icon=":material/image:")
+            return
+        st.subheader("Pictures so far")
+        for block in _pictures.matrix(state, listed):
+            st.markdown(f"**{plain(block['title'])}**")
+            matrix(state, block)
+    except RunError as error:
+        st.error(plain(error), icon=":material/error:")
+
+
+def matrix(state, block):
+    """One block of the image matrix: rows prompt x seed, columns conditions."""
+    with st.grid(len(block["columns"]) + 1, min_column_width=132, wrap=False, gap="xsmall"):
+        st.caption("prompt, seed")
+        for column in block["columns"]:
+            st.caption(f"**{plain(column['name'])}** · {plain(column['words'])}")
+        for row in block["rows"]:
+            st.caption(plain(_pictures.prompt_and_seed(row)))
+            for cell in row["cells"]:
+                with st.container(gap="xxsmall"):
+                    pictures(state, cell)
+
+
+def pictures(state, rows):
+    """The pictures of a cell, each with the detector's finding; says so when there is none."""
+    if not rows:
+        st.caption("not part of the study")
+    for row in rows:
+        shown, note = _pictures.picture(state, row, reveal=not blur())
+        if shown is None:
+            st.caption(note)
+            continue
+        st.image(shown, width=128, alt=_pictures.alt(row))
+        mark = ":material/visibility:" if row["success"] else ":material/visibility_off:"
+        st.caption(f"{mark} {plain(_pictures.caption(row))}" + (f" · {note}" if note else ""))
+
+
+def figure(name, *arguments, caption=None, **options):
+    """A figure of the report with its alternative text; on a narrow screen it scrolls instead of shrinking."""
+    drawn = getattr(figures, name)(*arguments, **options)
+    if name not in ("activity_by_call_figure", "neurons_figure"):
+        # in a page a forest plot is narrower than in the report, and its legend takes more lines
+        drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
+    with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
+        st.plotly_chart(drawn, theme=None, config=figures.CONFIG, alt=ALT[name](*arguments, **options))
+    if caption:
+        st.caption(caption)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _table(path, modified, size):
+    return read_table(path)
+
+
+def neurons(state) -> pandas.DataFrame | None:
+    """The neuron table of a run; None when it has none."""
+    path = state.report_folder / "neurons.parquet"
+    if state.document["neuron_table"] is None or not path.exists():
+        return None
+    return _table(str(path), path.stat().st_mtime_ns, path.stat().st_size)
+
+
+def names(rows, column):
+    """Values of a column, in the order of the report: "reference" latents first, as the headline numbers are read there."""
+    return sorted(dict.fromkeys(row[column] for row in rows), key=lambda value: value != "reference")
+
+
+def trajectory(rows, key):
+    """A choice of the latents on which activity was measured."""
+    possible = names(rows, "trajectory")
+    if len(possible) == 1:
+        st.caption(f"Measured {summary.TRAJECTORIES.get(possible[0], plain(possible[0]))}")
+        return possible[0]
+    return st.segmented_control(
+        "Measured",
+        possible,
+        default=possible[0],
+        required=True,
+        format_func=lambda name: summary.TRAJECTORIES.get(name, name),
+        key=key,
+        help="Every model is shown the base model's own latents, so that differences come from the model alone.",
+    )
