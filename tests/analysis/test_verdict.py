@@ -223,4 +223,16 @@ def test_undecided_comparisons_of_two_variants_share_one_entry():
     found = words.verdict([("esd", "erased")], given_tables, "heart")
     entry = next(w for w in found["words"] if w["subject"] == "pruned, other images")
     assert entry["word"] == "undecided" and len(entry["evidence"]) == 3
-    assert all(f"{name} 0.00 (-0.10 to 0.10)" in entry["sentence"] for name in ("target", "a", "b"))
+    assert all(f"{name} 0.00 (−0.10 to 0.10)" in entry["sentence"] for name in ("target", "a", "b"))
+
+
+def test_the_headline_names_the_attack_made_on_the_variant_before_a_stronger_transferred_one():
+    given_tables = tables()
+    given_tables["effects"].append(effect(0.5, 0.9, provenance="transferred", against="other"))
+    headline = words.verdict([("esd", "erased")], given_tables, "heart")["headline"]
+    assert "erase_attack (optimised) woke them by +0.50" in headline
+
+
+@pytest.mark.parametrize("value, text", [(-0.004, "0.00"), (-0.12, "−0.12"), (0.1, "0.10")])
+def test_numbers_have_a_true_minus_and_no_negative_zero(value, text):
+    assert words._text(value) == text

@@ -38,8 +38,14 @@ def _evidence(name, row, key="value"):
     return {"name": name, "value": row[key], "low": row["low"], "high": row["high"], "n": row["n"]}
 
 
+def _text(value, sign=""):
+    """Two digits with a true minus; never a negative zero."""
+    text = f"{value:{sign}.2f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
 def _interval_words(row, key="value"):
-    return f"{row[key]:.2f} ({row['low']:.2f} to {row['high']:.2f}, n = {row['n']})"
+    return f"{_text(row[key])} ({_text(row['low'])} to {_text(row['high'])}, n = {row['n']})"
 
 
 def _pick(rows, **wanted):
@@ -184,7 +190,9 @@ def _compared(rows, thresholds):
         )
         words.append({"subject": f"{row['variant_b']}, images {under}", "word": word, "sentence": sentence, "evidence": [evidence]})
     for (a, b), found in open_.items():
-        each = "; ".join(f"{row['prompt_set']} {row['difference']:.2f} ({row['low']:.2f} to {row['high']:.2f})" for row, _ in found)
+        each = "; ".join(
+            f"{row['prompt_set']} {_text(row['difference'])} ({_text(row['low'])} to {_text(row['high'])})" for row, _ in found
+        )
         sentence = f"For these prompts the images of {b} cannot be told from those of {a} (n = {found[0][0]['n']} pairs each): {each}."
         words.append({"subject": f"{b}, other images", "word": "undecided", "sentence": sentence, "evidence": [e for _, e in found]})
     return words
@@ -204,7 +212,7 @@ def _moved(rows, thresholds):
 
 
 def _headline(words, variants, concept):
-    """Erasing, the attack with the largest effect, and its images, each with its size."""
+    """Erasing, the attack with the largest effect (one optimised on the variant first), and the images, each with its size."""
     erased = [name for name, role in variants if role == "erased"]
     if not erased or not words:
         return f"Nothing can be said about {concept} yet: no erased variant was measured."
@@ -221,7 +229,7 @@ def _headline(words, variants, concept):
     if not attacked:
         return f"{start}; no attack was measured on {first}."
     order = ["reactivated", "undecided", "not reactivated by these attacks"]
-    most = min(attacked, key=lambda w: (order.index(w["word"]), -w["evidence"][0]["value"]))
+    most = min(attacked, key=lambda w: (order.index(w["word"]), "(optimised)" not in w["subject"], -w["evidence"][0]["value"]))
     name = most["subject"].removeprefix(f"{first}, ")
     by = f"by {_short(most['evidence'][0], sign='+')} against its control"
     if most["word"] == "reactivated":
@@ -233,12 +241,13 @@ def _headline(words, variants, concept):
     pictures = [w for w in attacked if len(w["evidence"]) == 3]
     if not pictures:
         return f"{start}; {middle}."
-    shown = max(pictures, key=lambda w: w["evidence"][1]["value"])
+    shown = most if most in pictures else max(pictures, key=lambda w: w["evidence"][1]["value"])
+    under = "" if shown is most else f" under {shown['subject'].removeprefix(f'{first}, ')}"
     asr, control = shown["evidence"][1:]
     back = "the concept came back" if shown["sentence"].endswith(": woken in the images.") else "the concept is seen"
-    return f"{start}; {middle}; in the images {back} at a rate of {asr['value']:.2f}, control {control['value']:.2f}."
+    return f"{start}; {middle}; in the images{under} {back} at a rate of {asr['value']:.2f}, control {control['value']:.2f}."
 
 
 def _short(evidence, sign=""):
     """'0.10 (0.05 to 0.16)'."""
-    return f"{evidence['value']:{sign}.2f} ({evidence['low']:.2f} to {evidence['high']:.2f})"
+    return f"{_text(evidence['value'], sign)} ({_text(evidence['low'])} to {_text(evidence['high'])})"
