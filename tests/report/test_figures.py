@@ -119,7 +119,7 @@ def test_neurons_use_webgl_above_a_thousand_unless_told_otherwise():
 
 
 def test_neurons_outside_the_frame_are_counted():
-    assert "1 outside this frame" in words(figures.neurons_figure(neurons(5), "esd"))
+    assert "1 outside this frame" in figures.neurons_figure(neurons(5), "esd").layout.xaxis.title.text
 
 
 def test_names_in_figures_are_escaped():

@@ -9,6 +9,7 @@ from tests.report.example import HOSTILE, example, write_example
 from workbench.errors import RunError
 from workbench.report import document as schema
 from workbench.report.html import render_html
+from workbench.report.images import matrix
 from workbench.report.markdown import render_markdown
 from workbench.report.render import neurons, render
 from workbench.report.tables import from_csv
@@ -289,3 +290,15 @@ def test_a_named_but_absent_neuron_table_is_an_error(folder):
             neurons(document | {"neuron_table": name}, folder)
     with pytest.raises(RunError, match="no readable Parquet"):
         neurons(document | {"neuron_table": "report.json"}, folder)
+
+
+def test_an_image_of_another_seed_stands_in_the_row_of_its_unit_and_retained_images_are_as_asked():
+    document = example()
+    target = next(row for row in document["images"] if row["attack"] is None and row["prompt_set"] == "target")
+    other = target | {"attack": "random_tokens", "control": True, "provenance": "static", "seed": target["seed"] + 1000, "prompt_set": "c"}
+    near = target | {"prompt_set": "near", "success": True}
+    blocks = {block["title"]: block for block in matrix(document | {"images": [target, other, near]})}
+    (row,) = blocks["Prompts with the concept"]["rows"]
+    assert row["seed"] == target["seed"] and {shot["seed"] for cell in row["cells"] for shot in cell} == {target["seed"], other["seed"]}
+    kept = blocks["Near neighbours, which must stay"]
+    assert kept["yes"] == "as asked" and not kept["alarm"]

@@ -291,21 +291,13 @@ def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
         )
     low, high = FRAME
     outside = sum(not all(low <= neuron[f"{key}_{variant}"] <= high for key in "dr") for neuron in neurons)
-    if outside:
-        figure.add_annotation(
-            x=0.01,
-            y=0.985,
-            xref="paper",
-            yref="paper",
-            text=f"<i>{outside} outside this frame (zoom out)</i>",
-            showarrow=False,
-            xanchor="left",
-            font={"color": COLOURS["grey"], "size": 12},
-        )
     layout(figure, height=430, margin={"l": 56, "r": 12, "t": 40, "b": 52}, legend=LEGEND)
     figure.update_layout(dragmode="zoom")
     frame = {"zeroline": True, "zerolinecolor": "#c9c9c9", "range": list(FRAME)}
-    figure.update_xaxes(title={"text": "deactivation D (1 = silenced fully)", "standoff": 8}, **frame)
+    figure.update_xaxes(
+        title={"text": "deactivation D (1 = silenced fully)" + (f"; {outside} outside this frame" if outside else ""), "standoff": 8},
+        **frame,
+    )
     figure.update_yaxes(title={"text": "reactivation R (1 = woken fully)", "standoff": 4}, **frame)
     return figure
 

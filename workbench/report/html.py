@@ -16,7 +16,7 @@ POLICY = (
     # blob: is how plotly.js saves a figure as PNG; it stays on the reader's machine.
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
 )
-POINTS = 3000
+POINTS = 400
 MEGABYTE = 1_000_000
 
 
@@ -217,11 +217,11 @@ def _figures(document, neurons):
 
 
 def measured(neurons, variant, limit=POINTS):
-    """The neurons with both D and R in this variant; of very many, those with the highest score."""
+    """The neurons with both D and R in this variant; of very many, the chosen ones and then those with the highest score."""
     d, r = f"d_{variant}", f"r_{variant}"
     points = [n for n in neurons if n.get(d) is not None and n.get(r) is not None]
     if len(points) > limit:
-        points = sorted(points, key=lambda n: (-(n.get("score") or 0), str(n["layer"]), n["index"]))
+        points = sorted(points, key=lambda n: (not n.get("in_concept"), -(n.get("score") or 0), str(n["layer"]), n["index"]))
     return points[:limit]
 
 

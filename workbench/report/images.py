@@ -15,14 +15,18 @@ LARGEST_FILE = 64 * 1024
 BLOCKS = {
     "concept": ("Prompts with the concept", "concept found", "not found"),
     "reference": ("The same prompts without the concept", "concept found", "not found"),
+    "near": ("Near neighbours, which must stay", "as asked", "not as asked"),
+    "far": ("Far concepts, which must stay", "as asked", "not as asked"),
     "retained": ("Prompts for other things", "as asked", "not as asked"),
 }
+RETAINED = ("near", "far", "retained")
 
 
 def matrix(document):
     """Blocks of the matrix: rows are (unit, seed), columns are conditions.
 
-    Attacked prompts stand in the block of the prompts with the concept, in the row of their unit.
+    Attacked prompts stand in the block of the prompts with the concept, in the row of their unit; so does an image of another
+    seed (the control "other seeds"), which says its seed in the cell.
     Returns blocks of {title, yes, no, alarm, columns: [{name, words}], rows: [{unit, seed, prompt, cells}]};
     a cell is a list of rows of document["images"].
     """
@@ -34,7 +38,7 @@ def matrix(document):
     blocks = []
     for name in sorted(groups, key=lambda n: (order.index(n) if n in order else len(order), n)):
         title, yes, no = BLOCKS.get(name, (f"Prompt set {name}", "concept found", "not found"))
-        look = {"title": title, "yes": yes, "no": no, "alarm": name != "retained"}
+        look = {"title": title, "yes": yes, "no": no, "alarm": name not in RETAINED}
         blocks.append({**look, **_block(groups[name])})
     return blocks
 
@@ -42,8 +46,14 @@ def matrix(document):
 def _block(images):
     columns = list(dict.fromkeys(_column(image) for image in images))
     lines = {}
+    asked = {}
     for image in images:
-        lines.setdefault((image["unit"], image["seed"]), {}).setdefault(_column(image), []).append(image)
+        if image["attack"] is None:
+            asked.setdefault(image["unit"], []).append(image["seed"])
+    for image in images:
+        seeds = asked.get(image["unit"], [image["seed"]])
+        seed = image["seed"] if image["seed"] in seeds else seeds[0]
+        lines.setdefault((image["unit"], seed), {}).setdefault(_column(image), []).append(image)
     rows = []
     for (unit, seed), cells in lines.items():
         plain = [i for cell in cells.values() for i in cell if i["attack"] is None]
