@@ -15,7 +15,7 @@ import pytest
 
 from tests.run import killed
 from workbench.run.store import Store
-from workbench.storage import file_digest, read_json
+from workbench.storage import file_digest, read_arrays, read_json, read_metadata, tensors_digest
 
 KILLS = 100
 TABLES = ("rates", "retention", "activity", "activity_by_call", "effects", "neurons", "comparisons", "waking", "relocation", "verdict")
@@ -35,9 +35,16 @@ def start(processes, study_file, folder, **options):
     return child
 
 
+def digest_of(path):
+    """Of a safetensors file its arrays and metadata: the order of its header is random in every process."""
+    if path.suffix == ".safetensors":
+        return tensors_digest(read_arrays(path)), read_metadata(path)
+    return file_digest(path)
+
+
 def content(folder):
     """{path: digest} of every result but the report's own folder, and the tables of report.json."""
-    found = {str(p.relative_to(folder)): file_digest(p) for p in sorted((folder / "nodes").rglob("*")) if p.is_file()}
+    found = {str(p.relative_to(folder)): digest_of(p) for p in sorted((folder / "nodes").rglob("*")) if p.is_file()}
     report = read_json(folder / "report" / "report.json")
     return found, {name: report[name] for name in TABLES}
 

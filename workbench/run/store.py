@@ -39,7 +39,8 @@ class Store:
         manifest = self.folder / "manifest.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not manifest.exists() and any(p.name not in (".lock", "run.log", "status.json") for p in self.folder.iterdir()):
+            ours = (".lock", "run.log", "status.json", "study.json", "study.toml")  # a full disk may have stopped it before the manifest
+            if not manifest.exists() and any(p.name not in ours for p in self.folder.iterdir()):
                 raise RunError(f"{self.folder} holds files but no manifest.json, so it is no run folder. Choose another --out.")
             if manifest.exists() and read_json(manifest).get("layout") != LAYOUT:
                 raise RunError(

@@ -1,6 +1,7 @@
 """Build everything of data/emoji: `make emoji`. Finished steps are kept in cache/, so that running again resumes."""
 
 import json
+import shutil
 import sys
 import time
 
@@ -10,7 +11,7 @@ import quality
 import readme
 import torch
 import unet
-from artwork import EMOJI
+from artwork import CACHE, EMOJI
 
 
 def log(message):
@@ -26,6 +27,8 @@ def main():
     vae = pipeline.vae
     detectors.train(vae, log)
     pipeline.to(dtype=torch.float16).save_pretrained(EMOJI / "model")
+    # a tokenizer that has been called keeps its padding in its file; the plain one is in the cache
+    shutil.copytree(CACHE / "tokenizer", EMOJI / "model" / "tokenizer", dirs_exist_ok=True)
     log("model saved")
     found = quality.measure(EMOJI / "model", log)
     (EMOJI / "quality.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from itertools import product
 
 from artwork import EMOJI, concepts, fetch_icons, with_article
@@ -46,7 +47,7 @@ def build(folder):
     the two special ones.
     """
     if tokenizer := shipped():
-        tokenizer.save_pretrained(folder)
+        shutil.copytree(EMOJI / "model" / "tokenizer", folder, dirs_exist_ok=True)
         return tokenizer
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(

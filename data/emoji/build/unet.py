@@ -153,9 +153,7 @@ def train(log=print):
             chosen = [rng.choice(pairs) for _ in range(BATCH)]
             clean = torch.stack([latents[o, s, rng.randrange(AUGMENTATIONS)] for o, s in chosen])
             captions = [
-                ""
-                if rng.random() < plan.empty
-                else caption(rng, spec, art.objects[o], art.styles[s], plan.drop_object, plan.drop_style)
+                "" if rng.random() < plan.empty else caption(rng, spec, art.objects[o], art.styles[s], plan.drop_object, plan.drop_style)
                 for o, s in chosen
             ]
             tokens = tokenizer(captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
