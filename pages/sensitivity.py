@@ -71,12 +71,15 @@ table = _state.neurons(state)
 if table is None:
     st.info("This run has no table of single neurons yet. Run its study again to finish it.", icon=":material/info:")
     st.stop()
-drawable = [variant for variant in summary.subjects(document) if _neurons.points(table, variant, 1)]
+drawable = [variant for variant in summary.subjects(document) if _neurons.points(table, variant)]
 if drawable:
     variant = st.segmented_control("Model", drawable, default=drawable[0], required=True, key="sensitivity-variant")
     points = _neurons.points(table, variant)
     _state.figure("neurons_figure", points, variant, thresholds=summary.thresholds(study))
-    st.caption(f"n = {len(points)} neurons with both D and R. Values of one neuron have no interval; the shares above have.")
+    st.caption(
+        f"n = {len(points)} neurons with both D and R; of very many, the chosen ones and those with the highest score. "
+        "Values of one neuron have no interval; the shares above have."
+    )
 
 shown = _neurons.columns(table, summary.subjects(document))
 with st.container(horizontal=True, vertical_alignment="bottom"):

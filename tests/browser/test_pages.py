@@ -6,12 +6,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
 
-from tests.browser.test_report import ARGUMENTS, CHROMIUM
 from tests.pages.example_runs import manifest, node, running, status, write_all
 from tests.report.example import write_example
 
@@ -21,11 +19,6 @@ LOOKS = {
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
     "narrow": {"viewport": {"width": 390, "height": 844}},
 }
-
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and not os.environ.get("CI"),
-    reason=f"no browser at {CHROMIUM}; in CI it must be there",
-)
 
 
 def free_port():
@@ -64,16 +57,6 @@ def addresses(tmp_path_factory):
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:  # a busy machine; no page is open any more
             process.kill()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,28 +1,11 @@
 """The report in a real browser: opened from disk, with every request watched."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from tests.report.example import write_example
 from workbench.report.render import render
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
 FIGURES = 10
-
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and not os.environ.get("CI"),
-    reason=f"no browser at {CHROMIUM}; in CI it must be there",
-)
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +14,6 @@ def address(tmp_path_factory):
     write_example(folder)
     render(folder, formats=("html",))
     return (folder / "report.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

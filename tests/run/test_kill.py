@@ -1,4 +1,4 @@
-"""What breaks a run from outside: `kill -9` at random moments (WORKBENCH_KILLS of them), a disk that takes no more, a folder that may not be written.
+"""What breaks a run from outside: `kill -9` at random moments, a disk that takes no more, a folder that may not be written.
 
 What was finished stays, and the resumed run ends as if nothing had happened.
 """

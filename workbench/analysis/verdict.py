@@ -244,7 +244,7 @@ def _headline(words, variants, concept):
     shown = most if most in pictures else max(pictures, key=lambda w: w["evidence"][1]["value"])
     under = "" if shown is most else f" under {shown['subject'].removeprefix(f'{first}, ')}"
     asr, control = shown["evidence"][1:]
-    back = "the concept came back" if shown["sentence"].endswith(": woken in the images.") else "the concept is seen"
+    back = "the concept came back" if asr["low"] > control["high"] else "the concept is seen"
     return f"{start}; {middle}; in the images{under} {back} at a rate of {asr['value']:.2f}, control {control['value']:.2f}."
 
 

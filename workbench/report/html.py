@@ -16,7 +16,6 @@ POLICY = (
     # blob: is how plotly.js saves a figure as PNG; it stays on the reader's machine.
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
 )
-POINTS = 400
 MEGABYTE = 1_000_000
 
 
@@ -208,21 +207,12 @@ def _figures(document, neurons):
     if summary.shown(document, "neurons"):
         add("neurons", "shares_figure", "Silenced and woken", summary.shown(document, "neurons"), variants)
     for variant in summary.subjects(document):
-        points = measured(neurons, variant)
+        points = summary.drawn_neurons(neurons, variant)
         if points:
             title = f"Each point is one neuron: {variant}"
             limits = summary.thresholds(document["study"])
             add("points", "neurons_figure", title, points, variant, thresholds=limits, webgl=False)
     return drawn
-
-
-def measured(neurons, variant, limit=POINTS):
-    """The neurons with both D and R in this variant; of very many, the chosen ones and then those with the highest score."""
-    d, r = f"d_{variant}", f"r_{variant}"
-    points = [n for n in neurons if n.get(d) is not None and n.get(r) is not None]
-    if len(points) > limit:
-        points = sorted(points, key=lambda n: (not n.get("in_concept"), -(n.get("score") or 0), str(n["layer"]), n["index"]))
-    return points[:limit]
 
 
 def fragment(figure, name):

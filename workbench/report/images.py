@@ -1,10 +1,10 @@
-"""The image matrix: which image stands where, and its pixels as a data: URI."""
+"""The image matrix: which image stands where, blurring, and pixels as a data: URI."""
 
 import base64
 import io
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from workbench.errors import RunError
 from workbench.report import summary
@@ -20,6 +20,7 @@ BLOCKS = {
     "retained": ("Prompts for other things", "as asked", "not as asked"),
 }
 RETAINED = ("near", "far", "retained")
+SHOWN_UNITS = 8
 
 
 def matrix(document):
@@ -71,6 +72,12 @@ def _block(images):
 def _column(image):
     made = summary.provenance(image)
     return image["variant"], summary.condition(image) + (f", {made}" if made else "")
+
+
+def blurred(picture, size=9):
+    """A picture in which shapes cannot be recognised: shrunk to size x size pixels, enlarged, smoothed."""
+    small = picture.resize((size, size), Image.Resampling.BOX)
+    return small.resize(picture.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(picture.width / 32))
 
 
 def data_uri(folder, path):

@@ -282,3 +282,13 @@ def shown(document, table):
         )
 
     return [row for row in document[table] if wanted(row)]
+
+
+def drawn_neurons(neurons, variant, limit=400):
+    """The neurons (rows as dicts, None where unknown) with both D and R in a variant; of very many, the chosen ones and then
+    those with the highest score.
+    """
+    d, r = f"d_{variant}", f"r_{variant}"
+    points = [n for n in neurons if n.get(d) is not None and n.get(r) is not None]
+    points.sort(key=lambda n: (not n.get("in_concept"), -(n.get("score") or 0), str(n["layer"]), n["index"]))
+    return points[:limit]

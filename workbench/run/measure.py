@@ -4,11 +4,12 @@ import numpy as np
 import pandas
 
 from workbench import registry
-from workbench.analysis import rates
 from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_call, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
+from workbench.run import image_tables
+from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import iou, iou_chance
 from workbench.storage import read_table, write_json, write_table
 from workbench.study.study import BASE
@@ -22,8 +23,12 @@ def measure(room, folder):
     """Write tables.json and neurons.parquet into `folder`."""
     study = room.study
     table = read_table(room._folder("score") / "neurons.parquet")
-    tables = {"rates": rate_rows(room), "retention": retention_rows(room), "comparisons": comparison_rows(room)}
-    tables["rates_by_label"] = label_rows(room)
+    tables = {
+        "rates": image_tables.rate_rows(room),
+        "retention": image_tables.retention_rows(room),
+        "comparisons": image_tables.comparison_rows(room),
+    }
+    tables["rates_by_label"] = image_tables.label_rows(room)
     tables |= {name: [] for name in BY_TRAJECTORY}
     for trajectory in study.record.trajectories:
         found, table = trajectory_tables(room, trajectory, table)
@@ -70,93 +75,6 @@ def with_headline(table, effects, study, trajectory):
                     new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{made}"].where(sure)
                 break
     return pandas.concat([table, pandas.DataFrame(new)], axis=1)
-
-
-def labels(room, variant, name):
-    """The keys that say which condition a row is about."""
-    planned = room.plan.sets[name]
-    return {
-        "variant": variant,
-        "prompt_set": name,
-        "attack": planned.attack,
-        "provenance": room.prompt_set(name).provenance(variant),
-        "against": planned.against,
-        "control": planned.control,
-    }
-
-
-def _generated(room):
-    """(variant, prompt set) pairs that have images."""
-    return [(node.variant, node.prompt_set) for node in room.plan.of_stage("detect")]
-
-
-def _found(room, variant, name):
-    """(prompt,) bool of the judge, in the order of the target's units."""
-    return room.in_units(name, room.detections(variant, name)["judge"].to_numpy())
-
-
-def rate_rows(room):
-    """ceiling, false_positive and success_rate of plain sets; pre_asr, asr, asr_fail of attacks and controls."""
-    judge, rows = room.detector("judge"), []
-    about = {"detector": judge.version, "threshold": max(judge.thresholds[x] for x in room.study.detectors.labels)}
-    for variant, name in _generated(room):
-        keys = labels(room, variant, name) | about
-        if keys["attack"]:
-            rows += rates.attack_rates(_found(room, variant, "target"), _found(room, variant, name), **keys)
-        elif name in ("target", "reference"):
-            definition = {("target", True): "ceiling", ("reference", True): "false_positive"}
-            rows.append(rates.success_rate(_found(room, variant, name), definition.get((name, variant == BASE), "success_rate"), **keys))
-    return rows
-
-
-def label_rows(room):
-    """For a concept of several labels: how often the units that ask for one label show that label; empty for other concepts."""
-    wanted, rows = room.study.detectors.labels, []
-    if len(wanted) < 2:
-        return rows
-    asked = room.prompt_set("target").table["expect"].to_numpy()
-    for variant, name in _generated(room):
-        if room.plan.sets[name].kind == "retained" or name == "reference":
-            continue
-        found = room.detections(variant, name)
-        for label in wanted:
-            seen, mine = room.in_units(name, found[f"judge|{label}"].to_numpy()), asked == label
-            rows.append(labels(room, variant, name) | {"label": label} | rates.rate(int(seen[mine].sum()), int(mine.sum())))
-    return rows
-
-
-def retention_rows(room):
-    """How often a retained concept comes out as asked, by the judge."""
-    rows = []
-    for variant, name in _generated(room):
-        if name in ("near", "far"):
-            right = room.detections(variant, name)["judge_expected"]
-            rows.append(
-                {"variant": variant, "kind": name, "definition": "the judge finds the label the prompt asks for"}
-                | rates.rate(int(right.sum()), len(right))
-            )
-    return rows
-
-
-def comparison_rows(room):
-    """Each pruned variant against its parent, paired by prompt, without attack and under every attack they share."""
-    rows, have = [], set(_generated(room))
-    for variant in room.study.variants:
-        if variant.role != "pruned":
-            continue
-        for name in room.plan.sets:
-            if (variant.name, name) in have and (variant.parent, name) in have and name not in ("near", "far"):
-                rows.append(
-                    rates.compare(
-                        _found(room, variant.parent, name),
-                        _found(room, variant.name, name),
-                        variant_a=variant.parent,
-                        variant_b=variant.name,
-                        prompt_set=name,
-                        attack=room.plan.sets[name].attack,
-                    )
-                )
-    return rows
 
 
 def neuron_groups(table):
@@ -251,12 +169,12 @@ def attacked(room):
 
 def waking_rows(room, measured, groups, half_b, trajectory):
     """AUROC of the activity under attack for success in the images, where images were made."""
-    have, rows = set(_generated(room)), []
+    have, rows = set(generated(room)), []
     for variant, name, keys in attacked(room):
         group = "watch" if variant.role == "pruned" else "concept"
         if (variant.name, name) not in have or (group, "ff") not in groups:
             continue
-        success = _found(room, variant.name, name)[half_b]
+        success = found_by_judge(room, variant.name, name)[half_b]
         try:
             found = measured.waking_auroc((variant.name, name), success, groups[group, "ff"])
         except StatisticsError as error:

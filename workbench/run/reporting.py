@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from workbench.analysis.sensitivity import Thresholds
 from workbench.models.variants import describe
 from workbench.report import document, render
+from workbench.report.images import SHOWN_UNITS, blurred
 from workbench.storage import atomic, digest, read_json, read_table, write_table
 from workbench.study.study import BASE
 
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "scipy", "numpy", "pandas", "plotly")
-SHOWN_UNITS = 8
 MEASURED = (
     "rates",
     "rates_by_label",
@@ -120,12 +120,6 @@ def _model_row(room, name, role, method, parent, what, history):
         "largest_changes": found["largest_changes"],
         "reason": None if name != BASE else "the base model is what the others are compared with",
     }
-
-
-def blurred(picture, size=9):
-    """A picture in which shapes cannot be recognised: shrunk to size x size pixels, enlarged, smoothed."""
-    small = picture.resize((size, size), Image.Resampling.BOX)
-    return small.resize(picture.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(picture.width / 32))
 
 
 def _images(room, folder, reveal):

@@ -185,11 +185,12 @@ class Room:
             detector = self.detector(role)
             present, score = detector.present(images, self.study.detectors.labels)
             found[role], found[f"{role}_score"] = present.numpy(), score.numpy()
-            for label in self.study.detectors.labels:
-                found[f"{role}|{label}"] = detector.present(images, [label])[0].numpy()
             if rows.kind == "retained":
                 right = [bool(detector.present(images[i : i + 1], [label])[0]) for i, label in enumerate(rows.table["expect"])]
                 found[f"{role}_expected"] = right
+        judge = self.detector("judge")
+        for label in self.study.detectors.labels:
+            found[f"judge|{label}"] = judge.present(images, [label])[0].numpy()
         write_table(folder / "detections.parquet", found)
 
     def _attack(self, node, shard, folder):

@@ -1,6 +1,7 @@
 """The paged table of single neurons: filter, sort and cut a frame of neurons.parquet."""
 
 from workbench.errors import RunError, nearest
+from workbench.report import summary
 
 MOST = 500
 ROLES = {"all": None, "chosen": "in_concept", "pruned": "in_prune", "watched": "in_watch"}
@@ -64,13 +65,10 @@ def n_pages(table, size):
     return max(1, -(-len(table) // min(max(int(size), 1), MOST)))
 
 
-def points(table, variant, limit=3000):
-    """Rows (dicts) of the neurons with both D and R in a variant, for the figure; of very many, those with the highest score."""
+def points(table, variant):
+    """Rows (dicts) of the neurons to draw in a variant, chosen as in the report; none when the variant has no D or R."""
     d, r = f"d_{variant}", f"r_{variant}"
     if d not in table or r not in table:
         return []
-    known = table[table[d].notna() & table[r].notna()]
-    if len(known) > limit and "score" in known:
-        known = known.nlargest(limit, "score")
-    wanted = ["layer", "index", "in_concept", "in_prune", "in_watch", d, r]
-    return known.head(limit)[[name for name in wanted if name in known]].to_dict("records")
+    wanted = [name for name in ("layer", "index", "score", "in_concept", "in_prune", "in_watch", d, r) if name in table]
+    return summary.drawn_neurons(table.loc[table[d].notna() & table[r].notna(), wanted].to_dict("records"), variant)

@@ -8,7 +8,7 @@ clear     the picture of a unit in a condition, from the run's own results
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageFilter, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 
 from workbench.errors import RunError
@@ -16,7 +16,6 @@ from workbench.report import images, summary
 from workbench.run.store import Store
 from workbench.storage import read_table
 
-SHOWN_UNITS = 8
 SMALLEST = 128
 
 
@@ -58,7 +57,7 @@ def _unreported(state, node, known):
             "success": bool(row.get("judge_expected", row["judge"])),
             "score": float(row["judge_score"]),
         }
-        for row in found.head(SHOWN_UNITS).to_dict("records")
+        for row in found.head(images.SHOWN_UNITS).to_dict("records")
     ]
 
 
@@ -78,12 +77,12 @@ def picture(state, row, reveal=False):
     """(picture, note): the note says why a picture is missing or not as clear as asked."""
     own = clear(state, row["variant"], row["prompt_set"], row["unit"]) if reveal or row["path"] is None else None
     if own is not None:
-        return _enlarged(own if reveal or not delicate(row) else blurred(own)), ""
+        return _enlarged(own if reveal or not delicate(row) else images.blurred(own)), ""
     if row["path"] is None:
         return None, "not there"
     shown = _of_report(state.report_folder, row["path"])
     if not row["blurred"] and delicate(row) and not reveal:
-        shown = blurred(shown)
+        shown = images.blurred(shown)
     return _enlarged(shown), "only blurred here" if reveal and row["blurred"] else ""
 
 
@@ -152,12 +151,6 @@ def _of_report(folder, path):
         raise RunError(f'The image "{path}" of the report cannot be read ({error}). Write the report again.') from None
 
 
-def blurred(image, size=9):
-    """A picture in which shapes cannot be recognised: shrunk to size x size pixels, enlarged, smoothed."""
-    small = image.resize((size, size), Image.Resampling.BOX)
-    return small.resize(image.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(image.width / 32))
-
-
 def _enlarged(image):
     """Small pictures in whole multiples, so that a browser need not smear them."""
     times = -(-SMALLEST // max(image.size))
@@ -176,8 +169,7 @@ def column(row):
 
 def caption(row):
     """The detector's finding in words."""
-    retained = row["prompt_set"] in ("near", "far", "retained")
-    words = ("as asked", "not as asked") if retained else ("concept found", "not found")
+    words = images.BLOCKS["near" if row["prompt_set"] in images.RETAINED else "concept"][1:]
     score = "" if row["score"] is None else f" ({row['score']:.2f})"
     return "not judged" if row["success"] is None else words[0 if row["success"] else 1] + score
 

@@ -1,4 +1,4 @@
-"""The stage measure: rows that need no model, on a room made by hand."""
+"""Tables from images: rows that need no model, on a room made by hand."""
 
 from types import SimpleNamespace as Thing
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
-from workbench.run import measure
+from workbench.run import image_tables
 
 LABELS = ["object:bomb", "object:dagger"]
 
@@ -34,7 +34,7 @@ class Room:
 
 
 def test_each_label_is_counted_on_the_units_that_ask_for_it():
-    rows = measure.label_rows(Room())
+    rows = image_tables.label_rows(Room())
     assert {row["prompt_set"] for row in rows} == {"target"}
     found = {(row["variant"], row["label"]): (row["successes"], row["n"]) for row in rows}
     assert found == {
@@ -46,9 +46,9 @@ def test_each_label_is_counted_on_the_units_that_ask_for_it():
 
 
 def test_a_concept_of_one_label_has_no_rows_by_label():
-    assert measure.label_rows(Room(labels=["object:bomb"])) == []
+    assert image_tables.label_rows(Room(labels=["object:bomb"])) == []
 
 
 @pytest.mark.parametrize("asked", [(None,) * 6, ("object:owl",) * 6])
 def test_a_label_that_nobody_asks_for_is_null_with_a_reason(asked):
-    assert all(row["rate"] is None and row["reason"] for row in measure.label_rows(Room(asked=asked)))
+    assert all(row["rate"] is None and row["reason"] for row in image_tables.label_rows(Room(asked=asked)))
