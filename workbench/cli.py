@@ -243,6 +243,7 @@ def app_(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="only print the address")] = False,
 ):
     """Open the pages on the runs of a folder, on this machine only; stop with Ctrl-C."""
+    import signal
     import socket
     import subprocess
     from importlib.util import find_spec
@@ -268,6 +269,7 @@ def app_(
     words = [sys.executable, "-m", "streamlit", "run", str(script), *(f"--{name}={value}" for name, value in options.items())]
     console.print(f"Pages on {runs.absolute()}: {address}  (Ctrl-C stops them)", soft_wrap=True)
     server = subprocess.Popen(words, env=os.environ | {"WORKBENCH_RUNS": str(runs.absolute())}, stdout=subprocess.DEVNULL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # whoever ends this process ends the server with it
     try:
         if not no_browser and _answers(f"{address}/_stcore/health", server):
             import webbrowser
@@ -275,9 +277,10 @@ def app_(
             webbrowser.open(address)
         code = server.wait()
     except KeyboardInterrupt:
+        return
+    finally:
         server.terminate()
         server.wait()
-        return
     if code:
         raise WorkbenchError(f"The pages stopped with exit code {code}; what Streamlit said stands above.")
 

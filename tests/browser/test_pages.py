@@ -52,11 +52,11 @@ def addresses(tmp_path_factory):
     started = {name: serve(folder / name, folder / f"{name}.log") for name in ("some", "none")}
     yield {"folder": folder / "some"} | {name: address for name, (_, address) in started.items()}
     for process, _ in started.values():
-        process.send_signal(2)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:  # a busy machine; no page is open any more
-            process.kill()
+        process.terminate()
+        process.wait(timeout=60)
+    for _, address in started.values():  # the server ends with the command that started it
+        with pytest.raises(OSError):
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
 
 
 @pytest.fixture

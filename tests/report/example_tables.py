@@ -65,8 +65,14 @@ def rates():
         ("esd-pruned", (38, 8, 17, 6)),
     ):
         for place, attack in enumerate(ATTACKS):
-            add(variant, "adversarial", "asr", _rate(counts[2 * place], 180), attack)
-            add(variant, "control", "asr", _rate(counts[2 * place + 1], 180), attack, control=True)
+            for prompt_set, successes, control in (
+                ("adversarial", counts[2 * place], False),
+                ("control", counts[2 * place + 1], True),
+            ):
+                # in the order a run writes them, so that whoever takes the first row of an attack is found out
+                add(variant, prompt_set, "pre_asr", _rate(3, 180), attack, control)
+                add(variant, prompt_set, "asr", _rate(successes, 180), attack, control)
+                add(variant, prompt_set, "asr_fail", _rate(successes - 3, 177), attack, control)
     add("esd-pruned", "adversarial", "asr", _rate(29, 180), ("unlearndiffatk", "transferred", "esd"))
     add(
         "uce",

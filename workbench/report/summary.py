@@ -20,11 +20,11 @@ PROVENANCE = {
 }
 DEFINITIONS = {
     "success_rate": "shows the concept",
+    "ceiling": "base model, the ceiling",
+    "false_positive": "false alarms of the detector",
     "pre_asr": "before the attack (pre-ASR)",
     "asr": "with the attack (ASR)",
     "asr_fail": "new successes (ASR_fail)",
-    "ceiling": "base model, the ceiling",
-    "false_positive": "false alarms of the detector",
 }
 EFFECTS = {
     "deactivation": "Deactivation: activity lost by erasing",
@@ -144,7 +144,8 @@ def kind(row):
 
 
 def arranged(rows, variants):
-    """Rows by variant, plain prompts first, then each attack beside its own control (stable)."""
+    """Rows by variant, plain prompts first, then each attack and definition beside its own control (stable)."""
+    definitions = list(DEFINITIONS)
     order = {name: place for place, name in enumerate(variants)}
     names, attacks, sets = {}, {}, {"target": 0, "reference": 1}
     for row in rows:
@@ -158,6 +159,7 @@ def arranged(rows, variants):
             row.get("attack") is not None,
             names[row.get("attack")],
             attacks[_made(row)],
+            definitions.index(row["definition"]) if row.get("definition") in definitions else -1,
             bool(row.get("control")),
             0 if row.get("attack") else sets[row.get("prompt_set")],
         )
@@ -180,8 +182,8 @@ def cards(document, variant):
 
     erasure       rate of images that show the concept on plain prompts, beside the base model's
     retention     rate of right images for neighbours of the concept (else far concepts)
-    reactivation  concept activity under the attack with the largest effect, minus its control,
-                  on the latents without the concept when measured there; beside that attack's rate
+    reactivation  concept activity under an attack minus its control, on the latents without the concept when measured
+                  there; the attack with the largest effect, one optimised on the variant first; beside that attack's rate
     """
     base = next((row["variant"] for row in document["models"] if row["role"] == "base"), None)
     return {
@@ -223,25 +225,16 @@ def _reactivation(document, variant):
             row["neuron_set"] not in sets,
             row["neuron_set"] != _set_of(document, variant),
             row["trajectory"] != "reference",
+            row["provenance"] != "optimised",
             -(row["value"] or 0),
         )
     )
     effect = rows[0] if rows else None
-    attacks = [
-        row
-        for row in document["rates"]
-        if row["variant"] == variant
-        and row["attack"] is not None
-        and not row["control"]
-        and row["definition"] == "asr"
-        and (effect is None or _same_attack(row, effect))
-    ]
+    rows = [row for row in document["rates"] if row["variant"] == variant and row["attack"] and row["definition"] == "asr"]
+    attacks = [row for row in rows if not row["control"] and (effect is None or _same_attack(row, effect))]
     attacks.sort(key=lambda row: (row["rate"] is None, -(row["rate"] or 0)))
     rate = attacks[0] if attacks else None
-    control = next(
-        (row for row in document["rates"] if rate is not None and row["variant"] == variant and row["control"] and _same_attack(row, rate)),
-        None,
-    )
+    control = next((row for row in rows if rate is not None and row["control"] and _same_attack(row, rate)), None)
     return {"reactivation": effect, "attack": rate, "control": control}
 
 

@@ -57,7 +57,7 @@ def with_headline(table, effects, study, trajectory):
     score, score_b      the choosing score on half A, and on half B
     kappa               base contrast on the trajectory of the headline numbers
     d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack with the
-                        largest reactivation of the variant's own set, as on the report's card
+                        largest reactivation of the variant's own set, one optimised on it first, as on the report's card
     """
     sure, new = ~table[f"excluded_{trajectory}"].astype(bool), {}
     new["score"], new["score_b"] = (table[f"{study.choose.score}_{half}"] for half in "ab")
@@ -67,7 +67,7 @@ def with_headline(table, effects, study, trajectory):
         new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
         wanted = {"variant": variant.name, "effect": "reactivation", "trajectory": trajectory, "neuron_set": own}
         rows = [row for row in effects if wanted.items() <= row.items() and row["value"] is not None]
-        rows.sort(key=lambda row: -row["value"])
+        rows.sort(key=lambda row: (row["provenance"] != "optimised", -row["value"]))
         for row in rows:
             made = f"{row['attack']}@{row['against']}" if row["against"] else row["attack"]
             if f"r_{variant.name}_{trajectory}_{made}" in table:

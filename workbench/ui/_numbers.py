@@ -74,11 +74,12 @@ def pruning_changes(document, variant, parent):
     """Rows {What, before, after} of a pruned variant: rates under every attack, on plain prompts, of retained things; its effect."""
     before, after = f"{parent}, before pruning", f"{variant}, after"
     changes = []
-    rates = [row for row in document["rates"] if not row["control"] and row["definition"] in ("asr", "success_rate", "pre_asr")]
+    rates = [row for row in document["rates"] if not row["control"] and row["definition"] == ("asr" if row["attack"] else "success_rate")]
     for row in (row for row in rates if row["variant"] == variant and row["prompt_set"] != "reference"):
-        same = [r for r in rates if r["variant"] == parent and (r["attack"], r["prompt_set"]) == (row["attack"], row["prompt_set"])]
-        same = [r for r in same if r["attack"] or r["definition"] == row["definition"]]
-        same.sort(key=lambda r: r["against"] != row["against"])
+        same = [r for r in rates if r["variant"] == parent and r["attack"] == row["attack"]]
+        # the very same prompts, else those the same attack made for the parent
+        same = [r for r in same if r["prompt_set"] == row["prompt_set"]] or [r for r in same if r["provenance"] == row["provenance"]]
+        same.sort(key=lambda r: (r["provenance"] != row["provenance"], r["against"] != row["against"]))
         made = summary.provenance(row)
         changes.append(
             {
