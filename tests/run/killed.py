@@ -16,6 +16,10 @@ from workbench.run import measure, reporting, runs, stages
 IMPORTED = (diffusers.StableDiffusionPipeline, transformers.CLIPTextModel, measure, reporting, stages)
 
 
+def ready():
+    """Nothing: the first child waits until the fork server has imported everything."""
+
+
 def run(study_file, folder, model=None, largest_file=None, user=None, error_file=None):
     """Run the study on one thread, so that every process computes the same bits.
 

@@ -60,6 +60,9 @@ def differing(found, expected):
 
 
 def test_random_kills_change_nothing(processes, study_file, tmp_path):
+    first = processes.Process(target=killed.ready)
+    first.start()
+    first.join()
     began = time.monotonic()
     child = start(processes, study_file, tmp_path / "whole")
     child.join()
