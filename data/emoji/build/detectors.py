@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from workbench.methods.detectors.emoji import network
 
-STEPS = {"steer": 420, "judge": 520}
+STEPS = {"steer": 900, "judge": 520}
 BATCH, RATE, FALSE_POSITIVES = 64, 2e-3, 0.01
 
 
