@@ -192,7 +192,7 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
         if name in registry.methods(kind):
             method = registry.method(kind, name)
             fields = method.parameters.model_fields
-            rows = [{"parameter": k, "default": f.default, "meaning": f.description or ""} for k, f in fields.items()]
+            rows = [{"parameter": k, "default": _default(f), "meaning": f.description or ""} for k, f in fields.items()]
             if not as_json:
                 console.print(f"[bold]{name}[/] ({kind}): {method.help}")
             _say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
@@ -234,6 +234,36 @@ def report(
     from workbench.run.runs import open_run
 
     typer.echo(open_run(name).report(format_))
+
+
+@app.command("import-prompts")
+def import_prompts(
+    file: Annotated[Path, typer.Argument(help="CSV, text, JSON, learned_embeds.bin or .safetensors, or a Diffusion-MU-Attack log folder")],
+    out: Annotated[Path | None, typer.Option("--out", help="file to write; default <name>-imported.csv here")] = None,
+    provenance: Annotated[str | None, typer.Option("--provenance", help="static | transferred | optimised; asked when missing")] = None,
+    against: Annotated[str | None, typer.Option("--against", help="what they were made against: a variant's name, or words")] = None,
+    column: Annotated[str | None, typer.Option("--column", help="the column with the prompts, when it is not found")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="diffusers folder whose tokenizer counts what is cut")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
+    as_json: AsJson = False,
+):
+    """Bring prompts or embeddings from outside: recognise, check, write what studies read."""
+    from workbench.study import imports
+
+    found = imports.recognise(file, column)
+    if provenance is None and found.kind != "pairs" and not found.provenance and not as_json and sys.stdin.isatty():
+        for word, meaning in imports.MEANING.items():
+            console.print(f"  [bold]{word}[/]: {meaning}")
+        provenance = typer.prompt("How were these prompts made?").strip()
+        if provenance in ("transferred", "optimised") and against is None:
+            against = typer.prompt("Against which model?", default=found.made)
+    name = file.absolute().parent if file.name == "log.json" else file.absolute()
+    about = imports.write(found, file, out or Path(f"{name.stem}-imported"), provenance, against, model, force)
+    if as_json:
+        typer.echo(json.dumps(about, indent=1))
+        return
+    for line in imports.sentences(about):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command("app")
@@ -298,6 +328,10 @@ def _answers(url, server, seconds=60):
         except OSError:
             time.sleep(0.2)
     return False
+
+
+def _default(field):
+    return "required" if field.is_required() else field.get_default(call_default_factory=True)
 
 
 @app.command()

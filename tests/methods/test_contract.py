@@ -5,7 +5,7 @@ import torch
 
 from tests.reference import same_bits
 from workbench.errors import MethodError, PromptError
-from workbench.methods.attacks import Context, keep_first_success, vectors_before
+from workbench.methods.attacks import Context
 from workbench.registry import VERBS, method, methods
 from workbench.study.prompts import read_prompts
 
@@ -115,11 +115,3 @@ def test_a_file_that_misses_a_unit_is_refused(model, targets, context, tmp_path)
     one = method("attacks", "from_file")
     with pytest.raises(PromptError, match="no prompt for 2 units"):
         one.call(model, targets, one.parameters(file="given.csv"), context)
-
-
-def test_the_first_success_is_kept_for_each_prompt(targets, context):
-    candidates = [vectors_before(targets, torch.full((3, 1, 32), float(i)), context) for i in range(3)]
-    answers = iter([[True, False, False], [True, True, False], [True, True, False]])
-    context.succeeds = lambda candidate: next(answers)
-    kept = keep_first_success(candidates, context)
-    assert kept.prefix[:, 0, 0].tolist() == [0.0, 1.0, 2.0] and kept.units == targets.units

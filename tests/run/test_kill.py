@@ -43,8 +43,9 @@ def digest_of(path):
 
 
 def content(folder):
-    """{path: digest} of every result but the report's own folder, and the tables of report.json."""
-    found = {str(p.relative_to(folder)): digest_of(p) for p in sorted((folder / "nodes").rglob("*")) if p.is_file()}
+    """{path: digest} of every result but timings and the report's own folder, and the tables of report.json."""
+    files = [p for p in sorted((folder / "nodes").rglob("*")) if p.is_file() and p.name != "seconds.parquet"]
+    found = {str(p.relative_to(folder)): digest_of(p) for p in files}
     report = read_json(folder / "report" / "report.json")
     return found, {name: report[name] for name in TABLES}
 

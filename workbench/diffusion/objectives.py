@@ -15,6 +15,15 @@ def add_noise(model, clean, noise, timesteps):
     return alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
 
 
+def draw_noise(model, generators, low=0.0, high=1.0):
+    """Timesteps (row,) uniform between two shares of the schedule, and standard normal noise, one CPU generator per row."""
+    n_train = model.scheduler.config.num_train_timesteps
+    first, last = int(low * n_train), max(int(low * n_train) + 1, int(high * n_train))
+    timesteps = torch.cat([torch.randint(first, last, (1,), generator=one) for one in generators])
+    noise = torch.stack([torch.randn(model.latent_shape, generator=one) for one in generators])
+    return timesteps.to(model.device), noise.to(model.device, model.dtype)
+
+
 def denoising_loss(model, clean, noise, timesteps, states):
     """|| noise - eps(x_t, t, c) ||^2, mean over latent elements; (row,)."""
     noised = add_noise(model, clean, noise, timesteps)

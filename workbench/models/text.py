@@ -48,6 +48,23 @@ def vectors_in_place(embedding, vectors, start=1):
         handle.remove()
 
 
+def encode_tokens(model, vectors):
+    """Text states (prompt, token, channel) of vectors (prompt, k, channel) alone: start, the vectors, end, padding.
+
+    Differentiable with respect to the vectors. What `encode` gives for a text whose tokens have these vectors.
+    """
+    tokenizer, k = model.tokenizer, vectors.shape[1]
+    ids = torch.full((len(vectors), tokenizer.model_max_length), tokenizer.pad_token_id, device=model.device)
+    ids[:, 0], ids[:, k + 1] = tokenizer.bos_token_id, tokenizer.eos_token_id
+    with vectors_in_place(model.text_encoder.get_input_embeddings(), vectors.to(model.device)):
+        return model.text_encoder(ids).last_hidden_state
+
+
+def words(model, prompt):
+    """The token ids of a prompt, without start, end and padding, cut to the context length; list of int."""
+    return model.tokenizer(prompt, add_special_tokens=False).input_ids[: model.tokenizer.model_max_length - 2]
+
+
 def encode(model, prompts, prefix=None):
     """Text states (prompt, token, channel) of prompts; `prefix` (prompt, k, channel) vectors stand before the words.
 

@@ -74,6 +74,20 @@ def applied(model, variant):
             parameters[name].data = value
 
 
+@contextmanager
+def put_back(model, data):
+    """Inside an applied variant: other tensors {parameter: tensor}, such as the base model's own, for a moment."""
+    parameters = model.parameters()
+    now = {name: parameters[name].data for name in data}
+    try:
+        for name, value in data.items():
+            parameters[name].data = value
+        yield model
+    finally:
+        for name, value in now.items():
+            parameters[name].data = value
+
+
 def describe(model, variant, n_largest=8):
     """What a merged variant changed, for the report.
 

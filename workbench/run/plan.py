@@ -14,7 +14,7 @@ from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 1, "attack": 1, "generate": 1, "detect": 2, "record": 2, "score": 1, "measure": 5, "report": 1}
+VERSIONS = {"erase": 1, "attack": 2, "generate": 1, "detect": 2, "record": 2, "score": 1, "measure": 5, "report": 1}
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,11 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         inputs = [] if variant.parent == BASE else [f"erase:{variant.parent}"]
         method = registry.method("erasers", variant.method)
         parameters = method.parameters(**variant.parameters)
-        content = base | {"method": variant.method, "parameters": parameters.model_dump(), "pairs": _pairs(study, variant)}
+        content = base | {
+            "method": variant.method,
+            "parameters": parameters.model_dump(),
+            "pairs": _pairs(study, variant.pairs or study.prompts.erase),
+        }
         if variant.method == "prune_neurons":
             inputs.append("score")
         cost = getattr(method.module, "passes", lambda p: 0.0)(parameters)
@@ -219,12 +223,14 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         for name in ("target", "reference"):
             generate(variant.name, name)
     everyone = [BASE, *(v.name for v in study.variants)]
+    pairs = _pairs(study, study.prompts.erase)
     attacked = [v.name for v in study.variants if v.role != "sham"]
     for attack in study.attacks:
         method = registry.method("attacks", attack.method)
         parameters = method.parameters(**attack.parameters)
         for against in attack.against or [None]:
-            name = f"{attack.method}@{against}" if against else attack.method
+            made = against or getattr(method.module, "made_against", lambda p, folder: None)(parameters, study.folder)
+            name = f"{attack.method}@{made}" if made else attack.method
             inputs = [f"generate:{BASE}:target", f"detect:{BASE}:target"]
             inputs += [f"erase:{against}"] if against else []
             content = base | {
@@ -233,13 +239,15 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 "names": study.concept.names,
                 "rows": rows["target"],
                 "sampling": images,
+                "pairs": pairs,
+                "files": getattr(method.module, "files", lambda p, folder: {})(parameters, study.folder),
             }
             cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
             make.add(f"attack:{name}", "attack", content, inputs, against, None, ((0, n),), passes=cost, bytes=n * 4096)
             for control in (False, True):
                 set_name = f"{name}~control" if control else name
                 kind = "control" if control else "adversarial"
-                plans[set_name] = SetPlan(set_name, kind, None, attack.method, against, control, f"attack:{name}")
+                plans[set_name] = SetPlan(set_name, kind, None, attack.method, made, control, f"attack:{name}")
                 for variant in attacked:
                     if _worth_images(attack.method, against, variant, attacked):
                         generate(variant, set_name)
@@ -262,9 +270,8 @@ def _worth_images(method, against, variant, attacked):
     return against is None or attacked.index(variant) >= attacked.index(against)
 
 
-def _pairs(study, variant):
-    """The erasing pairs of a variant; the concept's names against the empty prompt when the study has no file."""
-    file = variant.pairs or study.prompts.erase
+def _pairs(study, file):
+    """The erasing pairs of a file; the concept's names against the empty prompt when there is none."""
     if file:
         return prompt_files.read_pairs(resources.find_file(file, study.folder))
     return [(name, "") for name in study.concept.names]

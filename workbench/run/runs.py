@@ -18,6 +18,7 @@ import psutil
 
 from workbench import resources
 from workbench.errors import RunError, WorkbenchError
+from workbench.memory import keep_freed_memory
 from workbench.run.store import Store
 from workbench.storage import digest, file_digest, read_json
 from workbench.study.study import Study, load_study
@@ -183,6 +184,8 @@ def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None
     Raises   WorkbenchError for everything a user can mend; what was finished stays, and running again resumes
     """
     watcher, study = watcher or Watcher(), load_study(study)
+    if device == "cpu":
+        keep_freed_memory()
     plan, room = prepare(study, out, device, model)
     store = room.store
     with store.lock():

@@ -12,10 +12,10 @@ import torch
 from workbench import registry
 from workbench.diffusion.denoise import Trajectory, denoise, evaluate
 from workbench.errors import RunError
-from workbench.methods.attacks import Context
+from workbench.methods.attacks import Context, Look
 from workbench.models import load as models
 from workbench.models import masks, text
-from workbench.models.variants import Variant, applied
+from workbench.models.variants import Variant, applied, put_back
 from workbench.neurons import sets as neuron_sets
 from workbench.neurons import sites
 from workbench.neurons.reduce import Statistics
@@ -25,6 +25,8 @@ from workbench.storage import read_arrays, read_json, read_table, write_arrays, 
 from workbench.study.prompts import PromptSet
 from workbench.study.study import BASE
 
+LOG = ["of", "id", "iteration", "passes", "loss", "found", "score", "prompt"]
+OTHER_NOISE = 7_000_003
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -37,7 +39,7 @@ class Room:
     def __init__(self, study, plan, store, device="cpu", model=None, progress=lambda step, of, note="": None):
         self.study, self.plan, self.store, self.device = study, plan, store, device
         self.progress = progress
-        self._variants, self._sets = {}, {}
+        self._variants, self._sets, self._detectors = {}, {}, {}
         if model is not None:
             self.model = model
 
@@ -120,10 +122,12 @@ class Room:
         return torch.cat(per_layer, dim=-1).float().numpy()
 
     def detector(self, role):
-        """The steering or judging detector."""
-        given = dict(getattr(self.study.detectors, role))
-        method = registry.method("detectors", given.pop("method"))
-        return method.call(method.parameters(**given))
+        """The steering or judging detector, read once."""
+        if role not in self._detectors:
+            given = dict(getattr(self.study.detectors, role))
+            method = registry.method("detectors", given.pop("method"))
+            self._detectors[role] = method.call(method.parameters(**given))
+        return self._detectors[role]
 
     def _folder(self, node_id):
         node = self.plan.node(node_id)
@@ -198,20 +202,20 @@ class Room:
         method = registry.method("attacks", node.parameters["method"])
         parameters = method.parameters(**node.parameters["parameters"])
         clean = torch.cat(self.gather("generate", BASE, "target", lambda f: read_arrays(f / "latents.safetensors")["latents"]))
-        detector = self.detector("steer")
-        image = node.parameters["sampling"]
-
-        def succeeds(candidate):
-            found = []
-            for start in range(0, len(candidate), self.study.sampling.batch):
-                rows = candidate.rows(start, start + self.study.sampling.batch)
-                latents, _ = denoise(
-                    self.model, self._encode(rows), self.empty, rows.seeds, n_steps=image["steps"], guidance=image["guidance"]
-                )
-                found += detector.present(self.model.decode(latents), self.study.detectors.labels)[0].tolist()
-            return found
-
-        context = Context(self.study.concept.names, node.variant, clean, succeeds, self.progress, self.study.folder)
+        own = {name: parameter.data for name, parameter in self.model.parameters().items()}
+        context = Context(
+            self.study.concept.names,
+            node.variant,
+            clean,
+            self._looking(node.parameters["sampling"]),
+            base=lambda: put_back(self.model, own),
+            pairs=node.parameters["pairs"],
+            kept=lambda name: self.store.kept_search(shard.key, name),
+            keep=lambda name, state: self.store.keep_search(shard.key, name, state),
+            passes_per_look=len(self.model.new_scheduler(node.parameters["sampling"]["steps"]).timesteps) * 2,
+            progress=self.progress,
+            folder=self.study.folder,
+        )
         with applied(self.model, self.variant(node.variant)):
             adversarial = method.call(self.model, targets, parameters, context)
             control = method.module.control(self.model, targets, adversarial, parameters, context)
@@ -219,7 +223,29 @@ class Room:
             write_table(folder / f"{which}.parquet", made.table)
             if made.prefix is not None:
                 write_arrays(folder / f"{which}.safetensors", {"prefix": made.prefix})
-        write_table(folder / "log.parquet", pandas.DataFrame(context.log or {"iteration": []}))
+        for name, arrays in context.files.items():
+            write_arrays(folder / name, arrays)
+        log = pandas.DataFrame(context.log, columns=[*LOG, "seconds"])
+        write_table(folder / "log.parquet", log[LOG])
+        write_table(folder / "seconds.parquet", log[["of", "id", "iteration", "seconds"]])
+
+    def _looking(self, sampling):
+        """PromptSet -> list of Look: one image of each prompt from noise that no image of the study starts from."""
+        detector = self.detector("steer")
+
+        def looks(candidate):
+            found = []
+            for start in range(0, len(candidate), self.study.sampling.batch):
+                rows = candidate.rows(start, start + self.study.sampling.batch)
+                seeds = [seed + OTHER_NOISE for seed in rows.seeds]
+                latents, _ = denoise(
+                    self.model, self._encode(rows), self.empty, seeds, n_steps=sampling["steps"], guidance=sampling["guidance"]
+                )
+                present, score = detector.present(self.model.decode(latents), self.study.detectors.labels)
+                found += [Look(bool(p), float(s)) for p, s in zip(present, score, strict=True)]
+            return found
+
+        return looks
 
     def trajectory(self, name, units):
         """The base model's kept UNet inputs of a trajectory, in the order of `units`."""

@@ -75,6 +75,23 @@ class Store:
             with suppress(OSError):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
+    def kept_search(self, key, name):
+        """What a killed search of an attack had reached, or None; its result makes it superfluous."""
+        path = self.path("attack", f".{key}.{name}.search")
+        if not path.exists():
+            return None
+        import torch
+
+        return torch.load(path, weights_only=True)
+
+    def keep_search(self, key, name, state):
+        """Keep what a search has reached, by one rename."""
+        import torch
+
+        path = self.path("attack", f".{key}.{name}.search")
+        torch.save(state, path.with_name(f"{path.name}.tmp"))
+        os.replace(path.with_name(f"{path.name}.tmp"), path)
+
     def path(self, stage, key):
         """The folder of a result."""
         return self.folder / "nodes" / stage / key
@@ -95,6 +112,8 @@ class Store:
             temporary.mkdir(parents=True)
             yield temporary
             os.replace(temporary, final)
+            for left in final.parent.glob(f".{key}.*.search"):
+                left.unlink()
         except OSError as error:
             raise RunError(
                 f"The result {stage}/{key} cannot be written: {error}. What was finished is kept; make room and run the same command again."

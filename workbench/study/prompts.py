@@ -68,6 +68,27 @@ class PromptSet:
             prefix=None if self.prefix is None else self.prefix[start:stop],
         )
 
+    def picked(self, rows):
+        """The rows of these numbers as a set, in that order."""
+        return replace(self, table=self.table.iloc[list(rows)], prefix=None if self.prefix is None else self.prefix[list(rows)])
+
+    def joined(self, parts):
+        """The rows of several sets of this kind, one after the other; vectors too when all have them."""
+        prefix = None
+        if all(part.prefix is not None for part in parts):
+            import torch
+
+            prefix = torch.cat([part.prefix for part in parts])
+        return replace(self, table=pandas.concat([part.table for part in parts], ignore_index=True), prefix=prefix)
+
+    def to_plain(self):
+        """Rows and vectors as lists and tensors, which `torch.save` keeps."""
+        return {"table": self.table.astype(object).where(self.table.notna(), None).to_dict("list"), "prefix": self.prefix}
+
+    def from_plain(self, plain):
+        """A set of this one's kind from what `to_plain` gave."""
+        return replace(self, table=pandas.DataFrame(plain["table"]), prefix=plain["prefix"])
+
     def digest(self):
         """sha256 of rows and vectors."""
         vectors = None if self.prefix is None else self.prefix.double().tolist()

@@ -16,7 +16,11 @@ BATCH, EMA, SNR_CAP, AUGMENTATIONS = 24, 0.999, 5.0, 16
 
 @dataclass(frozen=True)
 class Round:
-    """Steps at a learning rate: warmed up, flat, then linear down to the floor; how often captions are empty or lack a part; styles drawn twice as often."""
+    """Steps at a learning rate: warmed up, flat, then linear down to the floor.
+
+    empty, drop_object, drop_style   how often captions are empty or lack a part
+    twice                            styles drawn twice as often
+    """
 
     steps: int
     rate: float

@@ -9,10 +9,19 @@ The model already is the attacked variant. `vectors_before`, `words_before` and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench.study.prompts import PromptSet
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the steering detector sees in one image."""
+
+    found: bool
+    score: float
 
 
 @dataclass
@@ -22,19 +31,31 @@ class Context:
     names      every name of the concept; no attack may use them beyond what the target prompt says
     against    the variant attacked, None for static attacks
     clean      (prompt, channel, height, width) latents of the base model's images of the targets; what to reconstruct
-    succeeds   PromptSet -> list of bool: does the steering detector see the concept? Each call is one look
+    succeeds   PromptSet -> list of Look: does the steering detector see the concept? Each call is one look, on noise that
+               no image of the study starts from, so that the winners are judged on fresh noise
+    base       () -> context manager in which the model is the base model
+    pairs      (prompt with the concept, prompt without it) of the erasing pairs
+    kept, keep what a search had reached before it was killed: kept(name) -> state or None, keep(name, state)
+    files      {file name: {tensor name: tensor}} the attack leaves behind, beside its prompts
     progress   called with (step, of, note)
     folder     where files named in parameters are looked for
-    log        rows {iteration, prompt id, loss …} the attack may append to
+    log        rows {of, id, iteration, passes, seconds, loss, found, score, prompt}: every step and every look
+    passes_per_look   UNet row passes of one image
     """
 
     names: list
     against: str | None = None
     clean: object = None
     succeeds: Callable | None = None
+    base: Callable = nullcontext
+    pairs: list = field(default_factory=list)
+    kept: Callable = lambda name: None
+    keep: Callable = lambda name, state: None
+    passes_per_look: float = 0.0
     progress: Callable = lambda step, of, note="": None
     folder: Path = Path(".")
     log: list = field(default_factory=list)
+    files: dict = field(default_factory=dict)
 
 
 def _derived(targets, context, control, table, prefix=None):
@@ -61,24 +82,3 @@ def reworded(targets, prompts, context, control=False):
 def other_seeds(targets, context, offset):
     """The target prompts themselves from other initial noise: what chance alone gives. Always a control."""
     return _derived(targets, context, True, targets.table.assign(seed=targets.table["seed"] + offset))
-
-
-def keep_first_success(candidates, context):
-    """From several candidate sets of equal rows keep, per row, the first the detector sees the concept in, else the last.
-
-    One candidate is no choice: it is returned without a look.
-    """
-    if len(candidates) == 1 or context.succeeds is None:
-        return candidates[-1]
-    rows, chosen = list(range(len(candidates[0]))), {}
-    for number, candidate in enumerate(candidates):
-        for row, success in zip(range(len(candidate)), context.succeeds(candidate), strict=True):
-            if success:
-                chosen.setdefault(row, number)
-    picked = [candidates[chosen.get(row, len(candidates) - 1)].rows(row, row + 1) for row in rows]
-    import pandas
-    import torch
-
-    prefix = None if picked[0].prefix is None else torch.cat([one.prefix for one in picked])
-    table = pandas.concat([one.table for one in picked], ignore_index=True)
-    return replace(candidates[0], table=table, prefix=prefix)

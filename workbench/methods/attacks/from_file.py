@@ -1,10 +1,15 @@
-"""From file: adversarial prompts made elsewhere, as a CSV with the columns unit and prompt (seed if the file has them)."""
+"""From file: adversarial prompts made elsewhere, as a CSV with the columns unit and prompt, or imported embeddings."""
 
+from pathlib import Path
+
+import pandas
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench import resources
-from workbench.errors import PromptError
-from workbench.methods.attacks import other_seeds, reworded
+from workbench.errors import PromptError, nearest
+from workbench.methods.attacks import other_seeds, reworded, vectors_before
+from workbench.storage import file_digest
+from workbench.study.imports import embeddings, read_about
 from workbench.study.prompts import read_prompts
 
 OPTIMISED = False
@@ -15,27 +20,113 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str = Field(description="CSV with one adversarial prompt for each unit of the target set")
-    seed: int = Field(0, description="of the control's other noise")
+    file: str = Field(description="CSV with one adversarial prompt for each unit of the target set, or a .safetensors of import-prompts")
+    token: str | None = Field(None, description="which of several embeddings stands before every prompt")
+    seed: int = Field(0, description="of the control's other noise or random vectors")
 
 
 def attack(model, targets, parameters, context):
-    """Read the file and put its prompts in the order of the targets.
+    """Read the file and put its prompts, or its vectors, in the order of the targets; seeds stay those of the targets.
 
-    Raises   PromptError when a unit of the targets has no row
+    A CSV with the column `original` (what each prompt was made from) is matched by that text, any other by unit.
+
+    Raises   PromptError when a unit of the targets has no row, or the vectors do not fit the model
     """
     path = resources.find_file(parameters.file, context.folder)
+    if path.suffix == ".safetensors":
+        return vectors_before(targets, _vectors(path, model, targets, parameters.token), context)
+    if parameters.token is not None:
+        raise PromptError(f'{path} holds prompts, no embeddings: leave out token = "{parameters.token}".')
     given = read_prompts(path, "adversarial", "adversarial").table
-    rows = given.drop_duplicates("unit").set_index("unit")
-    missing = [unit for unit in targets.units if unit not in rows.index]
-    if missing:
-        raise PromptError(
-            f'{path} has no prompt for {len(missing)} units of the target set, e.g. "{missing[0]}". '
-            "Give the file a column `unit` that repeats the target set's units."
-        )
-    return reworded(targets, rows.loc[targets.units, "prompt"], context)
+    about = read_about(path)
+    if about and about.get("kind") == "pairs":
+        raise PromptError(f"{path} is a list of pairs, no attack. Name it as `prompts.erase` instead.")
+    return reworded(targets, _prompts(path, given, targets), context)
 
 
 def control(model, targets, adversarial, parameters, context):
-    """The unchanged prompts from other noise."""
-    return other_seeds(targets, context, 1_000_003 + parameters.seed)
+    """The unchanged prompts from other noise; for embeddings random vectors of their norms."""
+    if adversarial.prefix is None:
+        return other_seeds(targets, context, 1_000_003 + parameters.seed)
+    import torch
+
+    generator = torch.Generator().manual_seed(parameters.seed + 1)
+    random = torch.randn(adversarial.prefix.shape, generator=generator)
+    norms = adversarial.prefix.norm(dim=-1, keepdim=True)
+    return vectors_before(targets, random / random.norm(dim=-1, keepdim=True) * norms, context, True)
+
+
+def made_against(parameters, folder):
+    """What the file was made against, as its import noted: None for static prompts.
+
+    Made against another model it is never the name of a variant: a set is only called optimised on what it was optimised on.
+    """
+    about = read_about(resources.find_file(parameters.file, folder))
+    if about is None or about["against"] is None:
+        return None
+    return about["against"] if about["provenance"] == "optimised" else f"{about['against']} (another model)"
+
+
+def files(parameters, folder):
+    """{name: sha256} of the files an attack is made from."""
+    return {parameters.file: file_digest(resources.find_file(parameters.file, folder))}
+
+
+def _prompts(path, given, targets):
+    """The prompts of a CSV in the order of the targets; by original text when the file has it, else by unit."""
+    original = _originals(path, given)
+    if original is None:
+        rows = given.drop_duplicates("unit").set_index("unit")["prompt"]
+        missing = [unit for unit in targets.units if unit not in rows.index]
+        if missing:
+            raise PromptError(
+                f'{path} has no prompt for {len(missing)} units of the target set, e.g. "{missing[0]}". '
+                "Give the file a column `unit` that repeats the target set's units."
+            )
+        return rows.loc[targets.units]
+    by_text = {}
+    for text, unit, prompt in zip(original, given["unit"], given["prompt"], strict=True):
+        by_text.setdefault(_plain(text), {}).setdefault(unit, prompt)
+    found = [by_text.get(_plain(prompt), {}) for prompt in targets.prompts]
+    missing = [unit for unit, rows in zip(targets.units, found, strict=True) if not rows]
+    if missing:
+        raise PromptError(
+            f"{path} was made from other prompts: its column `original` has none for {len(missing)} units of the target set, "
+            f'e.g. "{missing[0]}". Use the list the attack started from as target, or remove that column to match by unit.'
+        )
+    return [rows.get(unit, next(iter(rows.values()))) for unit, rows in zip(targets.units, found, strict=True)]
+
+
+def _originals(path, given):
+    """The column `original` of the rows that were read, or None."""
+    table = pandas.read_csv(path)
+    if "original" not in table:
+        return None
+    original = table.loc[table["prompt"].notna(), "original"].fillna("").astype(str)
+    return original if original.str.strip().any() and len(original) == len(given) else None
+
+
+def _plain(text):
+    return " ".join(text.casefold().split())
+
+
+def _vectors(path, model, targets, token):
+    """(prompt, n, channel): the one embedding, the chosen one, or that of each unit when the tokens are the units."""
+    from workbench.models import text
+
+    places, vectors = embeddings.load_vectors(Path(path))
+    channels, room = text.token_vectors(model).shape[1], model.tokenizer.model_max_length - 2
+    if vectors.shape[2] != channels:
+        raise PromptError(
+            f"{path} has vectors of {vectors.shape[2]} channels, the text encoder of {model.name} takes {channels}. "
+            "It was learned for another kind of model."
+        )
+    if vectors.shape[1] >= room:
+        raise PromptError(f"{path} has {vectors.shape[1]} vectors for each prompt, the context holds {room}: no word would be left.")
+    if token is not None and token not in places:
+        raise PromptError(f'{path} has no embedding "{token}".{nearest(token, places)}')
+    if token is None and len(places) > 1:
+        if not set(targets.units) <= set(places):
+            raise PromptError(f"{path} holds {len(places)} embeddings. Choose one with the parameter token: {', '.join(places)}.")
+        return vectors[[places[unit] for unit in targets.units]]
+    return vectors[places[token] if token is not None else 0].expand(len(targets), -1, -1).clone()

@@ -1,37 +1,312 @@
 """Detectors: is the concept in the image?
 
 A detector module has `Parameters` and `load(parameters)`, which returns a `Detector`.
+
+Detector     a network with named labels; `present` answers, `sweep` shows what another threshold would answer
+Cached       the same detector for judging only: an image that was judged before is looked up, not judged again
+Preprocess   images in [0, 1] -> what a transformers folder's model expects, differentiable
+model_folder, model_digest, pretrained   a local transformers folder: found, named by its config and weights, read
 """
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from workbench import storage
+from workbench.errors import MethodError, ModelError, nearest
 
 
 @dataclass
 class Detector:
     """A network with named labels, each with a calibrated threshold.
 
-    network      images (n, 3, height, width) in [0, 1] -> probabilities (n, label), differentiable
-    thresholds   {label: probability from which the label counts as present}
+    network          images (n, 3, height, width) in [0, 1] -> probabilities (n, label)
+    thresholds       {label: probability from which the label counts as present}
+    features         images -> (n, feature), the layer before the answer, for image distances; None = it has none
+    rule             (probabilities (n, label), thresholds (label,)) -> bool (n, label); None = probability >= threshold
+    floor            the lowest probability it reports; what is below comes out as 0
+    differentiable   whether attacks may follow its gradient
     """
 
     name: str
     version: str
     labels: list
     thresholds: dict
-    network: object
+    network: Callable
+    features: Callable | None = None
+    rule: Callable | None = None
+    floor: float = 0.0
+    differentiable: bool = True
 
     def probabilities(self, images, batch=64):
-        """Probabilities (n, label) of images, without gradient, in batches."""
+        """Probabilities (n, label) of images, without gradient, in batches.
+
+        Raises   MethodError when the images are no floats in [0, 1], of shape (n, 3, height, width)
+        """
         import torch
 
+        check_images(images)
         with torch.no_grad():
             return torch.cat([self.network(part) for part in images.split(batch)])
 
     def present(self, images, labels):
         """Whether any of the labels is found in each image: (bool, highest probability among them), each (n,)."""
+        columns = self.columns(labels)
+        for label in labels:
+            if label not in self.thresholds:
+                raise MethodError(f'The detector {self.name} has no threshold for "{label}". Give its `thresholds` one for each label.')
+        probabilities = self.probabilities(images)
+        found = self.decide(probabilities, [self.thresholds.get(label, 1.0) for label in self.labels])
+        return found[:, columns].any(dim=1), probabilities[:, columns].amax(dim=1)
+
+    def sweep(self, images, labels, thresholds):
+        """How often any of the labels is found at each threshold; the rate never rises with the threshold.
+
+        returns  list of {threshold, n, successes, rate, low, high}, in the order of `thresholds`; Wilson intervals,
+                 for images of different units
+        Raises   MethodError for a threshold below the detector's floor; StatisticsError for no images
+        """
+        from workbench.statistics import wilson
+
+        for threshold in thresholds:
+            if not self.floor <= threshold <= 1:
+                raise MethodError(
+                    f"The detector {self.name} reports probabilities from {self.floor:g} to 1, so it cannot be asked at {threshold:g}. "
+                    "Leave that threshold out of the sweep."
+                )
+        columns, probabilities, rows = self.columns(labels), self.probabilities(images), []
+        for threshold in thresholds:
+            found = self.decide(probabilities, [threshold] * len(self.labels))[:, columns].any(dim=1)
+            rate = wilson(int(found.sum()), len(found))
+            rows.append({"threshold": float(threshold), "n": rate.n, "successes": int(found.sum()), "rate": rate.value})
+            rows[-1] |= {"low": rate.low, "high": rate.high}
+        return rows
+
+    def decide(self, probabilities, thresholds):
+        """Which labels count as present, bool (n, label), at one threshold per label."""
+        limits = probabilities.new_tensor(thresholds)
+        return self.rule(probabilities, limits) if self.rule else probabilities >= limits
+
+    def columns(self, labels):
+        """The columns of labels.
+
+        Raises   MethodError with the nearest label
+        """
+        for label in labels:
+            if label not in self.labels:
+                near = self.labels if len(self.labels) <= 40 else difflib.get_close_matches(label, self.labels, n=5, cutoff=0.0)
+                raise MethodError(f'The detector {self.name} has no label "{label}".{nearest(label, near)}')
+        return [self.labels.index(label) for label in labels]
+
+
+class Cached(Detector):
+    """A detector that remembers: what it said of an image is kept in `folder` and looked up the next time.
+
+    An answer belongs to the detector's version, its labels and the image's bytes, shape and dtype. It is for judging: it has
+    no gradient. Each call that meets new images adds one small Parquet file, written beside and renamed, so that several
+    processes may share a folder.
+
+    hits, misses   images answered from the folder, and images looked at
+    Raises         RunError when a file of the cache is damaged
+    """
+
+    def __init__(self, detector, folder):
+        super().__init__(**{field.name: getattr(detector, field.name) for field in fields(Detector)})
+        self.network, self.differentiable = self._no_gradient, False
+        self.detector, self.hits, self.misses = detector, 0, 0
+        self.folder = Path(folder) / storage.digest([detector.version, list(detector.labels)])[:16]
+        self._known, self._read = {}, set()
+        self._read_new()
+
+    def probabilities(self, images, batch=64):
+        """As the detector says, from the folder where it can: (n, label)."""
         import torch
 
-        columns = [self.labels.index(label) for label in labels]
-        found = self.probabilities(images)[:, columns]
-        limits = torch.tensor([self.thresholds[label] for label in labels])
-        return (found >= limits).any(dim=1), found.amax(dim=1)
+        check_images(images)
+        keys = [storage.tensors_digest({"image": image}) for image in images]
+        if not set(keys) <= self._known.keys():
+            self._read_new()
+        place = {key: row for row, key in enumerate(keys) if key not in self._known}
+        if place:
+            found = self.detector.probabilities(images[list(place.values())], batch).float().cpu()
+            self._keep(dict(zip(place, found.numpy(), strict=True)))
+        self.misses, self.hits = self.misses + len(place), self.hits + len(keys) - len(place)
+        answers = [torch.as_tensor(self._known[key]) for key in keys]
+        return torch.stack(answers) if answers else torch.zeros(0, len(self.labels))
+
+    def _keep(self, answers):
+        import pandas
+
+        path = self.folder / f"{storage.digest(sorted(answers))[:16]}.parquet"
+        storage.write_table(path, pandas.DataFrame({"image": list(answers), "probabilities": list(answers.values())}))
+        self._known |= answers
+        self._read.add(path)
+
+    def _read_new(self):
+        for path in sorted(set(self.folder.glob("*.parquet")) - self._read):
+            table = storage.read_table(path)
+            self._known |= dict(zip(table["image"], (row.astype("float32") for row in table["probabilities"]), strict=True))
+            self._read.add(path)
+
+    def _no_gradient(self, images):
+        raise MethodError(f"The cached detector {self.name} judges only and has no gradient. Give attacks the detector itself.")
+
+
+def check_images(images):
+    """Refuse images that are no floats (n, 3, height, width) in [0, 1].
+
+    Raises   MethodError that says what they are and how to bring them there
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise MethodError(f"Detectors look at images of shape (n, 3, height, width), not {tuple(images.shape)}.")
+    if not images.is_floating_point():
+        raise MethodError(f"Detectors look at floats in [0, 1], not {images.dtype}. Divide images of 8 bits by 255.")
+    if images.numel() and not (images.min() >= 0 and images.max() <= 1):
+        raise MethodError(
+            f"Detectors look at images in [0, 1]; these reach from {float(images.min()):.3g} to {float(images.max()):.3g}. "
+            "Clamp them, or find out why they are broken."
+        )
+
+
+class Preprocess:
+    """Resize, crop and normalise images as a transformers folder says, differentiably and without its image library.
+
+    images (n, 3, height, width) in [0, 1] -> (n, 3, crop height, crop width), normalised
+
+    Bicubic or bilinear interpolation with antialiasing, clamped to [0, 1] as an image of 8 bits would be. Where the folder
+    resizes the shortest edge, the middle is cropped; `crop_pct` enlarges the resized image before a square crop (ConvNeXt,
+    also used by ResNet).
+
+    Raises   ModelError when the folder has no preprocessor_config.json, or asks for another interpolation
+    """
+
+    def __init__(self, folder):
+        import torch
+
+        self.folder, about = folder, _preprocessor(folder)
+        if about.get("do_resize", True) and about.get("resample", 3) not in (2, 3):
+            raise ModelError(f"{folder} resizes by method {about['resample']}; only 2 (bilinear) and 3 (bicubic) are possible here.")
+        self.mode = "bilinear" if about.get("resample", 3) == 2 else "bicubic"
+        self.size, self.crop = _sizes(about, folder)
+        normalise = about.get("do_normalize", True)
+        self.mean, self.std = (
+            torch.tensor(about[key] if normalise else plain).reshape(3, 1, 1)
+            for key, plain in (("image_mean", [0.0] * 3), ("image_std", [1.0] * 3))
+        )
+        self.scale = 255 * (about.get("rescale_factor", 1 / 255) if about.get("do_rescale", True) else 1)
+
+    def __call__(self, images):
+        images = images.float().cpu()
+        if self.size:
+            size = self.size if isinstance(self.size, tuple) else _shortest(images.shape[-2:], self.size)
+            images = _resized(images, size, self.mode)
+        if self.crop:
+            images = _middle(images, self.crop, self.folder)
+        return (images * self.scale - self.mean) / self.std
+
+
+def _preprocessor(folder):
+    for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        path = Path(folder) / name
+        if path.is_file():
+            about = storage.read_json(path)
+            about = about.get(key, {}) if key else about
+            if "image_mean" in about or not about.get("do_normalize", True):
+                return about
+    raise ModelError(f"{folder} has no preprocessor_config.json with image_mean and image_std; save it there with the model's processor.")
+
+
+def _sizes(about, folder):
+    """What to resize to, (height, width) or the shortest edge or None, and what to crop, (height, width) or None."""
+    size = about.get("size") if about.get("do_resize", True) else None
+    crop = _pair(about.get("crop_size")) if about.get("do_center_crop", False) else None
+    kind = str(about.get("image_processor_type") or about.get("feature_extractor_type") or "")
+    share = about.get("crop_pct") or (224 / 256 if kind.startswith("ConvNext") else None)
+    if size is None:
+        return None, crop
+    if isinstance(size, int):  # files before 2022: one number, the shortest edge where something is cropped afterwards
+        size = {"shortest_edge": size} if share or crop else {"height": size, "width": size}
+    edge = size.get("shortest_edge")
+    if edge and share:
+        return (int(edge / share), (edge, edge)) if edge < 384 else ((edge, edge), crop)
+    if edge or {"height", "width"} <= size.keys():
+        return edge or _pair(size), crop
+    raise ModelError(f"{folder} resizes to {size}; only height and width, or shortest_edge, are possible here.")
+
+
+def _pair(size):
+    return (size, size) if isinstance(size, int) else size and (size["height"], size["width"])
+
+
+def _shortest(shape, edge):
+    """(height, width) that make the shortest edge of an image of this shape `edge` long."""
+    height, width = shape
+    return (int(edge * height / width), edge) if width <= height else (edge, int(edge * width / height))
+
+
+def _resized(images, size, mode):
+    from torch.nn.functional import interpolate
+
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return interpolate(images, size=tuple(size), mode=mode, antialias=True, align_corners=False).clamp(0, 1)
+
+
+def _middle(images, crop, folder):
+    (height, width), (crop_height, crop_width) = images.shape[-2:], crop
+    if crop_height > height or crop_width > width:
+        raise ModelError(
+            f"{folder} crops {crop_height} x {crop_width} pixels out of {height} x {width}; correct its preprocessor_config.json."
+        )
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return images[..., top : top + crop_height, left : left + crop_width]
+
+
+def model_folder(path, architecture=None):
+    """A local transformers folder; nothing is ever downloaded.
+
+    Raises   ModelError when it is no folder with a config.json, or of another model type than `architecture`
+    """
+    folder = Path(path).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f'"{path}" is no folder with a config.json. Give the path of a transformers folder on this machine; nothing is downloaded.'
+        )
+    kind = storage.read_json(folder / "config.json").get("model_type")
+    if architecture and kind != architecture:
+        raise ModelError(f'"{path}" holds a model of type "{kind}", not "{architecture}". Give the folder of such a model.')
+    return folder
+
+
+def model_digest(folder):
+    """The first 12 letters of a sha256 over the config, the preprocessing and the weights of a transformers folder."""
+    names = ["config.json", "preprocessor_config.json", "processor_config.json"]
+    paths = [folder / name for name in names if (folder / name).is_file()]
+    paths += sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    return storage.digest({path.name: storage.file_digest(path) for path in paths})[:12]
+
+
+def pretrained(kind, folder):
+    """The model of a transformers folder in float32, frozen, in evaluation mode.
+
+    kind     a class of transformers, by name
+    Raises   ModelError when the folder's weights are missing, damaged or do not fill the model
+    """
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        model, about = getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder} could not be read as {kind}: {str(error).strip().splitlines()[0]}") from error
+    missing = sorted(about["missing_keys"])
+    if missing:
+        raise ModelError(f'{folder} lacks {len(missing)} weights of {kind}, e.g. "{missing[0]}"; with random ones it would detect nothing.')
+    return model.eval().requires_grad_(False)

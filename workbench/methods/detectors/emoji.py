@@ -77,4 +77,5 @@ def load(parameters):
     labels = [f"object:{name}" for name in [*about["objects"], "none"]]
     labels += [f"style:{name}" for name in [*about["styles"], "none"]]
     version = f"emoji-{parameters.which} {file_digest(weights)[:12]}"
-    return Detector(f"emoji-{parameters.which}", version, labels, about[parameters.which]["thresholds"], probabilities)
+    thresholds = about[parameters.which]["thresholds"]
+    return Detector(f"emoji-{parameters.which}", version, labels, thresholds, probabilities, lambda images: cnn.body(images * 2 - 1))

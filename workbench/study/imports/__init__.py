@@ -1,0 +1,242 @@
+"""Prompt sets from outside: recognise a file, refuse what cannot be, write what the workbench reads and a note beside it.
+
+recognise     a file or folder -> Found
+check_made    is this provenance possible? -> (provenance, against)
+write         Found -> the imported file and <name>.about.json
+sentences     the note in words, for the terminal
+read_about    the note beside an imported file, or None
+"""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from workbench.errors import PromptError, nearest
+from workbench.storage import digest, file_digest, write_json, write_text
+from workbench.study.imports import cleaning, embeddings, lengths, logs, tables
+
+ABOUT_VERSION = 1
+Provenance = Literal["static", "transferred", "optimised"]
+MEANING = {
+    "static": "fixed prompts, made against no model",
+    "transferred": "made against another model than the one you will test",
+    "optimised": "made against the very checkpoint you will test",
+}
+MAX_BYTES = 256 * 2**20
+PROMPT_COLUMNS = ["unit", "id", "prompt", "seed", "expect", "guidance", "original", "success", "success_before", "image"]
+PAIR_COLUMNS = ["prompt", "anchor"]
+BINARY = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x93NUMPY": "a NumPy array, as the concept vectors of Ring-A-Bell",
+    b"PAR1": "a Parquet file; export it as CSV first",
+    b"\x1f\x8b": "a packed file; unpack it first",
+    b"PK\x03\x04": "a zip or spreadsheet; export it as CSV first",
+}
+NEXT = {
+    "prompts": 'as targets: [prompts] target = "{file}"; as an attack: method = "from_file", parameters.file = "{file}"',
+    "pairs": '[prompts] erase = "{file}"',
+    "embeddings": 'an attack with method = "from_file", parameters.file = "{file}"',
+}
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def recognise(path, column=None):
+    """Recognise prompts from outside.
+
+    path      a CSV, text or JSON file, a file of learned embeddings, a log folder of Diffusion-MU-Attack or one of its log.json
+    column    the column that holds the prompts, when it has a name of its own
+    returns   Found; its provenance is set when the file was imported before
+    Raises    PromptError when it is none of these
+    """
+    path = Path(path)
+    if not path.exists():
+        raise PromptError(f'The file "{path}" does not exist.')
+    if path.name == "log.json":
+        path = path.parent
+    if path.is_dir():
+        return _recognise_folder(path)
+    if path.suffix.lower() in embeddings.SUFFIXES:
+        return embeddings.read_embeddings(path)
+    found = tables.read_table(path, column, _text(path))
+    about = read_about(path)
+    if about and found.kind == "prompts":
+        found.provenance = (about["provenance"], about["against"])
+    return found
+
+
+def _recognise_folder(folder):
+    if logs.is_log(folder):
+        return logs.read_logs(folder)
+    inside = [one for one in sorted(folder.rglob("*")) if one.is_file()]
+    lists = [one for one in inside if one.suffix.lower() in (".csv", ".txt", ".jsonl", *embeddings.SUFFIXES)]
+    if lists:
+        raise PromptError(f"{folder} is a folder. Name one file of it: workbench import-prompts {lists[0]}")
+    what = "a folder of images" if any(one.suffix.lower() in PICTURES for one in inside) else "a folder without a log.json"
+    raise PromptError(f"{folder} is {what}; it holds no prompts. Give a CSV file, learned embeddings or a log folder.")
+
+
+def _text(path):
+    """The text of a file; PromptError when it is binary, too large or not UTF-8."""
+    if path.stat().st_size > MAX_BYTES:
+        raise PromptError(f"{path} has more than {MAX_BYTES // 2**20} MB, too much for a list of prompts. Split it.")
+    content = path.read_bytes()
+    for start, what in BINARY.items():
+        if content.startswith(start):
+            raise PromptError(f"{path} holds no prompts: it is {what}.")
+    if b"\0" in content:
+        raise PromptError(f"{path} holds no prompts: it is a binary file, or text in UTF-16. Save text as UTF-8.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path} is no UTF-8 text (byte {error.start}). Save it as UTF-8 and import it again.") from error
+
+
+def check_made(found, path, provenance=None, against=None):
+    """The provenance to store: what was given, else what an earlier import stored.
+
+    returns   (provenance, against); both None for pairs
+    Raises    PromptError that names the option when it is missing or does not fit
+    """
+    if found.kind == "pairs":
+        if provenance or against:
+            raise PromptError(
+                f"{path} is a list of pairs (with the concept, without it), no attack: it has no provenance. Leave out --provenance."
+            )
+        return None, None
+    if provenance is None:
+        if found.provenance and against is None:
+            return found.provenance
+        choices = "|".join(MEANING)
+        raise PromptError(f"{path}: how were these prompts made decides what a success means. Say --provenance {choices}")
+    if provenance not in get_args(Provenance):
+        raise PromptError(f'--provenance "{provenance}" is unknown.{nearest(provenance, MEANING)}')
+    if provenance == "static" and against:
+        raise PromptError("--against does not go with --provenance static, which means: made against no model. Leave one of them out.")
+    if provenance != "static" and not (against or "").strip():
+        logged = f' The log names the checkpoint "{found.made}".' if found.made else ""
+        raise PromptError(f"--provenance {provenance} needs --against: the variant's name in your study, or words for it.{logged}")
+    return provenance, against.strip() if against else None
+
+
+def write(found, path, out, provenance=None, against=None, model=None, force=False):
+    """Clean what was found, write it, and the note beside it.
+
+    out       name of the file to write: CSV, or safetensors for embeddings; the ending may be left out
+    model     folder whose tokenizer counts; else words are counted
+    returns   the note, a dict, with `file` and `about` the two paths written
+    Raises    PromptError when nothing is left, or a file of that name is there and `force` is not
+    """
+    provenance, against = check_made(found, path, provenance, against)
+    path, out = Path(path), _out(found, Path(path), Path(out), force)
+    note = {
+        "schema_version": ABOUT_VERSION,
+        "source": str(path.absolute()),
+        "sha256": _digest(path),
+        "format": found.format,
+        "kind": found.kind,
+        "provenance": provenance,
+        "against": against,
+        "logged_checkpoint": found.made,
+        "columns": found.columns,
+        "ignored_columns": found.ignored,
+        "notes": list(found.notes),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if found.kind == "embeddings":
+        first = next(iter(found.vectors.values()))
+        note |= {"n": len(found.vectors), "n_vectors": len(first), "n_channels": first.shape[1], "tokens": list(found.vectors)}
+        note |= {"n_dropped": 0, "dropped": {}, "n_renamed": 0, "longer": None}
+        embeddings.write_embeddings(out, found.vectors)
+    else:
+        rows, dropped, renamed = cleaning.clean(found.rows, path)
+        dropped = found.dropped | {reason: n + found.dropped.get(reason, 0) for reason, n in dropped.items()}
+        note |= {"n": len(rows), "n_dropped": sum(dropped.values()), "dropped": dropped, "n_renamed": renamed}
+        note["longer"] = lengths.longer([row["prompt"] for row in rows], model)
+        write_text(out, _csv(rows, PAIR_COLUMNS if found.kind == "pairs" else PROMPT_COLUMNS))
+    write_json(about_path(out), note)
+    return note | {"file": str(out), "about": str(about_path(out))}
+
+
+def sentences(about):
+    """The note `write` returned as lines of plain English."""
+    nouns = {"prompts": "prompts", "pairs": "pairs for an eraser", "embeddings": "embeddings"}
+    yield f"Recognised  {about['format']}"
+    if about["columns"]:
+        yield "Columns     " + ", ".join(f"{ours} from {theirs or 'the unnamed one'}" for ours, theirs in about["columns"].items())
+    yield f"Imported    {about['n']} {nouns[about['kind']]}" + (f", {about['n_dropped']} dropped" if about["n_dropped"] else "")
+    yield from (f"            {n} dropped: {reason}" for reason, n in sorted(about["dropped"].items()))
+    if about["n_renamed"]:
+        yield f"            {about['n_renamed']} repeated ids were made unique"
+    if about["longer"]:
+        yield f"Cut         {_cut(about['longer'])}"
+    if about["provenance"]:
+        yield f"Provenance  {about['provenance']}" + (f" against {about['against']}" if about["against"] else "")
+    yield from (f"Note        {note}" for note in about["notes"])
+    yield f"Written     {about['file']}, {about['about']}"
+    yield f"Next        {NEXT[about['kind']].format(file=about['file'])}"
+
+
+def _cut(longer):
+    limit = f"the context of {longer['limit']} tokens"
+    if longer["counted"] == "tokens":
+        return f"{longer['n']} prompts are longer than {limit} and lose their end"
+    return f"about {longer['n']} prompts are longer than {limit} (estimated by words; --model FOLDER counts exactly)"
+
+
+def about_path(path):
+    """Where the note of an imported file is."""
+    return Path(path).with_suffix(".about.json")
+
+
+def read_about(path):
+    """The note beside an imported file; None when there is none.
+
+    Raises   PromptError when it is damaged
+    """
+    place = about_path(path)
+    if not place.is_file():
+        return None
+    try:
+        about = json.loads(place.read_text(encoding="utf-8"))
+        made = about["provenance"], about["against"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PromptError(f"{place} is damaged. Import the prompts again, or remove it: then they count as static.") from error
+    if made[0] not in (None, *MEANING) or (made[0] in ("transferred", "optimised") and not made[1]):
+        raise PromptError(f'{place} says the provenance "{made[0]}" against "{made[1]}", which cannot be. Import the prompts again.')
+    return about
+
+
+def _out(found, path, out, force):
+    suffix = ".safetensors" if found.kind == "embeddings" else ".csv"
+    if out.suffix == "":
+        out = out.with_suffix(suffix)
+    if out.suffix != suffix:
+        raise PromptError(f'--out "{out}" must end in {suffix}: {path} holds {found.kind}.')
+    if out.exists() and path.exists() and out.samefile(path):
+        raise PromptError(f"--out {out} is the source itself. Give the imported file another name.")
+    if out.exists() and not force:
+        raise PromptError(f"{out} is there already. Give --out another name, or --force to replace it.")
+    return out
+
+
+def _digest(path):
+    """sha256 of a file, or of the names and digests of a log folder's JSON files."""
+    if path.is_file() and path.name != "log.json":
+        return file_digest(path)
+    folder = path if path.is_dir() else path.parent
+    files = sorted(one for name in ("log.json", "config.json") for one in folder.rglob(name))
+    return digest({one.relative_to(folder).as_posix(): file_digest(one) for one in files})
+
+
+def _csv(rows, columns):
+    """CSV text of the columns that any row fills, in their order."""
+    used = [column for column in columns if column in PAIR_COLUMNS or any(str(row.get(column, "")) for row in rows)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, used, extrasaction="ignore", restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

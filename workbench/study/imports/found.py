@@ -1,0 +1,32 @@
+"""What a reader hands to the importer: rows in the workbench's words, and how they were recognised."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class Found:
+    """Prompts as they were found, before anything is refused.
+
+    format      the recognised format, in words
+    kind        prompts, pairs (never an attack) or embeddings
+    rows        dicts of text: prompt, and id, unit, seed, guidance, original, anchor, expect, success, image where there are any
+    columns     {our name: the source's name}
+    ignored     columns of the source that were not taken
+    dropped     {reason: how many rows the reader itself left out}
+    notes       sentences the user must know
+    made        what the source says it was made against, or None
+    provenance  (provenance, against) when the source was imported before, or None
+    vectors     {token: torch (n, channel)} of embeddings, else None
+    """
+
+    format: str
+    kind: Literal["prompts", "pairs", "embeddings"]
+    rows: list = field(default_factory=list)
+    columns: dict = field(default_factory=dict)
+    ignored: list = field(default_factory=list)
+    dropped: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+    made: str | None = None
+    provenance: tuple | None = None
+    vectors: dict | None = None
