@@ -13,6 +13,8 @@ PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
 SETTINGS = {
     "esd": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "embedding_pgd": {"iterations": 3},
+    "unlearn_diff_atk": {"timesteps": 2, "iterations": 2},
+    "concept_inversion": {"iterations": 3},
     "paraphrase": {"wordings": ["black outline"], "others": ["water colour"]},
     "from_file": {"file": "given.csv"},
 }

@@ -5,7 +5,7 @@ An attack module has `OPTIMISED` (does it need a model to work against?), `Param
 attack(model, targets, parameters, context)                 -> PromptSet of kind adversarial
 control(model, targets, adversarial, parameters, context)   -> PromptSet of kind control, with as many looks at the detector
 
-The model already is the attacked variant. `vectors_before`, `words_before` and `other_seeds` build the three kinds of sets.
+The model already is the attacked variant. `vectors_before`, `words_before` and `reseeded` build the three kinds of sets.
 """
 
 from collections.abc import Callable
@@ -79,6 +79,6 @@ def reworded(targets, prompts, context, control=False):
     return _derived(targets, context, control, targets.table.assign(prompt=list(prompts)))
 
 
-def other_seeds(targets, context, offset):
-    """The target prompts themselves from other initial noise: what chance alone gives. Always a control."""
-    return _derived(targets, context, True, targets.table.assign(seed=targets.table["seed"] + offset))
+def reseeded(targets, context, offset, control=False):
+    """The target prompts themselves from other initial noise: what chance alone gives."""
+    return _derived(targets, context, control, targets.table.assign(seed=targets.table["seed"] + offset))

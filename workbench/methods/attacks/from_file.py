@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench import resources
 from workbench.errors import PromptError, nearest
-from workbench.methods.attacks import other_seeds, reworded, vectors_before
+from workbench.methods.attacks import reseeded, reworded, vectors_before
 from workbench.storage import file_digest
 from workbench.study.imports import embeddings, read_about
 from workbench.study.prompts import read_prompts
@@ -47,7 +47,7 @@ def attack(model, targets, parameters, context):
 def control(model, targets, adversarial, parameters, context):
     """The unchanged prompts from other noise; for embeddings random vectors of their norms."""
     if adversarial.prefix is None:
-        return other_seeds(targets, context, 1_000_003 + parameters.seed)
+        return reseeded(targets, context, 1_000_003 + parameters.seed, control=True)
     import torch
 
     generator = torch.Generator().manual_seed(parameters.seed + 1)

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.methods.attacks import other_seeds, vectors_before
+from workbench.methods.attacks import reseeded, vectors_before
 
 OPTIMISED = False
 
@@ -32,4 +32,4 @@ def attack(model, targets, parameters, context):
 
 def control(model, targets, adversarial, parameters, context):
     """The unchanged prompts from other noise."""
-    return other_seeds(targets, context, 1_000_003 + parameters.seed)
+    return reseeded(targets, context, 1_000_003 + parameters.seed, control=True)
