@@ -11,7 +11,7 @@ def keep_freed_memory():
     """On Linux with glibc, serve large tensors from the heap; elsewhere nothing happens.
 
     A UNet on the CPU allocates and frees the same megabytes hundreds of times a second; by default each goes through the
-    kernel. Measured on the emoji model: a tenth of the time of sampling and of training (docs/decisions/0005).
+    kernel (docs/decisions/0005).
     """
     if sys.platform != "linux":
         return

@@ -62,21 +62,13 @@ def applied(model, variant):
 
     Only the storage behind each parameter is exchanged, so that entering and leaving cost nothing and are exact.
     """
-    parameters = model.parameters()
-    replaced = tensors(model, variant) if variant else {}
-    original = {name: parameters[name].data for name in replaced}
-    try:
-        for name, value in replaced.items():
-            parameters[name].data = value
+    with exchanged(model, tensors(model, variant) if variant else {}):
         yield model
-    finally:
-        for name, value in original.items():
-            parameters[name].data = value
 
 
 @contextmanager
-def put_back(model, data):
-    """Inside an applied variant: other tensors {parameter: tensor}, such as the base model's own, for a moment."""
+def exchanged(model, data):
+    """While open, the model computes with these tensors {parameter: tensor}; inside a variant, with the base model's own."""
     parameters = model.parameters()
     now = {name: parameters[name].data for name in data}
     try:

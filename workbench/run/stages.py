@@ -15,7 +15,7 @@ from workbench.errors import RunError
 from workbench.methods.attacks import Context, Look
 from workbench.models import load as models
 from workbench.models import masks, text
-from workbench.models.variants import Variant, applied, put_back
+from workbench.models.variants import Variant, applied, exchanged
 from workbench.neurons import sets as neuron_sets
 from workbench.neurons import sites
 from workbench.neurons.reduce import Statistics
@@ -208,7 +208,7 @@ class Room:
             node.variant,
             clean,
             self._looking(node.parameters["sampling"]),
-            base=lambda: put_back(self.model, own),
+            base=lambda: exchanged(self.model, own),
             pairs=node.parameters["pairs"],
             kept=lambda name: self.store.kept_search(shard.key, name),
             keep=lambda name, state: self.store.keep_search(shard.key, name, state),
