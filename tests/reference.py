@@ -71,7 +71,7 @@ def correlation(target, erased):
 
 def same_bits(a, b):
     """Whether two {name: tensor} are equal bit for bit."""
-    return a.keys() == b.keys() and all(torch.equal(a[name].view(torch.uint8), b[name].view(torch.uint8)) for name in a)
+    return a.keys() == b.keys() and all(torch.equal(a[name].flatten().view(torch.uint8), b[name].flatten().view(torch.uint8)) for name in a)
 
 
 def wilson(x, n, z=1.959963984540054):

@@ -22,7 +22,7 @@ def record(model, variant, states, seed=0):
     inputs = torch.randn(N_UNITS, len(CALLS), *model.latent_shape, generator=torch.Generator().manual_seed(seed))
     statistics = Statistics(layers, N_UNITS, CALLS)
     with applied(model, variant), Taps(model.unet, layers, statistics) as taps:
-        evaluate(model, states.expand(N_UNITS, -1, -1), Trajectory(inputs, CALLS, [801.0, 401.0]), taps)
+        evaluate(model, states.expand(N_UNITS, -1, -1), [Trajectory(inputs, CALLS, [801.0, 401.0])], taps)
     return torch.cat([statistics.mean_abs[layer.path].mean(dim=1) for layer in layers], dim=1).numpy()
 
 

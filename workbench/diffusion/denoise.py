@@ -69,16 +69,18 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
 
 
 @torch.no_grad()
-def evaluate(model, states, trajectory, taps, first_prompt=0):
-    """Run the cond branch once per prompt and call on a trajectory's inputs, for the taps to record.
+def evaluate(model, states, trajectories, taps, first_prompt=0):
+    """Run the cond branch once per prompt, trajectory and call on the trajectories' inputs, for the taps to record.
 
-    states       (row, token, channel) of the prompts; row r uses trajectory.inputs[r]
+    states         (row, token, channel) of the prompts; row r uses inputs[r] of every trajectory
+    trajectories   list of Trajectory with the same calls; the rows of the second follow those of the first in one batch
     """
-    prompt = torch.arange(first_prompt, first_prompt + len(states))
-    branch = ["cond"] * len(states)
-    for position, (call, timestep) in enumerate(zip(trajectory.calls, trajectory.timesteps, strict=True)):
+    n, k = len(states), len(trajectories)
+    prompt = torch.arange(first_prompt, first_prompt + n).repeat(k)
+    side_by_side, branch = torch.cat([states] * k), ["cond"] * (n * k)
+    for position, (call, timestep) in enumerate(zip(trajectories[0].calls, trajectories[0].timesteps, strict=True)):
         taps.tell(Rows(call, timestep, prompt, branch))
-        inputs = trajectory.inputs[:, position].to(model.device, model.dtype)
+        inputs = torch.cat([one.inputs[:, position] for one in trajectories]).to(model.device, model.dtype)
         at = torch.tensor(timestep, device=model.device)
-        model.unet(inputs, at, encoder_hidden_states=states)
+        model.unet(inputs, at, encoder_hidden_states=side_by_side)
         taps.check()

@@ -2,6 +2,7 @@
 
 PerPrompt   mean |a| over tokens for each (prompt, call, neuron), cond branch
 Merged      count, mean and M2 of that token mean over prompts, mean a^2 and max |a|; per (branch, call, neuron)
+Parts       several of them over equal, consecutive parts of the rows
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from workbench.errors import RecordingMismatch
+from workbench.neurons.taps import Rows
 
 
 @dataclass
@@ -110,3 +112,23 @@ class Statistics:
             if moments.count.sum():
                 stored |= {f"{path}|{branch}|{name}": value for name, value in vars(moments).items()}
         return stored
+
+
+class Parts:
+    """Reducers over equal consecutive parts of the rows: the first part's rows go to the first reducer, and so on."""
+
+    def __init__(self, reducers):
+        self.reducers = list(reducers)
+
+    def wants(self, call):
+        """Whether any of them records this call."""
+        return any(one.wants(call) for one in self.reducers)
+
+    def add(self, layer, activation, rows):
+        """Hand each reducer its rows of an activation (row, token, neuron)."""
+        n = len(activation) // len(self.reducers)
+        for place, one in enumerate(self.reducers):
+            if one.wants(rows.call):
+                part = slice(place * n, (place + 1) * n)
+                gate = None if rows.gate is None else rows.gate[part]
+                one.add(layer, activation[part], Rows(rows.call, rows.timestep, rows.prompt[part], rows.branch[part], gate))

@@ -14,7 +14,7 @@ from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 1, "attack": 2, "generate": 1, "detect": 2, "record": 2, "score": 1, "measure": 5, "report": 1}
+VERSIONS = {"erase": 1, "attack": 3, "generate": 1, "detect": 2, "record": 3, "score": 1, "measure": 5, "report": 1}
 
 
 @dataclass(frozen=True)

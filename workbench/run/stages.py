@@ -18,7 +18,7 @@ from workbench.models import masks, text
 from workbench.models.variants import Variant, applied, exchanged
 from workbench.neurons import sets as neuron_sets
 from workbench.neurons import sites
-from workbench.neurons.reduce import Statistics
+from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Taps
 from workbench.statistics import split_halves
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
@@ -258,17 +258,13 @@ class Room:
     def _record(self, node, shard, folder):
         rows = self.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
         with applied(self.model, self.variant(node.variant)):
-            states = self._encode(rows)
-            for name in self.study.record.trajectories:
-                trajectory = self.trajectory(name, rows.units)
-                statistics = Statistics(self.layers, len(rows), trajectory.calls)
-                with Taps(self.model.unet, self.layers, statistics) as taps:
-                    evaluate(self.model, states, trajectory, taps)
-                write_arrays(
-                    folder / f"{name}.safetensors",
-                    statistics.to_tensors(),
-                    {"calls": trajectory.calls, "timesteps": trajectory.timesteps},
-                )
+            trajectories = {name: self.trajectory(name, rows.units) for name in self.study.record.trajectories}
+            kept = {name: Statistics(self.layers, len(rows), one.calls) for name, one in trajectories.items()}
+            with Taps(self.model.unet, self.layers, Parts(kept.values())) as taps:
+                evaluate(self.model, self._encode(rows), list(trajectories.values()), taps)
+        for name, one in trajectories.items():
+            about = {"calls": one.calls, "timesteps": one.timesteps}
+            write_arrays(folder / f"{name}.safetensors", kept[name].to_tensors(), about)
 
     def half_a(self):
         """Boolean (prompt,) of the target set: the half of the units on which neurons are chosen."""

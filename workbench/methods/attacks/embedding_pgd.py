@@ -11,12 +11,14 @@ OPTIMISED = True
 
 
 class Parameters(Budget):
-    """What can be set. AdvUnlearn's inner loop is 1 vector, 30 sign steps of 1e-3 (SD 1.x)."""
+    """What can be set. Defaults are scaled for the emoji model; AdvUnlearn's inner loop is 1 vector, 30 sign steps of 1e-3 (SD 1.x)."""
 
     n_vectors: int = Field(3, ge=1, le=16, description="vectors before the prompt")
     iterations: int = Field(60, ge=1, description="gradient steps")
     rule: Literal["adam", "sign"] = Field("adam", description="adam, or v <- v - step * sign(gradient)")
-    step: float = Field(0.05, gt=0, description="learning rate of adam, or step of sign")
+    step: float = Field(0.02, gt=0, description="learning rate of adam, or step of sign; an element of a word's vector is about 0.02")
+    noise: float = Field(0.4, ge=0, lt=1, description="share of the noise schedule that is left out at its quiet end; published: 0")
+    log: bool = Field(True, description="minimise the log of the loss, so that every noise level counts alike; published: false")
     looks: int = Field(0, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the last vectors are kept")
 
 
@@ -51,11 +53,12 @@ class Vectors(Searcher):
 
         model = self.model
         clean = self.context.clean[rows].to(model.device, model.dtype)
-        timesteps, noise = draw_noise(model, [generator(self.parameters.seed, self.ids[row], iteration) for row in rows])
+        draws = [generator(self.parameters.seed, self.ids[row], iteration) for row in rows]
+        timesteps, noise = draw_noise(model, draws, low=self.parameters.noise)
         states = text.encode(model, [self.prompts[row] for row in rows], torch.stack([self.vectors[row] for row in rows]))
         loss = denoising_loss(model, clean, noise, timesteps, states)
         self.optimiser.zero_grad()
-        loss.sum().backward()
+        (loss.log() if self.parameters.log else loss).sum().backward()
         if self.parameters.rule == "adam":
             self.optimiser.step()
         else:
