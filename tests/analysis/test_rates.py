@@ -134,3 +134,25 @@ def test_images_that_do_not_pair_are_refused():
     for call in (rates.attack_rates, rates.compare):
         with pytest.raises(StatisticsError, match="pair"):
             call([True, False], [True], variant="esd")
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30), st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_a_sweep_over_scores_is_the_detectors_own_sweep(scores, thresholds):
+    import torch
+
+    from workbench.methods.detectors import Detector
+
+    images = torch.tensor(scores)[:, None, None, None].expand(-1, 3, 2, 2)
+    detector = Detector(
+        "grey", "1", ["a", "b"], {"a": 0.5, "b": 0.5}, lambda part: torch.stack([part[:, 0, 0, 0], part[:, 0, 0, 0] / 2], 1)
+    )
+    kept = detector.present(images, ["a", "b"])[1].numpy()
+    found = rates.sweep(kept, thresholds, variant="x")
+    assert found == [row | {"variant": "x", "reason": None} for row in detector.sweep(images, ["a", "b"], thresholds)]
+
+
+def test_a_sweep_refuses_broken_scores_and_says_when_there_are_none():
+    with pytest.raises(StatisticsError, match="not finite"):
+        rates.sweep([0.1, np.nan], [0.5])
+    (row,) = rates.sweep(np.zeros(0), [0.5])
+    assert row["rate"] is None and row["reason"] == "no prompts"

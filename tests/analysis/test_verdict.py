@@ -218,12 +218,13 @@ def test_undecided_comparisons_of_two_variants_share_one_entry():
     given_tables = tables()
     given_tables["comparisons"] = [
         number(-0.1, 0.1, variant_a="esd", variant_b="pruned", prompt_set=name, attack=attack) | {"difference": 0.0, "p_mcnemar": p}
-        for name, attack, p in (("target", None, None), ("a", "a", 0.7), ("b", "b", 1.0))
+        for name, attack, p in (("target", None, None), ("pgd@esd", "pgd", 0.7), ("pgd@esd~control", "pgd", 1.0))
     ]
     found = words.verdict([("esd", "erased")], given_tables, "heart")
     entry = next(w for w in found["words"] if w["subject"] == "pruned, other images")
     assert entry["word"] == "undecided" and len(entry["evidence"]) == 3
-    assert all(f"{name} 0.00 (−0.10 to 0.10)" in entry["sentence"] for name in ("target", "a", "b"))
+    said = ("prompts with the concept", "pgd made against esd", "control of pgd made against esd")
+    assert all(f"{name} 0.00 (−0.10 to 0.10)" in entry["sentence"] for name in said)
 
 
 def test_the_headline_names_the_attack_made_on_the_variant_before_a_stronger_transferred_one():

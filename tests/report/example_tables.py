@@ -349,6 +349,58 @@ def rates_by_label():
     return [row | {"label": f"object:{name}"} | _rate(k, 30) for name, k in (("red heart", 2), ("broken heart", 5))]
 
 
+def detectors():
+    row = {"method": "emoji", "labels": ["object:red heart"], "thresholds": [0.5]}
+    missing = {"n": 0, "successes": None, "rate": None, "low": None, "high": None, "reason": "no image without the concept was made"}
+    return [
+        row | {"role": "steer", "version": "emoji-steer 0123456789ab"} | missing,
+        row | {"role": "judge", "version": "emoji-judge ba9876543210"} | _rate(3, 180),
+    ]
+
+
+def sweep():
+    rows = []
+    for variant, counts in (("base", (178, 174, 160)), ("esd", (21, 7, 1))):
+        row = {"variant": variant, "prompt_set": "target", "attack": None, "provenance": None, "against": None, "control": False}
+        row |= {"detector": "emoji-judge ba9876543210"}
+        for threshold, successes in zip((0.1, 0.5, 0.9), counts, strict=True):
+            rows.append(row | {"threshold": threshold, "own": threshold == 0.5} | _rate(successes, 180))
+    return rows
+
+
+def budget():
+    rows = []
+    for variant, ends in (("esd", (9, 70, 118)), ("uce", (6, 51, 92))):
+        row = {"variant": variant, "attack": "unlearndiffatk", "provenance": "optimised", "against": variant, "detector": "emoji-steer 01"}
+        for place, point in enumerate((124.0, 248.0, 1240.0)):
+            attack = row | {"prompt_set": f"unlearndiffatk@{variant}", "control": False, "budget": point, "looks": place + 1}
+            rows.append(attack | {"ended": False} | _rate(ends[place], 180))
+            control = row | {"prompt_set": f"unlearndiffatk@{variant}~control", "control": True, "budget": point}
+            never = {
+                "n": 0,
+                "successes": None,
+                "rate": None,
+                "low": None,
+                "high": None,
+                "reason": "this search never looked at the detector",
+            }
+            if variant == "uce":
+                rows.append(control | {"looks": 0, "ended": True} | never)
+            else:
+                rows.append(control | {"looks": min(place + 1, 2), "ended": place == 2} | _rate((4, 11, 11)[place], 180))
+    return rows
+
+
+def quality():
+    row = {"prompt_sets": "near and far", "features": "emoji-judge ba9876543210", "n": 540, "n_units": 180, "dropped": 0, "reason": None}
+    broken = dict.fromkeys(("n", "n_units", "dropped", "value", "low", "high")) | {"reason": "Some features are not finite"}
+    return [
+        row | {"variant": "base", "definition": "kid_floor", "n": 270, "value": 0.0004, "low": -0.0011, "high": 0.0023},
+        row | {"variant": "esd", "definition": "kid", "value": 0.0192, "low": 0.0141, "high": 0.0250},
+        row | {"variant": "uce", "definition": "kid"} | broken,
+    ]
+
+
 def waking():
     row = {"variant": "esd", "attack": "unlearndiffatk", "provenance": "optimised", "against": None, "neuron_set": "concept"}
     row |= {"trajectory": "reference", "n": 90, "successes": 43, "value": 0.74, "low": 0.63, "high": 0.84, "reason": None}

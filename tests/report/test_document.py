@@ -100,6 +100,22 @@ def test_impossible_values_are_refused(document, change, message):
         schema.check(document)
 
 
+def test_a_report_from_before_a_table_was_added_is_read_with_that_table_empty(document, tmp_path):
+    path = schema.write(document, tmp_path)
+    older = {name: part for name, part in json.loads(path.read_text()).items() if name not in schema.ADDED}
+    path.write_text(json.dumps(older))
+    assert schema.load(tmp_path) == document | dict.fromkeys(schema.ADDED, [])
+    path.write_text(json.dumps({name: part for name, part in older.items() if name != "rates"}))
+    with pytest.raises(RunError, match='has no "rates"'):
+        schema.load(tmp_path)
+
+
+def test_an_added_table_is_checked_like_the_others(document):
+    document["quality"][1].update(low=None)
+    with pytest.raises(RunError, match='"quality", row 1: "low" is null without a reason'):
+        schema.check(document)
+
+
 def test_nested_evidence_is_checked(document):
     del document["verdict"]["words"][0]["evidence"][0]["n"]
     with pytest.raises(RunError, match=r'words\[0\], evidence has no "n"'):

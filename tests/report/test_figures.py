@@ -100,6 +100,27 @@ def test_by_call_draws_each_row_once_and_a_panel_per_variant():
     assert figures.activity_by_call_figure(rows[:20], VARIANTS).data
 
 
+def test_budget_draws_each_measured_row_once_a_panel_per_attack_and_says_what_is_missing():
+    rows = example()["budget"]
+    figure = figures.budget_figure(rows, VARIANTS)
+    known = [row for row in rows if row["rate"] is not None]
+    drawn = {(t.x[p], t.y[p], t.customdata[p][0]) for t, p in points(figure)}
+    assert len(points(figure)) == len(known) < len(rows)
+    assert drawn == {(row["budget"], 100 * row["rate"], row["looks"]) for row in known}
+    assert "unlearndiffatk on esd" in words(figure) and "unlearndiffatk on uce" in words(figure)
+    assert words(figure).count("this search never looked at the detector") == 1
+
+
+def test_budget_marks_where_a_search_had_ended_and_bands_are_the_intervals():
+    rows = [row for row in example()["budget"] if row["variant"] == "esd"]
+    lines = {trace.name: trace for trace in figures.budget_figure(rows, VARIANTS).data if trace.customdata is not None}
+    attack, control = lines["attack"].marker.size, lines["its control"].marker.size
+    assert len(set(attack)) == 1 and control[0] == control[1] == attack[0] > control[2]
+    band = figures.budget_figure([row for row in rows if not row["control"]], VARIANTS).data[0]
+    low, middle, high = (100 * row["high"] for row in rows if not row["control"])
+    assert list(band.x[:5]) == [124, 248, 248, 1240, 1240] and list(band.y[:5]) == [low, low, middle, middle, high]
+
+
 def test_shares_keep_both_halves_of_every_row():
     rows = example()["neurons"]
     figure = figures.shares_figure(rows, VARIANTS)
@@ -137,12 +158,14 @@ def test_every_figure_function_has_an_alternative_text_with_the_numbers():
     assert "96.7 % (92.9 to 98.5 %), n = 180" in text
     assert "— the attack ran out" in text
     assert "0.81 (0.74 to 0.88), n = 60" in ALT["effects_figure"](document["effects"], VARIANTS)
+    budget = ALT["budget_figure"](document["budget"], VARIANTS)
+    assert "65.6 % (58.4 to 72.1 %) within 1240 passes and 3 looks, n = 180" in budget and "— this search never looked" in budget
     assert "at call 19" in ALT["activity_by_call_figure"](document["activity_by_call"], VARIANTS)
     assert "5 have D above 0.5, 5 of these" in ALT["neurons_figure"](neurons(5), "esd")
     assert "91.0 % (85.0 to 97.0 %)" in ALT["shares_figure"](document["neurons"], VARIANTS)
 
 
-@pytest.mark.parametrize("table", [*FOREST, "activity_by_call"])
+@pytest.mark.parametrize("table", [*FOREST, "activity_by_call", "budget"])
 def test_an_empty_table_gives_an_empty_figure(table):
     figure, _ = draw(table, example(), [])
     assert not points(figure)

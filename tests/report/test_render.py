@@ -81,9 +81,9 @@ def test_the_policy_allows_nothing_outside_and_comes_before_any_script(page):
 
 def test_share_button_and_logo_are_off_in_every_figure(text):
     drawn = re.findall(r"Plotly\.newPlot\(\s+\"(figure-[a-z]+-\d+)\"", text)
-    assert len(drawn) == len(set(drawn)) == 10
-    assert len(re.findall(r'"showSendToCloud": ?false', text)) == 10
-    assert len(re.findall(r'"displaylogo": ?false', text)) == 10
+    assert len(drawn) == len(set(drawn)) == 11
+    assert len(re.findall(r'"showSendToCloud": ?false', text)) == 11
+    assert len(re.findall(r'"displaylogo": ?false', text)) == 11
 
 
 def test_plotly_is_there_exactly_once(page):
@@ -151,6 +151,27 @@ def test_headline_numbers_intervals_and_n_are_in_the_page(page):
     assert "no evidence about Stable Diffusion" in words
 
 
+def test_detectors_thresholds_budgets_and_distances_are_in_every_report(folder, page):
+    words = " ".join(" ".join(page.words).split())
+    markdown = " ".join((folder / "report.md").read_text(encoding="utf-8").split())
+    for found in (words, markdown.replace("\\", "")):
+        assert "emoji-judge ba9876543210" in found and "no image without the concept was made" in found
+        assert "0.5 (its own)" in found and "11.7 % (7.8 to 17.2 %)" in found
+        assert "65.6 %" in found and "58.4 to 72.1 %" in found and "this search never looked at the detector" in found
+        assert "noise floor" in found and "0.0141 to 0.0250" in found and "−0.0011 to 0.0023" in found
+    assert {"budget.csv", "detectors.csv", "sweep.csv", "quality.csv"} <= {path.name for path in (folder / "tables").iterdir()}
+
+
+def test_an_older_report_renders_without_the_added_tables(tmp_path):
+    document = write_example(tmp_path)
+    for table in schema.ADDED:
+        del document[table]
+    (tmp_path / "report.json").write_text(json.dumps(document))
+    render(tmp_path)
+    ids = {attributes.get("id") for _, attributes in Page((tmp_path / "report.html").read_text(encoding="utf-8")).tags}
+    assert "table-rates" in ids and not ids & {"table-detectors", "table-sweep", "table-budget", "table-quality"}
+
+
 def test_the_note_about_the_model_is_shown_only_when_set(folder):
     document = example() | {"images": []}
     document["study"]["model_note"] = "A note of its own."
@@ -175,7 +196,7 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
     sections = [a["id"] for tag, a in page.tags if tag == "section"]
     assert links == sections and len(sections) == 11
     plots = [a for _, a in page.tags if a.get("role") == "img"]
-    assert len(plots) == 10 and all(len(a["aria-label"]) > 40 for a in plots)
+    assert len(plots) == 11 and all(len(a["aria-label"]) > 40 for a in plots)
     assert all(a["alt"] and a["src"].startswith("data:") for t, a in page.tags if t == "img")
 
 

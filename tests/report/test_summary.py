@@ -1,5 +1,5 @@
 from tests.report.example import example
-from workbench.report import summary, views
+from workbench.report import image_views, summary, views
 
 
 def test_numbers_as_text():
@@ -35,11 +35,11 @@ def test_cards_of_a_study_without_the_parts_are_none():
 
 def test_views_show_nulls_as_dash_with_the_reason_and_drop_empty_columns():
     document = example()
-    view = views.rates(document)
+    view = image_views.rates(document)
     row = next(row for row in view["rows"] if "ran out of its time budget" in row[-1])
     assert row[view["head"].index("Value")] == "—"
     document["rates"] = [row for row in document["rates"] if row["attack"] is None]
-    assert "How made" not in views.rates(document)["head"]
+    assert "How made" not in image_views.rates(document)["head"]
 
 
 def test_missing_lists_every_reason_once():
@@ -53,3 +53,16 @@ def test_top_neurons_are_sorted_by_z():
     neurons = [{"layer": "a", "index": i, "score": z} for i, z in enumerate([1.0, 3.0, None, 2.0])]
     view = views.top_neurons(neurons, example(), limit=2)
     assert [row[1] for row in view["rows"]] == ["1", "3"]
+
+
+def test_the_sweep_is_one_row_per_condition_and_one_column_per_threshold():
+    view = image_views.sweep(example())
+    assert view["head"][-3:] == ["0.1", "0.5 (its own)", "0.9"] and len(view["rows"]) == 2
+    assert [row[-1].split(" (")[0] for row in view["rows"]] == ["88.9 %", "0.6 %"]
+
+
+def test_the_budget_is_shown_up_to_the_last_look_of_each_search():
+    document = example()
+    view = image_views.budget(document)
+    hidden = [row for row in document["budget"] if row["ended"] and row["rate"] is not None]
+    assert len(view["rows"]) == len(document["budget"]) - len(hidden) and hidden

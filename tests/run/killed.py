@@ -9,6 +9,7 @@ import diffusers
 import torch
 import transformers
 
+from workbench import resources
 from workbench.errors import WorkbenchError
 from workbench.models import load
 from workbench.run import measure, reporting, runs, stages
@@ -20,14 +21,17 @@ def ready():
     """Nothing: the first child waits until the fork server has imported everything."""
 
 
-def run(study_file, folder, model=None, largest_file=None, user=None, error_file=None):
+def run(study_file, folder, model=None, data=None, largest_file=None, user=None, error_file=None):
     """Run the study on one thread, so that every process computes the same bits.
 
+    data           folder of bundled data that this user may read
     largest_file   bytes after which the system refuses to write, as a full disk does
     user           become this user once the model is loaded;  error_file   where an expected error is written
     """
     torch.set_num_threads(1)
     model = load.load(model) if model else None
+    if data:
+        resources.folder = lambda name: Path(data)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     if user is not None:

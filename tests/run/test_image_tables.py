@@ -5,8 +5,13 @@ from types import SimpleNamespace as Thing
 import numpy as np
 import pandas
 import pytest
+import torch
 
+from workbench.analysis import quality
+from workbench.methods.detectors import Detector
+from workbench.report import document
 from workbench.run import image_tables
+from workbench.storage import write_arrays
 
 LABELS = ["object:bomb", "object:dagger"]
 
@@ -52,3 +57,137 @@ def test_a_concept_of_one_label_has_no_rows_by_label():
 @pytest.mark.parametrize("asked", [(None,) * 6, ("object:owl",) * 6])
 def test_a_label_that_nobody_asks_for_is_null_with_a_reason(asked):
     assert all(row["rate"] is None and row["reason"] for row in image_tables.label_rows(Room(asked=asked)))
+
+
+def red(rule=None, features=True, floor=0.0):
+    """A detector that says how red and how green an image is."""
+    see = lambda images: images.mean(dim=(2, 3))  # noqa: E731
+    labels = {"red": 0.5, "green": 0.5, "blue": 0.5}
+    return Detector("colours", "colours 1", list(labels), labels, see, see if features else None, rule, floor)
+
+
+class Pictures:
+    """Base and two variants, each with plain images of random colours in all sets, judged as the stage `detect` does."""
+
+    def __init__(self, folder, judge, wanted=("red",), without=()):
+        draws = torch.Generator().manual_seed(0)
+        self.judge, self.wanted, self.folder, self.seen = judge, list(wanted), folder, {}
+        variants = [Thing(name=name, role="erased") for name in ("erased", "same")]
+        role = {"method": "colours"}
+        self.study = Thing(
+            detectors=Thing(labels=self.wanted, steer=role, judge=role), variants=variants, choose=Thing(n_resamples=50, seed=3)
+        )
+        kinds = {"target": "target", "reference": "reference", "near": "retained", "far": "retained"}
+        sets = {name: Thing(kind=kind, attack=None, against=None, control=False) for name, kind in kinds.items()}
+        nodes = []
+        for variant in ("base", "erased", "same"):
+            for name in kinds:
+                colours = self.seen["base", name] if variant == "same" else torch.rand(12, 3, generator=draws)
+                self.seen[variant, name] = colours * (0.5 if variant == "erased" else 1.0)
+                if (variant, name) in without:
+                    continue
+                nodes.append(Thing(variant=variant, prompt_set=name))
+                if judge.features:
+                    write_arrays(folder / variant / name / "features.safetensors", {"features": self.seen[variant, name]})
+        self.plan = Thing(of_stage=lambda stage: nodes, sets=sets)
+
+    def detector(self, role, remembering=False):
+        return self.judge
+
+    def images(self, variant, name):
+        return (self.seen[variant, name][:, :, None, None].expand(-1, -1, 2, 2) * 255).round().byte()
+
+    def prompt_set(self, name):
+        return Thing(provenance=lambda variant: None)
+
+    def gather(self, stage, variant, name, reader):
+        return [reader(self.folder / variant / name)]
+
+    def detections(self, variant, name):
+        found, score = self.judge.present(self.images(variant, name).float() / 255, self.wanted)
+        units = [f"u{row % 6}" for row in range(12)]
+        return pandas.DataFrame({"unit": units, "judge": found, "judge_score": score, "steer": found})
+
+
+def checked(table, rows):
+    """The rows, after the report's own check of that table."""
+    for position, row in enumerate(rows):
+        document._check_row(row, document.TABLES[table], f"row {position}")
+        document._check_values(table, row, f"row {position}")
+    return rows
+
+
+def test_false_alarms_are_counted_on_the_base_models_images_without_the_concept(tmp_path):
+    room = Pictures(tmp_path, red(), ["red", "green"])
+    expected = sum(float(colour[0]) >= 0.5 or float(colour[1]) >= 0.5 for colour in room.images("base", "reference")[:, :2, 0, 0] / 255)
+    rows = checked("detectors", image_tables.detector_rows(room))
+    assert [row["role"] for row in rows] == ["steer", "judge"] and 0 < expected < 12
+    for row in rows:
+        assert (row["successes"], row["n"], row["version"]) == (expected, 12, "colours 1")
+        assert (row["labels"], row["thresholds"], row["method"]) == (["red", "green"], [0.5, 0.5], "colours")
+
+
+def test_a_false_positive_rate_that_could_not_be_measured_is_null_with_a_reason(tmp_path):
+    rows = checked("detectors", image_tables.detector_rows(Pictures(tmp_path, red(), without=[("base", "reference")])))
+    assert all(row["rate"] is None and "no images" in row["reason"] for row in rows)
+
+
+def test_the_sweep_has_every_condition_at_every_threshold_and_meets_the_rate_at_the_judges_own(tmp_path):
+    room = Pictures(tmp_path, red())
+    rows = checked("sweep", image_tables.sweep_rows(room))
+    assert len(rows) == 12 * len(image_tables.THRESHOLDS)
+    for variant, name in image_tables.generated(room):
+        mine = [row for row in rows if (row["variant"], row["prompt_set"]) == (variant, name)]
+        counts = [row["successes"] for row in mine]
+        assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
+        (own,) = [row for row in mine if row["own"]]
+        assert own["threshold"] == 0.5 and own["successes"] == room.detections(variant, name)["judge"].sum()
+
+
+def test_a_judge_with_a_rule_is_swept_by_its_rule(tmp_path):
+    first = Pictures(tmp_path, red(rule=lambda p, t: (p >= t) & (p == p.amax(dim=1, keepdim=True))))
+    rows = image_tables.sweep_rows(first)
+    for variant, name in image_tables.generated(first):
+        colours = first.images(variant, name)[:, :, 0, 0] / 255
+        at = {row["threshold"]: row["successes"] for row in rows if (row["variant"], row["prompt_set"]) == (variant, name)}
+        for threshold in image_tables.THRESHOLDS:
+            assert at[threshold] == sum(bool(c[0] >= threshold and c[0] == c.max()) for c in colours)
+    plain = image_tables.sweep_rows(Pictures(tmp_path / "plain", red()))
+    assert sum(row["successes"] for row in rows) < sum(row["successes"] for row in plain)
+
+
+def test_a_floor_cuts_the_sweep_and_labels_of_several_thresholds_have_no_own_row(tmp_path):
+    judge = red(floor=0.25)
+    judge.thresholds = {"red": 0.45, "green": 0.55, "blue": 0.5}
+    rows = image_tables.sweep_rows(Pictures(tmp_path, judge, ["red", "green"]))
+    assert {row["threshold"] for row in rows} == {0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9} and not any(row["own"] for row in rows)
+    rows = image_tables.sweep_rows(Pictures(tmp_path / "one", judge, ["red"]))
+    assert {row["threshold"] for row in rows if row["own"]} == {0.45}
+
+
+def test_distances_join_near_and_far_and_a_variant_that_changed_nothing_has_none(tmp_path):
+    room = Pictures(tmp_path, red())
+    rows = checked("quality", image_tables.quality_rows(room))
+    assert [(row["variant"], row["definition"]) for row in rows] == [("base", "kid_floor"), ("erased", "kid"), ("same", "kid")]
+    floor, erased, same = rows
+    assert (floor["n"], erased["n"], erased["n_units"], erased["features"]) == (12, 24, 6, "colours 1")
+    assert same["value"] == pytest.approx(0, abs=1e-9) and erased["value"] > 0.05
+    base, changed = (torch.cat([room.seen[v, k] for k in ("near", "far")]).numpy() for v in ("base", "erased"))
+    units = [f"u{row % 6}" for row in range(12)] * 2
+    expected = quality.kid(base, changed, units, units, n_resamples=50, seed=3)
+    assert [erased[key] for key in ("value", "low", "high")] == pytest.approx([expected[key] for key in ("value", "low", "high")])
+
+
+def test_the_noise_floor_compares_units_that_no_half_shares(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(quality, "noise_floor", lambda a, b, left, right, **settings: seen.append((set(left), set(right))) or {})
+    image_tables.quality_rows(Pictures(tmp_path, red()))
+    ((left, right),) = seen
+    assert not left & right and len(left) == len(right) == 3
+
+
+def test_without_features_distances_are_null_with_a_reason_and_without_retained_images_there_are_none(tmp_path):
+    rows = checked("quality", image_tables.quality_rows(Pictures(tmp_path, red(features=False))))
+    assert len(rows) == 3 and all(row["value"] is None and "no features" in row["reason"] for row in rows)
+    nothing = [(variant, kind) for variant in ("base", "erased", "same") for kind in ("near", "far")]
+    assert image_tables.quality_rows(Pictures(tmp_path / "none", red(), without=nothing)) == []

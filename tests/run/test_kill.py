@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.run import killed
+from workbench import resources
 from workbench.run.store import Store
 from workbench.storage import file_digest, read_arrays, read_json, read_metadata, tensors_digest
 
 KILLS = int(os.environ.get("WORKBENCH_KILLS", "20"))
 TABLES = ("rates", "retention", "activity", "activity_by_call", "effects", "neurons", "comparisons", "waking", "relocation", "verdict")
+TABLES += ("budget", "detectors", "sweep", "quality")
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +110,17 @@ def test_a_folder_that_may_not_be_written_is_told_in_a_sentence(processes, study
     room = Path(tempfile.mkdtemp())
     try:
         shutil.copytree(study_file.parent, room / "study")
+        shutil.copytree(resources.folder("data") / "emoji", room / "data" / "emoji", ignore=shutil.ignore_patterns("build", "model"))
         (room / "runs").mkdir(mode=0o555)
         (room / "said").mkdir(mode=0o777)
-        for path in (room, room / "study", room / "said", *(room / "study").iterdir()):
+        for path in (room, room / "study", room / "said", *(room / "study").iterdir(), *(room / "data").rglob("*")):
             path.chmod(0o777)
-        options = {"model": str(tiny_folder), "user": 65534 if os.geteuid() == 0 else None, "error_file": str(room / "said" / "error.txt")}
+        options = {
+            "model": str(tiny_folder),
+            "data": str(room / "data"),
+            "user": 65534 if os.geteuid() == 0 else None,
+            "error_file": str(room / "said" / "error.txt"),
+        }
         child = start(processes, room / "study" / study_file.name, room / "runs" / "tiny", **options)
         child.join()
         assert child.exitcode == 2

@@ -49,6 +49,21 @@ def attack_rates(without, with_attack, units=None, **labels):
     ]
 
 
+def sweep(scores, thresholds, **labels):
+    """One row per threshold: the share of images whose score reaches it; the rate never rises with the threshold.
+
+    scores   (prompt,) highest probability of the concept's labels in each image. For a detector without a `rule` these are the
+             rows of Detector.sweep, without looking at the images again.
+    """
+    scores = np.asarray(scores)
+    if not np.isfinite(scores).all():
+        raise StatisticsError("Some scores of the detector are not finite, so no threshold can be put on them. Look for broken images.")
+    return [
+        labels | {"threshold": float(threshold)} | rate(int((scores >= scores.dtype.type(threshold)).sum()), len(scores))
+        for threshold in thresholds
+    ]
+
+
 def compare(a, b, units=None, **labels):
     """One row: two variants on the same prompts, b - a, with the power to see a relative cut of RELATIVE_CUT.
 

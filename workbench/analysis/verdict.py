@@ -173,6 +173,15 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAUL
     return {"headline": _headline(words, variants, concept), "words": words, "reasons": reasons, "caveats": list(CAVEATS)}
 
 
+def _set_words(name):
+    """A prompt set's name as a person says it: "embedding_pgd@erased~control" is "control of embedding_pgd made against erased"."""
+    plain = {"target": "prompts with the concept", "reference": "prompts without it"}
+    made, _, control = name.partition("~")
+    attack, _, against = made.partition("@")
+    words = plain.get(name, f"{attack} made against {against}" if against else attack)
+    return f"control of {words}" if control else words
+
+
 def _compared(rows, thresholds):
     """One entry per decided comparison; the undecided ones of a pair of variants share one."""
     words, open_ = [], {}
@@ -186,12 +195,12 @@ def _compared(rows, thresholds):
             continue
         sentence = (
             f"In {row['variant_b']} the share of images with the concept differs from that in {row['variant_a']} by "
-            f"{_interval_words(row, 'difference')} {under} ({row['prompt_set']}; McNemar p = {row['p_mcnemar']:.3g}): {word}."
+            f"{_interval_words(row, 'difference')} {under} ({_set_words(row['prompt_set'])}; McNemar p = {row['p_mcnemar']:.3g}): {word}."
         )
         words.append({"subject": f"{row['variant_b']}, images {under}", "word": word, "sentence": sentence, "evidence": [evidence]})
     for (a, b), found in open_.items():
         each = "; ".join(
-            f"{row['prompt_set']} {_text(row['difference'])} ({_text(row['low'])} to {_text(row['high'])})" for row, _ in found
+            f"{_set_words(row['prompt_set'])} {_text(row['difference'])} ({_text(row['low'])} to {_text(row['high'])})" for row, _ in found
         )
         sentence = f"For these prompts the images of {b} cannot be told from those of {a} (n = {found[0][0]['n']} pairs each): {each}."
         words.append({"subject": f"{b}, other images", "word": "undecided", "sentence": sentence, "evidence": [e for _, e in found]})

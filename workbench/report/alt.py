@@ -50,6 +50,23 @@ def activity_by_call_alt(rows, variants=(), window=None):
     return "Concept activity along the sampling run. " + "; ".join(parts) + "."
 
 
+def budget_alt(rows, variants=()):
+    """First and last point of each line, as far as its search went."""
+    lines = {}
+    for row in summary.arranged(rows, variants):
+        lines.setdefault((row["variant"], _condition(row)), []).append(row)
+    parts = []
+    for (variant, condition), points in lines.items():
+        points = sorted((p for p in points if not p["ended"] or p["rate"] is None), key=lambda row: row["budget"])
+        ends = [points[0], points[-1]] if len(points) > 1 and points[0]["rate"] is not None else points[:1]
+        words = [
+            f"{summary.with_interval(p, 'rate', summary.percent)} within {p['budget']:.0f} passes and {p['looks']} looks, n = {p['n']}"
+            for p in ends
+        ]
+        parts.append(f"{variant}, {condition}: {', '.join(words)}")
+    return "Prompts on which the steering detector had seen the concept, against UNet row passes per prompt. " + "; ".join(parts) + "."
+
+
 def effects_alt(rows, variants=()):
     """Each effect with its interval, and the range of the matched random sets."""
 
@@ -107,6 +124,7 @@ ALT = {
     "retention_figure": retention_alt,
     "activity_figure": activity_alt,
     "activity_by_call_figure": activity_by_call_alt,
+    "budget_figure": budget_alt,
     "effects_figure": effects_alt,
     "shares_figure": shares_alt,
     "neurons_figure": neurons_alt,

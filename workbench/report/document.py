@@ -5,254 +5,10 @@ import math
 from pathlib import Path
 
 from workbench.errors import RunError, nearest
+from workbench.report.fields import ADDED, EVIDENCE, LISTS, OBJECTS, SHARES, TABLES, VALUES
 from workbench.storage import write_text
 
 SCHEMA_VERSION = 1
-
-ATTACK = {"attack": "text?", "provenance": "text?", "against": "text?"}
-
-# Kinds: text, flag, count, number, list. "?" = may be null. Measured numbers (VALUES below) may be
-# null only with a reason.
-TABLES = {
-    "models": {
-        "variant": "text",
-        "role": "text",
-        "method": "text?",
-        "parent": "text?",
-        "digest": "text?",
-        "what": "text?",
-        "parameters_changed": "count?",
-        "share_changed": "number?",
-        "seconds": "number?",
-        "largest_changes": "list",
-        "reason": "text?",
-    },
-    "rates": {
-        "variant": "text",
-        "prompt_set": "text",
-        **ATTACK,
-        "control": "flag",
-        "definition": "text",
-        "detector": "text?",
-        "threshold": "number?",
-        "n": "count?",
-        "successes": "count?",
-        "rate": "number?",
-        "low": "number?",
-        "high": "number?",
-        "reason": "text?",
-    },
-    "rates_by_label": {
-        "variant": "text",
-        "prompt_set": "text",
-        **ATTACK,
-        "control": "flag",
-        "label": "text",
-        "n": "count?",
-        "successes": "count?",
-        "rate": "number?",
-        "low": "number?",
-        "high": "number?",
-        "reason": "text?",
-    },
-    "retention": {
-        "variant": "text",
-        "kind": "text",
-        "definition": "text",
-        "n": "count?",
-        "successes": "count?",
-        "rate": "number?",
-        "low": "number?",
-        "high": "number?",
-        "reason": "text?",
-    },
-    "activity": {
-        "variant": "text",
-        "prompt_set": "text",
-        **ATTACK,
-        "control": "flag",
-        "neuron_set": "text",
-        "site": "text",
-        "regime": "text",
-        "trajectory": "text",
-        "n": "count?",
-        "value": "number?",
-        "low": "number?",
-        "high": "number?",
-        "reason": "text?",
-    },
-    "activity_by_call": {
-        "variant": "text",
-        "prompt_set": "text",
-        "attack": "text?",
-        "provenance": "text?",
-        "neuron_set": "text",
-        "trajectory": "text",
-        "call": "count",
-        "timestep": "number",
-        "n": "count?",
-        "value": "number?",
-        "low": "number?",
-        "high": "number?",
-    },
-    "effects": {
-        "effect": "text",
-        "variant": "text",
-        **ATTACK,
-        "neuron_set": "text",
-        "trajectory": "text",
-        "n": "count?",
-        "value": "number?",
-        "low": "number?",
-        "high": "number?",
-        "p_random": "number?",
-        "n_random": "count?",
-        "random_low": "number?",
-        "random_high": "number?",
-        "reason": "text?",
-    },
-    "neurons": {
-        "variant": "text",
-        **ATTACK,
-        "neuron_set": "text",
-        "trajectory": "text",
-        "n": "count?",
-        "excluded": "count?",
-        **{
-            f"{name}{end}": "number?"
-            for name in ("share_deactivated", "share_reactivated", "median_d", "median_r") + ("median_delta",)
-            for end in ("", "_low", "_high")
-        },
-        "reason": "text?",
-    },
-    "comparisons": {
-        "variant_a": "text",
-        "variant_b": "text",
-        "prompt_set": "text",
-        "attack": "text?",
-        "n": "count?",
-        "both": "count?",
-        "only_a": "count?",
-        "only_b": "count?",
-        "neither": "count?",
-        "difference": "number?",
-        "low": "number?",
-        "high": "number?",
-        "relative_difference": "number?",
-        "p_mcnemar": "number?",
-        "power": "number?",
-        "reason": "text?",
-    },
-    "waking": {
-        "variant": "text",
-        **ATTACK,
-        "neuron_set": "text",
-        "trajectory": "text",
-        "n": "count?",
-        "successes": "count?",
-        "value": "number?",
-        "low": "number?",
-        "high": "number?",
-        "reason": "text?",
-    },
-    "relocation": {
-        "variant": "text",
-        **ATTACK,
-        "trajectory": "text",
-        "n": "count?",
-        "value": "number?",
-        "low": "number?",
-        "high": "number?",
-        "iou": "number?",
-        "iou_chance": "number?",
-        "reason": "text?",
-    },
-    "scores": {
-        "score": "text",
-        "n_chosen": "count?",
-        "iou_halves": "number?",
-        "iou_chance": "number?",
-        "note": "text?",
-    },
-    "images": {
-        "variant": "text",
-        "prompt_set": "text",
-        **ATTACK,
-        "control": "flag",
-        "unit": "text",
-        "prompt": "text",
-        "seed": "count",
-        "path": "text",
-        "blurred": "flag",
-        "success": "flag?",
-        "score": "number?",
-    },
-    "timings": {"stage": "text", "seconds": "number?", "nodes": "count?"},
-}
-
-# The number a row exists for, with its interval: null needs a reason, a value needs an interval.
-VALUES = {
-    "rates": ("rate", "low", "high"),
-    "rates_by_label": ("rate", "low", "high"),
-    "retention": ("rate", "low", "high"),
-    "activity": ("value", "low", "high"),
-    "effects": ("value", "low", "high"),
-    "waking": ("value", "low", "high"),
-    "relocation": ("value", "low", "high"),
-    "comparisons": ("difference", "low", "high"),
-    "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
-}
-
-OBJECTS = {
-    "study": {
-        "name": "text",
-        "title": "text",
-        "question": "text?",
-        "concept": "object",
-        "n_units": "count",
-        "n_units_half_a": "count?",
-        "n_units_half_b": "count?",
-        "seeds": "list",
-        "steps": "count",
-        "guidance": "number",
-        "scheduler": "text",
-        "window": "list",
-        "sites": "list",
-        "text": "text",
-    },
-    "verdict": {"headline": "text", "words": "list", "reasons": "list", "caveats": "list"},
-    "reproduce": {
-        "command": "text",
-        "study_digest": "text?",
-        "seeds": "list",
-        "device": "text?",
-        "threads": "count?",
-        "dtype": "text?",
-        "scheduler": "text?",
-        "torch_deterministic": "flag?",
-        "versions": "object",
-        "git_commit": "text?",
-        "git_dirty": "flag?",
-        "prompts": "list",
-        "models": "list",
-        "wall_seconds": "number?",
-        "peak_memory_mb": "number?",
-        "started": "text?",
-        "finished": "text?",
-    },
-}
-LISTS = {
-    ("models", "largest_changes"): {"module": "text", "relative_change": "number?"},
-    ("verdict", "words"): {
-        "subject": "text",
-        "word": "text",
-        "sentence": "text",
-        "evidence": "list",
-    },
-    ("reproduce", "prompts"): {"set": "text", "n": "count", "digest": "text?"},
-    ("reproduce", "models"): {"variant": "text", "digest": "text?"},
-}
-EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
 
 KINDS = {
     "text": (str,),
@@ -262,8 +18,6 @@ KINDS = {
     "list": (list,),
     "object": (dict,),
 }
-SHARES = {"rate", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "power"}
-SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}
 
 
 def columns(table):
@@ -274,7 +28,7 @@ def columns(table):
 
 
 def load(report_folder):
-    """Read and check report.json of a report folder."""
+    """Read and check report.json of a report folder; one written before a table was ADDED has it empty."""
     path = Path(report_folder) / "report.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
@@ -285,13 +39,19 @@ def load(report_folder):
         ) from None
     except ValueError as error:
         raise RunError(f"{path} is not valid JSON ({error}). Run the report stage again.") from None
+    document = with_added(document)
     check(document)
     return document
 
 
+def with_added(document):
+    """The document with every table that reports of this schema version have gained; empty where it is older."""
+    return dict.fromkeys(ADDED, []) | document if isinstance(document, dict) else document
+
+
 def write(document, folder):
     """Write report.json: keys sorted, NaN and infinities as null, checked; returns the path."""
-    document = plain(document)
+    document = plain(with_added(document))
     check(document)
     text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     path = Path(folder) / "report.json"

@@ -1,7 +1,7 @@
 """Rows of report.json as plotly figures: numbers are arranged here, never computed.
 
 rates_figure, retention_figure, activity_figure, effects_figure, shares_figure   forest plots
-activity_by_call_figure   activity along the sampling run
+activity_by_call_figure, budget_figure   panels of lines: activity along the sampling run, success against budget
 neurons_figure            one point per neuron, deactivation against reactivation
 Every row given is in the figure: as a marker, or, when it is null, as "not measured" in words.
 """
@@ -12,12 +12,21 @@ import plotly.graph_objects as go
 
 from workbench.report import forest, summary
 from workbench.report.forest import COLOURS, KINDS, LEGEND, SETS, layout
+from workbench.report.lines import activity_by_call_figure, budget_figure
 
+__all__ = [
+    "CONFIG",
+    "activity_by_call_figure",
+    "activity_figure",
+    "budget_figure",
+    "effects_figure",
+    "neurons_figure",
+    "rates_figure",
+    "retention_figure",
+    "shares_figure",
+]
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-PANEL = 230
 FRAME = (-0.6, 1.6)
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 
 
 def rates_figure(rows, variants=()):
@@ -159,87 +168,6 @@ def shares_figure(rows, variants=()):
     )
 
 
-def activity_by_call_figure(rows, variants=(), window=None):
-    """Concept activity along the sampling run, one panel per variant, one line per condition.
-
-    window   (first, last) calls of the study, shaded
-    """
-    from plotly.subplots import make_subplots
-
-    rows = summary.arranged(rows, variants)
-    panels = list(dict.fromkeys(row["variant"] for row in rows))
-    lines = {}
-    for row in rows:
-        lines.setdefault((row["variant"], _line(row)), []).append(row)
-    looks = {name: place for place, name in enumerate(dict.fromkeys(name for _, name in lines))}
-    columns = 2 if len(panels) > 1 else 1
-    depth = -(-len(panels) // columns) or 1
-    figure = make_subplots(
-        rows=depth,
-        cols=columns,
-        shared_xaxes=True,
-        shared_yaxes="all",
-        subplot_titles=[f"<b>{escape(name)}</b>" for name in panels],
-        horizontal_spacing=0.06,
-        vertical_spacing=44 / (PANEL * depth) if depth > 1 else 0,
-    )
-    palette = [COLOURS[name] for name in ("blue", "black", "vermillion", "orange", "green", "purple")]
-    shown = set()
-    for (variant, name), points in lines.items():
-        place = looks[name]
-        colour, at = palette[place % len(palette)], panels.index(variant)
-        points = sorted(points, key=lambda row: row["call"])
-        row, col = at // columns + 1, at % columns + 1
-        x = [point["call"] for point in points]
-        figure.add_trace(
-            go.Scatter(
-                x=x + x[::-1],
-                y=[p["high"] for p in points] + [p["low"] for p in points][::-1],
-                fill="toself",
-                fillcolor=colour,
-                opacity=0.13,
-                line={"width": 0},
-                mode="lines",
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=name,
-            ),
-            row=row,
-            col=col,
-        )
-        figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=[point["value"] for point in points],
-                mode="lines+markers",
-                name=escape(name),
-                legendgroup=name,
-                showlegend=name not in shown,
-                line={"color": colour, "dash": DASHES[place % len(DASHES)], "width": 2},
-                marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
-                customdata=[[point["timestep"], point["n"]] for point in points],
-                hovertemplate="call %{x}, timestep %{customdata[0]}: A = %{y:.2f}"
-                f", n = %{{customdata[1]}}<extra>{escape(name)}</extra>",
-            ),
-            row=row,
-            col=col,
-        )
-        shown.add(name)
-    for guide in (0, 1):
-        figure.add_hline(y=guide, line={"color": COLOURS["grey"], "width": 1, "dash": "dot"})
-    if window and rows:
-        figure.add_vrect(x0=window[0], x1=window[1], fillcolor="#f3efe2", line_width=0, layer="below")
-    top = 74
-    layout(figure, height=top + 52 + PANEL * depth, margin={"l": 56, "r": 16, "t": top, "b": 52})
-    figure.update_xaxes(title={"text": "UNet call (0 = noisiest)", "standoff": 6}, row=depth)
-    figure.update_yaxes(title={"text": "activity A", "standoff": 4}, col=1)
-    for place, annotation in enumerate(figure.layout.annotations[: len(panels)]):
-        axis = figure.layout[f"xaxis{place + 1 if place else ''}"]
-        annotation.update(x=axis.domain[0], xanchor="left", font={"size": 13})
-    figure.update_layout(legend=LEGEND)
-    return figure
-
-
 def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
     """Deactivation D against reactivation R of single neurons.
 
@@ -312,11 +240,6 @@ def _in(neuron):
 
 def _condition(row):
     return [summary.condition(row), summary.provenance(row)]
-
-
-def _line(row):
-    made = summary.provenance(row)
-    return summary.condition(row) + (f" ({made})" if made else "")
 
 
 def _same(row):

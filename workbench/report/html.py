@@ -8,7 +8,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from workbench.errors import RunError
-from workbench.report import figures, images, summary, views
+from workbench.report import figures, image_views, images, summary, views
 from workbench.report.alt import ALT
 
 POLICY = (
@@ -102,6 +102,7 @@ def _context(document, neurons):
         "boards": _boards(document),
         "other_words": [word for word in document["verdict"]["words"] if word["subject"] not in summary.subjects(document)],
         "views": views,
+        "image_views": image_views,
         "evidence": views.evidence,
         "figures": _figures(document, neurons),
         "top": views.top_neurons(neurons, document) if neurons else None,
@@ -170,6 +171,8 @@ def _figures(document, neurons):
 
     if document["rates"]:
         add("rates", "rates_figure", "How often the concept appears", document["rates"], variants)
+    if document["budget"]:
+        add("budget", "budget_figure", "How far a search must go: success in the steering detector", document["budget"], variants)
     if document["retention"]:
         add(
             "retention",

@@ -2,7 +2,7 @@
 
 import re
 
-from workbench.report import summary, views
+from workbench.report import image_views, summary, views
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
@@ -84,12 +84,23 @@ def _sections(document):
         (
             "Rates",
             f"How often images show the concept ({name}), plainly asked and under attack.",
-            (views.rates(document), views.rates_by_label(document), views.comparisons(document)),
+            (
+                image_views.detectors(document),
+                image_views.rates(document),
+                image_views.sweep(document),
+                image_views.rates_by_label(document),
+                image_views.comparisons(document),
+            ),
+        ),
+        (
+            "Success against budget",
+            "How far a search had to go before the detector it looks at saw the concept, beside its control.",
+            (image_views.budget(document),),
         ),
         (
             "Retention",
             "What else the changed models can still draw.",
-            (views.retention(document),),
+            (image_views.retention(document), image_views.quality(document)),
         ),
         (
             "Activity of the concept neurons",

@@ -1,6 +1,7 @@
 """The tables a reader sees: the same rows as the CSV files, fewer columns, in words.
 
-Shared by the HTML and the Markdown report; a view is {title, head, rows, numeric} of plain text.
+Shared by the HTML and the Markdown report; a view is {title, head, rows, numeric} of plain text. What detectors saw in images
+is in image_views.
 """
 
 from workbench.report import summary
@@ -54,77 +55,6 @@ def changes(document):
             for change in row["largest_changes"]
         ],
         numeric=(2,),
-    )
-
-
-def rates(document):
-    """Every rate of the study."""
-    rows = summary.arranged(document["rates"], summary.variant_names(document))
-    return view(
-        "Rates with Wilson 95 % intervals",
-        ("Variant", "Prompts", "How made", "Rate", "Images", "Successes", "Value")
-        + ("95 % interval", "Detector", "Threshold", "If missing, why"),
-        [
-            (
-                row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
-                summary.DEFINITIONS.get(row["definition"], row["definition"]),
-                integer(row["n"]),
-                integer(row["successes"]),
-                percent(row["rate"]),
-                summary.span(row["low"], row["high"], percent),
-                row["detector"],
-                number(row["threshold"]),
-                row["reason"],
-            )
-            for row in rows
-        ],
-        numeric=(4, 5, 6, 7, 9),
-    )
-
-
-def rates_by_label(document):
-    """For a concept of several things: each thing by itself, on the prompts that ask for it."""
-    return view(
-        "Each label of the concept by itself, on the prompts that ask for it",
-        ("Variant", "Prompts", "How made", "Label", "Seen in", "Rate", "95 % interval", "If missing, why"),
-        [
-            (
-                row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
-                row["label"],
-                f"{integer(row['successes'])} of {integer(row['n'])}",
-                percent(row["rate"]),
-                summary.span(row["low"], row["high"], percent),
-                row["reason"],
-            )
-            for row in document["rates_by_label"]
-        ],
-        numeric=(4, 5),
-    )
-
-
-def retention(document):
-    """What else still works."""
-    return view(
-        "Retention with Wilson 95 % intervals",
-        ("Variant", "Concepts", "Counted", "Images", "Right", "Rate", "95 % interval") + ("If missing, why",),
-        [
-            (
-                row["variant"],
-                {"near": "neighbours", "far": "far concepts"}.get(row["kind"], row["kind"]),
-                row["definition"],
-                integer(row["n"]),
-                integer(row["successes"]),
-                percent(row["rate"]),
-                summary.span(row["low"], row["high"], percent),
-                row["reason"],
-            )
-            for row in document["retention"]
-        ],
-        numeric=(3, 4, 5, 6),
     )
 
 
@@ -243,37 +173,6 @@ def _role(neuron):
         if neuron.get(column):
             return word
     return ""
-
-
-def comparisons(document):
-    """Variants side by side on the same prompts."""
-    return view(
-        "Paired comparisons",
-        ("Variant A", "Variant B", "Prompts", "Attack", "Pairs", "Both", "Only A", "Only B")
-        + ("Neither", "Difference", "95 % interval", "Relative", "McNemar p", "Power")
-        + ("If missing, why",),
-        [
-            (
-                row["variant_a"],
-                row["variant_b"],
-                summary.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
-                row["attack"],
-                integer(row["n"]),
-                integer(row["both"]),
-                integer(row["only_a"]),
-                integer(row["only_b"]),
-                integer(row["neither"]),
-                percent(row["difference"]),
-                summary.span(row["low"], row["high"], percent),
-                percent(row["relative_difference"]),
-                summary.p_value(row["p_mcnemar"]),
-                number(row["power"]),
-                row["reason"],
-            )
-            for row in document["comparisons"]
-        ],
-        numeric=tuple(range(4, 14)),
-    )
 
 
 def waking(document):
@@ -413,11 +312,11 @@ def digests(document):
 def missing(document):
     """What could not be measured, and why: every null of the tables in words."""
     rows = []
-    for table in ("models", "rates", "retention", "activity", "effects", "neurons", "comparisons"):
+    for table in ("models", "rates", "detectors", "budget", "retention", "quality", "activity", "effects", "neurons", "comparisons"):
         for row in document[table]:
             if row["reason"]:
-                subject = row.get("variant") or f"{row['variant_a']} against {row['variant_b']}"
-                about = row.get("effect") or row.get("kind") or summary.condition(row)
+                subject = row.get("variant") or row.get("role") or f"{row['variant_a']} against {row['variant_b']}"
+                about = row.get("effect") or row.get("kind") or row.get("method") or row.get("prompt_sets") or summary.condition(row)
                 rows.append((table, subject, about.replace("_", " "), row["reason"]))
     return view("Not measured", ("Table", "Variant", "What", "Why"), list(dict.fromkeys(rows)))
 

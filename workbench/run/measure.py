@@ -8,7 +8,7 @@ from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
-from workbench.run import image_tables
+from workbench.run import budget_tables, image_tables
 from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import iou, iou_chance
 from workbench.storage import read_table, write_json, write_table
@@ -24,8 +24,12 @@ def measure(room, folder):
     study = room.study
     table = read_table(room._folder("score") / "neurons.parquet")
     tables = {
+        "detectors": image_tables.detector_rows(room),
         "rates": image_tables.rate_rows(room),
+        "sweep": image_tables.sweep_rows(room),
+        "budget": budget_tables.budget_rows(room),
         "retention": image_tables.retention_rows(room),
+        "quality": image_tables.quality_rows(room),
         "comparisons": image_tables.comparison_rows(room),
     }
     tables["rates_by_label"] = image_tables.label_rows(room)
@@ -103,6 +107,7 @@ def trajectory_tables(room, trajectory, table):
     concept = groups["concept", "ff"]
     taken = concept | table["in_suppressed"].to_numpy()
     pruned = {variant.name for variant in study.variants if variant.role == "pruned"}
+    made_here = {variant.name for variant in study.variants}
     rows = {name: [] for name in BY_TRAJECTORY}
     for (group, site), members in groups.items():
         for condition in recorded:
@@ -141,7 +146,7 @@ def trajectory_tables(room, trajectory, table):
             if name:
                 full = labels(room, variant.name, name)
                 keys = {key: full[key] for key in keys}
-                if full["provenance"] in ("optimised", "static"):
+                if full["provenance"] == "optimised" or full["against"] not in made_here:
                     table = _with_neuron_numbers(measured, variant.name, name, control, table, trajectory)
             for group in ("concept", "watch", "complement"):
                 members = groups.get((group, "ff"))

@@ -5,16 +5,19 @@ the inputs). Nodes over prompts are cut into shards of `sampling.batch` rows, ea
 study computes only what is missing.
 """
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from workbench import registry, resources
 from workbench.errors import StudyError
-from workbench.storage import digest
+from workbench.methods.detectors import model_digest
+from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 1, "attack": 3, "generate": 1, "detect": 2, "record": 3, "score": 1, "measure": 5, "report": 1}
+VERSIONS = {"erase": 1, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 1, "measure": 6, "report": 1}
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make = _Builder(study)
     plans = {name: SetPlan(name, s.kind, s) for name, s in sets.items()}
     rows = {name: s.table.astype(object).where(s.table.notna(), None).values.tolist() for name, s in sets.items()}
+    looks = {"labels": study.detectors.labels} | {role: detector_identity(getattr(study.detectors, role)) for role in ("steer", "judge")}
     images = {"steps": sampling.steps, "guidance": sampling.guidance} | base
 
     def generate(variant, name):
@@ -167,7 +171,8 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         passes = n * n_calls * (2 if sampling.guidance != 1 else 1)
         size = n * (image_bytes + latent_bytes + len(parameters["keep"]) * latent_bytes)
         node = make.add(f"generate:{variant}:{name}", "generate", parameters, inputs, variant, name, ranges, passes=passes, bytes=size)
-        make.add(f"detect:{variant}:{name}", "detect", study.detectors.model_dump(), [node], variant, name, ranges, bytes=n * 200)
+        size = n * (3000 if planned.kind == "retained" else 200)
+        make.add(f"detect:{variant}:{name}", "detect", looks, [node], variant, name, ranges, bytes=size)
 
     def record(variant, name):
         planned = plans[name]
@@ -263,6 +268,27 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make.add("measure", "measure", {"study": study.model_dump(mode="json")}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
     return Plan(make.nodes, plans, calls, n)
+
+
+def detector_identity(given):
+    """What makes a detector give other answers: method, parameters with their defaults, and what its files hold.
+
+    Files and transformers folders that its parameters name are digested, and it is not loaded. Another one, such as a bundled
+    detector, is loaded, and says its version and thresholds itself.
+
+    given   {"method": name, parameter: value}
+    """
+    given = dict(given)
+    method = registry.method("detectors", given.pop("method"))
+    parameters = method.parameters(**given)
+    set_to = parameters.model_dump(mode="json")
+    paths = [Path(value).expanduser() for value in set_to.values() if isinstance(value, str)]
+    files = [file_digest(path) for path in paths if os.path.isfile(path)]
+    files += [model_digest(path) for path in paths if os.path.isfile(path / "config.json")]
+    if not files:
+        loaded = method.call(parameters)
+        files = [loaded.version, loaded.thresholds]
+    return {"method": method.name, "parameters": set_to, "files": files}
 
 
 def _worth_images(method, against, variant, attacked):

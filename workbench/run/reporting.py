@@ -32,6 +32,10 @@ MEASURED = (
     "waking",
     "relocation",
     "scores",
+    "detectors",
+    "sweep",
+    "budget",
+    "quality",
 )
 
 

@@ -121,13 +121,23 @@ class Room:
         per_layer = [torch.cat([s[f"{layer.path}|mean_abs"] for s in shards]) for layer in self.layers]
         return torch.cat(per_layer, dim=-1).float().numpy()
 
-    def detector(self, role):
-        """The steering or judging detector, read once."""
+    def detector(self, role, remembering=False):
+        """The steering or judging detector, read once.
+
+        remembering   for judging only: an image judged before, in whichever condition, is looked up in the run folder. The
+                      bundled detectors take 1 to 4 ms an image, next to nothing beside making it, so they leave no files.
+        """
         if role not in self._detectors:
             given = dict(getattr(self.study.detectors, role))
             method = registry.method("detectors", given.pop("method"))
             self._detectors[role] = method.call(method.parameters(**given))
-        return self._detectors[role]
+        if not remembering or getattr(self.study.detectors, role)["method"] == "emoji":
+            return self._detectors[role]
+        if (role, "remembering") not in self._detectors:
+            from workbench.methods.detectors import Cached
+
+            self._detectors[role, "remembering"] = Cached(self._detectors[role], self.store.folder / "answers")
+        return self._detectors[role, "remembering"]
 
     def _folder(self, node_id):
         node = self.plan.node(node_id)
@@ -179,23 +189,31 @@ class Room:
         write_json(folder / "calls.json", {"calls": trajectory.calls, "timesteps": trajectory.timesteps})
 
     def _detect(self, node, shard, folder):
+        from workbench.analysis.quality import features
+
         source = self.plan.node(node.inputs[0])
         at = [s.start for s in source.shards].index(shard.start)
         images = read_arrays(self.store.path("generate", source.shards[at].key) / "images.safetensors")["images"]
         images = images.float() / 255
         rows = self.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
-        found = rows.table[["id", "unit", "expect"]].copy()
+        found, wanted = rows.table[["id", "unit", "expect"]].copy(), self.study.detectors.labels
         for role in ("steer", "judge"):
-            detector = self.detector(role)
-            present, score = detector.present(images, self.study.detectors.labels)
+            detector = self.detector(role, remembering=True)
+            present, score = detector.present(images, wanted)
             found[role], found[f"{role}_score"] = present.numpy(), score.numpy()
             if rows.kind == "retained":
-                right = [bool(detector.present(images[i : i + 1], [label])[0]) for i, label in enumerate(rows.table["expect"])]
+                right, expected = np.zeros(len(rows), bool), rows.table["expect"].to_numpy()
+                for label in dict.fromkeys(expected):
+                    at = np.flatnonzero(expected == label)
+                    right[at] = detector.present(images[at], [label])[0].numpy()
                 found[f"{role}_expected"] = right
-        judge = self.detector("judge")
-        for label in self.study.detectors.labels:
+        judge = self.detector("judge", remembering=True)
+        for label in wanted:
             found[f"judge|{label}"] = judge.present(images, [label])[0].numpy()
         write_table(folder / "detections.parquet", found)
+        if rows.kind == "retained" and judge.features:
+            seen = torch.as_tensor(features(judge, images), dtype=torch.float32)
+            write_arrays(folder / "features.safetensors", {"features": seen})
 
     def _attack(self, node, shard, folder):
         targets = self.prompt_set("target")

@@ -58,7 +58,7 @@ def load(parameters):
     import torch
 
     from workbench.methods.detectors import Detector
-    from workbench.storage import file_digest, read_arrays
+    from workbench.storage import digest, file_digest, read_arrays
 
     folder = resources.folder("data") / "emoji"
     weights, card = folder / f"detector-{parameters.which}.safetensors", folder / "detectors.json"
@@ -76,6 +76,6 @@ def load(parameters):
 
     labels = [f"object:{name}" for name in [*about["objects"], "none"]]
     labels += [f"style:{name}" for name in [*about["styles"], "none"]]
-    version = f"emoji-{parameters.which} {file_digest(weights)[:12]}"
+    version = f"emoji-{parameters.which} {digest([file_digest(weights), about[parameters.which]])[:12]}"
     thresholds = about[parameters.which]["thresholds"]
     return Detector(f"emoji-{parameters.which}", version, labels, thresholds, probabilities, lambda images: cnn.body(images * 2 - 1))

@@ -1,0 +1,292 @@
+"""What report.json holds: tables, columns, kinds; written down once, for the checks, the CSV files and the guides.
+
+TABLES    {table: {column: kind}};  kinds: text, flag, count, number, list; "?" = may be null
+VALUES    the number a row exists for, with its interval: null needs a reason, a value needs an interval
+OBJECTS, LISTS, EVIDENCE   the parts that are no tables, and the lists inside them
+SHARES    columns that are fractions in [0, 1]
+ADDED     tables that came after the first reports of this schema version; in an older report they are empty
+
+budget      the share of prompts on which the steering detector had seen the concept within a budget of UNet row passes per
+            prompt; looks: the most looks any prompt had had; ended: the search had stopped, the rate only stays
+detectors   who looked; successes of n are false alarms on the base model's images of prompts without the concept
+sweep       of the images of a condition, the share in which the judge would see the concept at a threshold; own: the judge's
+quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself
+"""
+
+ATTACK = {"attack": "text?", "provenance": "text?", "against": "text?"}
+RATE = {"n": "count?", "successes": "count?", "rate": "number?", "low": "number?", "high": "number?", "reason": "text?"}
+
+TABLES = {
+    "models": {
+        "variant": "text",
+        "role": "text",
+        "method": "text?",
+        "parent": "text?",
+        "digest": "text?",
+        "what": "text?",
+        "parameters_changed": "count?",
+        "share_changed": "number?",
+        "seconds": "number?",
+        "largest_changes": "list",
+        "reason": "text?",
+    },
+    "rates": {
+        "variant": "text",
+        "prompt_set": "text",
+        **ATTACK,
+        "control": "flag",
+        "definition": "text",
+        "detector": "text?",
+        "threshold": "number?",
+        **RATE,
+    },
+    "budget": {
+        "variant": "text",
+        "prompt_set": "text",
+        **ATTACK,
+        "control": "flag",
+        "detector": "text",
+        "budget": "number",
+        "looks": "count",
+        "ended": "flag",
+        **RATE,
+    },
+    "detectors": {
+        "role": "text",
+        "method": "text",
+        "version": "text",
+        "labels": "list",
+        "thresholds": "list",
+        **RATE,
+    },
+    "sweep": {
+        "variant": "text",
+        "prompt_set": "text",
+        **ATTACK,
+        "control": "flag",
+        "detector": "text",
+        "threshold": "number",
+        "own": "flag",
+        **RATE,
+    },
+    "quality": {
+        "variant": "text",
+        "definition": "text",
+        "prompt_sets": "text",
+        "features": "text?",
+        "n": "count?",
+        "n_units": "count?",
+        "dropped": "count?",
+        "value": "number?",
+        "low": "number?",
+        "high": "number?",
+        "reason": "text?",
+    },
+    "rates_by_label": {
+        "variant": "text",
+        "prompt_set": "text",
+        **ATTACK,
+        "control": "flag",
+        "label": "text",
+        **RATE,
+    },
+    "retention": {
+        "variant": "text",
+        "kind": "text",
+        "definition": "text",
+        **RATE,
+    },
+    "activity": {
+        "variant": "text",
+        "prompt_set": "text",
+        **ATTACK,
+        "control": "flag",
+        "neuron_set": "text",
+        "site": "text",
+        "regime": "text",
+        "trajectory": "text",
+        "n": "count?",
+        "value": "number?",
+        "low": "number?",
+        "high": "number?",
+        "reason": "text?",
+    },
+    "activity_by_call": {
+        "variant": "text",
+        "prompt_set": "text",
+        "attack": "text?",
+        "provenance": "text?",
+        "neuron_set": "text",
+        "trajectory": "text",
+        "call": "count",
+        "timestep": "number",
+        "n": "count?",
+        "value": "number?",
+        "low": "number?",
+        "high": "number?",
+    },
+    "effects": {
+        "effect": "text",
+        "variant": "text",
+        **ATTACK,
+        "neuron_set": "text",
+        "trajectory": "text",
+        "n": "count?",
+        "value": "number?",
+        "low": "number?",
+        "high": "number?",
+        "p_random": "number?",
+        "n_random": "count?",
+        "random_low": "number?",
+        "random_high": "number?",
+        "reason": "text?",
+    },
+    "neurons": {
+        "variant": "text",
+        **ATTACK,
+        "neuron_set": "text",
+        "trajectory": "text",
+        "n": "count?",
+        "excluded": "count?",
+        **{
+            f"{name}{end}": "number?"
+            for name in ("share_deactivated", "share_reactivated", "median_d", "median_r") + ("median_delta",)
+            for end in ("", "_low", "_high")
+        },
+        "reason": "text?",
+    },
+    "comparisons": {
+        "variant_a": "text",
+        "variant_b": "text",
+        "prompt_set": "text",
+        "attack": "text?",
+        "n": "count?",
+        "both": "count?",
+        "only_a": "count?",
+        "only_b": "count?",
+        "neither": "count?",
+        "difference": "number?",
+        "low": "number?",
+        "high": "number?",
+        "relative_difference": "number?",
+        "p_mcnemar": "number?",
+        "power": "number?",
+        "reason": "text?",
+    },
+    "waking": {
+        "variant": "text",
+        **ATTACK,
+        "neuron_set": "text",
+        "trajectory": "text",
+        "n": "count?",
+        "successes": "count?",
+        "value": "number?",
+        "low": "number?",
+        "high": "number?",
+        "reason": "text?",
+    },
+    "relocation": {
+        "variant": "text",
+        **ATTACK,
+        "trajectory": "text",
+        "n": "count?",
+        "value": "number?",
+        "low": "number?",
+        "high": "number?",
+        "iou": "number?",
+        "iou_chance": "number?",
+        "reason": "text?",
+    },
+    "scores": {
+        "score": "text",
+        "n_chosen": "count?",
+        "iou_halves": "number?",
+        "iou_chance": "number?",
+        "note": "text?",
+    },
+    "images": {
+        "variant": "text",
+        "prompt_set": "text",
+        **ATTACK,
+        "control": "flag",
+        "unit": "text",
+        "prompt": "text",
+        "seed": "count",
+        "path": "text",
+        "blurred": "flag",
+        "success": "flag?",
+        "score": "number?",
+    },
+    "timings": {"stage": "text", "seconds": "number?", "nodes": "count?"},
+}
+
+VALUES = {
+    "rates": ("rate", "low", "high"),
+    "budget": ("rate", "low", "high"),
+    "detectors": ("rate", "low", "high"),
+    "sweep": ("rate", "low", "high"),
+    "quality": ("value", "low", "high"),
+    "rates_by_label": ("rate", "low", "high"),
+    "retention": ("rate", "low", "high"),
+    "activity": ("value", "low", "high"),
+    "effects": ("value", "low", "high"),
+    "waking": ("value", "low", "high"),
+    "relocation": ("value", "low", "high"),
+    "comparisons": ("difference", "low", "high"),
+    "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
+}
+
+ADDED = ("budget", "detectors", "sweep", "quality")
+
+OBJECTS = {
+    "study": {
+        "name": "text",
+        "title": "text",
+        "question": "text?",
+        "concept": "object",
+        "n_units": "count",
+        "n_units_half_a": "count?",
+        "n_units_half_b": "count?",
+        "seeds": "list",
+        "steps": "count",
+        "guidance": "number",
+        "scheduler": "text",
+        "window": "list",
+        "sites": "list",
+        "text": "text",
+    },
+    "verdict": {"headline": "text", "words": "list", "reasons": "list", "caveats": "list"},
+    "reproduce": {
+        "command": "text",
+        "study_digest": "text?",
+        "seeds": "list",
+        "device": "text?",
+        "threads": "count?",
+        "dtype": "text?",
+        "scheduler": "text?",
+        "torch_deterministic": "flag?",
+        "versions": "object",
+        "git_commit": "text?",
+        "git_dirty": "flag?",
+        "prompts": "list",
+        "models": "list",
+        "wall_seconds": "number?",
+        "peak_memory_mb": "number?",
+        "started": "text?",
+        "finished": "text?",
+    },
+}
+LISTS = {
+    ("models", "largest_changes"): {"module": "text", "relative_change": "number?"},
+    ("verdict", "words"): {
+        "subject": "text",
+        "word": "text",
+        "sentence": "text",
+        "evidence": "list",
+    },
+    ("reproduce", "prompts"): {"set": "text", "n": "count", "digest": "text?"},
+    ("reproduce", "models"): {"variant": "text", "digest": "text?"},
+}
+EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
+SHARES = {"rate", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "power"}
+SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}

@@ -1,0 +1,202 @@
+"""The tables a reader sees of what detectors saw in images: who looked, rates, other thresholds, budgets, retention, quality."""
+
+from workbench.report import summary
+from workbench.report.summary import integer, number, percent
+from workbench.report.views import view
+
+QUALITY = {"kid": "distance to the base model (KID)", "kid_floor": "noise floor: one half of the base model's images to the other"}
+
+
+def detectors(document):
+    """Which detectors looked, and how often they err."""
+    return view(
+        "The detectors, and their false alarms on the base model's images of prompts without the concept",
+        ("Role", "Method", "Version", "Labels", "Threshold", "Images", "False alarms", "Rate", "95 % interval", "If missing, why"),
+        [
+            (
+                {"steer": "attacks look at it", "judge": "judges"}.get(row["role"], row["role"]),
+                row["method"],
+                row["version"],
+                ", ".join(map(str, row["labels"])),
+                ", ".join(number(threshold) for threshold in dict.fromkeys(row["thresholds"])),
+                integer(row["n"]),
+                integer(row["successes"]),
+                percent(row["rate"]),
+                summary.span(row["low"], row["high"], percent),
+                row["reason"],
+            )
+            for row in document["detectors"]
+        ],
+        numeric=(4, 5, 6, 7, 8),
+    )
+
+
+def rates(document):
+    """Every rate of the study."""
+    rows = summary.arranged(document["rates"], summary.variant_names(document))
+    return view(
+        "Rates with Wilson 95 % intervals",
+        ("Variant", "Prompts", "How made", "Rate", "Images", "Successes", "Value")
+        + ("95 % interval", "Detector", "Threshold", "If missing, why"),
+        [
+            (
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                summary.DEFINITIONS.get(row["definition"], row["definition"]),
+                integer(row["n"]),
+                integer(row["successes"]),
+                percent(row["rate"]),
+                summary.span(row["low"], row["high"], percent),
+                row["detector"],
+                number(row["threshold"]),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(4, 5, 6, 7, 9),
+    )
+
+
+def sweep(document):
+    """The rates of the judge at other thresholds, one row per condition."""
+    rows = summary.arranged(document["sweep"], summary.variant_names(document))
+    own = {row["threshold"] for row in rows if row["own"]}
+    thresholds = sorted({row["threshold"] for row in rows})
+    conditions = {}
+    for row in rows:
+        key = (row["variant"], summary.condition(row), summary.provenance(row), integer(row["n"]))
+        conditions.setdefault(key, {})[row["threshold"]] = summary.with_interval(row, "rate", percent)
+    return view(
+        "Share of the images themselves in which the judge would see the concept at other thresholds, with Wilson 95 % intervals",
+        ("Variant", "Prompts", "How made", "Images")
+        + tuple(f"{threshold:g}{' (its own)' if threshold in own else ''}" for threshold in thresholds),
+        [(*key, *(found.get(threshold) for threshold in thresholds)) for key, found in conditions.items()],
+        numeric=range(3, 4 + len(thresholds)),
+    )
+
+
+def budget(document):
+    """Success in the steering detector against the budget, as far as each search went."""
+    rows = [row for row in document["budget"] if not row["ended"] or row["rate"] is None]
+    rows = summary.arranged(rows, summary.variant_names(document))
+    return view(
+        "Success in the steering detector within a budget, up to each search's last look, with Wilson 95 % intervals",
+        ("Variant", "Prompts", "How made", "UNet row passes per prompt", "Looks, at most")
+        + ("Prompts", "Succeeded", "Rate", "95 % interval", "If missing, why"),
+        [
+            (
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                integer(round(row["budget"])),
+                integer(row["looks"]),
+                integer(row["n"]),
+                integer(row["successes"]),
+                percent(row["rate"]),
+                summary.span(row["low"], row["high"], percent),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(3, 4, 5, 6, 7, 8),
+    )
+
+
+def rates_by_label(document):
+    """For a concept of several things: each thing by itself, on the prompts that ask for it."""
+    return view(
+        "Each label of the concept by itself, on the prompts that ask for it",
+        ("Variant", "Prompts", "How made", "Label", "Seen in", "Rate", "95 % interval", "If missing, why"),
+        [
+            (
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                row["label"],
+                f"{integer(row['successes'])} of {integer(row['n'])}",
+                percent(row["rate"]),
+                summary.span(row["low"], row["high"], percent),
+                row["reason"],
+            )
+            for row in document["rates_by_label"]
+        ],
+        numeric=(4, 5),
+    )
+
+
+def retention(document):
+    """What else still works."""
+    return view(
+        "Retention with Wilson 95 % intervals",
+        ("Variant", "Concepts", "Counted", "Images", "Right", "Rate", "95 % interval") + ("If missing, why",),
+        [
+            (
+                row["variant"],
+                {"near": "neighbours", "far": "far concepts"}.get(row["kind"], row["kind"]),
+                row["definition"],
+                integer(row["n"]),
+                integer(row["successes"]),
+                percent(row["rate"]),
+                summary.span(row["low"], row["high"], percent),
+                row["reason"],
+            )
+            for row in document["retention"]
+        ],
+        numeric=(3, 4, 5, 6),
+    )
+
+
+def quality(document):
+    """How far the images of retained concepts moved, beside the noise floor."""
+    return view(
+        "Distance of the images of retained concepts to the base model's, with bootstrap 95 % intervals",
+        ("Variant", "What", "Concepts", "Images per set", "Units", "Left out", "Value", "95 % interval", "Features of", "If missing, why"),
+        [
+            (
+                row["variant"],
+                QUALITY.get(row["definition"], row["definition"]),
+                row["prompt_sets"],
+                integer(row["n"]),
+                integer(row["n_units"]),
+                integer(row["dropped"]) if row["dropped"] else None,
+                number(row["value"], 4),
+                summary.span(row["low"], row["high"], lambda value: number(value, 4)),
+                row["features"],
+                row["reason"],
+            )
+            for row in document["quality"]
+        ],
+        numeric=(3, 4, 5, 6, 7),
+    )
+
+
+def comparisons(document):
+    """Variants side by side on the same prompts."""
+    return view(
+        "Paired comparisons",
+        ("Variant A", "Variant B", "Prompts", "Attack", "Pairs", "Both", "Only A", "Only B")
+        + ("Neither", "Difference", "95 % interval", "Relative", "McNemar p", "Power")
+        + ("If missing, why",),
+        [
+            (
+                row["variant_a"],
+                row["variant_b"],
+                summary.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
+                row["attack"],
+                integer(row["n"]),
+                integer(row["both"]),
+                integer(row["only_a"]),
+                integer(row["only_b"]),
+                integer(row["neither"]),
+                percent(row["difference"]),
+                summary.span(row["low"], row["high"], percent),
+                percent(row["relative_difference"]),
+                summary.p_value(row["p_mcnemar"]),
+                number(row["power"]),
+                row["reason"],
+            )
+            for row in document["comparisons"]
+        ],
+        numeric=tuple(range(4, 14)),
+    )
