@@ -27,11 +27,11 @@ def test_every_bundled_study_loads_and_is_named_like_its_file(name):
     ("old", "new", "message"),
     [
         ('method = "esd"\npara', 'method = "edd"\npara', 'Did you mean "esd"'),
-        ("iterations = 160", "iteration = 160", 'Did you mean "iterations"'),
+        ("iterations = 80", "iteration = 80", 'Did you mean "iterations"'),
         ('parent = "erased"', 'parent = "eraser"', 'Did you mean "erased"'),
         ('against = ["erased", "pruned"]', 'against = ["prune"]', 'Did you mean "pruned"'),
         ('against = ["erased", "pruned"]', "against = []", "say which with `against`"),
-        ("steps = 12\nguidance", "steps = 1\nguidance", "greater than or equal to 2"),
+        ("steps = 10\nguidance", "steps = 1\nguidance", "greater than or equal to 2"),
         ("[sampling]\n", "[sampling]\nguidence = 2\n", 'Did you mean "guidance"'),
         ('name = "sham"', 'name = "pruned"', 'two variants are called "pruned"'),
         ('score = "contrast"', 'score = "contrasts"', 'Did you mean "contrast"'),
