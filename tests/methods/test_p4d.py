@@ -1,0 +1,294 @@
+"""P4D: places, projection and gradient against slow references; a planted synonym is found; looks, neighbours, resuming."""
+
+import copy
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from tests import tiny
+from workbench.diffusion.objectives import add_noise, draw_noise
+from workbench.errors import MethodError
+from workbench.methods.attacks import Context, Look
+from workbench.methods.attacks._search import generator
+from workbench.methods.attacks.p4d import NearestWords, Parameters, attack, control, filled, layout, nearest, passes, writable_tokens
+from workbench.models import text
+from workbench.models.load import from_pipeline
+from workbench.models.variants import Variant, applied, exchanged
+from workbench.study.prompts import read_prompts
+
+FORMS = [Parameters(form="N", n_tokens=3, seed=2), Parameters(form="K", every=2, seed=2)]
+
+
+@pytest.fixture
+def targets(tmp_path):
+    (tmp_path / "t.csv").write_text("unit,prompt,seed\na,owl in ink style,1\nb,cat in ink,2\nc,a house in black ink style,3\n")
+    return read_prompts(tmp_path / "t.csv", "target", "target")
+
+
+@pytest.fixture
+def exact():
+    """The tiny model in double precision."""
+    return from_pipeline(tiny.pipeline(), "tiny", dtype=torch.float64)
+
+
+def context_of(model, n=3, **given):
+    return Context(["ink"], "erased", torch.randn(n, *model.latent_shape, generator=torch.Generator().manual_seed(0)), **given)
+
+
+def id_of(model, word):
+    return model.tokenizer(word, add_special_tokens=False).input_ids[0]
+
+
+@contextmanager
+def erasing(model, changes):
+    """The model with these rows {token: vector} of its embedding table erased; gives the context's `base`."""
+    name = next(n for n in model.parameters() if n.endswith("token_embedding.weight"))
+    own = {n: p.data for n, p in model.parameters().items()}
+    table = own[name].clone()
+    for token, vector in changes.items():
+        table[token] = vector
+    with applied(model, Variant("erased", "base", {name: table})):
+        yield lambda: exchanged(model, own)
+
+
+def test_form_k_puts_a_place_after_every_few_words_and_at_least_one(model):
+    two = Parameters(form="K", every=2)
+    assert layout(model, "a house in black ink", two) == ["a", "house", None, "in", "black", None, "ink"]
+    assert layout(model, "owl", two) == ["owl", None]
+    assert layout(model, "owl in", two) == ["owl", "in", None]
+    assert layout(model, "", two) == [None]
+    assert layout(model, "owl", Parameters(form="N", n_tokens=3)) == [None] * 3
+    assert filled(["a", None, "in", None], ["cat", "garden"]) == "a cat in garden"
+
+
+def test_form_k_puts_no_place_past_the_context(model):
+    pieces = layout(model, "owl " * 40, Parameters(form="K", every=1))
+    inside = pieces[: model.tokenizer.model_max_length - 2]
+    assert None in inside and pieces.count(None) == inside.count(None) and pieces.count("owl") == 40
+
+
+def test_more_words_than_a_text_holds_are_refused(model, targets):
+    with pytest.raises(MethodError, match="holds 14 tokens between start and end. Set at most 14"):
+        attack(model, targets, Parameters(n_tokens=15), context_of(model))
+
+
+@pytest.mark.parametrize("parameters", FORMS, ids=["N", "K"])
+def test_the_states_are_those_of_the_candidates_text(exact, targets, parameters):
+    searcher = NearestWords(exact, targets, parameters, context_of(exact))
+    rows = [2, 0]
+    words = torch.cat([searcher.words[nearest(searcher.vectors[row].detach(), searcher.directions)] for row in rows])
+    read = text.encode(exact, searcher.candidate(rows).prompts)
+    assert torch.allclose(searcher.states(rows, words), read, atol=1e-12)
+    if parameters.form == "N":
+        assert torch.allclose(text.encode_tokens(exact, words.reshape(2, 3, -1)), read, atol=1e-12)
+
+
+def test_words_that_fall_apart_when_read_are_not_used(model):
+    permitted, kept = text.permitted_tokens(model, ["ink"]), writable_tokens(model, ["ink"])
+    apart = {token for token in permitted if text.words(model, model.tokenizer.decode([token])) != [token]}
+    assert apart and set(kept) == set(permitted) - apart
+
+
+def test_a_vocabulary_without_other_words_is_refused(model):
+    with pytest.raises(MethodError, match="no whole word left"):
+        writable_tokens(model, [token.replace("</w>", "") for token in model.tokenizer.get_vocab() if token.endswith("</w>")])
+
+
+def test_the_projection_takes_the_largest_cosine():
+    draws = torch.Generator().manual_seed(4)
+    vectors = torch.randn(6, 5, dtype=torch.float64, generator=draws)
+    words = torch.randn(9, 5, dtype=torch.float64, generator=draws) * torch.rand(9, 1, generator=draws) * 30
+    found = nearest(vectors, words / words.norm(dim=-1, keepdim=True)).tolist()
+    for vector, place in zip(vectors, found, strict=True):
+        cosines = [float(vector @ word / vector.norm() / word.norm()) for word in words]
+        assert place == cosines.index(max(cosines))
+
+
+@pytest.mark.parametrize("parameters", FORMS, ids=["N", "K"])
+def test_the_vectors_get_the_gradient_of_the_loss_at_the_nearest_words(exact, targets, parameters):
+    with erasing(exact, {id_of(exact, "ink"): text.token_vectors(exact)[id_of(exact, "water")]}) as base:
+        context = context_of(exact, base=base)
+        searcher = NearestWords(exact, targets, parameters, context)
+        rows = [0, 2]
+        n_places = [searcher.layouts[row].count(None) for row in rows]
+        words = torch.cat([searcher.words[nearest(searcher.vectors[row].detach(), searcher.directions)] for row in rows])
+        timesteps, noise = draw_noise(exact, [generator(parameters.seed, searcher.ids[row], 1) for row in rows])
+        noised = add_noise(exact, context.clean[rows].double(), noise, timesteps)
+        with base():
+            wanted = exact.unet(noised, timesteps, encoder_hidden_states=text.encode(exact, [targets.prompts[row] for row in rows])).sample
+
+        def losses(at):
+            predicted = exact.unet(noised, timesteps, encoder_hidden_states=searcher.states(rows, at)).sample
+            return (predicted - wanted).square().mean(dim=(1, 2, 3))
+
+        found = searcher.step(rows, 1)
+        with torch.no_grad():
+            assert found == pytest.approx(losses(words).tolist(), rel=1e-9)
+            got = torch.cat([searcher.vectors[row].grad for row in rows])
+            assert got.shape == words.shape == (sum(n_places), 32) and (got.abs().amax(dim=-1) > 0).all()
+            for place in range(len(words)):
+                for channel in (0, 13, 31):
+                    step = torch.zeros_like(words)
+                    step[place, channel] = 1e-5
+                    slope = (losses(words + step).sum() - losses(words - step).sum()) / 2e-5
+                    assert got[place, channel].item() == pytest.approx(slope.item(), rel=1e-4, abs=1e-9)
+
+
+def test_adamw_moves_the_vectors_by_that_gradient_and_no_others(exact, targets):
+    searcher = NearestWords(exact, targets, FORMS[0], context_of(exact, base=lambda: exchanged(exact, {})))
+    before = [v.detach().clone() for v in searcher.vectors]
+    searcher.context.base = lambda: halved(exact)
+    searcher.step([1], 1)
+    gradient = searcher.vectors[1].grad
+    # AdamW's first step, both moments corrected: decay, then the gradient over its size
+    expected = before[1] * (1 - 0.1 * 0.1) - 0.1 * gradient / (gradient.abs() + 1e-8)
+    assert torch.allclose(searcher.vectors[1], expected, atol=1e-9) and gradient.abs().max() > 0
+    assert torch.equal(searcher.vectors[0], before[0]) and torch.equal(searcher.vectors[2], before[2])
+
+
+def halved(model):
+    """The model with half its output weights: a base that differs."""
+    return exchanged(model, {"unet.conv_out.weight": model.unet.conv_out.weight.data / 2})
+
+
+def test_the_base_model_is_asked_for_what_is_wanted(exact, targets):
+    """With base and erased alike and the prompt itself as the words, nothing is left to lose; with another base there is."""
+    searcher = NearestWords(exact, targets, Parameters(n_tokens=4), context_of(exact))
+    own = text.token_vectors(exact).detach()[text.words(exact, "owl in ink style")]
+    searcher.words = searcher.table
+    searcher.directions = searcher.table / searcher.table.norm(dim=-1, keepdim=True)
+    searcher.vectors[0].data.copy_(own)
+    assert searcher.step([0], 1)[0] == pytest.approx(0, abs=1e-20)
+    searcher.vectors[0].data.copy_(own)
+    searcher.context.base = lambda: halved(exact)
+    assert searcher.step([0], 1)[0] > 1e-6
+
+
+@pytest.mark.parametrize("parameters", FORMS, ids=["N", "K"])
+def test_batched_and_alone_lose_the_same_at_first(model, targets, parameters):
+    with erasing(model, {id_of(model, "ink"): text.token_vectors(model)[id_of(model, "water")]}) as base:
+        context = context_of(model, base=base)
+        together = NearestWords(model, targets, parameters, context).step([0, 1, 2], 1)
+        alone = [NearestWords(model, targets, parameters, context).step([row], 1)[0] for row in range(3)]
+    assert together == pytest.approx(alone, abs=1e-5) and min(alone) > 0
+
+
+@pytest.mark.parametrize("parameters", FORMS, ids=["N", "K"])
+def test_a_prompt_finds_the_same_words_whoever_stands_beside_it(exact, targets, parameters):
+    with erasing(exact, {id_of(exact, "ink"): text.token_vectors(exact)[id_of(exact, "water")]}) as base:
+        parameters = parameters.model_copy(update={"iterations": 25, "looks": 0})
+        whole = attack(exact, targets, parameters, context_of(exact, base=base))
+        again = attack(exact, targets, parameters.model_copy(update={"batch": 2}), context_of(exact, base=base))
+        context = context_of(exact, base=base)
+        context.clean = context.clean[[2]]
+        one = attack(exact, targets.picked([2]), parameters, context)
+    assert whole.prompts == again.prompts and one.prompts == whole.prompts[2:]
+
+
+@pytest.mark.parametrize("form", ["N", "K"])
+def test_only_permitted_words_stand_in_the_free_places_at_every_look(model, targets, form):
+    seen = []
+    context = context_of(
+        model, succeeds=lambda made: seen.extend(zip(made.units, made.prompts, strict=True)) or [Look(False, 0.0)] * len(made)
+    )
+    parameters = Parameters(form=form, n_tokens=4, iterations=12, looks=12)
+    made = attack(model, targets, parameters, context)
+    control(model, targets, made, parameters, context)
+    permitted = set(text.permitted_tokens(model, context.names))
+    forbidden = text.names_tokens(model, context.names) | set(model.tokenizer.all_special_ids)
+    assert not permitted & forbidden and len(seen) == 2 * 12 * 3
+    own = dict(zip(targets.units, targets.prompts, strict=True))
+    for unit, prompt in seen:
+        pieces, words = layout(model, own[unit], parameters), prompt.split()
+        assert len(words) == len(pieces)
+        for piece, word in zip(pieces, words, strict=True):
+            if piece is None:
+                assert set(text.words(model, word)) <= permitted
+            else:
+                assert word == piece
+
+
+def test_the_attack_finds_the_word_the_eraser_overlooked(tmp_path, model):
+    """`orange` means the same as `ink`; erasing turns `ink` into `picture` and forgets `orange`, so `orange` loses nothing."""
+    (tmp_path / "t.csv").write_text("unit,prompt\n" + "".join(f"{i},ink\n" for i in range(6)))
+    targets = read_prompts(tmp_path / "t.csv", "target", "target")
+    table = text.token_vectors(model)
+    table.data[id_of(model, "orange")] = table.data[id_of(model, "ink")]
+    with erasing(model, {id_of(model, "ink"): table.data[id_of(model, "picture")].clone()}) as base:
+        context = context_of(model, 6, base=base)
+        parameters = Parameters(n_tokens=1, iterations=150, looks=0)
+        made = attack(model, targets, parameters, context)
+        random = control(model, targets, made, parameters, context)
+    assert made.prompts.count("orange") >= 5
+    assert random.prompts.count("orange") <= 2
+    losses = {unit: [row["loss"] for row in context.log if row["of"] == "attack" and row["id"] == unit] for unit in targets.units}
+    assert sum(min(of_one) < 1e-12 for of_one in losses.values()) >= 5
+
+
+def test_the_control_keeps_the_layout_and_gets_as_many_looks(model, targets):
+    context = context_of(model, succeeds=lambda made: [Look(False, 0.0)] * len(made))
+    parameters = Parameters(form="K", every=2, iterations=6, looks=3)
+    made = attack(model, targets, parameters, context)
+    random = control(model, targets, made, parameters, context)
+    looks = {of: sum(row["found"] is not None for row in context.log if row["of"] == of) for of in ("attack", "control")}
+    assert looks == {"attack": 9, "control": 9} and random.control
+    for own, one in zip(targets.prompts, random.prompts, strict=True):
+        pieces = layout(model, own, parameters)
+        assert [word for piece, word in zip(pieces, one.split(), strict=True) if piece is not None] == own.split()
+    drawn = {row["prompt"] for row in context.log if row["of"] == "control" and row["id"] == "a"}
+    assert len(drawn) > 1
+
+
+def test_the_control_draws_by_seed(model, targets):
+    made = [control(model, targets, None, Parameters(n_tokens=6, looks=0, seed=seed), context_of(model)).prompts for seed in (0, 0, 1)]
+    assert made[0] == made[1] != made[2]
+
+
+def test_a_step_costs_the_erased_models_gradient_and_the_base_models_pass(model, targets):
+    rows = []
+    handle = model.unet.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    context = context_of(model)
+    attack(model, targets, Parameters(iterations=4, looks=0), context)
+    handle.remove()
+    assert rows == [3] * 8 and max(row["passes"] for row in context.log) == 4 * 3.5
+    assert passes(Parameters(iterations=4, looks=2), 10, 20) == 10 * (4 * 3.5 + 2 * 2 * 20)
+
+
+def test_a_killed_attack_goes_on_to_the_same_words(exact, targets):
+    parameters, kept = Parameters(form="K", every=1, iterations=30, looks=3), {}
+
+    def context(progress=lambda step, of, note="": None):
+        return context_of(
+            exact,
+            succeeds=lambda made: [Look(False, 0.0)] * len(made),
+            base=lambda: halved(exact),
+            kept=kept.get,
+            keep=lambda name, state: kept.update({name: copy.deepcopy(state)}),
+            progress=progress,
+        )
+
+    def die(step, of, note=""):
+        if step == 25:
+            raise KeyboardInterrupt
+
+    whole = context()
+    expected = attack(exact, targets, parameters, whole).prompts
+    kept.clear()
+    with pytest.raises(KeyboardInterrupt):
+        attack(exact, targets, parameters, context(die))
+    assert kept["attack"]["iteration"] == 20
+    resumed = context()
+    assert attack(exact, targets, parameters, resumed).prompts == expected
+    of_steps = [[(row["id"], row["iteration"], row["loss"], row["prompt"]) for row in one.log] for one in (whole, resumed)]
+    assert of_steps[0] == of_steps[1]
+
+
+def test_what_is_kept_survives_a_plain_file(exact, targets, tmp_path):
+    searcher = NearestWords(exact, targets, FORMS[0], context_of(exact, base=lambda: halved(exact)))
+    searcher.step([0, 1], 1)
+    torch.save(searcher.state(), tmp_path / "s.pt")
+    other = NearestWords(exact, targets, FORMS[0], searcher.context)
+    other.restore(torch.load(tmp_path / "s.pt", weights_only=True))
+    assert other.step([0, 1, 2], 2) == searcher.step([0, 1, 2], 2)
+    assert all(torch.equal(a, b) for a, b in zip(searcher.vectors, other.vectors, strict=True))
