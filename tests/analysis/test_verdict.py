@@ -57,6 +57,7 @@ def tables(
         "rates": [rate(*asr), rate(*control, control=True, prompt_set="control")],
         "retention": [],
         "comparisons": [],
+        "against_control": [],
     }
 
 
@@ -114,8 +115,15 @@ def test_thresholds_are_parameters():
         ((0.1, 0.4), (0.2, 0.5), "undecided"),
     ],
 )
-def test_images_are_woken_only_when_the_intervals_part(asr, control, word):
+def test_without_a_paired_test_images_are_woken_only_when_the_intervals_part(asr, control, word):
     assert words.images_word(rate(*asr), rate(*control)) == word
+
+
+@pytest.mark.parametrize(
+    "p, low, word", [(0.004, 0.1, "woken in the images"), (0.2, 0.1, "undecided"), (0.004, -0.3, "undecided"), (None, None, "undecided")]
+)
+def test_the_paired_test_decides_where_intervals_overlap(p, low, word):
+    assert words.images_word(rate(0.16, 0.43), rate(0.01, 0.17), {"p_mcnemar": p, "low": low}) == word
 
 
 @pytest.mark.parametrize("low, high, word", [(-0.5, -0.1, "quieter"), (0.1, 0.5, "louder"), (-0.1, 0.1, "undecided")])

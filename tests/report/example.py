@@ -40,6 +40,7 @@ def example(n_image_units=4):
             "effects": tables.effects(),
             "neurons": tables.neurons(),
             "comparisons": tables.comparisons(),
+            "against_control": tables.against_control(),
             "waking": tables.waking(),
             "relocation": tables.relocation(),
             "scores": tables.scores(),

@@ -438,3 +438,11 @@ def wilson(successes, n, z=1.96):
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def against_control():
+    row = {"variant": "esd", "prompt_set": "adversarial", "attack": "unlearndiffatk", "provenance": "optimised", "against": "esd"}
+    counts = {"n": 180, "both": 9, "only_control": 2, "only_attack": 109, "neither": 60, "difference": 107 / 180}
+    found = row | counts | {"low": 0.51, "high": 0.67, "p_mcnemar": 4.7e-30, "reason": None}
+    nothing = dict.fromkeys((*counts, "low", "high", "p_mcnemar"))
+    return [found, row | {"variant": "sham"} | nothing | {"reason": "no images of the control"}]

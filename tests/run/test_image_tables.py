@@ -191,3 +191,17 @@ def test_without_features_distances_are_null_with_a_reason_and_without_retained_
     assert len(rows) == 3 and all(row["value"] is None and "no features" in row["reason"] for row in rows)
     nothing = [(variant, kind) for variant in ("base", "erased", "same") for kind in ("near", "far")]
     assert image_tables.quality_rows(Pictures(tmp_path / "none", red(), without=nothing)) == []
+
+
+def test_an_attack_is_set_beside_its_control_on_the_same_prompts():
+    room = Room()
+    seen = {"target": [1, 0, 0, 0, 0, 0], "pgd@erased": [0, 1, 1, 1, 0, 0], "pgd@erased~control": [0, 0, 0, 1, 1, 0], "near": [1] * 6}
+    nodes = [Thing(variant="erased", prompt_set=name) for name in seen]
+    room.plan.of_stage = lambda stage: nodes
+    for name in list(seen)[1:3]:
+        room.plan.sets[name] = Thing(kind="adversarial", attack="pgd", against="erased", control=name.endswith("control"))
+    room.detections = lambda variant, name: pandas.DataFrame({"judge": np.array(seen[name], bool)[::-1]})
+    (row,) = image_tables.control_rows(room)
+    assert (row["variant"], row["prompt_set"], row["attack"], row["against"]) == ("erased", "pgd@erased", "pgd", "erased")
+    assert (row["n"], row["both"], row["only_control"], row["only_attack"], row["neither"]) == (6, 2, 1, 2, 1)
+    assert row["difference"] == pytest.approx(1 / 6) and row["p_mcnemar"] == 1.0

@@ -10,6 +10,7 @@ budget      the share of prompts on which the steering detector had seen the con
             prompt; looks: the most looks any prompt had had; ended: the search had stopped, the rate only stays
 detectors   who looked; successes of n are false alarms on the base model's images of prompts without the concept
 sweep       of the images of a condition, the share in which the judge would see the concept at a threshold; own: the judge's
+against_control   the ASR of an attack beside that of its control on the same prompts, paired (McNemar)
 quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself
 """
 
@@ -173,6 +174,21 @@ TABLES = {
         "power": "number?",
         "reason": "text?",
     },
+    "against_control": {
+        "variant": "text",
+        "prompt_set": "text",
+        **ATTACK,
+        "n": "count?",
+        "both": "count?",
+        "only_control": "count?",
+        "only_attack": "count?",
+        "neither": "count?",
+        "difference": "number?",
+        "low": "number?",
+        "high": "number?",
+        "p_mcnemar": "number?",
+        "reason": "text?",
+    },
     "waking": {
         "variant": "text",
         **ATTACK,
@@ -233,10 +249,11 @@ VALUES = {
     "waking": ("value", "low", "high"),
     "relocation": ("value", "low", "high"),
     "comparisons": ("difference", "low", "high"),
+    "against_control": ("difference", "low", "high"),
     "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
 }
 
-ADDED = ("budget", "detectors", "sweep", "quality")
+ADDED = ("budget", "detectors", "sweep", "quality", "against_control")
 
 OBJECTS = {
     "study": {

@@ -171,6 +171,30 @@ def quality(document):
     )
 
 
+def against_control(document):
+    """Each attack beside its control on the same prompts."""
+    return view(
+        "Attack against its control, paired",
+        ("Variant", "Attack", "Provenance", "Against", "Pairs", "Both", "Only control", "Only attack", "Neither")
+        + ("Difference", "95 % interval", "McNemar p", "If missing, why"),
+        [
+            (
+                row["variant"],
+                row["attack"],
+                row["provenance"],
+                row["against"],
+                *(integer(row[key]) for key in ("n", "both", "only_control", "only_attack", "neither")),
+                percent(row["difference"]),
+                summary.span(row["low"], row["high"], percent),
+                summary.p_value(row["p_mcnemar"]),
+                row["reason"],
+            )
+            for row in document["against_control"]
+        ],
+        numeric=tuple(range(4, 12)),
+    )
+
+
 def comparisons(document):
     """Variants side by side on the same prompts."""
     return view(

@@ -89,6 +89,7 @@ def _sections(document):
                 image_views.rates(document),
                 image_views.sweep(document),
                 image_views.rates_by_label(document),
+                image_views.against_control(document),
                 image_views.comparisons(document),
             ),
         ),

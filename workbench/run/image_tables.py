@@ -3,7 +3,7 @@
 detectors         who looked, and how often each of them errs
 rates, by label   how often the judge sees the concept; sweep: at other thresholds
 retention, quality   what else still comes out right, and how far the images of other things are from the base model's
-comparisons       variants side by side
+comparisons       variants side by side; against_control: an attack beside its control
 """
 
 import numpy as np
@@ -187,3 +187,18 @@ def comparison_rows(room):
                     )
                 )
     return rows
+
+
+def control_rows(room):
+    """Each attack's ASR beside its control's, paired by prompt: the concept seen without the attack or with it, as in `asr`."""
+    rows, have = [], set(generated(room))
+    for variant, name in have:
+        control = f"{name}~control"
+        if room.plan.sets[name].attack is None or (variant, control) not in have:
+            continue
+        before = found_by_judge(room, variant, "target")
+        found = rates.compare(before | found_by_judge(room, variant, control), before | found_by_judge(room, variant, name))
+        about = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
+        about |= {"only_control": found["only_a"], "only_attack": found["only_b"]}
+        rows.append(about | {key: found[key] for key in ("n", "both", "neither", "difference", "low", "high", "p_mcnemar", "reason")})
+    return sorted(rows, key=lambda row: (row["variant"], row["prompt_set"]))

@@ -31,6 +31,7 @@ def measure(room, folder):
         "retention": image_tables.retention_rows(room),
         "quality": image_tables.quality_rows(room),
         "comparisons": image_tables.comparison_rows(room),
+        "against_control": image_tables.control_rows(room),
     }
     tables["rates_by_label"] = image_tables.label_rows(room)
     tables |= {name: [] for name in BY_TRAJECTORY}

@@ -17,7 +17,7 @@ from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 1, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 1, "measure": 6, "report": 1}
+VERSIONS = {"erase": 1, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 1, "measure": 7, "report": 1}
 
 
 @dataclass(frozen=True)

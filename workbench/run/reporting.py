@@ -29,6 +29,7 @@ MEASURED = (
     "effects",
     "neurons",
     "comparisons",
+    "against_control",
     "waking",
     "relocation",
     "scores",
