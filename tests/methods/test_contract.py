@@ -15,6 +15,8 @@ SETTINGS = {
     "embedding_pgd": {"iterations": 3},
     "unlearn_diff_atk": {"timesteps": 2, "iterations": 2},
     "concept_inversion": {"iterations": 3},
+    "p4d": {"iterations": 3},
+    "ring_a_bell": {"population": 8, "generations": 3},
     "paraphrase": {"wordings": ["black outline"], "others": ["water colour"]},
     "from_file": {"file": "given.csv"},
 }
