@@ -95,7 +95,7 @@ def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
     for part in ("unet", "vae", "text_encoder"):
         module = getattr(pipeline, part).to(device=device, dtype=dtype).eval()
         if part != "text_encoder" and torch.device(device).type == "cpu":
-            module = module.to(memory_format=torch.channels_last)  # convolutions run faster so; the numbers are the same
+            module = module.to(memory_format=torch.channels_last)  # faster convolutions; equal to rounding
         parts[part] = module.requires_grad_(False)
     return Model(name, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, **parts)
 

@@ -125,7 +125,7 @@ class Room:
         """The steering or judging detector, read once.
 
         remembering   for judging only: an image judged before, in whichever condition, is looked up in the run folder. The
-                      bundled detectors take 1 to 4 ms an image, next to nothing beside making it, so they leave no files.
+                      bundled detectors cost next to nothing beside making the image, so they leave no files.
         """
         if role not in self._detectors:
             given = dict(getattr(self.study.detectors, role))

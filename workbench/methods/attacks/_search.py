@@ -51,6 +51,20 @@ class Searcher:
         """Nothing to restore."""
 
 
+class Learned(Searcher):
+    """A searcher that improves tensors by gradient: `learned`, one leaf tensor a prompt, and their `optimiser`."""
+
+    def state(self):
+        """The tensors and what the optimiser remembers."""
+        return {"learned": [one.detach() for one in self.learned], "optimiser": self.optimiser.state_dict()}
+
+    def restore(self, state):
+        """Go on from them."""
+        for own, kept in zip(self.learned, state["learned"], strict=True):
+            own.data.copy_(kept)
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
 def generator(seed, prompt_id, iteration):
     """A CPU generator for one prompt's draws of one iteration."""
     import hashlib

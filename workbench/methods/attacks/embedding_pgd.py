@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.attacks import vectors_before
-from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, RandomVectors, Searcher, generator, most_passes, search
+from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, Learned, RandomVectors, generator, most_passes, search
 
 OPTIMISED = True
 
@@ -22,7 +22,7 @@ class Parameters(Budget):
     looks: int = Field(0, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the last vectors are kept")
 
 
-class Vectors(Searcher):
+class Vectors(Learned):
     """Minimise || noise - eps(x_t, t, [v, prompt]) ||^2 over v, with x_0 = the base model's image of the prompt.
 
     Every prompt has its own vectors, started at random words. SCIENCE 5.
@@ -43,7 +43,8 @@ class Vectors(Searcher):
         for prompt_id in self.ids:
             drawn = torch.randint(len(words), (parameters.n_vectors,), generator=generator(parameters.seed, prompt_id, 0))
             self.vectors.append(table[words[drawn].to(table.device)].clone().requires_grad_(True))
-        self.optimiser = torch.optim.Adam(self.vectors, lr=parameters.step)
+        self.learned = self.vectors
+        self.optimiser = torch.optim.Adam(self.learned, lr=parameters.step)
 
     def step(self, rows, iteration):
         import torch
@@ -72,14 +73,6 @@ class Vectors(Searcher):
 
         part = self.targets.picked(rows)
         return vectors_before(part, torch.stack([self.vectors[row].detach().clone().cpu() for row in rows]), self.context)
-
-    def state(self):
-        return {"vectors": [v.detach() for v in self.vectors], "optimiser": self.optimiser.state_dict()}
-
-    def restore(self, state):
-        for own, kept in zip(self.vectors, state["vectors"], strict=True):
-            own.data.copy_(kept)
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 def attack(model, targets, parameters, context):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from workbench.errors import MethodError
 from workbench.methods.attacks import reworded
-from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, Drawn, Searcher, generator, most_passes, search
+from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, Drawn, Learned, generator, most_passes, search
 
 OPTIMISED = True
 STEP_PASSES = GRADIENT_PASSES + 1
@@ -83,7 +83,7 @@ def nearest(vectors, directions):
     return (vectors @ directions.T).argmax(dim=-1)
 
 
-class NearestWords(Searcher):
+class NearestWords(Learned):
     """Minimise || eps_erased(z_t, t, [w]) - eps_base(z_t, t, p) ||^2 over words w; mean over latent elements.
 
     Each free place holds a vector v (channel,), started at a random permitted word; w is the permitted word nearest to it by
@@ -116,7 +116,8 @@ class NearestWords(Searcher):
         for prompt_id, pieces in zip(self.ids, self.layouts, strict=True):
             first = torch.randint(len(exact), (pieces.count(None),), generator=generator(parameters.seed, prompt_id, 0))
             self.vectors.append(exact[first.to(exact.device)].clone().requires_grad_(True))
-        self.optimiser = torch.optim.AdamW(self.vectors, lr=parameters.step, weight_decay=parameters.weight_decay)
+        self.learned = self.vectors
+        self.optimiser = torch.optim.AdamW(self.learned, lr=parameters.step, weight_decay=parameters.weight_decay)
         with torch.no_grad(), context.base():
             parts = [targets.prompts[start : start + parameters.batch] for start in range(0, len(targets), parameters.batch)]
             self.base_states = torch.cat([text.encode(model, part) for part in parts])
@@ -173,16 +174,6 @@ class NearestWords(Searcher):
             found = self.permitted[nearest(self.vectors[row].detach(), self.directions).cpu()]
             prompts.append(filled(self.layouts[row], [self.model.tokenizer.decode([token]).strip() for token in found.tolist()]))
         return reworded(self.targets.picked(rows), prompts, self.context)
-
-    def state(self):
-        """Vectors and what AdamW remembers."""
-        return {"vectors": [v.detach() for v in self.vectors], "optimiser": self.optimiser.state_dict()}
-
-    def restore(self, state):
-        """Go on from them."""
-        for own, kept in zip(self.vectors, state["vectors"], strict=True):
-            own.data.copy_(kept)
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 class RandomPlaces(Drawn):

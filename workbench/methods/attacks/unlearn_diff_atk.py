@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from workbench.methods.attacks import reworded
-from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, RandomWords, Searcher, generator, most_passes, search
+from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, Learned, RandomWords, generator, most_passes, search
 
 OPTIMISED = True
 
@@ -33,7 +33,7 @@ def project_to_simplex(rows):
     return (rows - excess.gather(-1, kept - 1)).clamp(min=0)
 
 
-class SoftWords(Searcher):
+class SoftWords(Learned):
     """Minimise || noise - eps(x_t, t, [words, prompt]) ||^2 with x_0 = the base model's image of the prompt.
 
     Each of k places holds probabilities over the permitted words, uniform at first. A step draws one word a place, takes the
@@ -56,7 +56,8 @@ class SoftWords(Searcher):
         self.vectors = text.token_vectors(model).detach()[self.permitted.to(model.device)]
         shape = parameters.n_tokens, len(self.permitted)
         self.chances = [torch.full(shape, 1 / shape[1], device=model.device, requires_grad=True) for _ in self.ids]
-        self.optimiser = torch.optim.Adam(self.chances, lr=parameters.step, weight_decay=parameters.weight_decay)
+        self.learned = self.chances
+        self.optimiser = torch.optim.Adam(self.learned, lr=parameters.step, weight_decay=parameters.weight_decay)
 
     def timestep(self, iteration):
         """10, 30, ... 990 of 1,000 for 50 timesteps: the middle of as many equal parts of the schedule."""
@@ -98,16 +99,6 @@ class SoftWords(Searcher):
             ids = self.permitted[self.chances[row].detach().argmax(dim=-1).cpu()]
             prompts.append(f"{self.model.tokenizer.decode(ids.tolist()).strip()} {prompt}")
         return reworded(part, prompts, self.context)
-
-    def state(self):
-        """Probabilities and what Adam remembers."""
-        return {"chances": [c.detach() for c in self.chances], "optimiser": self.optimiser.state_dict()}
-
-    def restore(self, state):
-        """Go on from them."""
-        for own, kept in zip(self.chances, state["chances"], strict=True):
-            own.data.copy_(kept)
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 def attack(model, targets, parameters, context):
