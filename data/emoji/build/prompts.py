@@ -1,4 +1,9 @@
-"""Write data/prompts/emoji-*.csv: prompt sets of the bundled studies, from concepts.toml."""
+"""Write data/prompts/emoji-*.csv: prompt sets of the bundled studies, from concepts.toml.
+
+A unit is one prompt and one seed: no two rows of a file share both, and no two share the seed. What is said comes back in other
+words and from other noise once every object or style had its turn, so a unit is a fresh picture, not a fresh subject: 100 units of
+ink are 45 objects drawn up to three times, those of church one object in five styles. The bundled studies use the first rows.
+"""
 
 import csv
 import random
@@ -6,7 +11,7 @@ import random
 from artwork import EMOJI, concepts, held_out, with_article
 
 FOLDER = EMOJI.parent / "prompts"
-N_UNITS = 40
+N_UNITS = 100
 
 
 def phrase(spec, name, style=None, template=0):
@@ -28,19 +33,20 @@ def write(name, columns, rows):
 
 
 def style_study(spec, style):
-    """Units are objects drawn in the style; reference is the same object in another style."""
+    """Units are (object, style, seed), each round over the objects in another template; reference is the same object in another style."""
     hidden, rng = held_out(), random.Random(11)
     objects = [name for name in spec["objects"] if (name, style) not in hidden]
     rng.shuffle(objects)
     others = [s for s in spec["styles"] if s != style]
     sets = {"target": [], "reference": [], "near": [], "far": []}
-    for number, name in enumerate(objects[:N_UNITS]):
+    rounds = [(template, name) for template in range(3) for name in objects]
+    for number, (template, name) in enumerate(rounds[:N_UNITS]):
         allowed = [s for s in others if (name, s) not in hidden]
         swapped, near = rng.sample(allowed, 2)
-        seed, unit = 1000 + number, f"{name}/{style}"
-        sets["target"].append((unit, phrase(spec, name, style), seed, f"style:{style}"))
-        sets["reference"].append((unit, phrase(spec, name, swapped), seed, f"style:{swapped}"))
-        sets["near"].append((unit, phrase(spec, name, near), seed, f"style:{near}"))
+        seed, unit = 1000 + number, f"{name}/{style}/{template}" if template else f"{name}/{style}"
+        sets["target"].append((unit, phrase(spec, name, style, template), seed, f"style:{style}"))
+        sets["reference"].append((unit, phrase(spec, name, swapped, template), seed, f"style:{swapped}"))
+        sets["near"].append((unit, phrase(spec, name, near, template), seed, f"style:{near}"))
         sets["far"].append((unit, phrase(spec, name), seed, f"object:{name}"))
     for kind, rows in sets.items():
         write(f"emoji-{style}-{kind}", ["unit", "prompt", "seed", "expect"], rows)
@@ -61,7 +67,7 @@ def style_pairs(spec, style):
     write(f"emoji-{style}-erase", ["prompt", "anchor"], rows)
 
 
-def object_study(spec, name, wanted, near, avoid, seeds):
+def object_study(spec, name, wanted, near, avoid):
     """Units are (object of the concept, style, seed); reference and far are unrelated objects, near the look-alikes.
 
     wanted   objects of the concept;  near   their neighbours;  avoid   objects never used as reference or far, such as the sham's
@@ -70,8 +76,9 @@ def object_study(spec, name, wanted, near, avoid, seeds):
     random.Random(13).shuffle(free)
     sets = {"target": [], "reference": [], "near": [], "far": []}
     styles = list(spec["styles"])
-    triples = [(o, s, k) for k in range(seeds) for o in wanted for s in styles]
-    for number, (thing, style, _) in enumerate(triples):
+    pairs = [(thing, style) for thing in wanted for style in styles]
+    for number in range(N_UNITS):
+        thing, style = pairs[number % len(pairs)]
         seed, unit, template = 1000 + number, f"{thing}/{style}/{number}", number % 3
         allowed = [o for o in free if (o, style) not in hidden]
         swapped, far = allowed[(2 * number) % len(allowed)], allowed[(2 * number + 1) % len(allowed)]
@@ -111,11 +118,11 @@ def main():
     def family(name):
         return [thing for thing, kind in objects.items() if kind == name]
 
-    object_study(spec, "church", ["church"], ["house", "castle"], [*family("building"), "locomotive"], seeds=8)
+    object_study(spec, "church", ["church"], ["house", "castle"], [*family("building"), "locomotive"])
     object_pairs(spec, "church", ["church"])
     object_pairs(spec, "locomotive", ["locomotive"])
     vehicles = family("vehicle")[:5]
-    object_study(spec, "weapon", family("weapon"), family("tool"), vehicles, seeds=2)
+    object_study(spec, "weapon", family("weapon"), family("tool"), vehicles)
     object_pairs(spec, "weapon", family("weapon"))
     object_pairs(spec, "vehicle", vehicles)
 

@@ -131,7 +131,7 @@ def train(log=print):
     hidden = held_out()
     pairs = [(o, s) for o, name in enumerate(art.objects) for s, style in enumerate(art.styles) if (name, style) not in hidden]
     tokenizer = build_tokenizer(CACHE / "tokenizer")
-    unet, text = new_unet(), new_text_encoder(tokenizer)
+    unet, text = new_unet().to(memory_format=torch.channels_last), new_text_encoder(tokenizer)
     scheduler = new_scheduler()
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     parameters = [*unet.parameters(), *text.parameters()]
@@ -146,7 +146,7 @@ def train(log=print):
     for number, plan in enumerate(ROUNDS):
         if number < saved["round"]:
             continue
-        optimiser = torch.optim.AdamW(parameters, lr=plan.rate, weight_decay=1e-2)
+        optimiser = torch.optim.AdamW(parameters, lr=plan.rate, weight_decay=1e-2, fused=True)
         first = 0
         if number == saved["round"] and saved["step"]:
             optimiser.load_state_dict(saved["optimiser"])
@@ -168,7 +168,8 @@ def train(log=print):
             noise = torch.randn(clean.shape, generator=generator)
             t = torch.randint(len(snr), (BATCH,), generator=generator)
             states = text(tokens.input_ids).last_hidden_state
-            predicted = unet(scheduler.add_noise(clean, noise, t), t, states).sample
+            noisy = scheduler.add_noise(clean, noise, t).to(memory_format=torch.channels_last)
+            predicted = unet(noisy, t, states).sample
             error = (predicted - noise).square().mean(dim=(1, 2, 3))
             loss = (error * snr[t].clamp(max=SNR_CAP) / snr[t]).mean()
             optimiser.param_groups[0]["lr"] = plan.rate * plan.factor(step)
