@@ -29,7 +29,7 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/recording.py
 
-emoji: $(VENV)/.installed  ## build the bundled model anew (up to 3 hours; resumes)
+emoji: $(VENV)/.installed  ## build the bundled model anew (about 2 h 35 min; resumes)
 	cd data/emoji/build && PYTHONPATH=../../.. ../../../$(BIN)/python build.py
 
 clean:

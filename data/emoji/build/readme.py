@@ -28,7 +28,7 @@ def main():
         "",
         "A genuine Stable Diffusion pipeline in miniature (64 x 64 pixels, 16 x 16 x 4 latents, 8.8 M parameters in the UNet), trained on openly",
         f"licensed emoji: {len(spec['objects'])} objects drawn by {len(spec['styles'])} artists. It demonstrates and tests the mechanism; it is no evidence",
-        "about Stable Diffusion. `concepts.toml` lists every word it was taught. Rebuild with `make emoji` (resumes; up to 3 hours on 2 cores).",
+        "about Stable Diffusion. `concepts.toml` lists every word it was taught. Rebuild with `make emoji` (resumes; about 2 h 35 min on 2 cores).",
         "",
         "## Artwork, licences, attribution",
         "",
