@@ -158,6 +158,16 @@ def test_relocation_needs_activity_outside_and_other_neurons(low, high, overlap,
     assert words.relocated_word(number(low, high, iou=overlap, iou_chance=0.02)) == word
 
 
+def test_silent_neurons_do_not_hide_that_the_images_still_show_the_concept():
+    rows = tables()
+    rows["rates"].append(rate(0.5, 0.7, prompt_set="target", definition="success_rate", **PLAIN))
+    found = words.verdict([("esd", "erased")], rows, "heart")
+    assert found["headline"].endswith("came back at a rate of 0.70, control 0.05, without an attack 0.60.")
+    own = next(w for w in found["words"] if w["subject"] == "esd")
+    assert own["sentence"].endswith("Plainly asked, it shows the concept at a rate of 0.60 (0.50 to 0.70, n = 50).")
+    assert own["evidence"][2] == {"name": "rate without an attack", "value": 0.6, "low": 0.5, "high": 0.7, "n": 50}
+
+
 def test_the_verdict_says_silenced_and_reactivated_with_its_evidence():
     found = words.verdict([("esd", "erased")], tables(), "heart")
     assert set(found) == {"headline", "words", "reasons", "caveats"}
@@ -245,3 +255,21 @@ def test_the_headline_names_the_attack_made_on_the_variant_before_a_stronger_tra
 @pytest.mark.parametrize("value, text", [(-0.004, "0.00"), (-0.12, "−0.12"), (0.1, "0.10")])
 def test_numbers_have_a_true_minus_and_no_negative_zero(value, text):
     assert words._text(value) == text
+
+
+def compared(p, **more):
+    row = number(-0.5, -0.3, variant_a="esd", variant_b="pruned", prompt_set="pgd@esd", attack="pgd")
+    given_tables = tables()
+    given_tables["comparisons"] = [row | {"difference": -0.4, "p_mcnemar": p} | more]
+    return " ".join(w["sentence"] for w in words.verdict([("esd", "erased")], given_tables, "heart")["words"] if "pruned" in w["subject"])
+
+
+def test_a_comparison_says_which_rate_and_whose_prompts_it_is_about():
+    assert "the share of images with the concept differs" in compared(0.001)
+    said = compared(0.001, definition="asr", prompt_set_b="pgd@pruned")
+    assert "the ASR differs" in said and "pgd made against esd and pgd made against pruned" in said
+
+
+def test_no_difference_found_comes_with_the_power_to_find_one():
+    assert "power 0.31" in compared(0.4, power=0.31) and "true cut by 40%" in compared(0.4, power=0.31)
+    assert "power" not in compared(0.4).lower() and "power" not in compared(0.4, power=None).lower()

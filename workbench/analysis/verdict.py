@@ -1,5 +1,6 @@
 """The verdict in plain words, from the rows of the result; each word with the evidence behind it."""
 
+from workbench.analysis.rates import RELATIVE_CUT
 from workbench.analysis.sensitivity import Thresholds
 
 DEFAULT = Thresholds()
@@ -115,14 +116,12 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAUL
                     f"{_interval_words(rows[0])}, where the base model is 1 and prompts without the concept are 0; "
                     f"without the concept they drift by {_interval_words(drifts[0])}."
                 )
-            words.append(
-                {
-                    "subject": name,
-                    "word": word,
-                    "sentence": sentence,
-                    "evidence": [_evidence("activity", rows[0]), _evidence("drift", drifts[0])],
-                }
-            )
+            evidence = [_evidence("activity", rows[0]), _evidence("drift", drifts[0])]
+            plain = _plain_rate(tables, name)
+            if plain:
+                sentence += f" Plainly asked, it shows the concept at a rate of {_interval_words(plain, 'rate')}."
+                evidence.append(_evidence("rate without an attack", plain, "rate"))
+            words.append({"subject": name, "word": word, "sentence": sentence, "evidence": evidence})
         for effect in _pick(tables["effects"], variant=name, effect="reactivation", neuron_set=watched, trajectory=trajectory):
             if role == "sham" or effect["value"] is None:
                 continue
@@ -191,6 +190,12 @@ def _set_words(name):
     return f"control of {words}" if control else words
 
 
+def _pair_words(row):
+    """The prompts of a comparison; both sets where each variant met an attack made against itself."""
+    other = row.get("prompt_set_b")
+    return _set_words(row["prompt_set"]) + (f" and {_set_words(other)}" if other else "")
+
+
 def _compared(rows, thresholds):
     """One entry per decided comparison; the undecided ones of a pair of variants share one."""
     words, open_ = [], {}
@@ -202,16 +207,21 @@ def _compared(rows, thresholds):
         if word == "undecided":
             open_.setdefault((row["variant_a"], row["variant_b"]), []).append((row, evidence))
             continue
+        what = "ASR" if row.get("definition") == "asr" else "share of images with the concept"
         sentence = (
-            f"In {row['variant_b']} the share of images with the concept differs from that in {row['variant_a']} by "
-            f"{_interval_words(row, 'difference')} {under} ({_set_words(row['prompt_set'])}; McNemar p = {row['p_mcnemar']:.3g}): {word}."
+            f"In {row['variant_b']} the {what} differs from that in {row['variant_a']} by {_interval_words(row, 'difference')} {under} "
+            f"({_pair_words(row)}; McNemar p = {row['p_mcnemar']:.3g}): {word}."
         )
         words.append({"subject": f"{row['variant_b']}, images {under}", "word": word, "sentence": sentence, "evidence": [evidence]})
     for (a, b), found in open_.items():
         each = "; ".join(
-            f"{_set_words(row['prompt_set'])} {_text(row['difference'])} ({_text(row['low'])} to {_text(row['high'])})" for row, _ in found
+            f"{_pair_words(row)} {_text(row['difference'])} ({_text(row['low'])} to {_text(row['high'])})"
+            + ("" if row.get("power") is None else f", power {row['power']:.2f}")
+            for row, _ in found
         )
         sentence = f"For these prompts the images of {b} cannot be told from those of {a} (n = {found[0][0]['n']} pairs each): {each}."
+        if any(row.get("power") is not None for row, _ in found):
+            sentence += f" Power is the chance that so many pairs find a true cut by {RELATIVE_CUT:.0%}."
         words.append({"subject": f"{b}, other images", "word": "undecided", "sentence": sentence, "evidence": [e for _, e in found]})
     return words
 
@@ -227,6 +237,12 @@ def _moved(rows, thresholds):
         evidence = [_evidence("mean delta outside the set", row)]
         words.append({"subject": f"{row['variant']}, relocation", "word": word, "sentence": sentence, "evidence": evidence})
     return words
+
+
+def _plain_rate(tables, variant):
+    """The row of how often a variant's images of the targets themselves show the concept; None when it was not measured."""
+    rows = _pick(tables["rates"], variant=variant, prompt_set="target", definition="success_rate")
+    return next((row for row in rows if row["rate"] is not None), None)
 
 
 def _headline(words, variants, concept):
@@ -263,7 +279,8 @@ def _headline(words, variants, concept):
     under = "" if shown is most else f" under {shown['subject'].removeprefix(f'{first}, ')}"
     asr, control = shown["evidence"][1:]
     back = "the concept came back" if asr["low"] > control["high"] else "the concept is seen"
-    return f"{start}; {middle}; in the images{under} {back} at a rate of {asr['value']:.2f}, control {control['value']:.2f}."
+    plain = f", without an attack {own['evidence'][2]['value']:.2f}" if own and len(own["evidence"]) > 2 else ""
+    return f"{start}; {middle}; in the images{under} {back} at a rate of {asr['value']:.2f}, control {control['value']:.2f}{plain}."
 
 
 def _short(evidence, sign=""):
