@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo app test lint bench emoji clean
+.PHONY: demo app test lint bench attack-table emoji clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,11 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/attacks_batched.py
+	$(BIN)/python benchmarks/ablation.py
+
+attack-table: $(VENV)/.installed  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
+	$(BIN)/python benchmarks/attack_table.py
 
 emoji: $(VENV)/.installed  ## build the bundled model anew (about 2 h 35 min; resumes)
 	cd data/emoji/build && PYTHONPATH=../../.. ../../../$(BIN)/python build.py

@@ -35,6 +35,36 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_brackets_in_messages_and_tables_are_text(tmp_path):
+    (tmp_path / "[red]x.toml").write_text("schema_version = ")
+    done = workbench("run", "[red]x.toml", cwd=tmp_path)
+    assert done.returncode == 2 and "[red]x.toml is not valid TOML" in done.stderr
+    done = workbench("show", "[bold]nothing[/bold]", cwd=tmp_path)
+    assert done.returncode == 2 and 'Nothing is called "[bold]nothing[/bold]"' in done.stderr
+    run = tmp_path / "runs" / "[b]1"
+    run.mkdir(parents=True)
+    (run / "manifest.json").write_text('{"layout": 1, "nodes": []}')
+    assert "[b]1" in workbench("list", "runs", cwd=tmp_path).stdout
+
+
+def test_a_study_is_begun_and_the_state_of_runs_is_told(tmp_path):
+    done = workbench("init", "mine", "--like", "emoji-church", cwd=tmp_path)
+    assert done.returncode == 0 and "workbench run mine.toml --dry-run" in done.stdout
+    assert 'name = "mine"' in workbench("show", "mine.toml", cwd=tmp_path).stdout
+    assert "workbench demo" in workbench("status", cwd=tmp_path).stdout
+    run = tmp_path / "runs" / "half"
+    run.mkdir(parents=True)
+    (run / "manifest.json").write_text('{"layout": 1, "nodes": [{"state": "done"}, {"state": "waiting"}]}')
+    (run / "run.log").write_text("2026-01-01 workbench run mine.toml: 2 nodes to do, 0 kept\nerase:x 1/1 2.0 s\n")
+    told = workbench("status", cwd=tmp_path).stdout
+    assert "half: stopped, 1 of 2 nodes" in told and "go on with: workbench run mine.toml" in told
+    (row,) = json.loads(workbench("status", "half", "--json", cwd=tmp_path).stdout)
+    assert row["nodes_done"] == 1 and row["state"] == "stopped"
+    assert workbench("logs", "half", "--lines", "1", cwd=tmp_path).stdout == "erase:x 1/1 2.0 s\n"
+    done = workbench("stop", "half", cwd=tmp_path)
+    assert done.returncode == 2 and "Nothing is running" in done.stderr
+
+
 def test_show_explains_a_method_and_prints_a_study(tmp_path):
     assert "learning_rate" in workbench("show", "esd", "--json", cwd=tmp_path).stdout
     assert 'name = "emoji-ink-style"' in workbench("show", "emoji-ink-style", cwd=tmp_path).stdout

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -31,6 +32,7 @@ StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a b
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<study>")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value of the study: sampling.steps=10")]
 Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every set")]
+RunName = Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be done and what it costs")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
@@ -42,7 +44,7 @@ def main():
     try:
         app()
     except WorkbenchError as error:
-        errors.print(f"[bold red]workbench:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]workbench:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("\nStopped. What was finished is kept; run the same command again to go on.")
@@ -94,21 +96,21 @@ def _run(name, out, assignments, limit, device, dry_run, command):
             bar.update(task, completed=done, description=f"{where} {note}".strip(), left=left)
 
         def picture(path):
-            bar.console.print(f"First images: {path}")
+            bar.console.print(f"First images: {path}", markup=False)
 
         watcher = runs.Watcher(start, node, picture)
         finished = runs.run(study, out, device=device, model=None, watcher=watcher, command=command)
         bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
-    console.print(f"\n[bold]{finished.document['verdict']['headline']}[/]")
+    console.print(f"\n[bold]{escape(finished.document['verdict']['headline'])}[/]")
     report = finished.store.report_folder / "report.html"
-    console.print(f"\nReport   {report}", soft_wrap=True)
-    console.print(f"Numbers  {report.with_name('report.json')}, tables/*.csv, neurons.parquet", soft_wrap=True)
+    console.print(f"\nReport   {report}", soft_wrap=True, markup=False)
+    console.print(f"Numbers  {report.with_name('report.json')}, tables/*.csv, neurons.parquet", soft_wrap=True, markup=False)
     console.print("Next     open the report in a browser, or the pages with: workbench app")
     console.print("         change something and run again, only what changed is computed: workbench run STUDY --set sampling.steps=20")
 
 
 def _show_estimate(study, folder, todo):
-    table = Table(title=f"{study.title}  →  {folder}", title_justify="left")
+    table = Table(title=escape(f"{study.title}  →  {folder}"), title_justify="left")
     for column in ("stage", "nodes", "kept", "UNet rows", "time", "disk"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for row in todo.rows:
@@ -146,7 +148,7 @@ def _say(value, as_json, columns=None):
         return
     table = Table(*(columns or list(value[0]) if value else ["nothing yet"]))
     for row in value:
-        table.add_row(*(str(row[column]) for column in columns or row))
+        table.add_row(*(escape(str(row[column])) for column in columns or row))
     console.print(table)
 
 
@@ -192,9 +194,11 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
         if name in registry.methods(kind):
             method = registry.method(kind, name)
             fields = method.parameters.model_fields
+            published = getattr(method.module, "PUBLISHED", {})
             rows = [{"parameter": k, "default": _default(f), "meaning": f.description or ""} for k, f in fields.items()]
+            rows = [row | {"published": published.get(row["parameter"], "")} if published else row for row in rows]
             if not as_json:
-                console.print(f"[bold]{name}[/] ({kind}): {method.help}")
+                console.print(f"[bold]{name}[/] ({kind}): {escape(method.help)}")
             _say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
             return
     run_folder = next((p for p in (Path(name), Path("runs") / name) if (p / "manifest.json").exists()), None)
@@ -219,21 +223,113 @@ def _show_run(folder, as_json):
     if as_json:
         typer.echo(json.dumps(document["verdict"], indent=1))
         return
-    console.print(f"[bold]{document['study']['title']}[/]\n{document['verdict']['headline']}\n", soft_wrap=True)
+    title, headline = (escape(text) for text in (document["study"]["title"], document["verdict"]["headline"]))
+    console.print(f"[bold]{title}[/]\n{headline}\n", soft_wrap=True)
     for word in document["verdict"]["words"]:
-        console.print(f"[bold]{word['subject']}[/]: {word['sentence']}", soft_wrap=True)
-    console.print(f"\nReport: {folder / 'report' / 'report.html'}", soft_wrap=True)
+        console.print(f"[bold]{escape(word['subject'])}[/]: {escape(word['sentence'])}", soft_wrap=True)
+    console.print(f"\nReport: {folder / 'report' / 'report.html'}", soft_wrap=True, markup=False)
 
 
 @app.command()
 def report(
-    name: Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")],
+    name: RunName,
     format_: Annotated[str, typer.Option("--format", help="html | md | csv | json")] = "html",
 ):
     """Render a run's report anew from its report.json; prints the path."""
     from workbench.run.runs import open_run
 
     typer.echo(open_run(name).report(format_))
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="what the study is called; writes NAME.toml and the prompts it names")],
+    like: Annotated[str, typer.Option("--like", help="the study to start from: a file, or the name of a bundled one")] = "emoji-ink-style",
+    out: Annotated[Path, typer.Option("--out", help="folder to write into")] = Path("."),
+):
+    """Start a study of your own: a copy of a bundled one and its prompt files, to be changed."""
+    from workbench.study.scaffold import scaffold
+
+    study, *prompts = scaffold(name, like, out)
+    console.print(f"Study    {study}\nPrompts  {', '.join(map(str, prompts))}", soft_wrap=True, markup=False)
+    console.print(f"Next     change them, then see what it costs: workbench run {study} --dry-run", soft_wrap=True, markup=False)
+
+
+@app.command()
+def status(name: Annotated[str | None, typer.Argument(help="a run; default: all under runs/")] = None, as_json: AsJson = False):
+    """What runs are doing: how far, how long still, and how to go on."""
+    from workbench.run import jobs
+    from workbench.run.runs import list_runs, open_run
+
+    found = [jobs.status(open_run(one).folder) for one in ([name] if name else list_runs())]
+    if as_json:
+        _say(found, True)
+        return
+    for row in found:
+        far = "" if row["share"] is None or row["state"] == "finished" else f", {100 * row['share']:.0f} % of this start"
+        left = "" if row["left_seconds"] is None else f", about {_duration(row['left_seconds'])} left"
+        console.print(f"{row['run']}: {row['state']}, {row['nodes_done']} of {row['nodes']} nodes{far}{left}", markup=False, soft_wrap=True)
+        why = ": ".join(part for part in (row["node"], row["error"]) if part)
+        if row["state"] == "stopped":
+            console.print(f"  {f'in {why}; go' if why else 'go'} on with: {row['again']}", markup=False, soft_wrap=True)
+        elif why:
+            console.print(f"  in {why}", markup=False, soft_wrap=True)
+    if not found:
+        console.print("No runs under runs/ yet. Make the first one: workbench demo")
+
+
+@app.command()
+def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, help="how many of the last lines")] = 20):
+    """The last lines of a run's log."""
+    from workbench.run import jobs
+    from workbench.run.runs import open_run
+
+    typer.echo("\n".join(jobs.log_tail(open_run(name).folder, lines)))
+
+
+@app.command()
+def stop(name: RunName):
+    """Stop a running run; what it has finished is kept."""
+    from workbench.run import jobs
+    from workbench.run.runs import open_run
+
+    folder = open_run(name).folder
+    jobs.stop(folder)
+    console.print(f"Stopped. What was finished is kept; go on with: {jobs.status(folder)['again']}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    name: RunName,
+    fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'asr.high > 0.2', 'near < 0.8'")],
+):
+    """Hold a report against limits; prints Markdown, exit code 1 when one is broken. For builds."""
+    from workbench.run import checks
+    from workbench.run.runs import open_run
+
+    document = open_run(name).document
+    rows = {condition: checks.check(document, condition) for condition in fail_if}
+    typer.echo(checks.markdown(rows))
+    if any(row["broken"] for found in rows.values() for row in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def diff(a: RunName, b: RunName, as_json: AsJson = False):
+    """Two runs side by side: what their studies say differently, and every number that differs."""
+    from workbench.run import checks
+    from workbench.run.runs import open_run
+
+    one, two = open_run(a), open_run(b)
+    studies = [json.loads((run.folder / "study.json").read_text()) for run in (one, two)]
+    found = {"settings": checks.settings(*studies), "numbers": checks.differences(one.document, two.document)}
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for title, rows in found.items():
+        console.print(f"[bold]{title}[/]: {len(rows) or 'nothing'} differ{'s' if len(rows) < 2 else ''}")
+        if rows:
+            _say([{key: f"{cell:.3f}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows], False)
 
 
 @app.command("import-prompts")
@@ -273,61 +369,9 @@ def app_(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="only print the address")] = False,
 ):
     """Open the pages on the runs of a folder, on this machine only; stop with Ctrl-C."""
-    import signal
-    import socket
-    import subprocess
-    from importlib.util import find_spec
+    from workbench.run.pages import serve
 
-    if find_spec("streamlit") is None:
-        raise WorkbenchError("The pages need Streamlit, which is not installed. Install it with: pip install 'streamlit>=1.67,<2'")
-    if runs.exists() and not runs.is_dir():
-        raise WorkbenchError(f"--runs {runs} is a file; give the folder that holds the runs, by default runs.")
-    if (runs / "manifest.json").exists():
-        raise WorkbenchError(f"--runs {runs} is a run itself; give the folder it is in: --runs {runs.absolute().parent}")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except PermissionError:
-            raise WorkbenchError(f"Port {port} may not be used without special rights. Choose one from 1024 on: --port 8501") from None
-        except OSError:
-            other = port + 1 if port < 65535 else 8501
-            raise WorkbenchError(f"Port {port} is taken by another program. Choose another one: workbench app --port {other}") from None
-    address = f"http://127.0.0.1:{port}"
-    script = resources.PACKAGE / "ui" / "app.py"
-    options = {"server.address": "127.0.0.1", "server.port": port, "server.headless": "true", "browser.gatherUsageStats": "false"}
-    words = [sys.executable, "-m", "streamlit", "run", str(script), *(f"--{name}={value}" for name, value in options.items())]
-    console.print(f"Pages on {runs.absolute()}: {address}  (Ctrl-C stops them)", soft_wrap=True)
-    server = subprocess.Popen(words, env=os.environ | {"WORKBENCH_RUNS": str(runs.absolute())}, stdout=subprocess.DEVNULL)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # whoever ends this process ends the server with it
-    try:
-        if not no_browser and _answers(f"{address}/_stcore/health", server):
-            import webbrowser
-
-            webbrowser.open(address)
-        code = server.wait()
-    except KeyboardInterrupt:
-        return
-    finally:
-        server.terminate()
-        server.wait()
-    if code:
-        raise WorkbenchError(f"The pages stopped with exit code {code}; what Streamlit said stands above.")
-
-
-def _answers(url, server, seconds=60):
-    """Wait until a server answers; False when it ended or does not answer in time."""
-    import time
-    import urllib.request
-
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return True
-        except OSError:
-            time.sleep(0.2)
-    return False
+    serve(runs, port, not no_browser, lambda words: console.print(words, soft_wrap=True, markup=False))
 
 
 def _default(field):
@@ -337,25 +381,9 @@ def _default(field):
 @app.command()
 def doctor(as_json: AsJson = False):
     """Versions, devices, bundled data, free disk: what a bug report needs."""
-    from importlib.metadata import PackageNotFoundError, version
+    from workbench.run.doctor import findings
 
-    rows = [{"what": "workbench", "found": __version__, "state": "ok"}]
-    for package in ("torch", "diffusers", "transformers", "captum", "scikit-learn", "streamlit", "plotly"):
-        try:
-            rows.append({"what": package, "found": version(package), "state": "ok"})
-        except PackageNotFoundError:
-            rows.append({"what": package, "found": "not installed", "state": "missing"})
-    import torch
-
-    rows.append(
-        {"what": "cuda", "found": torch.cuda.device_count(), "state": "ok" if torch.cuda.is_available() else "none, the CPU is used"}
-    )
-    model = resources.folder("data") / "emoji" / "model" / "model_index.json"
-    rows.append({"what": "emoji model", "found": str(model.parent), "state": "ok" if model.exists() else "missing: make emoji"})
-    rows.append({"what": "free disk", "found": _size(shutil.disk_usage(".").free), "state": "ok"})
-    chrome = shutil.which("chromium") or shutil.which("google-chrome")
-    rows.append({"what": "browser for tests", "found": chrome or "none", "state": "ok" if chrome else "apt-get install chromium"})
-    _say(rows, as_json)
+    _say(findings(), as_json)
 
 
 @app.callback(invoke_without_command=True)

@@ -195,3 +195,21 @@ def test_prompts_that_lose_words_are_counted_and_pairs_that_do_not_fit_refused(f
             quality.clip_scores(folder, images, prompts)
     with pytest.raises(ModelError, match="nothing is downloaded"):
         quality.clip_score("openai/clip-vit-base-patch32", pictures(2), ["a church"] * 2)
+
+
+def test_a_mean_score_is_resampled_by_units_and_its_change_prompt_by_prompt():
+    draws = np.random.default_rng(5)
+    base, shift = draws.normal(20, 4, 60), draws.normal(-2, 0.5, 60)
+    units = [f"u{row % 20}" for row in range(60)]
+    found = quality.mean_score(base + shift, units, base, n_resamples=300, seed=1)
+    assert set(found) == set(quality.MEAN_SCORE) and (found["n"], found["n_units"]) == (60, 20)
+    for name, values in (("value", base + shift), ("change", shift)):
+        prefix = "" if name == "value" else "change_"
+        slow = bootstrap(np.mean, units, values, n_resamples=300, seed=1)
+        assert (found[name], found[f"{prefix}low"], found[f"{prefix}high"]) == pytest.approx((slow.value, slow.low, slow.high))
+    assert found["change_high"] - found["change_low"] < 0.3 * (found["high"] - found["low"])
+    assert quality.mean_score(base)["change"] is None and quality.mean_score(base)["n_units"] == 60
+    with pytest.raises(StatisticsError, match="do not pair"):
+        quality.mean_score(base, base=base[:4])
+    with pytest.raises(StatisticsError, match="at least 2"):
+        quality.mean_score(base, ["u"] * 60)

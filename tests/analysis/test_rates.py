@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.analysis import rates
@@ -35,7 +35,7 @@ COMPARISON_KEYS = {
         "neither",
         "difference",
     ),
-    *("low", "high", "relative_difference", "p_mcnemar", "power", "reason"),
+    *("low", "high", "relative_difference", "relative_low", "relative_high", "p_mcnemar", "power", "reason"),
 }
 SIDES = {"variant_a": "esd", "variant_b": "pruned", "prompt_set": "target", "attack": None}
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
@@ -57,6 +57,7 @@ def test_the_published_esd_counts_give_the_published_rates_and_their_intervals()
     assert (found["asr_fail"]["successes"], found["asr_fail"]["n"]) == (79, 113)
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_attack_rates_follow_their_definitions(pairs):
     before, after = (list(side) for side in zip(*pairs, strict=True))
@@ -72,6 +73,7 @@ def test_attack_rates_follow_their_definitions(pairs):
     assert all(set(row) == RATE_KEYS for row in found.values())
 
 
+@settings(deadline=None)
 @given(PAIRS, st.integers(0, 79))
 def test_asr_never_falls_when_one_more_image_counts_as_a_success(pairs, place):
     before, after = (np.array(side) for side in zip(*pairs, strict=True))
@@ -112,6 +114,7 @@ def test_asr_fail_with_several_images_per_unit_is_a_ratio_of_resampled_counts():
     assert row["rate"] == (after & ~before).sum() / (~before).sum() and row["low"] < row["rate"] < row["high"]
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_a_comparison_is_b_minus_a_with_exactly_the_keys_of_its_table(pairs):
     a, b = (np.array(side) for side in zip(*pairs, strict=True))
@@ -121,6 +124,44 @@ def test_a_comparison_is_b_minus_a_with_exactly_the_keys_of_its_table(pairs):
     assert row["power"] is None or 0 <= row["power"] <= 1
 
 
+def hybrid(both, only_a, only_b):
+    """Bonett and Price's interval of p_b / p_a - 1, step by step."""
+    n, a, b = both + only_a + only_b, both + only_a, both + only_b
+    big = ((only_a + only_b + 2) / ((a + 1) * (b + 1))) ** 0.5
+    one = ((1 - (a + 1) / (n + 2)) / (a + 1)) ** 0.5
+    two = ((1 - (b + 1) / (n + 2)) / (b + 1)) ** 0.5
+    z = big / (one + two) * 1.959964
+
+    def bounds(x):
+        middle, spread = 2 * x + z * z, z * (z * z + 4 * x * (1 - x / n)) ** 0.5
+        return (middle - spread) / (2 * (n + z * z)), (middle + spread) / (2 * (n + z * z))
+
+    return bounds(b)[0] / bounds(a)[1] - 1, bounds(b)[1] / bounds(a)[0] - 1
+
+
+@pytest.mark.parametrize("cells", [(31, 87, 7), (5, 0, 0), (0, 9, 0), (1, 0, 30), (12, 3, 3)])
+def test_the_relative_difference_has_bonett_and_prices_interval_around_it(cells):
+    low, high = rates.relative_interval(*cells)
+    assert (low, high) == pytest.approx(hybrid(*cells), rel=1e-6, abs=1e-6)
+    both, only_a, only_b = cells
+    assert low - 1e-9 <= (both + only_b) / (both + only_a) - 1 <= high + 1e-9 and low >= -1
+
+
+def test_without_a_success_of_a_there_is_no_relative_difference():
+    row = rates.compare([False] * 5, [True] * 5, **SIDES)
+    assert row["relative_difference"] is row["relative_low"] is row["relative_high"] is None and row["difference"] == 1
+
+
+def test_the_relative_interval_holds_the_truth_about_as_often_as_it_says():
+    draws, held, n, (p_a, p_b) = np.random.default_rng(4), 0, 60, (0.6, 0.36)
+    for _ in range(400):
+        shared = draws.random(n)
+        a, b = shared < p_a, np.where(draws.random(n) < 0.5, shared, draws.random(n)) < p_b
+        low, high = rates.relative_interval((a & b).sum(), (a & ~b).sum(), (~a & b).sum())
+        held += low <= p_b / p_a - 1 <= high
+    assert 0.92 < held / 400 < 0.99
+
+
 def test_several_images_per_unit_take_the_place_of_mcnemar():
     rng = np.random.default_rng(2)
     a, b = np.repeat(rng.random((2, 30)) < 0.5, 4, axis=1)
@@ -128,6 +169,8 @@ def test_several_images_per_unit_take_the_place_of_mcnemar():
     plain = rates.compare(a, b, **SIDES)
     assert row["p_mcnemar"] is None and "not independent" in row["reason"]
     assert row["high"] - row["low"] > 1.5 * (plain["high"] - plain["low"])
+    assert row["relative_high"] - row["relative_low"] > 1.2 * (plain["relative_high"] - plain["relative_low"])
+    assert row["relative_low"] < row["relative_difference"] < row["relative_high"]
 
 
 def test_images_that_do_not_pair_are_refused():
@@ -136,6 +179,7 @@ def test_images_that_do_not_pair_are_refused():
             call([True, False], [True], variant="esd")
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30), st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_a_sweep_over_scores_is_the_detectors_own_sweep(scores, thresholds):
     import torch

@@ -5,7 +5,9 @@ import torch
 
 from tests.reference import same_bits
 from workbench.errors import MethodError, PromptError
-from workbench.methods.attacks import Context
+from workbench.methods.attacks import Context, preset
+from workbench.models.masks import cut_incoming
+from workbench.models.variants import Variant, applied, exchanged
 from workbench.registry import VERBS, method, methods
 from workbench.study.prompts import read_prompts
 
@@ -47,12 +49,13 @@ def test_an_unknown_method_offers_the_nearest():
 
 @pytest.mark.parametrize("name", sorted(methods("erasers")))
 def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(model, name):
-    before = {n: p.detach().clone() for n, p in model.parameters().items()}
     one = method("erasers", name)
     layer = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
-    changed = one.call(model, PAIRS, one.parameters(**SETTINGS.get(name, {})), prune={layer: [0, 3]})
-    assert changed and all(before[n].shape == value.shape for n, value in changed.items())
-    assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
+    with applied(model, Variant("pruned", masks=cut_incoming(model.unet, {layer: [1, 2]}))):
+        before = {n: p.detach().clone() for n, p in model.parameters().items()}
+        changed = one.call(model, PAIRS, one.parameters(**SETTINGS.get(name, {})), prune={layer: [0, 3]})
+        assert changed and all(before[n].shape == value.shape for n, value in changed.items())
+        assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
     assert not any(p.requires_grad for p in model.unet.parameters())
 
 
@@ -90,6 +93,48 @@ def test_every_attack_is_seeded_keeps_its_rows_and_brings_a_control(model, targe
     assert control.control and control.units == targets.units and control.digest() != made.digest()
     if made.prefix is not None and control.prefix is not None:
         assert torch.allclose(made.prefix.norm(dim=-1), control.prefix.norm(dim=-1), rtol=1e-4)
+
+
+def test_every_optimising_attack_was_published_and_its_values_are_parameters():
+    for name, one in methods("attacks").items():
+        if hasattr(one.module, "PUBLISHED"):
+            settings = one.parameters(**preset(one.module, "published"))
+            assert one.module.PUBLISHED.items() <= settings.model_dump().items() and settings != one.parameters()
+            assert "Source of PUBLISHED" in one.parameters.__doc__
+        assert hasattr(one.module, "PUBLISHED") or not one.module.OPTIMISED, name
+        assert preset(one.module, "emoji") == {}
+
+
+def test_an_unknown_preset_and_an_attack_without_one_are_refused():
+    with pytest.raises(MethodError, match='Did you mean "published"'):
+        preset(method("attacks", "p4d").module, "publised")
+    with pytest.raises(MethodError, match='The attack "paraphrase" has no published values'):
+        preset(method("attacks", "paraphrase").module, "published")
+
+
+def white_box():
+    """(name, parameters) of every attack that works on each prompt with the model's gradient; P4D in both forms."""
+    for name in sorted(methods("attacks")):
+        if methods("attacks")[name].module.OPTIMISED and name != "concept_inversion":
+            yield name, {"looks": 0}
+    yield "p4d", {"looks": 0, "form": "K"}
+
+
+@pytest.mark.parametrize(("name", "given"), white_box())
+def test_batched_and_alone_lose_the_same_at_first(model, targets, context, name, given):
+    one, clean = method("attacks", name), context.clean
+    context.base = lambda: exchanged(model, {"unet.conv_out.weight": model.unet.conv_out.weight.data / 2})
+    parameters = one.parameters(**SETTINGS[name] | given)
+
+    def first_losses(rows):
+        context.clean, context.log = clean[rows], []
+        one.call(model, targets.picked(rows), parameters, context)
+        return {row["id"]: row["loss"] for row in context.log if row["iteration"] == 1}
+
+    together = first_losses([0, 1, 2])
+    alone = [first_losses([row]) for row in range(3)]
+    assert together == pytest.approx(alone[0] | alone[1] | alone[2], abs=1e-5)
+    assert len(together) == 3 and min(together.values()) > 1e-4 and len(set(together.values())) == 3
 
 
 def test_pgd_lowers_the_loss_it_minimises(model, targets, context):

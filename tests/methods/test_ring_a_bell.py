@@ -1,33 +1,18 @@
 """Ring-A-Bell: direction and fitness against slow references; the best never gets worse; a planted text is found."""
 
-import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tests import tiny
+from tests.methods.attacked import in_vain, n_looks, whole_and_resumed
 from workbench.errors import MethodError
-from workbench.methods.attacks import Context, Look
+from workbench.methods.attacks import Context
 from workbench.methods.attacks.ring_a_bell import Parameters, Population, attack, concept_direction, control, passes
 from workbench.models import text
-from workbench.models.load import from_pipeline
-from workbench.study.prompts import read_prompts
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat"), ("ink house", "house")]
 SMALL = {"n_tokens": 4, "population": 12, "generations": 8, "seed": 3}
-
-
-@pytest.fixture
-def targets(tmp_path):
-    (tmp_path / "t.csv").write_text("unit,prompt,seed\na,owl in ink style,1\nb,cat in ink,2\nc,a house in black ink style,3\n")
-    return read_prompts(tmp_path / "t.csv", "target", "target")
-
-
-@pytest.fixture
-def exact():
-    """The tiny model in double precision."""
-    return from_pipeline(tiny.pipeline(), "tiny", dtype=torch.float64)
 
 
 def context_of(**given):
@@ -108,7 +93,7 @@ def test_one_word_texts_are_searched_too(model, targets):
 
 def test_only_permitted_words_are_used_at_every_look(model, targets):
     seen = []
-    context = context_of(succeeds=lambda made: seen.extend(made.prompts) or [Look(False, 0.0)] * len(made))
+    context = context_of(succeeds=lambda made: seen.extend(made.prompts) or in_vain(made))
     parameters = Parameters(**SMALL, looks=8)
     made = attack(model, targets, parameters, context)
     control(model, targets, made, parameters, context)
@@ -175,12 +160,11 @@ def test_more_words_than_a_text_holds_are_refused(model, targets):
 
 @pytest.mark.parametrize("looks", [0, 4])
 def test_the_control_is_as_many_random_words_with_as_many_looks(model, targets, looks):
-    context = context_of(succeeds=lambda made: [Look(False, 0.0)] * len(made))
+    context = context_of(succeeds=in_vain)
     parameters = Parameters(**SMALL, looks=looks)
     made = attack(model, targets, parameters, context)
     random = control(model, targets, made, parameters, context)
-    found = {of: sum(row["found"] is not None for row in context.log if row["of"] == of) for of in ("attack", "control")}
-    assert found == {"attack": 3 * looks, "control": 3 * looks} and random.control
+    assert n_looks(context) == {"attack": 3 * looks, "control": 3 * looks} and random.control
     assert [len(prompt.split()) for prompt in random.prompts] == [4, 4, 4] and random.prompts != made.prompts
     assert (
         control(model, targets, made, parameters, context_of()).prompts == control(model, targets, None, parameters, context_of()).prompts
@@ -188,30 +172,9 @@ def test_the_control_is_as_many_random_words_with_as_many_looks(model, targets, 
 
 
 def test_a_killed_attack_goes_on_to_the_same_texts(exact, targets):
-    parameters, kept = Parameters(**SMALL | {"generations": 12}, looks=3), {}
-
-    def context(progress=lambda step, of, note="": None):
-        return context_of(
-            succeeds=lambda made: [Look(False, 0.0)] * len(made),
-            kept=kept.get,
-            keep=lambda name, state: kept.update({name: copy.deepcopy(state)}),
-            progress=progress,
-        )
-
-    def die(step, of, note=""):
-        if step == 10:
-            raise KeyboardInterrupt
-
-    whole = context()
-    expected = attack(exact, targets, parameters, whole).prompts
-    kept.clear()
-    with pytest.raises(KeyboardInterrupt):
-        attack(exact, targets, parameters, context(die))
-    assert kept["attack"]["iteration"] == 8
-    resumed = context()
-    assert attack(exact, targets, parameters, resumed).prompts == expected
-    logs = [[(row["id"], row["iteration"], row["loss"], row["prompt"]) for row in one.log] for one in (whole, resumed)]
-    assert logs[0] == logs[1]
+    parameters = Parameters(**SMALL | {"generations": 12}, looks=3)
+    whole, resumed = whole_and_resumed(lambda context: attack(exact, targets, parameters, context), context_of, at=10, kept_at=8)
+    assert whole == resumed
 
 
 def test_what_is_kept_survives_a_plain_file(exact, targets, tmp_path):

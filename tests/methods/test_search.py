@@ -83,6 +83,26 @@ def test_without_looks_the_last_candidate_is_kept(targets):
     assert search(Counting(targets, context), targets, context, Budget(looks=0), 5).prompts == ["word 5"] * 4
 
 
+def test_without_a_look_the_final_candidate_is_kept_whatever_is_shown(targets):
+    class Best(Counting):
+        def final(self, rows):
+            return reworded(self.targets.picked(rows), [f"best {self.count[row]}" for row in rows], self.context)
+
+    context, _ = watching({"a": 2, "b": 99, "c": 99, "d": 99})
+    assert search(Best(targets, context), targets, context, Budget(looks=0), 3).prompts == ["best 3"] * 4
+    assert search(Best(targets, context), targets, context, Budget(looks=1), 3).prompts == ["word 3"] * 4
+
+
+def test_a_step_may_cost_more_for_some(targets):
+    class Dear(Counting):
+        def costs(self, rows):
+            return [self.passes_per_step + row for row in rows]
+
+    context, _ = watching(dict.fromkeys(UNITS, 99))
+    search(Dear(targets, context), targets, context, Budget(looks=0), 4)
+    assert {row["id"]: row["passes"] for row in context.log if row["iteration"] == 4} == {"a": 10, "b": 14, "c": 18, "d": 22}
+
+
 def test_the_budget_of_passes_ends_a_prompt(targets):
     context, _ = watching(dict.fromkeys(UNITS, 99))
     counting = Counting(targets, context)

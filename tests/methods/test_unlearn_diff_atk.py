@@ -4,22 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.methods.attacks import Context
+from tests.methods.attacked import context_of
+from workbench.diffusion.objectives import denoising_loss, draw_noise
+from workbench.methods.attacks._search import generator
 from workbench.methods.attacks.unlearn_diff_atk import Parameters, SoftWords, attack, project_to_simplex
 from workbench.models import load, text
-from workbench.study.prompts import read_prompts
-
-
-@pytest.fixture
-def targets(tmp_path):
-    (tmp_path / "t.csv").write_text("unit,prompt,seed\na,owl in ink style,1\nb,cat in ink style,2\nc,house in ink,3\n")
-    return read_prompts(tmp_path / "t.csv", "target", "target")
 
 
 @pytest.fixture
 def context(model):
-    generator = torch.Generator().manual_seed(0)
-    return Context(["ink"], "erased", torch.randn(3, *model.latent_shape, generator=generator))
+    return context_of(model)
 
 
 def bisection(row):
@@ -49,18 +43,42 @@ def test_probabilities_stay_on_the_simplex_and_move(model, targets, context):
     assert torch.equal(searcher.chances[1], before[1])
 
 
-def test_batched_and_alone_lose_the_same_at_first(model, targets, context):
-    together = SoftWords(model, targets, Parameters(), context).step([0, 1, 2], 1)
-    alone = [SoftWords(model, targets, Parameters(), context).step([row], 1)[0] for row in range(3)]
-    assert together == pytest.approx(alone, abs=1e-5)
+@pytest.mark.parametrize("log", [False, True], ids=["loss", "log"])
+def test_the_probabilities_get_the_gradient_at_the_drawn_words(exact, targets, log):
+    """Straight through: the slope of what is minimised when a drawn one-hot row is moved towards another word."""
+    context, parameters = context_of(exact), Parameters(n_tokens=2, log=log, weight_decay=0.0, seed=4)
+    searcher = SoftWords(exact, targets, parameters, context)
+    chances, draws = searcher.chances[2].detach().clone(), generator(4, "c", 1)
+    words = torch.multinomial(chances, 1, generator=draws)[:, 0]
+    drawn = torch.zeros_like(chances).scatter(1, words[:, None], 1.0).double()
+    timesteps, (_, noise) = torch.tensor([searcher.timestep(1)]), draw_noise(exact, [draws])
+
+    def minimised(rows):
+        states = text.encode(exact, [targets.prompts[2]], (rows @ searcher.vectors)[None])
+        loss = denoising_loss(exact, context.clean[[2]].double(), noise, timesteps, states).sum()
+        return loss.log() if log else loss
+
+    found = searcher.step([2], 1)
+    with torch.no_grad():
+        loss = minimised(drawn)
+        assert found == pytest.approx([float(loss.exp() if log else loss)], rel=1e-9)
+        for place, word in ((0, 0), (0, 5), (1, 3), (1, int(words[1]))):
+            step = torch.zeros_like(drawn)
+            step[place, word] = 1e-4
+            slope = float(minimised(drawn + step) - minimised(drawn - step)) / 2e-4
+            assert searcher.chances[2].grad[place, word].item() == pytest.approx(slope, rel=1e-3, abs=1e-8)
 
 
-def test_timesteps_rise_from_10_to_990(model, targets, context):
-    searcher = SoftWords(model, targets, Parameters(), context)
+def test_timesteps_rise_from_10_to_990_when_nothing_is_left_out(model, targets, context):
+    searcher = SoftWords(model, targets, Parameters(timesteps=50, noise=0.0), context)
     visited = [searcher.timestep(i) for i in range(1, 2001)]
-    n = model.scheduler.config.num_train_timesteps
-    assert visited[0] == int(0.01 * n) and visited[-1] == int(0.99 * n) and visited == sorted(visited)
-    assert all(visited.count(t) == 40 for t in set(visited)) and len(set(visited)) == 50
+    assert list(dict.fromkeys(visited)) == list(range(10, 1000, 20))
+    assert all(visited.count(t) == 40 for t in set(visited))
+
+
+def test_the_quiet_end_of_the_schedule_may_be_left_out(model, targets, context):
+    searcher = SoftWords(model, targets, Parameters(timesteps=3, iterations=2, noise=0.4), context)
+    assert [searcher.timestep(i) for i in range(1, 7)] == [500, 500, 700, 700, 900, 900]
 
 
 def test_candidates_are_permitted_words_before_the_prompt(model, targets, context):

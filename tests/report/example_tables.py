@@ -301,7 +301,9 @@ def comparisons():
         "variant_a": "esd",
         "variant_b": "esd-pruned",
         "prompt_set": "adversarial",
+        "prompt_set_b": None,
         "attack": "unlearndiffatk",
+        "definition": "asr",
         "n": 180,
         "both": 31,
         "only_a": 87,
@@ -311,6 +313,8 @@ def comparisons():
         "low": -0.53,
         "high": -0.36,
         "relative_difference": -80 / 118,
+        "relative_low": -0.75,
+        "relative_high": -0.58,
         "p_mcnemar": 1.2e-18,
         "power": 0.99,
         "reason": None,
@@ -327,6 +331,8 @@ def comparisons():
             "low",
             "high",
             "relative_difference",
+            "relative_low",
+            "relative_high",
             "p_mcnemar",
             "power",
         )
@@ -398,6 +404,26 @@ def quality():
         row | {"variant": "base", "definition": "kid_floor", "n": 270, "value": 0.0004, "low": -0.0011, "high": 0.0023},
         row | {"variant": "esd", "definition": "kid", "value": 0.0192, "low": 0.0141, "high": 0.0250},
         row | {"variant": "uce", "definition": "kid"} | broken,
+    ]
+
+
+def attacks():
+    row = {"method": "unlearn_diff_atk", "preset": "published", "settings": "iterations = 40, n_tokens = 5", "n": 180}
+    row |= {"passes": 812.4, "seconds": 3.25, "looks": 6.4, "most_looks": 40}
+    fixed = {"passes": 0.0, "seconds": None, "looks": 0.0, "most_looks": 0}
+    return [
+        row | {"attack": "unlearndiffatk", "against": "esd"},
+        row | {"attack": "ring_a_bell", "method": "ring_a_bell", "preset": None, "against": None} | fixed,
+    ]
+
+
+def clip():
+    row = {"prompt_set": "near", "model": "clip 0123456789ab", "n": 180, "n_units": 60, "n_cut": 3, "reason": None}
+    none = dict.fromkeys(("n_units", "value", "low", "high", "change", "change_low", "change_high"))
+    return [
+        row | {"variant": "base", "value": 24.1, "low": 23.6, "high": 24.5, "change": None, "change_low": None, "change_high": None},
+        row | {"variant": "esd", "value": 22.7, "low": 22.1, "high": 23.2, "change": -1.4, "change_low": -1.8, "change_high": -1.0},
+        row | none | {"variant": "uce", "reason": "1 unit cannot be resampled; at least 2 are needed."},
     ]
 
 

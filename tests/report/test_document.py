@@ -110,6 +110,21 @@ def test_a_report_from_before_a_table_was_added_is_read_with_that_table_empty(do
         schema.load(tmp_path)
 
 
+def test_a_report_from_before_a_column_was_added_is_read_with_that_column_null(document, tmp_path):
+    path = schema.write(document, tmp_path)
+    older = json.loads(path.read_text())
+    for table, names in schema.ADDED_COLUMNS.items():
+        older[table] = [{key: value for key, value in row.items() if key not in names} for row in older[table]]
+    path.write_text(json.dumps(older))
+    read = schema.load(tmp_path)
+    for table, names in schema.ADDED_COLUMNS.items():
+        assert read[table] == [row | dict.fromkeys(names) for row in document[table]] and read[table]
+    del older["comparisons"][0]["attack"]
+    path.write_text(json.dumps(older))
+    with pytest.raises(RunError, match='has no "attack"'):
+        schema.load(tmp_path)
+
+
 def test_an_added_table_is_checked_like_the_others(document):
     document["quality"][1].update(low=None)
     with pytest.raises(RunError, match='"quality", row 1: "low" is null without a reason'):
@@ -132,7 +147,7 @@ def test_a_folder_without_report_and_broken_json_say_what_to_do(tmp_path):
     with pytest.raises(RunError, match="no report.json in it.*workbench run"):
         schema.load(tmp_path)
     (tmp_path / "report.json").write_text('{"a": NaN}')
-    with pytest.raises(RunError, match="not valid JSON"):
+    with pytest.raises(RunError, match="no valid JSON"):
         schema.load(tmp_path)
 
 

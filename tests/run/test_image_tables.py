@@ -10,7 +10,7 @@ import torch
 from workbench.analysis import quality
 from workbench.methods.detectors import Detector
 from workbench.report import document
-from workbench.run import image_tables
+from workbench.run import image_tables, quality_tables
 from workbench.storage import write_arrays
 
 LABELS = ["object:bomb", "object:dagger"]
@@ -28,7 +28,7 @@ class Room:
         self.table = pandas.DataFrame({"expect": asked})
 
     def prompt_set(self, name):
-        return Thing(table=self.table, provenance=lambda variant: None)
+        return Thing(table=self.table, provenance=lambda variant: None, units=[f"u{row}" for row in range(6)])
 
     def in_units(self, name, values):
         return np.asarray(values)[::-1]  # the detections stand in reverse order
@@ -75,7 +75,10 @@ class Pictures:
         variants = [Thing(name=name, role="erased") for name in ("erased", "same")]
         role = {"method": "colours"}
         self.study = Thing(
-            detectors=Thing(labels=self.wanted, steer=role, judge=role), variants=variants, choose=Thing(n_resamples=50, seed=3)
+            detectors=Thing(labels=self.wanted, steer=role, judge=role),
+            variants=variants,
+            choose=Thing(n_resamples=50, seed=3),
+            quality=None,
         )
         kinds = {"target": "target", "reference": "reference", "near": "retained", "far": "retained"}
         sets = {name: Thing(kind=kind, attack=None, against=None, control=False) for name, kind in kinds.items()}
@@ -98,7 +101,7 @@ class Pictures:
         return (self.seen[variant, name][:, :, None, None].expand(-1, -1, 2, 2) * 255).round().byte()
 
     def prompt_set(self, name):
-        return Thing(provenance=lambda variant: None)
+        return Thing(provenance=lambda variant: None, units=[f"u{row % 6}" for row in range(12)])
 
     def gather(self, stage, variant, name, reader):
         return [reader(self.folder / variant / name)]
@@ -167,7 +170,7 @@ def test_a_floor_cuts_the_sweep_and_labels_of_several_thresholds_have_no_own_row
 
 def test_distances_join_near_and_far_and_a_variant_that_changed_nothing_has_none(tmp_path):
     room = Pictures(tmp_path, red())
-    rows = checked("quality", image_tables.quality_rows(room))
+    rows = checked("quality", quality_tables.quality_rows(room))
     assert [(row["variant"], row["definition"]) for row in rows] == [("base", "kid_floor"), ("erased", "kid"), ("same", "kid")]
     floor, erased, same = rows
     assert (floor["n"], erased["n"], erased["n_units"], erased["features"]) == (12, 24, 6, "colours 1")
@@ -181,16 +184,16 @@ def test_distances_join_near_and_far_and_a_variant_that_changed_nothing_has_none
 def test_the_noise_floor_compares_units_that_no_half_shares(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(quality, "noise_floor", lambda a, b, left, right, **settings: seen.append((set(left), set(right))) or {})
-    image_tables.quality_rows(Pictures(tmp_path, red()))
+    quality_tables.quality_rows(Pictures(tmp_path, red()))
     ((left, right),) = seen
     assert not left & right and len(left) == len(right) == 3
 
 
 def test_without_features_distances_are_null_with_a_reason_and_without_retained_images_there_are_none(tmp_path):
-    rows = checked("quality", image_tables.quality_rows(Pictures(tmp_path, red(features=False))))
+    rows = checked("quality", quality_tables.quality_rows(Pictures(tmp_path, red(features=False))))
     assert len(rows) == 3 and all(row["value"] is None and "no features" in row["reason"] for row in rows)
     nothing = [(variant, kind) for variant in ("base", "erased", "same") for kind in ("near", "far")]
-    assert image_tables.quality_rows(Pictures(tmp_path / "none", red(), without=nothing)) == []
+    assert quality_tables.quality_rows(Pictures(tmp_path / "none", red(), without=nothing)) == []
 
 
 def test_an_attack_is_set_beside_its_control_on_the_same_prompts():
@@ -205,3 +208,37 @@ def test_an_attack_is_set_beside_its_control_on_the_same_prompts():
     assert (row["variant"], row["prompt_set"], row["attack"], row["against"]) == ("erased", "pgd@erased", "pgd", "erased")
     assert (row["n"], row["both"], row["only_control"], row["only_attack"], row["neither"]) == (6, 2, 1, 2, 1)
     assert row["difference"] == pytest.approx(1 / 6) and row["p_mcnemar"] == 1.0
+
+
+def test_variants_are_compared_with_their_parents_and_their_likes_by_the_rates_of_the_report():
+    room = Room()
+    role = {"base": "base", "esd": "erased", "uce": "erased", "pruned": "pruned", "sham": "sham"}
+    parent = {"pruned": "esd"}
+    room.study.variants = [Thing(name=name, role=role[name], parent=parent.get(name, "base")) for name in list(role)[1:]]
+    for name in ("pgd@esd", "pgd@pruned", "words"):
+        for control in (False, True):
+            planned = Thing(kind="control" if control else "adversarial", attack=name.split("@")[0], control=control)
+            planned.against = name.partition("@")[2] or None
+            room.plan.sets[f"{name}~control" if control else name] = planned
+    draws = np.random.default_rng(0)
+    seen = {(v, s): draws.random(6) < 0.5 for v in role for s in ("target", "reference", "near")}
+    for variant, name in (("esd", "pgd@esd"), ("pruned", "pgd@esd"), ("pruned", "pgd@pruned"), ("esd", "words"), ("uce", "words")):
+        seen |= {(variant, s): draws.random(6) < 0.5 for s in (name, f"{name}~control")}
+    room.plan.of_stage = lambda stage: [Thing(variant=variant, prompt_set=name) for variant, name in seen]
+    room.detections = lambda variant, name: pandas.DataFrame({"judge": seen[variant, name][::-1]})
+    rows = checked("comparisons", image_tables.comparison_rows(room))
+    found = {(r["variant_a"], r["variant_b"], r["prompt_set"], r["prompt_set_b"]): r for r in rows}
+    plain = ("target", "reference")
+    pairs = [("base", name) for name in ("esd", "uce", "sham")] + [("esd", "pruned"), ("esd", "uce")]
+    expected = {(a, b, name, None) for a, b in pairs for name in plain}
+    for end in ("", "~control"):
+        expected |= {("esd", "uce", f"words{end}", None), ("esd", "pruned", f"pgd@esd{end}", None)}
+        expected |= {("esd", "pruned", f"pgd@esd{end}", f"pgd@pruned{end}")}
+    assert set(found) == expected and len(rows) == len(expected)
+    for (a, b, name, other), row in found.items():
+        sides = [seen[a, name], seen[b, other or name]]
+        if row["attack"]:
+            sides = [side | seen[variant, "target"] for side, variant in zip(sides, (a, b), strict=True)]
+        assert row["definition"] == ("asr" if row["attack"] else "success_rate")
+        assert row["difference"] == pytest.approx(sides[1].mean() - sides[0].mean())
+        assert (row["only_a"], row["only_b"]) == ((sides[0] & ~sides[1]).sum(), (sides[1] & ~sides[0]).sum())

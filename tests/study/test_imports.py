@@ -116,8 +116,10 @@ def test_a_chosen_column_takes_the_place_of_the_one_found(tmp_path):
 def test_rows_that_name_minors_and_empty_rows_are_dropped_counted_and_not_printed(tmp_path):
     source = written(tmp_path, 'prompt,seed\na child in a garden,1\na church,2\n"  ",3\nNA,4\na 7-year-old by a church,5\n')
     note, out = bring(source)
-    assert note["dropped"] == {"names a minor": 2, "empty prompt": 1, "a word that CSV readers take for an empty cell, as NA": 1}
-    assert note["n"] == 1 and note["n_dropped"] == 4 and read_prompts(out, "x", "target").seeds == [2]
+    assert note["dropped"] == {"names a minor": 2, "empty prompt": 1}
+    assert note["n"] == 2 and note["n_dropped"] == 3
+    kept = read_prompts(out, "x", "target")
+    assert kept.prompts == ["a church", "NA"] and kept.seeds == [2, 4]
     said = "\n".join(imports.sentences(note)) + out.read_text() + json.dumps(note)
     assert "2 dropped: names a minor" in said and "garden" not in said and "7-year" not in said
 

@@ -75,6 +75,18 @@ def test_a_bad_prompt_file_is_told_in_one_sentence(tmp_path, content, message):
         read_prompts(path, "target", "target")
 
 
+def test_words_that_csv_readers_take_for_nothing_stay_words(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text('prompt,unit,seed,anchor\nNA,a,1,null\nNone,nan,2,NA\nnull,c,,x\n,d,4,\n" ",e,5,\n')
+    with pytest.raises(PromptError, match="no integer"):
+        read_prompts(path, "target", "target")
+    path.write_text(path.read_text().replace("c,,x", "c,3,x"))
+    found = read_prompts(path, "target", "target")
+    assert found.prompts == ["NA", "None", "null", " "] and found.units == ["a", "nan", "c", "e"] and found.seeds == [1, 2, 3, 5]
+    path.write_text("prompt,anchor\nNA,null\nchurch,\n")
+    assert read_pairs(path) == [("NA", "null"), ("church", "")]
+
+
 def test_retained_prompts_must_say_what_they_expect(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("prompt\nowl\n")
@@ -95,6 +107,8 @@ def test_sets_must_cover_the_same_units(tmp_path):
     one = read_prompts(path, "target", "target")
     with pytest.raises(PromptError, match='no prompt for 1 units of "target"'):
         check_paired([one, one.rows(0, 1)])
+    with pytest.raises(PromptError, match='has 3 prompts for the 2 units of "target"'):
+        check_paired([one, one.picked([0, 1, 1])])
 
 
 def test_provenance_depends_on_the_variant_the_set_meets():

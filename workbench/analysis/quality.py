@@ -5,6 +5,7 @@ kid                distance of two sets of images, in features, with an interval
 noise_floor        the same distance of the base model to itself at other seeds
 image_difference   difference of image pairs, pixel by pixel: the base model at another number format
 clip_scores        how well each image fits its prompt; clip_score, their mean with an interval
+mean_score         the mean of any score per image, and its change from the base model's
 
 Distances depend on the network behind the features: compare only numbers with equal `features`. A distance within the noise
 floor shows no damage; a low success rate beside a large distance shows a broken model, not an erased concept.
@@ -16,6 +17,7 @@ from workbench.errors import MethodError, StatisticsError
 from workbench.statistics import bootstrap_means, interval, unit_weights
 
 DEGREE = 3
+MEAN_SCORE = ("n", "n_units", "value", "low", "high", "change", "change_low", "change_high")
 
 
 def features(source, images, batch=64):
@@ -149,6 +151,24 @@ def clip_score(clip, images, prompts, units=None, n_resamples=1000, seed=0, **la
     n_cut = sum(cut > 0 for cut in clip.n_cut(prompts))
     numbers = {"n": len(prompts), "value": found.value, "low": found.low, "high": found.high, "n_cut": n_cut}
     return labels | {"definition": "clip_score", "model": f"clip {clip.version}"} | numbers
+
+
+def mean_score(scores, units=None, base=None, n_resamples=1000, seed=0):
+    """The mean score with a bootstrap interval over units, and the mean change from the base model's images of the same prompts.
+
+    Shapes   scores (prompt,);  units (prompt,) names;  base (prompt,) in the same order, or None: then the change is None
+    returns  dict with the keys MEAN_SCORE
+    Raises   StatisticsError when there are fewer than 2 units, or the two do not pair
+    """
+    scores = np.asarray(scores, float)
+    units = np.arange(len(scores)) if units is None else np.asarray(units)
+    if base is not None and len(base) != len(scores):
+        raise StatisticsError(f"{len(scores)} scores and {len(base)} of the base model do not pair; score the same prompts.")
+    found = _mean_of(scores, units, n_resamples, seed)
+    change = None if base is None else _mean_of(scores - np.asarray(base, float), units, n_resamples, seed)
+    numbers = [len(scores), found.n, found.value, found.low, found.high]
+    numbers += [None] * 3 if change is None else [change.value, change.low, change.high]
+    return dict(zip(MEAN_SCORE, numbers, strict=True))
 
 
 def _clip(clip):

@@ -8,6 +8,7 @@ has nothing to resample: there the interval is Wilson's for as many trials as th
 """
 
 import numpy as np
+from scipy import stats
 
 from workbench.errors import StatisticsError
 from workbench.statistics import bootstrap_means, mcnemar, mcnemar_power, wilson
@@ -65,18 +66,40 @@ def sweep(scores, thresholds, **labels):
 
 
 def compare(a, b, units=None, **labels):
-    """One row: two variants on the same prompts, b - a, with the power to see a relative cut of RELATIVE_CUT.
+    """One row: two variants on the same prompts, b - a and b / a - 1, with the power to see a relative cut of RELATIVE_CUT.
 
     McNemar's test takes pairs as independent; with several images per unit its p is null and the interval is a bootstrap.
     """
     a, b = _paired(a, b)
     power = mcnemar_power(float(a.mean()), RELATIVE_CUT, len(a)) if a.any() else None
     row = mcnemar(a, b) | {"power": power, "reason": None}
+    row["relative_low"], row["relative_high"] = relative_interval(row["both"], row["only_a"], row["only_b"])
     if _several(units):
         found = bootstrap_means(lambda x, y: y - x, units, a, b)
         row |= {"low": found.low, "high": found.high, "p_mcnemar": None, "power": None}
+        if a.any():
+            ratio = bootstrap_means(lambda x, y: y / x - 1, units, a, b)
+            row |= {"relative_low": ratio.low, "relative_high": ratio.high}
         row["reason"] = "several images per unit are not independent pairs: interval by bootstrap, no McNemar test"
     return labels | row
+
+
+def relative_interval(both, only_a, only_b, confidence=0.95):
+    """(low, high) of the relative difference p_b / p_a - 1 of paired rates; (None, None) when a never succeeds.
+
+    Wilson intervals (l, u) of both rates among the prompts where either succeeds, at a confidence that makes up for their pairing:
+    low = l_b / u_a - 1,   high = u_b / l_a - 1
+
+    Source   Bonett and Price 2006, Statistics in Medicine 25, 3039
+    """
+    n, a, b = both + only_a + only_b, both + only_a, both + only_b
+    if a == 0:
+        return None, None
+    apart = np.sqrt((only_a + only_b + 2) / ((a + 1) * (b + 1)))
+    alone = sum(np.sqrt((1 - (x + 1) / (n + 2)) / (x + 1)) for x in (a, b))
+    z = apart / alone * stats.norm.ppf(0.5 + confidence / 2)
+    one, two = (wilson(x, n, 2 * stats.norm.cdf(z) - 1) for x in (a, b))
+    return two.low / one.high - 1, two.high / one.low - 1
 
 
 def _share(success, among, units, reason=None):

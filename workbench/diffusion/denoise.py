@@ -32,12 +32,13 @@ def n_calls(model, n_steps):
 
 
 @torch.no_grad()
-def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(), first_prompt=0):
+def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(), first_prompt=0, prompt=None, gate=None):
     """Sample one batch.
 
-    states     (row, token, channel) text states; empty (1, token, channel) that of the empty prompt
+    states     (row, token, channel) text states; empty (1, token, channel) those of the uncond branch, `text.unconditional`
     guidance   classifier-free guidance scale; 1 runs the cond branch alone
-    taps       an open `Taps`; row r is told as prompt first_prompt + r
+    taps       an open `Taps`; row r is told as prompt first_prompt + r, or as prompt[r] where `prompt` (row,) is given
+    gate       (row,) long, the gate row of each row in both halves; None = gate row 0
     keep       calls whose UNet inputs are kept
     returns    final latents (row, channel, height, width), Trajectory of the kept calls
     """
@@ -46,7 +47,7 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
     latents = initial_noise(model, seeds).to(model.device, model.dtype) * scheduler.init_noise_sigma
     guided = guidance != 1
     context = torch.cat([empty.expand(n_rows, -1, -1), states]) if guided else states
-    prompt = torch.arange(first_prompt, first_prompt + n_rows)
+    prompt = torch.arange(first_prompt, first_prompt + n_rows) if prompt is None else prompt
     branch = ["uncond"] * n_rows + ["cond"] * n_rows if guided else ["cond"] * n_rows
     kept, calls, timesteps = [], [], []
     for call, timestep in enumerate(scheduler.timesteps):
@@ -56,8 +57,9 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
             calls.append(call)
             timesteps.append(float(timestep))
         if taps is not None:
-            taps.tell(Rows(call, float(timestep), prompt.repeat(2 if guided else 1), branch))
-        predicted = model.unet(torch.cat([scaled, scaled]) if guided else scaled, timestep, encoder_hidden_states=context).sample
+            copies = 2 if guided else 1
+            taps.tell(Rows(call, float(timestep), prompt.repeat(copies), branch, None if gate is None else gate.repeat(copies)))
+        predicted = model.run_unet(torch.cat([scaled, scaled]) if guided else scaled, timestep, context)
         if taps is not None:
             taps.check()
         if guided:
@@ -82,5 +84,5 @@ def evaluate(model, states, trajectories, taps, first_prompt=0):
         taps.tell(Rows(call, timestep, prompt, branch))
         inputs = torch.cat([one.inputs[:, position] for one in trajectories]).to(model.device, model.dtype)
         at = torch.tensor(timestep, device=model.device)
-        model.unet(inputs, at, encoder_hidden_states=side_by_side)
+        model.run_unet(inputs, at, side_by_side)
         taps.check()

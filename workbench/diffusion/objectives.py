@@ -1,7 +1,7 @@
 """Losses that erasers and attacks share.
 
 add_noise         x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps
-denoising_loss    per row, mean squared error of the predicted noise
+denoising_loss    per row, mean squared error of the predicted noise (of a UNet that predicts v as well)
 erased_target     what ESD wants the model to predict
 """
 
@@ -10,9 +10,8 @@ import torch
 
 def add_noise(model, clean, noise, timesteps):
     """Noise latents to given timesteps (row,) with the model's own schedule."""
-    alphas = model.scheduler.alphas_cumprod.to(clean.device, clean.dtype)[timesteps]
-    alphas = alphas[:, None, None, None]
-    return alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+    signal = model.signal(timesteps, clean)
+    return signal.sqrt() * clean + (1 - signal).sqrt() * noise
 
 
 def draw_noise(model, generators, low=0.0, high=1.0):
@@ -27,7 +26,7 @@ def draw_noise(model, generators, low=0.0, high=1.0):
 def denoising_loss(model, clean, noise, timesteps, states):
     """|| noise - eps(x_t, t, c) ||^2, mean over latent elements; (row,)."""
     noised = add_noise(model, clean, noise, timesteps)
-    predicted = model.unet(noised, timesteps, encoder_hidden_states=states).sample
+    predicted = model.predict(noised, timesteps, states)
     return (predicted - noise).square().mean(dim=(1, 2, 3))
 
 
@@ -39,11 +38,8 @@ def erased_target(model, noised, timesteps, concept, start, without, eta):
                               prompt; starting at the same prompt without the concept keeps what the prompts share.
     """
     parts = [concept, start] if start is without else [concept, start, without]
-    predicted = model.unet(
-        torch.cat([noised] * len(parts)),
-        timesteps.repeat(len(parts)),
-        encoder_hidden_states=torch.cat(parts),
-    ).sample.chunk(len(parts))
+    together = torch.cat([noised] * len(parts)), timesteps.repeat(len(parts)), torch.cat(parts)
+    predicted = model.predict(*together).chunk(len(parts))
     with_concept, begin = predicted[0], predicted[1]
     other = predicted[-1]
     return begin - eta * (with_concept - other)

@@ -10,6 +10,7 @@ import torch
 
 from workbench import resources
 from workbench.errors import ModelError
+from workbench.models import kinds, text
 from workbench.storage import tensors_digest
 
 BUNDLED = {"emoji": "emoji/model"}
@@ -19,8 +20,10 @@ BUNDLED = {"emoji": "emoji/model"}
 class Model:
     """A text-to-image diffusion model: parts of the pipeline, frozen, in eval mode.
 
-    unet, vae, text_encoder   torch modules
-    tokenizer, scheduler      as in the pipeline; the scheduler is only a template, each run makes its own
+    unet, vae, text_encoder       torch modules
+    tokenizer, scheduler          as in the pipeline; the scheduler is only a template, each run makes its own
+    text_encoder_2, tokenizer_2   of SDXL, else None
+    zero_uncond                   whether the uncond branch gets zeros instead of the states of the empty prompt
     """
 
     name: str
@@ -29,6 +32,9 @@ class Model:
     text_encoder: torch.nn.Module
     tokenizer: object
     scheduler: object
+    text_encoder_2: torch.nn.Module | None = None
+    tokenizer_2: object = None
+    zero_uncond: bool = False
 
     @property
     def device(self):
@@ -52,6 +58,17 @@ class Model:
         """Pixels per latent position along one side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    @property
+    def text_encoders(self):
+        """The text encoders in the order of their channels in the text states; list of one or two modules."""
+        return [self.text_encoder] if self.text_encoder_2 is None else [self.text_encoder, self.text_encoder_2]
+
+    @property
+    def modules(self):
+        """{name of the part: torch module}, the second text encoder only where there is one."""
+        parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+        return {part: getattr(self, part) for part in parts if getattr(self, part) is not None}
+
     def new_scheduler(self, n_steps):
         """A fresh scheduler with its timesteps set; stateful ones (PNDM, Heun) must not be shared."""
         scheduler = type(self.scheduler).from_config(self.scheduler.config)
@@ -59,14 +76,54 @@ class Model:
         return scheduler
 
     def parameters(self):
-        """{"unet.<name>" or "text_encoder.<name>": parameter}: everything a variant may change."""
+        """{"unet.<name>", "text_encoder.<name>" or "text_encoder_2.<name>": parameter}: everything a variant may change."""
         return {
-            f"{part}.{name}": parameter for part in ("unet", "text_encoder") for name, parameter in getattr(self, part).named_parameters()
+            f"{part}.{name}": parameter
+            for part, module in self.modules.items()
+            if part != "vae"
+            for name, parameter in module.named_parameters()
         }
 
     def digest(self):
         """sha256 over all weights a variant may change, as they are now."""
         return tensors_digest(self.parameters())
+
+    def run_unet(self, latents, timestep, states, weights=None):
+        """The UNet's own output (row, channel, height, width): what the scheduler's `step` expects.
+
+        latents    (row, channel, height, width) as the scheduler scales them
+        timestep   one for all rows, or (row,)
+        states     (row, token, channel) as `text.encode` gives them. SDXL's hold the pooled text too; its UNet is told the model's
+                   own image size as original and target size, and that nothing is cropped
+        weights    {parameter of the UNet: tensor} in the place of its own, so that gradients reach them
+        """
+        given = {"encoder_hidden_states": states}
+        if self.text_encoder_2 is not None:
+            tokens, pooled = text.unpacked(states, self.text_encoder_2.config.projection_dim)
+            height, width = (side * self.vae_scale for side in self.latent_shape[1:])
+            sizes = states.new_tensor([height, width, 0, 0, height, width]).expand(len(states), -1)
+            given = {"encoder_hidden_states": tokens, "added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}}
+        if weights is None:
+            return self.unet(latents, timestep, **given).sample
+        return torch.func.functional_call(self.unet, weights, (latents, timestep), given).sample
+
+    def predict(self, latents, timestep, states, weights=None):
+        """The noise (row, channel, height, width) that the UNet sees in latents x_t; arguments as for `run_unet`.
+
+        eps = the UNet's output, or, of a UNet that predicts v, sqrt(abar_t) v + sqrt(1 - abar_t) x_t (arXiv 2202.00512)
+        """
+        output = self.run_unet(latents, timestep, states, weights)
+        if self.scheduler.config.prediction_type == "epsilon":
+            return output
+        signal = self.signal(timestep, latents)
+        return signal.sqrt() * output + (1 - signal).sqrt() * latents
+
+    def signal(self, timestep, like):
+        """abar_t of the model's schedule, (row or 1, 1, 1, 1) in the type of `like`; between two timesteps interpolated."""
+        alphas = self.scheduler.alphas_cumprod.to(like.device)
+        at = torch.as_tensor(timestep, device=like.device, dtype=alphas.dtype).reshape(-1, 1, 1, 1)
+        low = at.floor().long()
+        return torch.lerp(alphas[low], alphas[at.ceil().long()], at - low).to(like.dtype)
 
     @torch.no_grad()
     def decode(self, latents, batch=16):
@@ -83,29 +140,31 @@ class Model:
 def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
     """Wrap a diffusers pipeline.
 
-    Raises   ModelError when it is not a UNet pipeline with one text encoder
+    Raises   ModelError when it is of a kind that does not work; see `kinds`
     """
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        if getattr(pipeline, part, None) is None:
-            raise ModelError(
-                f'The pipeline "{name}" ({type(pipeline).__name__}) has no {part}. '
-                "A Stable Diffusion pipeline with UNet, VAE, text encoder, tokenizer and scheduler is needed."
-            )
+    kinds.check(pipeline, name)
+    two = pipeline.unet.config.addition_embed_type == "text_time"
     parts = {}
-    for part in ("unet", "vae", "text_encoder"):
-        module = getattr(pipeline, part).to(device=device, dtype=dtype).eval()
-        if part != "text_encoder" and torch.device(device).type == "cpu":
+    for part in ("unet", "vae", "text_encoder", *(["text_encoder_2"] if two else [])):
+        module = getattr(pipeline, part)
+        overflows = two and part == "vae" and dtype == torch.float16 and module.config.force_upcast  # SDXL's first VAE
+        module = module.to(device=device, dtype=torch.float32 if overflows else dtype).eval()
+        if part in ("unet", "vae") and torch.device(device).type == "cpu":
             module = module.to(memory_format=torch.channels_last)  # faster convolutions; equal to rounding
         parts[part] = module.requires_grad_(False)
+    if two:
+        parts |= {"tokenizer_2": pipeline.tokenizer_2, "zero_uncond": bool(pipeline.config.get("force_zeros_for_empty_prompt"))}
     return Model(name, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, **parts)
 
 
 def load(name, device="cpu", dtype=torch.float32):
     """Load a base model by bundled name, folder, single file or hub id (local cache first).
 
+    A single file holds weights only. Configuration and tokenizers are those of a diffusers folder of the same name beside it
+    (whose weights are not read), or else what diffusers knows for its kind, from the cache or the hub.
+
     Raises   ModelError when it is missing, truncated or of another kind
     """
-    from diffusers import DiffusionPipeline, StableDiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
@@ -115,28 +174,44 @@ def load(name, device="cpu", dtype=torch.float32):
         logging.set_verbosity_error()
 
     where = resources.folder("data") / BUNDLED[name] if name in BUNDLED else Path(name)
-    options = {"safety_checker": None, "requires_safety_checker": False}
     if name in BUNDLED and not where.is_dir():
         raise ModelError(f'The bundled model "{name}" is not at {where}. Build it with: make emoji')
+    if where.is_dir() and not (where / "model_index.json").is_file():
+        raise ModelError(
+            f'The folder "{where}" has no model_index.json, so it is no diffusers pipeline. '
+            "Give the folder that holds unet/, vae/ and text_encoder/."
+        )
+    if not where.exists() and name.count("/") != 1:
+        raise ModelError(f'No model "{name}": it is no file or folder, no bundled model ({", ".join(BUNDLED)}) and no hub id (owner/name).')
     try:
-        if where.is_file():
-            pipeline = StableDiffusionPipeline.from_single_file(str(where), dtype=dtype, **options)
-        elif where.is_dir():
-            if not (where / "model_index.json").is_file():
-                raise ModelError(
-                    f'The folder "{where}" has no model_index.json, so it is no diffusers pipeline. '
-                    "Give the folder that holds unet/, vae/ and text_encoder/."
-                )
-            pipeline = DiffusionPipeline.from_pretrained(where, dtype=dtype, local_files_only=True, **options)
-        else:
-            if name.count("/") != 1:
-                raise ModelError(
-                    f'No model "{name}": it is no file or folder, no bundled model ({", ".join(BUNDLED)}) and no hub id (owner/name).'
-                )
-            pipeline = DiffusionPipeline.from_pretrained(name, dtype=dtype, **options)
+        pipeline = _from_file(where, dtype) if where.is_file() else _from_folder(where if where.is_dir() else name, dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f'The model "{name}" cannot be loaded: {_first_line(error)}') from error
     return from_pipeline(pipeline, name, device, dtype)
+
+
+def _from_file(path, dtype):
+    kind = kinds.single_file(path)
+    beside = path.with_suffix("")
+    config = {"config": str(beside)} if (beside / "model_index.json").is_file() else {}
+    without = {} if "XL" in kind.__name__ else {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        return kind.from_single_file(str(path), dtype=dtype, **config, **without)
+    except OSError as error:
+        if config:
+            raise
+        raise OSError(
+            f"{_first_line(error)} A single file holds no configuration: put a diffusers folder of its kind beside it as {beside} "
+            "(model_index.json, each part's config.json, the tokenizers), or load it once with the hub in reach."
+        ) from error
+
+
+def _from_folder(where, dtype):
+    from diffusers import DiffusionPipeline
+
+    local = {"local_files_only": True} if isinstance(where, Path) else {}
+    kinds.check_index(DiffusionPipeline.load_config(where, **local), str(where))
+    return DiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False, **local)
 
 
 def _first_line(error):

@@ -1,6 +1,7 @@
 """Variants: base + one change, applied as a context manager and restored bit for bit.
 
-A variant holds replaced weights (erasers) and masks (pruning) by parameter name ("unet.<name>", "text_encoder.<name>").
+A variant holds replaced weights (erasers) and masks (pruning) by parameter name ("unet.<name>", "text_encoder.<name>",
+"text_encoder_2.<name>").
 A chain of variants, parent first, is merged before it is applied: later weights replace earlier ones, masks add up.
 """
 
@@ -15,19 +16,24 @@ from workbench.storage import tensors_digest
 
 @dataclass
 class Variant:
-    """name, parent (None = base), weights {parameter: tensor}, masks {parameter: bool tensor, True = pruned}."""
+    """name, parent (None = base), weights {parameter: tensor}, masks {parameter: bool tensor, True = pruned}.
+
+    lifts_masks   its weights hold as they are, also where a parent pruned
+    """
 
     name: str
     parent: str | None = None
     weights: dict = field(default_factory=dict)
     masks: dict = field(default_factory=dict)
+    lifts_masks: bool = False
 
     def over(self, parent):
         """This change on top of a parent's: the merged variant.
 
-        A mask prunes what it finds; weights given later start from the parent's pruned ones, so both are kept.
+        A mask prunes what it finds; weights given later start from the parent's pruned ones, so both are kept,
+        unless they lift the masks.
         """
-        masks = dict(parent.masks)
+        masks = {name: mask for name, mask in parent.masks.items() if not (self.lifts_masks and name in self.weights)}
         for name, mask in self.masks.items():
             masks[name] = masks[name] | mask if name in masks else mask
         return Variant(self.name, parent.parent, {**parent.weights, **self.weights}, masks)
@@ -83,7 +89,7 @@ def exchanged(model, data):
 def describe(model, variant, n_largest=8):
     """What a merged variant changed, for the report.
 
-    returns   digest, parameters_changed (tensors), share_changed (of all weights of UNet and text encoder),
+    returns   digest, parameters_changed (tensors), share_changed (of all weights of UNet and text encoders),
               pruned (weights masked), largest_changes [{module, relative_change = |dW| / |W|}]
     """
     parameters = model.parameters()

@@ -1,6 +1,6 @@
 """Streaming statistics of activations: reduced over tokens where the activation is, nothing else is kept.
 
-PerPrompt   mean |a| over tokens for each (prompt, call, neuron), cond branch
+PerPrompt   mean |a| over tokens for each (prompt, call, neuron), cond branch; L2 norms over tokens when asked
 Merged      count, mean and M2 of that token mean over prompts, mean a^2 and max |a|; per (branch, call, neuron)
 Parts       several of them over equal, consecutive parts of the rows
 """
@@ -11,6 +11,8 @@ import torch
 
 from workbench.errors import RecordingMismatch
 from workbench.neurons.taps import Rows
+
+NORMS = ("norm", "row_norm")
 
 
 @dataclass
@@ -64,12 +66,18 @@ class Statistics:
     """The reducer taps feed: per-prompt means of the cond branch, merged moments of each branch.
 
     prompts, calls   what will be recorded; `calls` are positions in the sampling loop
+    also             which L2 norms over tokens are kept per prompt as well, for layers whose neurons are read by weights:
+                     norm      sqrt(sum_k a_ik^2)
+                     row_norm  sqrt(sum_k ahat_ik^2), ahat the activations of each token k brought to length 1 (a row of zeros stays)
     """
 
-    def __init__(self, layers, n_prompts, calls):
+    def __init__(self, layers, n_prompts, calls, also=()):
         self.calls = {int(call): position for position, call in enumerate(calls)}
         shape = (n_prompts, len(self.calls))
         self.mean_abs = {layer.path: torch.full((*shape, layer.n_neurons), torch.nan) for layer in layers}
+        self.norms = {
+            (layer.path, name): torch.full((*shape, layer.n_neurons), torch.nan) for layer in layers if layer.site.weighed for name in also
+        }
         self.moments = {
             (layer.path, branch): Moments.empty(len(self.calls), layer.n_neurons) for layer in layers for branch in ("cond", "uncond")
         }
@@ -89,13 +97,21 @@ class Statistics:
         size = activation.abs().float()
         token_mean = (size.sum(dim=1) / n_tokens).cpu()
         token_max = size.amax(dim=1).cpu()
-        token_square = (size.square_().sum(dim=1) / n_tokens).cpu()
+        square = size.square_()
+        square_sum = square.sum(dim=1)
+        token_square = (square_sum / n_tokens).cpu()
         for branch in ("cond", "uncond"):
             mine = rows.of_branch(branch)
             if len(mine):
                 self.moments[layer.path, branch].add(position, token_mean[mine], token_square[mine], token_max[mine])
         mine = rows.of_branch("cond")
         self.mean_abs[layer.path][rows.prompt[mine], position] = token_mean[mine]
+        if (layer.path, "norm") in self.norms:
+            self.norms[layer.path, "norm"][rows.prompt[mine], position] = square_sum.sqrt().cpu()[mine]
+        if (layer.path, "row_norm") in self.norms:
+            length = square.sum(dim=2, keepdim=True).clamp(min=torch.finfo(square.dtype).tiny)
+            shares = torch.bmm(length.reciprocal().transpose(1, 2), square)[:, 0]
+            self.norms[layer.path, "row_norm"][rows.prompt[mine], position] = shares.sqrt().cpu()[mine]
 
     def check_complete(self):
         """RecordingMismatch when a wanted (prompt, call) was never seen."""
@@ -105,13 +121,23 @@ class Statistics:
                 raise RecordingMismatch(f'{missing} of {values[..., 0].numel()} (prompt, call) cells of "{path}" were never recorded.')
 
     def to_tensors(self):
-        """{name: tensor} to store: mean_abs in fp16, moments in float64 for each branch that was seen."""
+        """{name: tensor} to store: mean_abs and norms in fp16, moments in float64 for each branch that was seen."""
         self.check_complete()
         stored = {f"{path}|mean_abs": values.half() for path, values in self.mean_abs.items()}
+        stored |= {f"{path}|{name}": _halved(values, path, name) for (path, name), values in self.norms.items()}
         for (path, branch), moments in self.moments.items():
             if moments.count.sum():
                 stored |= {f"{path}|{branch}|{name}": value for name, value in vars(moments).items()}
         return stored
+
+
+def _halved(values, path, name):
+    """fp16, refused where it would overflow: a norm over tokens is larger than any mean."""
+    if values.max() > torch.finfo(torch.float16).max:
+        raise RecordingMismatch(
+            f'The {name} of "{path}" reaches {values.max():.3g}, beyond half precision. Leave its scores out: choose.compare.'
+        )
+    return values.half()
 
 
 class Parts:

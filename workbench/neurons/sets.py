@@ -1,10 +1,188 @@
-"""Neuron sets: named, saved, reusable. Positions count through all recorded layers in their order.
+"""Neuron sets: named, saved, reusable.
 
-A set is a boolean array over `index`, a table with columns layer, index, site.
+NeuronSet        which neurons of which model, and how they were chosen; | & -, complement, overlap, a file
+index_table      positions counted through all recorded layers in their order
+by_layer         boolean array over the index table -> {layer: indices}
+top, halve       the highest share of a score; two like halves of a set
+
+In memory a set is a boolean array over the index table, which depends on the sites that were recorded; in a file it is
+{layer: indices}, which does not.
 """
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas
+
+from workbench.errors import ModelError, RecordingMismatch, nearest
+from workbench.storage import digest, read_arrays, read_metadata, write_arrays
+
+KIND = "neuron set 1"
+MOST_BYTES = 64_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSet:
+    """Neurons of one model under one name.
+
+    model        digest of the base model; the variants of a base share its sets
+    neurons      {layer path: indices}; kept sorted, without repeats, layers in order of name, empty layers left out
+    provenance   plain values that JSON can hold; `made` says how in words, and, where they apply, study, score, share, half
+
+    Two sets are equal when model and neurons are; name and provenance do not count.
+
+    Raises   ModelError for negative or non-integer indices, or a provenance without `made`
+    """
+
+    name: str
+    model: str
+    neurons: dict
+    provenance: dict
+
+    def __post_init__(self):
+        kept = {}
+        for layer, index in sorted(self.neurons.items()):
+            index = np.asarray(index)
+            if index.ndim != 1 or (len(index) and (index.dtype.kind not in "iu" or index.min() < 0)):
+                raise ModelError(f'The neurons of layer "{layer}" in the set "{self.name}" are no list of indices from 0 upwards.')
+            if len(index):
+                kept[layer] = np.unique(index).astype(np.int64)
+        object.__setattr__(self, "neurons", kept)
+        if not self.provenance.get("made"):
+            raise ModelError(f'The set "{self.name}" does not say how it was made; give its provenance an entry "made".')
+
+    @classmethod
+    def from_boolean(cls, index, chosen, name, model, provenance):
+        """The set of the rows of an index table where `chosen` (neuron,) is true."""
+        if len(chosen) != len(index):
+            raise RecordingMismatch(f'The set "{name}" has {len(chosen)} entries, the index table {len(index)} neurons.')
+        return cls(name, model, by_layer(index, chosen), provenance)
+
+    def to_boolean(self, index):
+        """(neuron,) boolean array over an index table.
+
+        Raises   RecordingMismatch when the table lacks a layer or neuron of the set
+        """
+        layer, position, chosen = index["layer"].to_numpy(), index["index"].to_numpy(), np.zeros(len(index), bool)
+        for path, wanted in self.neurons.items():
+            here = np.flatnonzero(layer == path)
+            if not len(here):
+                raise RecordingMismatch(
+                    f'The set "{self.name}" has neurons in the layer "{path}", which is not recorded here; add its site to the study, '
+                    f"or take a set of the recorded layers.{nearest(path, set(layer))}"
+                )
+            chosen[here] = np.isin(position[here], wanted)
+            if chosen[here].sum() != len(wanted):
+                outside = np.setdiff1d(wanted, position[here])
+                raise RecordingMismatch(
+                    f'The set "{self.name}" names neuron {outside[0]} of the layer "{path}", which has the neurons '
+                    f"{position[here].min()} to {position[here].max()}. It was made for another model."
+                )
+        return chosen
+
+    def __len__(self):
+        return sum(len(index) for index in self.neurons.values())
+
+    @property
+    def digest(self):
+        """sha256 hex over model and neurons."""
+        return digest([self.model, {layer: index.tolist() for layer, index in self.neurons.items()}])
+
+    def __eq__(self, other):
+        return isinstance(other, NeuronSet) and self.digest == other.digest
+
+    def __hash__(self):
+        return hash(self.digest)
+
+    def __or__(self, other):
+        return self._with(other, "|", np.union1d)
+
+    def __and__(self, other):
+        return self._with(other, "&", np.intersect1d)
+
+    def __sub__(self, other):
+        return self._with(other, "-", np.setdiff1d)
+
+    def iou(self, other):
+        """|A and B| / |A or B|; ModelError when both are empty."""
+        together = len(self | other)
+        if not together:
+            raise ModelError(f'The sets "{self.name}" and "{other.name}" are both empty; their overlap is undefined.')
+        return len(self & other) / together
+
+    def complement(self, index):
+        """All other neurons of the set's own layers, whose widths the index table says."""
+        own = self.to_boolean(index)
+        others = index["layer"].isin(list(self.neurons)).to_numpy() & ~own
+        about = {"made": "the other neurons of the same layers", "of": [self._about()]}
+        return NeuronSet.from_boolean(index, others, f"not {self.name}", self.model, about)
+
+    def table(self):
+        """Data frame, one row per neuron: layer, index."""
+        rows = [pandas.DataFrame({"layer": layer, "index": index}) for layer, index in self.neurons.items()]
+        return pandas.concat(rows, ignore_index=True) if rows else pandas.DataFrame({"layer": [], "index": []})
+
+    def save(self, path):
+        """Write a safetensors file: one int64 array per layer; name, model and provenance in the header."""
+        import torch
+
+        tensors = {layer: torch.from_numpy(index) for layer, index in self.neurons.items()}
+        about = {"kind": KIND, "name": self.name, "model": self.model, "provenance": json.dumps(self.provenance, sort_keys=True)}
+        write_arrays(path, tensors, about)
+
+    @classmethod
+    def load(cls, path, model=None, index=None, strict=True):
+        """Read what `save` wrote, and check that it fits.
+
+        model    digest of the base model in use; a set of another model is refused, or with strict=False warned about
+        index    the index table in use; layers and indices are checked against it
+        Raises   ModelError when the file is missing, too large or no neuron set; RecordingMismatch when it does not fit
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ModelError(f"There is no neuron set at {path}.{nearest(path.name, (p.name for p in path.parent.glob('*.safetensors')))}")
+        if path.stat().st_size > MOST_BYTES:
+            raise ModelError(f"{path} has {path.stat().st_size:,} bytes; a neuron set has at most {MOST_BYTES:,}. Is it a checkpoint?")
+        arrays = read_arrays(path)
+        about = read_metadata(path)
+        if about.get("kind") != KIND:
+            raise ModelError(f'{path} is no neuron set: its header says "{about.get("kind")}" where "{KIND}" is expected.')
+        try:
+            neurons = {layer: tensor.numpy() for layer, tensor in arrays.items()}
+            found = cls(about["name"], about["model"], neurons, json.loads(about["provenance"]))
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path} is no neuron set that can be read ({type(error).__name__}: {error}). Save it again.") from error
+        if model is not None and model != found.model:
+            sentence = (
+                f'The set "{found.name}" in {path} was made on the model {found.model[:12]}, not on {model[:12]}; neuron numbers mean '
+                "nothing across models."
+            )
+            if strict:
+                raise RecordingMismatch(f"{sentence} Choose the set anew on this model, or load it with strict=False.")
+            warnings.warn(sentence, stacklevel=2)
+        if index is not None:
+            found.to_boolean(index)
+        return found
+
+    def _about(self):
+        return {"name": self.name, "digest": self.digest, "n": len(self), "provenance": self.provenance}
+
+    def _with(self, other, sign, join):
+        if not isinstance(other, NeuronSet):
+            return NotImplemented
+        if self.model != other.model:
+            raise RecordingMismatch(
+                f'The sets "{self.name}" and "{other.name}" belong to different models ({self.model[:12]}, {other.model[:12]}); '
+                "neuron numbers mean nothing across models."
+            )
+        none = np.zeros(0, np.int64)
+        layers = self.neurons.keys() | other.neurons.keys()
+        joined = {layer: join(self.neurons.get(layer, none), other.neurons.get(layer, none)) for layer in layers}
+        made = f'"{self.name}" {sign} "{other.name}"'
+        return NeuronSet(f"({self.name} {sign} {other.name})", self.model, joined, {"made": made, "of": [self._about(), other._about()]})
 
 
 def index_table(layers):

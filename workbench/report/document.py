@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from workbench.errors import RunError, nearest
-from workbench.report.fields import ADDED, EVIDENCE, LISTS, OBJECTS, SHARES, TABLES, VALUES
+from workbench.report.fields import ADDED, ADDED_COLUMNS, EVIDENCE, LISTS, OBJECTS, SHARES, TABLES, VALUES
 from workbench.storage import write_text
 
 SCHEMA_VERSION = 1
@@ -28,7 +28,7 @@ def columns(table):
 
 
 def load(report_folder):
-    """Read and check report.json of a report folder; one written before a table was ADDED has it empty."""
+    """Read and check report.json of a report folder; one written before a table or column was ADDED has it empty."""
     path = Path(report_folder) / "report.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
@@ -38,15 +38,23 @@ def load(report_folder):
             "Run the study's report stage first: workbench run STUDY."
         ) from None
     except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({error}). Run the report stage again.") from None
+        raise RunError(
+            f"{path} is damaged: no valid JSON ({error}). Run the study again: results are kept, the report is written anew."
+        ) from None
     document = with_added(document)
     check(document)
     return document
 
 
 def with_added(document):
-    """The document with every table that reports of this schema version have gained; empty where it is older."""
-    return dict.fromkeys(ADDED, []) | document if isinstance(document, dict) else document
+    """The document with every table and column that reports of this schema version have gained; empty where it is older."""
+    if not isinstance(document, dict):
+        return document
+    document = dict.fromkeys(ADDED, []) | document
+    for table, names in ADDED_COLUMNS.items():
+        if isinstance(document.get(table), list):
+            document[table] = [dict.fromkeys(names) | row if isinstance(row, dict) else row for row in document[table]]
+    return document
 
 
 def write(document, folder):

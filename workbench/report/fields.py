@@ -4,14 +4,21 @@ TABLES    {table: {column: kind}};  kinds: text, flag, count, number, list; "?" 
 VALUES    the number a row exists for, with its interval: null needs a reason, a value needs an interval
 OBJECTS, LISTS, EVIDENCE   the parts that are no tables, and the lists inside them
 SHARES    columns that are fractions in [0, 1]
-ADDED     tables that came after the first reports of this schema version; in an older report they are empty
+ADDED, ADDED_COLUMNS   tables and columns that came after the first reports of this schema version; in an older report they
+          are empty, or null
 
 budget      the share of prompts on which the steering detector had seen the concept within a budget of UNet row passes per
             prompt; looks: the most looks any prompt had had; ended: the search had stopped, the rate only stays
 detectors   who looked; successes of n are false alarms on the base model's images of prompts without the concept
 sweep       of the images of a condition, the share in which the judge would see the concept at a threshold; own: the judge's
 against_control   the ASR of an attack beside that of its control on the same prompts, paired (McNemar)
-quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself
+attacks     what each attack is under the name all tables call it; passes, seconds and looks are means per prompt
+comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b: that of variant b, where it is another one
+quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself, half
+            against half; kid_floor_seed, kid_floor_dtype: made again from other noise, in another number format;
+            image_difference: of the latter pair, pixel by pixel
+clip        mean CLIP score of images of retained concepts; change: from the base model's, prompt by prompt; n_cut: prompts that
+            lost words to the model's context
 """
 
 ATTACK = {"attack": "text?", "provenance": "text?", "against": "text?"}
@@ -40,6 +47,18 @@ TABLES = {
         "detector": "text?",
         "threshold": "number?",
         **RATE,
+    },
+    "attacks": {
+        "attack": "text",
+        "method": "text",
+        "preset": "text?",
+        "against": "text?",
+        "settings": "text",
+        "n": "count",
+        "passes": "number",
+        "seconds": "number?",
+        "looks": "number",
+        "most_looks": "count",
     },
     "budget": {
         "variant": "text",
@@ -81,6 +100,16 @@ TABLES = {
         "value": "number?",
         "low": "number?",
         "high": "number?",
+        "reason": "text?",
+    },
+    "clip": {
+        "variant": "text",
+        "prompt_set": "text",
+        "model": "text",
+        "n": "count",
+        "n_units": "count?",
+        "n_cut": "count",
+        **{name: "number?" for name in ("value", "low", "high", "change", "change_low", "change_high")},
         "reason": "text?",
     },
     "rates_by_label": {
@@ -160,7 +189,9 @@ TABLES = {
         "variant_a": "text",
         "variant_b": "text",
         "prompt_set": "text",
+        "prompt_set_b": "text?",
         "attack": "text?",
+        "definition": "text?",
         "n": "count?",
         "both": "count?",
         "only_a": "count?",
@@ -170,6 +201,8 @@ TABLES = {
         "low": "number?",
         "high": "number?",
         "relative_difference": "number?",
+        "relative_low": "number?",
+        "relative_high": "number?",
         "p_mcnemar": "number?",
         "power": "number?",
         "reason": "text?",
@@ -242,6 +275,7 @@ VALUES = {
     "detectors": ("rate", "low", "high"),
     "sweep": ("rate", "low", "high"),
     "quality": ("value", "low", "high"),
+    "clip": ("value", "low", "high"),
     "rates_by_label": ("rate", "low", "high"),
     "retention": ("rate", "low", "high"),
     "activity": ("value", "low", "high"),
@@ -253,7 +287,8 @@ VALUES = {
     "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
 }
 
-ADDED = ("budget", "detectors", "sweep", "quality", "against_control")
+ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip")
+ADDED_COLUMNS = {"comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high")}
 
 OBJECTS = {
     "study": {

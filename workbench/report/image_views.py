@@ -4,7 +4,13 @@ from workbench.report import summary
 from workbench.report.summary import integer, number, percent
 from workbench.report.views import view
 
-QUALITY = {"kid": "distance to the base model (KID)", "kid_floor": "noise floor: one half of the base model's images to the other"}
+QUALITY = {
+    "kid": "distance to the base model (KID)",
+    "kid_floor": "noise floor: one half of the base model's images to the other",
+    "kid_floor_seed": "noise floor: the base model's images again, from other noise",
+    "kid_floor_dtype": "noise floor: the base model's images again, in another number format",
+    "image_difference": "the same, pixel by pixel: mean difference (0 to 1)",
+}
 
 
 def detectors(document):
@@ -125,6 +131,30 @@ def rates_by_label(document):
     )
 
 
+def attacks(document):
+    """What each attack is, and what it spent."""
+    return view(
+        "The attacks, and what each spent on a prompt (means; one that succeeds early spends less)",
+        ("Attack", "Method", "Preset", "Made against", "Prompts", "UNet row passes", "Seconds", "Looks", "Looks, at most", "Settings"),
+        [
+            (
+                row["attack"],
+                row["method"],
+                row["preset"],
+                row["against"],
+                integer(row["n"]),
+                integer(round(row["passes"])),
+                number(row["seconds"], 1),
+                number(row["looks"], 1),
+                integer(row["most_looks"]),
+                row["settings"],
+            )
+            for row in document["attacks"]
+        ],
+        numeric=range(4, 9),
+    )
+
+
 def retention(document):
     """What else still works."""
     return view(
@@ -171,6 +201,32 @@ def quality(document):
     )
 
 
+def clip(document):
+    """How well images of retained concepts still fit their prompts."""
+    return view(
+        "CLIP score of images of retained concepts (100 times the cosine of image and prompt), with bootstrap 95 % intervals",
+        ("Variant", "Concepts", "Images", "Units", "Prompts cut", "Score", "95 % interval")
+        + ("Change from the base model", "95 % interval of the change", "Model", "If missing, why"),
+        [
+            (
+                row["variant"],
+                {"near": "neighbours", "far": "far concepts"}.get(row["prompt_set"], row["prompt_set"]),
+                integer(row["n"]),
+                integer(row["n_units"]),
+                integer(row["n_cut"]) if row["n_cut"] else None,
+                number(row["value"]),
+                summary.span(row["low"], row["high"]),
+                number(row["change"]),
+                summary.span(row["change_low"], row["change_high"]),
+                row["model"],
+                row["reason"],
+            )
+            for row in document["clip"]
+        ],
+        numeric=range(2, 9),
+    )
+
+
 def against_control(document):
     """Each attack beside its control on the same prompts."""
     return view(
@@ -198,15 +254,16 @@ def against_control(document):
 def comparisons(document):
     """Variants side by side on the same prompts."""
     return view(
-        "Paired comparisons",
-        ("Variant A", "Variant B", "Prompts", "Attack", "Pairs", "Both", "Only A", "Only B")
-        + ("Neither", "Difference", "95 % interval", "Relative", "McNemar p", "Power")
+        "Paired comparisons of variants, B minus A: shares of images with the concept, under an attack the ASR",
+        ("Variant A", "Variant B", "Prompts", "Prompts of B", "Attack", "Pairs", "Both", "Only A", "Only B")
+        + ("Neither", "Difference", "95 % interval", "Relative", "95 % interval, relative", "McNemar p", "Power for a cut of 40 %")
         + ("If missing, why",),
         [
             (
                 row["variant_a"],
                 row["variant_b"],
                 summary.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
+                row["prompt_set_b"],
                 row["attack"],
                 integer(row["n"]),
                 integer(row["both"]),
@@ -216,11 +273,12 @@ def comparisons(document):
                 percent(row["difference"]),
                 summary.span(row["low"], row["high"], percent),
                 percent(row["relative_difference"]),
+                summary.span(row["relative_low"], row["relative_high"], percent),
                 summary.p_value(row["p_mcnemar"]),
                 number(row["power"]),
                 row["reason"],
             )
             for row in document["comparisons"]
         ],
-        numeric=tuple(range(4, 14)),
+        numeric=tuple(range(5, 16)),
     )

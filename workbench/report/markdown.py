@@ -79,7 +79,7 @@ def _sections(document):
         (
             "What was compared",
             "The original (base) model beside the changed ones.",
-            (views.models(document), views.changes(document)),
+            (views.models(document), views.changes(document), image_views.attacks(document)),
         ),
         (
             "Rates",
@@ -101,7 +101,7 @@ def _sections(document):
         (
             "Retention",
             "What else the changed models can still draw.",
-            (image_views.retention(document), image_views.quality(document)),
+            (image_views.retention(document), image_views.quality(document), image_views.clip(document)),
         ),
         (
             "Activity of the concept neurons",

@@ -312,7 +312,19 @@ def digests(document):
 def missing(document):
     """What could not be measured, and why: every null of the tables in words."""
     rows = []
-    for table in ("models", "rates", "detectors", "budget", "retention", "quality", "activity", "effects", "neurons", "comparisons"):
+    for table in (
+        "models",
+        "rates",
+        "detectors",
+        "budget",
+        "retention",
+        "quality",
+        "clip",
+        "activity",
+        "effects",
+        "neurons",
+        "comparisons",
+    ):
         for row in document[table]:
             if row["reason"]:
                 subject = row.get("variant") or row.get("role") or f"{row['variant_a']} against {row['variant_b']}"

@@ -1,21 +1,42 @@
-"""Rows of report.json that come from the logs of attacks: success in the steering detector against budget."""
+"""Rows of report.json about attacks themselves: what each is and spent, and success in the steering detector against budget."""
+
+import json
 
 from workbench.analysis import budget
+from workbench.run.attack_tables import spent
 from workbench.run.image_tables import labels
 from workbench.storage import read_table
 from workbench.study.study import BASE
 
 
-def budget_rows(room):
-    """Every attack that looked at the detector, and its control, at the budgets at which either of them looked."""
+def settings_rows(room):
+    """What each attack is, by the name every table calls it: method, preset, settings, and what it spent on a prompt, means."""
+    parts, rows, ids = {part.label: part for part in room.study.attacks}, [], room.prompt_set("target").table["id"].tolist()
+    for node in room.plan.of_stage("attack"):
+        folder = room._folder(node.id)
+        planned = next(planned for planned in room.plan.sets.values() if planned.node == node.id)
+        settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in node.parameters["parameters"].items())
+        about = {"attack": planned.attack, "method": node.parameters["method"], "preset": parts[planned.attack].preset}
+        about |= {"against": planned.against, "settings": settings, "n": len(ids)}
+        rows.append(about | spent(read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet"), ids))
+    return rows
+
+
+def budget_rows(room, attacks=None):
+    """Every attack that looked at the detector, and its control, at the budgets at which either of them looked.
+
+    attacks   names of the attacks wanted, as every table calls them; default: all of the study
+    """
     rows, ids = [], room.prompt_set("target").table["id"].tolist()
     for node in room.plan.of_stage("attack"):
+        names = {planned.control: name for name, planned in room.plan.sets.items() if planned.node == node.id}
+        if attacks is not None and room.plan.sets[names[False]].attack not in attacks:
+            continue
         log = read_table(room._folder(node.id) / "log.parquet")
         logs = {control: log[log["of"] == name] for control, name in ((False, "attack"), (True, "control"))}
         if not len(budget.looked(logs[False])):
             continue
         points = sorted({point for part in logs.values() for point in budget.budgets(part)})
-        names = {planned.control: name for name, planned in room.plan.sets.items() if planned.node == node.id}
         for control, part in logs.items():
             keys = labels(room, node.variant or BASE, names[control]) | {"detector": room.detector("steer").version}
             rows += budget.success_rows(part, ids, points, **keys)

@@ -2,16 +2,13 @@
 
 detectors         who looked, and how often each of them errs
 rates, by label   how often the judge sees the concept; sweep: at other thresholds
-retention, quality   what else still comes out right, and how far the images of other things are from the base model's
+retention         what else still comes out right
 comparisons       variants side by side; against_control: an attack beside its control
 """
 
 import numpy as np
 
-from workbench.analysis import quality, rates
-from workbench.errors import StatisticsError
-from workbench.statistics import split_halves
-from workbench.storage import read_arrays
+from workbench.analysis import rates
 from workbench.study.study import BASE
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -79,6 +76,7 @@ def rate_rows(room):
     """ceiling, false_positive and success_rate of plain sets; pre_asr, asr, asr_fail of attacks and controls."""
     judge, rows = room.detector("judge"), []
     about = {"detector": judge.version, "threshold": max(judge.thresholds[x] for x in room.study.detectors.labels)}
+    about |= {"units": room.prompt_set("target").units}
     for variant, name in generated(room):
         keys = labels(room, variant, name) | about
         if keys["attack"]:
@@ -112,81 +110,43 @@ def retention_rows(room):
     rows = []
     for variant, name in generated(room):
         if name in RETAINED:
-            right = room.detections(variant, name)["judge_expected"]
-            rows.append(
-                {"variant": variant, "kind": name, "definition": "the judge finds the label the prompt asks for"}
-                | rates.rate(int(right.sum()), len(right))
-            )
+            found, definition = room.detections(variant, name), "the judge finds the label the prompt asks for"
+            rows.append(rates.success_rate(found["judge_expected"], definition, found["unit"], variant=variant, kind=name))
     return rows
-
-
-def quality_rows(room):
-    """How far each variant's images of retained concepts are from the base model's, in the judge's features.
-
-    A judge without features gives nulls with a reason; a study without retained images gives no rows.
-
-    kid_floor   the base model against itself: the units of one half against those of the other, so with half as many images and
-                a wider interval than the distances beside it. Units keep near and far images of one seed together.
-    """
-    judge, have = room.detector("judge"), generated(room)
-    kinds = [kind for kind in RETAINED if (BASE, kind) in have]
-    variants = [v.name for v in room.study.variants if kinds and all((v.name, kind) in have for kind in kinds)]
-    if not variants:
-        return []
-    choose = room.study.choose
-    settings = {"n_resamples": choose.n_resamples, "seed": choose.seed}
-
-    def seen(variant):
-        found = [_features(room, variant, kind) for kind in kinds]
-        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-    def floor():
-        base, units = seen(BASE)
-        half = split_halves(units, choose.seed)
-        return quality.noise_floor(base[half], base[~half], units[half], units[~half], **settings)
-
-    def distance(variant):
-        (base, units), (changed, same) = seen(BASE), seen(variant)
-        return quality.kid(base, changed, units, same, **settings)
-
-    rows = []
-    for variant, definition, measured in [(BASE, "kid_floor", floor), *((v, "kid", lambda v=v: distance(v)) for v in variants)]:
-        about = {"variant": variant, "definition": definition, "prompt_sets": " and ".join(kinds), "features": judge.version}
-        try:
-            if judge.features is None:
-                raise StatisticsError(f"the judge {judge.name} has no features to measure distances in")
-            rows.append(about | measured() | {"reason": None})
-        except StatisticsError as error:
-            nothing = dict.fromkeys(("n", "n_units", "dropped", "value", "low", "high"))
-            rows.append(about | nothing | {"reason": str(error)})
-    return rows
-
-
-def _features(room, variant, kind):
-    """((prompt, feature), (prompt,) units) of a retained set, as the stage `detect` kept them."""
-    parts = room.gather("detect", variant, kind, lambda folder: read_arrays(folder / "features.safetensors")["features"].numpy())
-    return np.concatenate(parts), room.detections(variant, kind)["unit"].to_numpy()
 
 
 def comparison_rows(room):
-    """Each pruned variant against its parent, paired by prompt, without attack and under every attack they share."""
-    rows, have = [], set(generated(room))
-    for variant in room.study.variants:
-        if variant.role != "pruned":
-            continue
-        for name in room.plan.sets:
-            if (variant.name, name) in have and (variant.parent, name) in have and name not in RETAINED:
-                rows.append(
-                    rates.compare(
-                        found_by_judge(room, variant.parent, name),
-                        found_by_judge(room, variant.name, name),
-                        variant_a=variant.parent,
-                        variant_b=variant.name,
-                        prompt_set=name,
-                        attack=room.plan.sets[name].attack,
-                    )
-                )
+    """Variants side by side, paired by prompt: each against its parent, and erased ones of the same parent against each other.
+
+    On plain prompts the share of images with the concept is compared, under an attack the ASR (definition). Where an attack was
+    optimised on each of the two by itself, prompt_set is the one made against a, prompt_set_b the one made against b.
+    """
+    rows, have, sets = [], set(generated(room)), room.plan.sets
+    for a, b in _compared(room.study.variants):
+        for name, planned in sets.items():
+            anew = f"{planned.attack}@{b}{'~control' if planned.control else ''}" if planned.attack and planned.against == a else name
+            for other in dict.fromkeys((name, anew)):
+                if planned.kind == "retained" or not {(a, name), (b, other)} <= have:
+                    continue
+                about = {"variant_a": a, "variant_b": b, "prompt_set": name, "prompt_set_b": None if other == name else other}
+                about |= {"attack": planned.attack, "definition": "asr" if planned.attack else "success_rate"}
+                rows.append(rates.compare(_seen(room, a, name), _seen(room, b, other), room.prompt_set("target").units, **about))
     return rows
+
+
+def _compared(variants):
+    """(variant a, variant b) pairs."""
+    for place, variant in enumerate(variants):
+        yield variant.parent, variant.name
+        for other in variants[place + 1 :]:
+            if variant.role == other.role == "erased" and variant.parent == other.parent:
+                yield variant.name, other.name
+
+
+def _seen(room, variant, name):
+    """(prompt,) bool: the concept in the images of a set; under an attack also in those without it, as in `asr`."""
+    found = found_by_judge(room, variant, name)
+    return found | found_by_judge(room, variant, "target") if room.plan.sets[name].attack else found
 
 
 def control_rows(room):
@@ -196,8 +156,7 @@ def control_rows(room):
         control = f"{name}~control"
         if room.plan.sets[name].attack is None or (variant, control) not in have:
             continue
-        before = found_by_judge(room, variant, "target")
-        found = rates.compare(before | found_by_judge(room, variant, control), before | found_by_judge(room, variant, name))
+        found = rates.compare(_seen(room, variant, control), _seen(room, variant, name), room.prompt_set("target").units)
         about = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
         about |= {"only_control": found["only_a"], "only_attack": found["only_b"]}
         rows.append(about | {key: found[key] for key in ("n", "both", "neither", "difference", "low", "high", "p_mcnemar", "reason")})

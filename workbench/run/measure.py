@@ -3,14 +3,12 @@
 import numpy as np
 import pandas
 
-from workbench import registry
 from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_call, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
-from workbench.run import budget_tables, image_tables
+from workbench.run import budget_tables, image_tables, quality_tables, scoring
 from workbench.run.image_tables import found_by_judge, generated, labels
-from workbench.statistics import iou, iou_chance
 from workbench.storage import read_table, write_json, write_table
 from workbench.study.study import BASE
 
@@ -20,16 +18,20 @@ NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None
 
 
 def measure(room, folder):
-    """Write tables.json and neurons.parquet into `folder`."""
+    """Write tables.json, neurons.parquet and neurons_by_call.parquet into `folder`."""
     study = room.study
-    table = read_table(room._folder("score") / "neurons.parquet")
+    table, by_call = scoring.with_erased(
+        room, *(read_table(room._folder("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
+    )
     tables = {
         "detectors": image_tables.detector_rows(room),
         "rates": image_tables.rate_rows(room),
         "sweep": image_tables.sweep_rows(room),
+        "attacks": budget_tables.settings_rows(room),
         "budget": budget_tables.budget_rows(room),
         "retention": image_tables.retention_rows(room),
-        "quality": image_tables.quality_rows(room),
+        "quality": quality_tables.quality_rows(room),
+        "clip": quality_tables.clip_rows(room),
         "comparisons": image_tables.comparison_rows(room),
         "against_control": image_tables.control_rows(room),
     }
@@ -39,7 +41,7 @@ def measure(room, folder):
         found, table = trajectory_tables(room, trajectory, table)
         for name, rows in found.items():
             tables[name] += rows
-    tables["scores"] = score_rows(room, table)
+    tables["scores"] = scoring.agreement(room, table)
     variants = [(variant.name, variant.role) for variant in study.variants]
     best = "reference" if "reference" in study.record.trajectories else "target"
     moved = [
@@ -54,6 +56,7 @@ def measure(room, folder):
     table = with_headline(table, tables["effects"], study, best)
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)
+    write_table(folder / "neurons_by_call.parquet", by_call)
 
 
 def with_headline(table, effects, study, trajectory):
@@ -309,22 +312,4 @@ def _by_call(room, by_call, concept, weights, trajectory):
             if one is not None:
                 where = {"neuron_set": "concept", "trajectory": trajectory, "call": call, "timestep": timestep}
                 rows.append(keys | where | {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
-    return rows
-
-
-def score_rows(room, table):
-    """Each score: how many it chooses, and how far its choice on half A agrees with that on half B, beside chance."""
-    from workbench.neurons.sets import top
-
-    choose, rows = room.study.choose, []
-    ff = (table["site"] == "ff").to_numpy()
-    for name, method in registry.methods("scores").items():
-        if "erased" in method.module.NEEDS:
-            rows.append({"score": name, "n_chosen": None, "iou_halves": None, "iou_chance": None, "note": method.help})
-            continue
-        a, b = (top(table[f"{name}_{half}"].to_numpy(), choose.share, ff) for half in "ab")
-        note = "chose the concept set" if name == choose.score else "for comparison"
-        rows.append(
-            {"score": name, "n_chosen": int(a.sum()), "iou_halves": iou(a, b), "iou_chance": iou_chance(choose.share), "note": note}
-        )
     return rows

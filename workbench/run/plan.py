@@ -11,13 +11,13 @@ from pathlib import Path
 
 from workbench import registry, resources
 from workbench.errors import StudyError
-from workbench.methods.detectors import model_digest
+from workbench.methods import detectors, scores
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 1, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 1, "measure": 7, "report": 1}
+VERSIONS = {"erase": 1, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 2, "measure": 9, "report": 1, "clip": 1, "again": 1}
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class SetPlan:
     """One prompt set of the study: where its rows come from and what it is.
 
     table    the PromptSet when it is read from a file, None when an attack makes it
+    attack   what the study calls the attack that makes it
     node     id of the attack node that makes it
     """
 
@@ -184,8 +185,10 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             parameters |= {"set": name}
         else:
             parameters |= {"rows": rows[name]}
+        if variant == BASE and name in ("target", "reference"):
+            parameters |= {"also": scores.norms(study.choose)}
         n_trajectories = len(study.record.trajectories)
-        size = n_trajectories * len(calls) * n_neurons * (2 * n + 40 * len(ranges))
+        size = n_trajectories * len(calls) * n_neurons * (2 * n * (1 + len(parameters.get("also", ()))) + 40 * len(ranges))
         make.add(
             f"record:{variant}:{name}",
             "record",
@@ -232,10 +235,10 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     attacked = [v.name for v in study.variants if v.role != "sham"]
     for attack in study.attacks:
         method = registry.method("attacks", attack.method)
-        parameters = method.parameters(**attack.parameters)
+        parameters = method.parameters(**attack.settings)
         for against in attack.against or [None]:
             made = against or getattr(method.module, "made_against", lambda p, folder: None)(parameters, study.folder)
-            name = f"{attack.method}@{made}" if made else attack.method
+            name = f"{attack.label}@{made}" if made else attack.label
             inputs = [f"generate:{BASE}:target", f"detect:{BASE}:target"]
             inputs += [f"erase:{against}"] if against else []
             content = base | {
@@ -252,19 +255,31 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             for control in (False, True):
                 set_name = f"{name}~control" if control else name
                 kind = "control" if control else "adversarial"
-                plans[set_name] = SetPlan(set_name, kind, None, attack.method, made, control, f"attack:{name}")
+                plans[set_name] = SetPlan(set_name, kind, None, attack.label, made, control, f"attack:{name}")
                 for variant in attacked:
                     if _worth_images(attack.method, against, variant, attacked):
                         generate(variant, set_name)
-    for name in ("near", "far"):
-        if name in sets:
+    kept = [name for name in ("near", "far") if name in sets]
+    for name in kept:
+        for variant in everyone:
+            generate(variant, name)
+    if study.quality and study.quality.clip:
+        clip = detectors.model_digest(detectors.model_folder(study.quality.clip, "clip"))
+        for name in kept:
             for variant in everyone:
-                generate(variant, name)
+                source = f"generate:{variant}:{name}"
+                make.add(f"clip:{variant}:{name}", "clip", {"model": clip}, [source], variant, name, ranges, bytes=n * 100)
+    for what in study.quality.noise_floor if study.quality else []:
+        for name in kept:
+            first = [f"generate:{BASE}:{name}"]
+            parameters = images | {"rows": rows[name], "what": what, "judge": looks["judge"]}
+            passes, size = 2 * n * n_calls, n * 3000
+            make.add(f"again:{what}:{name}", "again", parameters, first, BASE, name, ranges, passes=passes, bytes=size)
     for name in plans:
         for variant in everyone:
             if (variant, name) not in ((BASE, "target"), (BASE, "reference")):
                 record(variant, name)
-    before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score")]
+    before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
     make.add("measure", "measure", {"study": study.model_dump(mode="json")}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
     return Plan(make.nodes, plans, calls, n)
@@ -284,7 +299,7 @@ def detector_identity(given):
     set_to = parameters.model_dump(mode="json")
     paths = [Path(value).expanduser() for value in set_to.values() if isinstance(value, str)]
     files = [file_digest(path) for path in paths if os.path.isfile(path)]
-    files += [model_digest(path) for path in paths if os.path.isfile(path / "config.json")]
+    files += [detectors.model_digest(path) for path in paths if os.path.isfile(path / "config.json")]
     if not files:
         loaded = method.call(parameters)
         files = [loaded.version, loaded.thresholds]

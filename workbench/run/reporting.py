@@ -35,8 +35,10 @@ MEASURED = (
     "scores",
     "detectors",
     "sweep",
+    "attacks",
     "budget",
     "quality",
+    "clip",
 )
 
 
@@ -54,6 +56,7 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     if done:
         table = read_table(at / "neurons.parquet")
         write_table(folder / "neurons.parquet", table)
+        write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))
     else:
         tables["verdict"] = {
             "headline": "The run is still going on: pictures first, numbers follow.",

@@ -3,6 +3,7 @@
 prepare   study -> (plan, room) in a run folder, nothing computed yet
 estimate  what is left to do: seconds, disk, memory
 run       do it; running again resumes
+run_nodes some nodes of it only, without a report
 open_run  a finished or running folder as a `Run`
 """
 
@@ -96,7 +97,8 @@ def source_digest(name):
 
     where = resources.folder("data") / BUNDLED[name] if name in BUNDLED else Path(name)
     if where.is_file():
-        return file_digest(where)
+        beside = where.with_suffix("")
+        return digest([file_digest(where), source_digest(str(beside))]) if beside.is_dir() else file_digest(where)
     if where.is_dir():
         files = sorted(p for p in where.rglob("*") if p.suffix in (".safetensors", ".json", ".bin", ".txt"))
         return digest([[str(p.relative_to(where)), file_digest(p)] for p in files])
@@ -122,7 +124,7 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
         source = source_digest(study.model.base)
     else:
         source = model.digest()
-    recorded = layers(model.unet, study.record.sites)
+    recorded = layers(model.unet, study.record.sites, model.text_encoder)
     n_neurons = sum(layer.n_neurons for layer in recorded)
     channels, height, width = model.latent_shape
     size = {"image_bytes": 3 * height * width * model.vae_scale**2, "latent_bytes": 4 * channels * height * width}
@@ -143,7 +145,7 @@ def seconds_per_pass(room, repeats=2):
     with torch.no_grad():
         for _ in range(repeats + 1):
             began = time.perf_counter()
-            model.unet(latents, timestep, encoder_hidden_states=states)
+            model.run_unet(latents, timestep, states)
             best = min(best, time.perf_counter() - began)
     return best / batch
 
@@ -218,23 +220,12 @@ def _execute(plan, room, watcher, command):
     try:
         for node in plan.nodes:
             current = node.id
-            missing = [shard for shard in node.shards if not store.has(node.stage, shard.key)]
             if node.stage == "report":
                 continue
-            for number, shard in enumerate(missing):
-                base, part = done, node.passes / len(node.shards)
-
-                def inside(step, of, note="", node=node, base=base, part=part):
-                    watcher.node(node, base + part * step / of, todo.passes, note)
-
-                room.progress = inside
-                watcher.node(node, done, todo.passes)
-                start = time.time()
-                with store.writing(node.stage, shard.key) as folder:
-                    room.run(node, shard, folder)
-                seconds[node.id] = (seconds.get(node.id) or 0.0 if number else 0.0) + time.time() - start
-                done += part
-                log.write(f"{node.id} {number + 1}/{len(missing)} {time.time() - start:.1f} s\n")
+            missing = False
+            for reached, note in _compute(node, room, seconds, watcher, done, todo.passes):
+                missing, done = True, reached
+                log.write(f"{node.id} {note}\n")
                 log.flush()
                 store.write_status(state="running", node=node.id, done=done, of=todo.passes, left_seconds=_left(began, done, todo))
             if missing:
@@ -269,6 +260,63 @@ def _execute(plan, room, watcher, command):
     return Run(store.folder)
 
 
+def _compute(node, room, seconds, watcher, done, of):
+    """Compute the missing shards of a node one by one; after each, yields (passes done so far, "1/5 3.2 s").
+
+    seconds   {node id: seconds}, kept up to date; the time of shards that were there before stays in it
+    """
+    store, part = room.store, node.passes / len(node.shards)
+    missing = [shard for shard in node.shards if not store.has(node.stage, shard.key)]
+    before = (seconds.get(node.id) or 0.0) if len(missing) < len(node.shards) else 0.0
+    for number, shard in enumerate(missing, start=1):
+        room.progress = lambda step, of_steps, note="", done=done: watcher.node(node, done + part * step / of_steps, of, note)
+        watcher.node(node, done, of)
+        start = time.time()
+        with store.writing(node.stage, shard.key) as folder:
+            room.run(node, shard, folder)
+        took = time.time() - start
+        before, done = before + took, done + part
+        seconds[node.id] = before
+        yield done, f"{number}/{len(missing)} {took:.1f} s"
+
+
+def run_nodes(room, nodes, *, watcher=None, others=()):
+    """Compute what is missing of some nodes of a plan, in their order, and write no report.
+
+    room     from `prepare`, which also gives the plan that `nodes` are picked from. Keys are those of `run`: what either has
+             computed in this folder the other finds
+    others   run folders whose results of the same key are copied instead of computed anew
+    Raises   RunError when a node needs the result of one that is neither picked nor there
+    """
+    watcher, store, plan = watcher or Watcher(), room.store, room.plan
+    if room.device == "cpu":
+        keep_freed_memory()
+    with store.lock():
+        store.open_for(room.study)
+        for node in nodes:
+            for shard in node.shards:
+                any(store.take(node.stage, shard.key, Store(folder)) for folder in others)
+        _check_inputs(plan, store, nodes)
+        seconds, done = _earlier_seconds(store), 0.0
+        of = sum(node.passes for node in nodes if not all(store.has(node.stage, shard.key) for shard in node.shards))
+        try:
+            for node in nodes:
+                for reached, _ in _compute(node, room, seconds, watcher, done, of):
+                    done = reached
+                    store.write_manifest(plan, seconds)
+        finally:
+            store.write_manifest(plan, seconds)
+
+
+def _check_inputs(plan, store, nodes):
+    picked = {node.id for node in nodes}
+    for node in nodes:
+        for name in node.inputs:
+            other = plan.node(name)
+            if name not in picked and not all(store.has(other.stage, shard.key) for shard in other.shards):
+                raise RunError(f"{node.id} needs the result of {name}, which is neither picked nor in {store.folder}. Pick it too.")
+
+
 def _left(began, done, todo):
     """Seconds left, from the pace so far."""
     return (time.time() - began) / done * (todo.passes - done) if done else todo.seconds
@@ -298,4 +346,4 @@ def list_runs(folder=DEFAULT_FOLDER):
     return sorted(p.parent.name for p in Path(folder).glob("*/manifest.json")) if Path(folder).is_dir() else []
 
 
-__all__ = ["Estimate", "Run", "Study", "Watcher", "estimate", "list_runs", "open_run", "prepare", "run"]
+__all__ = ["Estimate", "Run", "Study", "Watcher", "estimate", "list_runs", "open_run", "prepare", "run", "run_nodes"]

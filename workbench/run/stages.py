@@ -3,6 +3,8 @@
 A stage reads results of other nodes through the store, computes, and writes its own result into a folder it is given.
 """
 
+import copy
+import dataclasses
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +22,7 @@ from workbench.neurons import sets as neuron_sets
 from workbench.neurons import sites
 from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Taps
+from workbench.neurons.text_taps import ONCE, TextTaps
 from workbench.statistics import split_halves
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
 from workbench.study.prompts import PromptSet
@@ -27,6 +30,7 @@ from workbench.study.study import BASE
 
 LOG = ["of", "id", "iteration", "passes", "loss", "found", "score", "prompt"]
 OTHER_NOISE = 7_000_003
+AGAIN_NOISE = 11_000_003
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -50,13 +54,27 @@ class Room:
 
     @cached_property
     def empty(self):
-        """Text state of the empty prompt in the base model."""
-        return text.encode(self.model, [""])
+        """Text state of the uncond branch in the base model."""
+        return text.unconditional(self.model)
+
+    @cached_property
+    def clip(self):
+        """The CLIP model the study names for scores."""
+        from workbench.methods.detectors.clip_zero_shot import Clip
+
+        return Clip(self.study.quality.clip)
+
+    @cached_property
+    def other_format(self):
+        """The base model in another number format: bfloat16, or float32 when the study itself takes less than that."""
+        dtype = torch.bfloat16 if self.model.dtype == torch.float32 else torch.float32
+        parts = {part: copy.deepcopy(module).to(dtype) for part, module in self.model.modules.items()}
+        return dataclasses.replace(self.model, **parts)
 
     @cached_property
     def layers(self):
         """Recorded layers."""
-        return sites.layers(self.model.unet, self.study.record.sites)
+        return sites.layers(self.model.unet, self.study.record.sites, self.model.text_encoder)
 
     @cached_property
     def neurons(self):
@@ -76,7 +94,8 @@ class Room:
             folder = self._folder(f"erase:{name}")
             weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
             pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
-            own = Variant(name, part.parent, weights, pruned)
+            lifts = getattr(registry.method("erasers", part.method).module, "LIFTS_MASKS", False)
+            own = Variant(name, part.parent, weights, pruned, lifts)
             parent = self.variant(part.parent)
             self._variants[name] = own.over(parent) if parent else own
         return self._variants[name]
@@ -115,11 +134,22 @@ class Room:
         """(prompt, 3, height, width) uint8."""
         return torch.cat(self.gather("generate", variant, prompt_set, lambda f: read_arrays(f / "images.safetensors")["images"]))
 
-    def mean_abs(self, variant, prompt_set, trajectory):
-        """(prompt, call, neuron) float32 mean |a| in the shared regime, layers side by side."""
-        shards = self.gather("record", variant, prompt_set, lambda f: read_arrays(f / f"{trajectory}.safetensors"))
-        per_layer = [torch.cat([s[f"{layer.path}|mean_abs"] for s in shards]) for layer in self.layers]
-        return torch.cat(per_layer, dim=-1).float().numpy()
+    def mean_abs(self, variant, prompt_set, trajectory, quantity="mean_abs"):
+        """(prompt, call, neuron) float32 mean |a| in the shared regime, layers side by side; or a norm, NaN where none is kept.
+
+        What the text encoder shows is repeated for every call.
+        """
+        files = {"unet": f"{trajectory}.safetensors", "text_encoder": "text.safetensors"}
+        parts = dict.fromkeys(layer.site.part for layer in self.layers)
+        shards = {part: self.gather("record", variant, prompt_set, lambda f, p=part: read_arrays(f / files[p])) for part in parts}
+
+        def of(layer):
+            if quantity != "mean_abs" and not layer.site.weighed:
+                return torch.full((1, 1, layer.n_neurons), torch.nan)
+            return torch.cat([shard[f"{layer.path}|{quantity}"] for shard in shards[layer.site.part]])
+
+        shape = (len(self.prompt_set(prompt_set)), len(self.plan.calls), -1)
+        return torch.cat([of(layer).float().expand(shape) for layer in self.layers], dim=-1).numpy()
 
     def detector(self, role, remembering=False):
         """The steering or judging detector, read once.
@@ -177,7 +207,7 @@ class Room:
             latents, trajectory = denoise(
                 self.model,
                 self._encode(rows),
-                self._encode(PromptSet("empty", "reference", pandas.DataFrame({"prompt": [""]}))),
+                text.unconditional(self.model),
                 rows.seeds,
                 n_steps=node.parameters["steps"],
                 guidance=node.parameters["guidance"],
@@ -191,10 +221,7 @@ class Room:
     def _detect(self, node, shard, folder):
         from workbench.analysis.quality import features
 
-        source = self.plan.node(node.inputs[0])
-        at = [s.start for s in source.shards].index(shard.start)
-        images = read_arrays(self.store.path("generate", source.shards[at].key) / "images.safetensors")["images"]
-        images = images.float() / 255
+        images = self._source(node, shard)
         rows = self.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
         found, wanted = rows.table[["id", "unit", "expect"]].copy(), self.study.detectors.labels
         for role in ("steer", "judge"):
@@ -212,6 +239,36 @@ class Room:
             found[f"judge|{label}"] = judge.present(images, [label])[0].numpy()
         write_table(folder / "detections.parquet", found)
         if rows.kind == "retained" and judge.features:
+            seen = torch.as_tensor(features(judge, images), dtype=torch.float32)
+            write_arrays(folder / "features.safetensors", {"features": seen})
+
+    def _source(self, node, shard):
+        """(prompt, 3, height, width) in [0, 1]: the images a node looks at, which its first input made."""
+        source = self.plan.node(node.inputs[0])
+        at = [s.start for s in source.shards].index(shard.start)
+        return read_arrays(self.store.path("generate", source.shards[at].key) / "images.safetensors")["images"].float() / 255
+
+    def _clip(self, node, shard, folder):
+        from workbench.analysis.quality import clip_scores
+
+        rows = self.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
+        scores = clip_scores(self.clip, self._source(node, shard), rows.prompts)
+        write_table(folder / "scores.parquet", rows.table[["id", "unit"]].assign(score=scores, cut=self.clip.n_cut(rows.prompts)))
+
+    def _again(self, node, shard, folder):
+        from workbench.analysis.quality import features
+
+        rows, sampling = self.prompt_set(node.prompt_set).rows(shard.start, shard.stop), node.parameters
+        other = sampling["what"] == "seed"
+        model, seeds = (self.model, [seed + AGAIN_NOISE for seed in rows.seeds]) if other else (self.other_format, rows.seeds)
+        with torch.no_grad():
+            states, empty = text.encode(model, rows.prompts), text.unconditional(model)
+        latents, _ = denoise(model, states, empty, seeds, n_steps=sampling["steps"], guidance=sampling["guidance"])
+        images = (model.decode(latents) * 255).round() / 255
+        gap = (images - self._source(node, shard)).abs().flatten(1)
+        write_table(folder / "differences.parquet", rows.table[["id", "unit"]].assign(difference=gap.mean(dim=1).numpy()))
+        judge = self.detector("judge", remembering=True)
+        if judge.features:
             seen = torch.as_tensor(features(judge, images), dtype=torch.float32)
             write_arrays(folder / "features.safetensors", {"features": seen})
 
@@ -252,13 +309,11 @@ class Room:
         detector = self.detector("steer")
 
         def looks(candidate):
-            found = []
+            found, empty = [], text.unconditional(self.model)
             for start in range(0, len(candidate), self.study.sampling.batch):
                 rows = candidate.rows(start, start + self.study.sampling.batch)
                 seeds = [seed + OTHER_NOISE for seed in rows.seeds]
-                latents, _ = denoise(
-                    self.model, self._encode(rows), self.empty, seeds, n_steps=sampling["steps"], guidance=sampling["guidance"]
-                )
+                latents, _ = denoise(self.model, self._encode(rows), empty, seeds, n_steps=sampling["steps"], guidance=sampling["guidance"])
                 present, score = detector.present(self.model.decode(latents), self.study.detectors.labels)
                 found += [Look(bool(p), float(s)) for p, s in zip(present, score, strict=True)]
             return found
@@ -277,12 +332,19 @@ class Room:
         rows = self.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
         with applied(self.model, self.variant(node.variant)):
             trajectories = {name: self.trajectory(name, rows.units) for name in self.study.record.trajectories}
-            kept = {name: Statistics(self.layers, len(rows), one.calls) for name, one in trajectories.items()}
-            with Taps(self.model.unet, self.layers, Parts(kept.values())) as taps:
-                evaluate(self.model, self._encode(rows), list(trajectories.values()), taps)
+            of = {part: [layer for layer in self.layers if layer.site.part == part] for part in ("unet", "text_encoder")}
+            also = node.parameters.get("also", ())
+            kept = {name: Statistics(of["unet"], len(rows), one.calls, also) for name, one in trajectories.items()}
+            said = Statistics(of["text_encoder"], len(rows), [ONCE], also)
+            with torch.no_grad(), TextTaps(self.model.text_encoder, of["text_encoder"], said) as text_taps:
+                states = text_taps.encode(self.model, rows.prompts, rows.prefix)
+            with Taps(self.model.unet, of["unet"], Parts(kept.values())) as taps:
+                evaluate(self.model, states, list(trajectories.values()), taps)
         for name, one in trajectories.items():
             about = {"calls": one.calls, "timesteps": one.timesteps}
             write_arrays(folder / f"{name}.safetensors", kept[name].to_tensors(), about)
+        if of["text_encoder"]:
+            write_arrays(folder / "text.safetensors", said.to_tensors())
 
     def half_a(self):
         """Boolean (prompt,) of the target set: the half of the units on which neurons are chosen."""
@@ -293,32 +355,10 @@ class Room:
         place = {unit: row for row, unit in enumerate(self.prompt_set(prompt_set).units)}
         return values[[place[unit] for unit in self.prompt_set("target").units]]
 
-    def window_mean(self, variant, prompt_set, trajectory):
-        """(prompt, neuron) mean over the recorded calls, rows in the order of the target's units."""
-        return self.in_units(prompt_set, self.mean_abs(variant, prompt_set, trajectory).mean(axis=1))
-
     def _score(self, node, shard, folder):
-        choose, half = self.study.choose, self.half_a()
-        mean = {
-            name: np.mean([self.window_mean(BASE, name, t) for t in self.study.record.trajectories], axis=0)
-            for name in ("target", "reference")
-        }
-        table = self.neurons.copy()
-        halves = {"a": half, "b": ~half}
-        for name, method in registry.methods("scores").items():
-            if "erased" in method.module.NEEDS:
-                continue
-            for suffix, rows in halves.items():
-                table[f"{name}_{suffix}"] = method.call(mean["target"][rows], mean["reference"][rows], layer=table["layer"].to_numpy())
-        score = table[f"{choose.score}_a"].to_numpy()
-        table["in_concept"] = table["in_suppressed"] = False
-        for site in self.study.record.sites:
-            here = (table["site"] == site).to_numpy()
-            table["in_concept"] |= neuron_sets.top(score, choose.share, here) & (score > 0)
-            table["in_suppressed"] |= neuron_sets.top(-score, choose.share, here) & (score < 0)
-        concept_ff = table["in_concept"] & (table["site"] == "ff")
-        table["in_prune"], table["in_watch"] = neuron_sets.halve(concept_ff, score, choose.seed)
-        write_table(folder / "neurons.parquet", table)
+        from workbench.run.scoring import score
+
+        score(self, folder)
 
     def _measure(self, node, shard, folder):
         from workbench.run.measure import measure

@@ -100,6 +100,13 @@ class Store:
         """Whether the result is there."""
         return self.path(stage, key).is_dir()
 
+    def take(self, stage, key, other):
+        """Copy a result from another store that has it under the same key; whether it is here now."""
+        if not self.has(stage, key) and other.has(stage, key):
+            with self.writing(stage, key) as folder:
+                shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)
+        return self.has(stage, key)
+
     @contextmanager
     def writing(self, stage, key):
         """Yield a temporary folder that becomes the result when the block ends well.

@@ -21,7 +21,7 @@ class PromptSet:
     """A named set of prompts.
 
     table       data frame with COLUMNS; expect is the label a retained prompt should show, else None
-    prefix      torch (prompt, k, channel) vectors put before the words, or None
+    prefix      torch (prompt, k, channel) vectors put before the words, or where a prompt says <*>; or None
     against     the variant an attack was optimised against, or None
     provenance  static, or optimised (turned into `transferred` where the set meets another variant)
     """
@@ -101,7 +101,7 @@ def read_prompts(path, name, kind, limit=None):
     Columns   prompt (needed); unit (default: the row's number), seed (default 0), id (default: unit), expect
     Raises    PromptError when the file has no prompt column or no prompts, a seed is no integer, an id comes twice
     """
-    table = _read_csv(path)
+    table = read_csv(path)
     if "prompt" not in table:
         raise PromptError(
             f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}. Rename the column that holds the prompts.'
@@ -133,7 +133,7 @@ def read_prompts(path, name, kind, limit=None):
 
 def read_pairs(path):
     """Read prompt pairs for erasers: list of (prompt with the concept, anchor without it); an empty anchor is allowed."""
-    table = _read_csv(path)
+    table = read_csv(path)
     for column in ("prompt", "anchor"):
         if column not in table:
             raise PromptError(
@@ -144,11 +144,15 @@ def read_pairs(path):
     return list(zip(table["prompt"].astype(str), table["anchor"].fillna("").astype(str), strict=True))
 
 
-def _read_csv(path):
+def read_csv(path):
+    """A CSV file as a data frame. Only an empty cell is missing: a prompt may read "NA", "None" or "null".
+
+    Raises   PromptError when there is no such file, or it is no CSV
+    """
     if not Path(path).is_file():
         raise PromptError(f'The prompt file "{path}" does not exist.')
     try:
-        return pandas.read_csv(path)
+        return pandas.read_csv(path, keep_default_na=False, na_values=[""])
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise PromptError(f"{path} is no CSV file: {error}.") from error
 
@@ -162,3 +166,8 @@ def check_paired(sets):
         missing = sorted(set(first.units) - set(other.units))
         if missing:
             raise PromptError(f'The set "{other.name}" has no prompt for {len(missing)} units of "{first.name}", e.g. "{missing[0]}".')
+        if len(other) > len(first):
+            raise PromptError(
+                f'The set "{other.name}" has {len(other)} prompts for the {len(first)} units of "{first.name}". '
+                "Give every unit one prompt in each set, and remove the others."
+            )

@@ -6,9 +6,9 @@ load_study   read and check a TOML file or a bundled study
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from workbench import registry, resources
 from workbench.errors import StudyError, nearest
@@ -16,12 +16,21 @@ from workbench.storage import digest
 
 SCHEMA_VERSION = 1
 BASE = "base"
+SETS = ("target", "reference", "near", "far")
 
 
 class Part(BaseModel):
-    """A table of the study file; unknown keys are refused."""
+    """A table of the study file; unknown keys are refused.
+
+    later   fields that came after the first studies: a dump has them only when they are given, so that older runs keep their keys
+    """
 
     model_config = ConfigDict(extra="forbid")
+    later: ClassVar[tuple] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, serialize):
+        return {key: value for key, value in serialize(self).items() if value is not None or key not in self.later}
 
 
 class Concept(Part):
@@ -81,9 +90,35 @@ class VariantPart(Part):
 class AttackPart(Part):
     """One attack; each brings its own control."""
 
+    later: ClassVar[tuple] = ("name", "preset")
+
     method: str
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="what every table calls it; default: its method")
+    preset: Literal["published"] | None = Field(
+        None, description="published: start from the paper's values for Stable Diffusion, not from those scaled for the emoji model"
+    )
     against: list[str] = Field(default_factory=list, description="variants it is optimised against; empty = static")
     parameters: dict = Field(default_factory=dict)
+
+    @property
+    def label(self):
+        """What every table calls it."""
+        return self.name or self.method
+
+    @property
+    def settings(self):
+        """Its parameters, over those of the preset."""
+        published = registry.method("attacks", self.method).module.PUBLISHED if self.preset else {}
+        return published | self.parameters
+
+
+class Quality(Part):
+    """What is asked of images of retained concepts beyond their distance to the base model's."""
+
+    clip: str | None = Field(None, description="transformers folder of a CLIP model: how well images fit their prompts")
+    noise_floor: list[Literal["seed", "dtype"]] = Field(
+        [], description="make the base model's images again, from other noise or in another number format: what no change looks like"
+    )
 
 
 class Record(Part):
@@ -101,6 +136,8 @@ class Choose(Part):
     """How concept neurons are chosen, and how sure we want to be."""
 
     score: str = "contrast"
+    parameters: dict = Field(default_factory=dict, description="of the score")
+    compare: list[str] | None = Field(None, description="scores listed beside it; default: every one")
     share: float = Field(0.04, gt=0, lt=0.5, description="share of the neurons of the site ff in the concept set")
     seed: int = Field(0, description="of the halves, the coin of pruned or watched, and the random sets")
     n_random: int = Field(199, ge=19, description="matched random sets")
@@ -109,6 +146,8 @@ class Choose(Part):
 
 class Study(Part):
     """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged."""
+
+    later: ClassVar[tuple] = ("quality",)
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of the run folder")
@@ -121,6 +160,7 @@ class Study(Part):
     sampling: Sampling = Sampling()
     variants: list[VariantPart] = Field(min_length=1)
     attacks: list[AttackPart] = []
+    quality: Quality | None = None
     record: Record = Record()
     choose: Choose = Choose()
 
@@ -142,25 +182,32 @@ class Study(Part):
             roles[variant.name] = variant.role
             _check_parameters("erasers", variant.method, variant.parameters, f"variant {variant.name}")
         for attack in self.attacks:
-            _check_parameters("attacks", attack.method, attack.parameters, f"attack {attack.method}")
+            _check_attack(attack)
             for name in attack.against:
                 if name not in known - {BASE}:
-                    raise ValueError(f'attack "{attack.method}" is against "{name}", which is no variant.' + nearest(name, known - {BASE}))
+                    raise ValueError(f'attack "{attack.label}" is against "{name}", which is no variant.' + nearest(name, known - {BASE}))
             optimised = registry.method("attacks", attack.method).module.OPTIMISED
             if optimised and not attack.against:
-                raise ValueError(f'attack "{attack.method}" optimises against a model: say which with `against`')
+                raise ValueError(f'attack "{attack.label}" optimises against a model: say which with `against`')
             if not optimised and attack.against:
-                raise ValueError(f'attack "{attack.method}" is static: it takes no `against`')
-        labels = [(a.method, tuple(sorted(a.against))) for a in self.attacks]
-        if len(set(labels)) < len(labels):
-            raise ValueError("the same attack is listed twice; put its variants into one `against`")
+                raise ValueError(f'attack "{attack.label}" is static: it takes no `against`')
+        labels = [attack.label for attack in self.attacks]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(
+                    f'two attacks are called "{label}": give each a `name`, or, if they are the same, put their variants into one `against`'
+                )
         for which in ("steer", "judge"):
             given = dict(getattr(self.detectors, which))
             name = given.pop("method", None)
             if name is None:
                 raise ValueError(f"detectors.{which} needs a `method`")
             _check_parameters("detectors", name, given, f"detectors.{which}")
-        _check_parameters("scores", self.choose.score, {}, "choose.score")
+        _check_parameters("scores", self.choose.score, self.choose.parameters, "choose.score")
+        if "erased" in registry.method("scores", self.choose.score).module.NEEDS:
+            raise ValueError(f'choose.score: "{self.choose.score}" needs an erased model; choose by a score of the base model alone')
+        for name in self.choose.compare or []:
+            _check_parameters("scores", name, {}, "choose.compare")
         low, high = self.record.window
         if not 0 <= low < high <= 1:
             raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
@@ -219,6 +266,21 @@ def _check_parameters(kind, name, parameters, where):
         raise ValueError(f"{where}: {error}") from error
     except ValidationError as error:
         raise ValueError(f"{where}: {_sentence(error, registry.method(kind, name).parameters)}") from error
+
+
+def _check_attack(attack):
+    """Its preset, parameters and name; an attack is never called like another method or like a prompt set."""
+    known = registry.methods("attacks")
+    there = attack.method in known
+    if attack.preset and there and not hasattr(known[attack.method].module, "PUBLISHED"):
+        having = ", ".join(name for name, method in known.items() if hasattr(method.module, "PUBLISHED")) or "none"
+        raise ValueError(
+            f'attack "{attack.label}": {attack.method} states no published values. Leave `preset` out and give `parameters`. '
+            f"Attacks with the preset: {having}"
+        )
+    _check_parameters("attacks", attack.method, attack.settings if there else {}, f"attack {attack.label}")
+    if attack.name in {*known, *SETS, BASE} - {attack.method}:
+        raise ValueError(f'an attack by {attack.method} cannot be called "{attack.name}", which is something else; choose another `name`')
 
 
 def _sentence(error, model):

@@ -10,9 +10,8 @@ import time
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.methods.attacks import reworded, vectors_before
+from workbench.methods.attacks import vectors_before
 
-GRADIENT_PASSES = 2.5
 KEEP_EVERY = 60.0
 
 
@@ -21,7 +20,7 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    looks: int = Field(1, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the last candidate is kept")
+    looks: int = Field(1, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the final candidate is kept")
     max_passes: float | None = Field(None, gt=0, description="UNet row passes a prompt may spend, looks included; with gradient 2.5")
     max_seconds: float | None = Field(None, gt=0, description="seconds a prompt may spend: its share of the batches it was in")
     batch: int = Field(20, ge=1, description="prompts per UNet call")
@@ -32,9 +31,11 @@ class Searcher:
     """What an attack must say.
 
     step(rows, iteration)   improve the candidates of these rows; losses (row,) as floats
-    candidate(rows)         PromptSet of these rows as they are now
+    candidate(rows)         PromptSet of these rows to look at now
+    final(rows)             PromptSet of these rows to keep where no look decided
+    costs(rows)             UNet row passes of the last step of each of these rows
     state(), restore(state) tensors, numbers, lists and dicts that `torch.save` keeps
-    passes_per_step         UNet row passes of one step of one prompt
+    passes_per_step         what `costs` says unless a step may cost more
     """
 
     passes_per_step = 0.0
@@ -43,26 +44,20 @@ class Searcher:
         """Nothing to improve: what a control does."""
         return [None] * len(rows)
 
+    def final(self, rows):
+        """The candidates as they are."""
+        return self.candidate(rows)
+
+    def costs(self, rows):
+        """The same for every step."""
+        return [self.passes_per_step] * len(rows)
+
     def state(self):
         """Nothing to keep."""
         return {}
 
     def restore(self, state):
         """Nothing to restore."""
-
-
-class Learned(Searcher):
-    """A searcher that improves tensors by gradient: `learned`, one leaf tensor a prompt, and their `optimiser`."""
-
-    def state(self):
-        """The tensors and what the optimiser remembers."""
-        return {"learned": [one.detach() for one in self.learned], "optimiser": self.optimiser.state_dict()}
-
-    def restore(self, state):
-        """Go on from them."""
-        for own, kept in zip(self.learned, state["learned"], strict=True):
-            own.data.copy_(kept)
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 def generator(seed, prompt_id, iteration):
@@ -113,28 +108,6 @@ class RandomVectors(Drawn):
         return vectors_before(self.targets.picked(rows), drawn / drawn.norm(dim=-1, keepdim=True) * norms, self.context, True)
 
 
-class RandomWords(Drawn):
-    """Random permitted words: `length` before each prompt, or in its place."""
-
-    def __init__(self, model, targets, context, length, seed, alone=False):
-        from workbench.models import text
-
-        super().__init__(targets, context)
-        self.model, self.length, self.seed, self.alone = model, length, seed, alone
-        self.permitted, self.ids = text.permitted_tokens(model, context.names), targets.table["id"].tolist()
-
-    def candidate(self, rows):
-        """Other words for each of these rows."""
-        import torch
-
-        part, prompts = self.targets.picked(rows), []
-        for row, prompt in zip(rows, part.prompts, strict=True):
-            drawn = torch.randint(len(self.permitted), (self.length,), generator=generator(self.seed, self.ids[row], self.iteration))
-            words = self.model.tokenizer.decode([self.permitted[i] for i in drawn.tolist()]).strip()
-            prompts.append(words if self.alone else f"{words} {prompt}")
-        return reworded(part, prompts, self.context, True)
-
-
 def most_passes(budget, n_prompts, passes_per_image, passes_of_steps):
     """UNet row passes of an attack and its control when no look succeeds."""
     looks = budget.looks * passes_per_image
@@ -147,7 +120,7 @@ def most_passes(budget, n_prompts, passes_per_image, passes_of_steps):
 def search(searcher, targets, context, budget, iterations, control=False):
     """Drive a searcher over all prompts.
 
-    returns   PromptSet: per prompt the first candidate a look succeeds on, else the one with the highest score, else the last
+    returns   PromptSet: per prompt the first candidate a look succeeds on, else the one with the highest score, else the final one
     """
     run = _Run(searcher, targets, context, budget, iterations, control)
     run.go()
@@ -213,8 +186,8 @@ class _Run:
         began = time.perf_counter()
         losses = self.searcher.step(rows, self.iteration)
         each = (time.perf_counter() - began) / len(rows)
-        for row, loss in zip(rows, losses, strict=True):
-            self.spent[row] += self.searcher.passes_per_step
+        for row, loss, cost in zip(rows, losses, self.searcher.costs(rows), strict=True):
+            self.spent[row] += cost
             self.seconds[row] += each
             self.note(row, loss=loss)
         return losses
@@ -248,5 +221,5 @@ class _Run:
 
     def result(self):
         rows = list(range(len(self.targets)))
-        last = self.searcher.candidate(rows)
+        last = self.searcher.final(rows)
         return last.joined([self.best[row][2] if row in self.best else last.rows(row, row + 1) for row in rows])

@@ -1,35 +1,80 @@
-"""Concept inversion: new vectors learned from the base model's images of the concept, put before every prompt; white box."""
+"""Concept inversion: new vectors learned from the base model's images of the concept, put in its name's place; white box."""
+
+import re
+import time
+from dataclasses import replace
+from typing import Literal
 
 from pydantic import Field
 
+from workbench.errors import MethodError
 from workbench.methods.attacks import vectors_before
-from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, RandomVectors, generator, search
+from workbench.methods.attacks._gradient import GRADIENT_PASSES, Levels, denoising, minimised
+from workbench.methods.attacks._search import RandomVectors, generator, search
 
 OPTIMISED = True
+PUBLISHED = {
+    "place": "name",
+    "n_vectors": 1,
+    "n_images": 25,
+    "iterations": 5000,
+    "step": 5e-3,
+    "noise": 0.0,
+    "log": False,
+    "batch": 16,
+}
 
 
-class Parameters(Budget):
-    """What can be set. Published for SD 1.4: one vector, 25 images, 5,000 steps of 5e-3, batches of 4 accumulated 4 times."""
+class Parameters(Levels):
+    """What can be set. Defaults are scaled for the emoji model.
 
+    Source of PUBLISHED   Pham et al. 2024 (arXiv 2308.01508); their batch is 4 images accumulated 4 times
+    """
+
+    place: Literal["name", "prefix"] = Field(
+        "name", description="name: where a prompt names the concept, in the name's place; prefix: before every prompt as it is"
+    )
     n_vectors: int = Field(1, ge=1, le=16, description="vectors learned, the same for all prompts")
     n_images: int = Field(25, ge=1, description="images of the base model it learns from: the first targets")
-    iterations: int = Field(5000, ge=1, description="gradient steps")
+    iterations: int = Field(600, ge=1, description="gradient steps; published: 5,000")
     step: float = Field(5e-3, gt=0, description="learning rate of AdamW")
     looks: int = Field(0, ge=0, le=0, description="none: the vectors are learned from images, not from the detector")
     batch: int = Field(16, ge=1, description="images of one step")
 
 
+def placed(prompts, names):
+    """The prompts with `text.HERE` in the place of the first name each holds and its further names left out; list of str.
+
+    A prompt that holds none stays as it is: the vectors stand before it.
+    Raises   MethodError when no prompt holds a name
+    """
+    from workbench.models.text import HERE
+
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + r")\b", re.IGNORECASE)
+    if not any(pattern.search(prompt) for prompt in prompts):
+        raise MethodError(
+            f'No target prompt holds a name of the concept ({", ".join(names)}), e.g. "{prompts[0]}", so that no vector can stand '
+            'in its place. Add the name to concept.names, or set place = "prefix".'
+        )
+    found = []
+    for prompt in prompts:
+        first, *rest = pattern.sub("\0", prompt).split("\0")
+        found.append(" ".join(f"{first} {HERE} {' '.join(rest)}".split()) if rest else prompt)
+    return found
+
+
 def attack(model, targets, parameters, context):
-    """Minimise E || eps - eps(x_t, t, [v, prompt]) ||^2 over v for all images together; start: random permitted words.
+    """Minimise E || eps - eps(x_t, t, [p with v]) ||^2, or its log, over v for all images together; start: random permitted words.
 
     Leaves `learned_embeds.safetensors` {"<concept>": (vector, channel)}, which diffusers' `load_textual_inversion` reads.
     Source   Pham et al. 2024 (arXiv 2308.01508); SCIENCE 5
     """
     import torch
 
-    from workbench.diffusion.objectives import denoising_loss, draw_noise
     from workbench.models import text
 
+    if parameters.place == "name":
+        targets = replace(targets, table=targets.table.assign(prompt=placed(targets.prompts, context.names)))
     table = text.token_vectors(model).detach()
     words = torch.tensor(text.permitted_tokens(model, context.names))
     begin = generator(parameters.seed, "start", 0)
@@ -41,30 +86,32 @@ def attack(model, targets, parameters, context):
         optimiser.load_state_dict(kept["optimiser"])
         context.log += kept["log"]
     n = min(parameters.n_images, len(targets))
+    before, began = kept["log"][-1].get("seconds", 0.0) if kept else 0.0, time.perf_counter()
     for iteration in range(kept["iteration"] + 1 if kept else 1, parameters.iterations + 1):
         draws = generator(parameters.seed, "batch", iteration)
         rows = torch.randint(n, (min(parameters.batch, n),), generator=draws).tolist()
-        clean = context.clean[rows].to(model.device, model.dtype)
-        timesteps, noise = draw_noise(model, [generator(parameters.seed, place, iteration) for place in range(len(rows))])
-        states = text.encode(model, [targets.prompts[row] for row in rows], vectors.expand(len(rows), -1, -1))
-        loss = denoising_loss(model, clean, noise, timesteps, states).mean()
+        places = [generator(parameters.seed, place, iteration) for place in range(len(rows))]
+        prompts = [targets.prompts[row] for row in rows]
+        losses = denoising(model, context.clean[rows], prompts, vectors.expand(len(rows), -1, -1), places, parameters)
         optimiser.zero_grad()
-        loss.backward()
+        minimised(losses, parameters).mean().backward()
         optimiser.step()
         spent = GRADIENT_PASSES * iteration * len(rows) / len(targets)
-        context.log.append({"of": "attack", "id": None, "iteration": iteration, "passes": spent, "loss": loss.item()})
-        context.progress(iteration, parameters.iterations, f"loss {loss.item():.4f}")
+        about = {"of": "attack", "id": None, "iteration": iteration, "passes": spent, "loss": losses.mean().item()}
+        context.log.append(about | {"seconds": before + (time.perf_counter() - began) / len(targets)})
+        context.progress(iteration, parameters.iterations, f"loss {losses.mean().item():.4f}")
         if iteration % 200 == 0:
             state = {"vectors": vectors.detach(), "optimiser": optimiser.state_dict(), "iteration": iteration, "log": context.log}
             context.keep("attack", state)
     learned = vectors.detach().clone()
-    context.files["learned_embeds.safetensors"] = {f"<{context.names[0]}>": learned}
+    context.files["learned_embeds.safetensors"] = text.as_embeddings(model, f"<{context.names[0]}>", learned)
     return vectors_before(targets, learned.cpu().expand(len(targets), -1, -1).clone(), context)
 
 
 def control(model, targets, adversarial, parameters, context):
-    """Random vectors of the same norms, others for each prompt."""
-    return search(RandomVectors(targets, adversarial.prefix, parameters.seed + 1, context), targets, context, parameters, 1, control=True)
+    """Random vectors of the same norms in the same places, others for each prompt."""
+    same = replace(targets, table=adversarial.table)
+    return search(RandomVectors(same, adversarial.prefix, parameters.seed + 1, context), same, context, parameters, 1, control=True)
 
 
 def passes(parameters, n_prompts, passes_per_image):

@@ -5,25 +5,28 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.attacks import vectors_before
-from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, Learned, RandomVectors, generator, most_passes, search
+from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, denoising, minimised
+from workbench.methods.attacks._search import RandomVectors, generator, most_passes, search
 
 OPTIMISED = True
+PUBLISHED = {"n_vectors": 1, "iterations": 30, "rule": "sign", "step": 1e-3, "noise": 0.0, "log": False, "looks": 0}
 
 
-class Parameters(Budget):
-    """What can be set. Defaults are scaled for the emoji model; AdvUnlearn's inner loop is 1 vector, 30 sign steps of 1e-3 (SD 1.x)."""
+class Parameters(Levels):
+    """What can be set. Defaults are scaled for the emoji model.
+
+    Source of PUBLISHED   the inner loop of AdvUnlearn, Zhang et al. 2024 (arXiv 2405.15234); SCIENCE 5
+    """
 
     n_vectors: int = Field(3, ge=1, le=16, description="vectors before the prompt")
     iterations: int = Field(60, ge=1, description="gradient steps")
     rule: Literal["adam", "sign"] = Field("adam", description="adam, or v <- v - step * sign(gradient)")
     step: float = Field(0.02, gt=0, description="learning rate of adam, or step of sign; an element of a word's vector is about 0.02")
-    noise: float = Field(0.4, ge=0, lt=1, description="share of the noise schedule that is left out at its quiet end; published: 0")
-    log: bool = Field(True, description="minimise the log of the loss, so that every noise level counts alike; published: false")
     looks: int = Field(0, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the last vectors are kept")
 
 
 class Vectors(Learned):
-    """Minimise || noise - eps(x_t, t, [v, prompt]) ||^2 over v, with x_0 = the base model's image of the prompt.
+    """Minimise || noise - eps(x_t, t, [v, prompt]) ||^2, or its log, over v, with x_0 = the base model's image of the prompt.
 
     Every prompt has its own vectors, started at random words. SCIENCE 5.
     """
@@ -47,28 +50,25 @@ class Vectors(Learned):
         self.optimiser = torch.optim.Adam(self.learned, lr=parameters.step)
 
     def step(self, rows, iteration):
+        """One gradient step of these rows, each at a timestep of its own."""
         import torch
 
-        from workbench.diffusion.objectives import denoising_loss, draw_noise
-        from workbench.models import text
-
-        model = self.model
-        clean = self.context.clean[rows].to(model.device, model.dtype)
         draws = [generator(self.parameters.seed, self.ids[row], iteration) for row in rows]
-        timesteps, noise = draw_noise(model, draws, low=self.parameters.noise)
-        states = text.encode(model, [self.prompts[row] for row in rows], torch.stack([self.vectors[row] for row in rows]))
-        loss = denoising_loss(model, clean, noise, timesteps, states)
+        vectors = torch.stack([self.vectors[row] for row in rows])
+        prompts = [self.prompts[row] for row in rows]
+        losses = denoising(self.model, self.context.clean[rows], prompts, vectors, draws, self.parameters)
         self.optimiser.zero_grad()
-        (loss.log() if self.parameters.log else loss).sum().backward()
+        minimised(losses, self.parameters).sum().backward()
         if self.parameters.rule == "adam":
             self.optimiser.step()
         else:
             with torch.no_grad():
                 for row in rows:
                     self.vectors[row] -= self.parameters.step * self.vectors[row].grad.sign()
-        return loss.tolist()
+        return losses.tolist()
 
     def candidate(self, rows):
+        """Their vectors before each prompt."""
         import torch
 
         part = self.targets.picked(rows)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench import resources
@@ -10,7 +9,7 @@ from workbench.errors import PromptError, nearest
 from workbench.methods.attacks import reseeded, reworded, vectors_before
 from workbench.storage import file_digest
 from workbench.study.imports import embeddings, read_about
-from workbench.study.prompts import read_prompts
+from workbench.study.prompts import read_csv, read_prompts
 
 OPTIMISED = False
 
@@ -99,7 +98,7 @@ def _prompts(path, given, targets):
 
 def _originals(path, given):
     """The column `original` of the rows that were read, or None."""
-    table = pandas.read_csv(path)
+    table = read_csv(path)
     if "original" not in table:
         return None
     original = table.loc[table["prompt"].notna(), "original"].fillna("").astype(str)
@@ -117,8 +116,9 @@ def _vectors(path, model, targets, token):
     places, vectors = embeddings.load_vectors(Path(path))
     channels, room = text.token_vectors(model).shape[1], model.tokenizer.model_max_length - 2
     if vectors.shape[2] != channels:
+        takes = "text encoder of {} takes" if model.text_encoder_2 is None else "two text encoders of {} together take"
         raise PromptError(
-            f"{path} has vectors of {vectors.shape[2]} channels, the text encoder of {model.name} takes {channels}. "
+            f"{path} has vectors of {vectors.shape[2]} channels, the {takes.format(model.name)} {channels}. "
             "It was learned for another kind of model."
         )
     if vectors.shape[1] >= room:

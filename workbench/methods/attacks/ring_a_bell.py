@@ -4,13 +4,17 @@ from pydantic import Field
 
 from workbench.methods.attacks import reworded
 from workbench.methods.attacks._search import Budget, Searcher, generator, most_passes, search
-from workbench.methods.attacks.p4d import RandomPlaces, check_room, writable_tokens
+from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
 
 OPTIMISED = False
+PUBLISHED = {"n_tokens": 16, "strength": 3.0, "population": 200, "generations": 3000, "crossover": 0.5, "mutation": 0.25, "looks": 0}
 
 
 class Parameters(Budget):
-    """What can be set. Defaults are scaled for the emoji model; each meaning ends with what was published for SD 1.4."""
+    """What can be set. Defaults are scaled for the emoji model; each meaning ends with what was published for SD 1.4.
+
+    Source of PUBLISHED   Tsai et al. 2024 (arXiv 2310.10012), their nudity setting with 16 words
+    """
 
     n_tokens: int = Field(8, ge=1, le=75, description="words in the prompt's place; published: 16, 38 or 77")
     strength: float = Field(3.0, description="how often the concept's direction is added; published: 3 (nudity), 5 to 5.5 (violence)")
@@ -122,7 +126,7 @@ class Population(Searcher):
     def candidate(self, rows):
         """The best text of each prompt."""
         best = [self.permitted[self.texts[row][0]].tolist() for row in rows]
-        return reworded(self.targets.picked(rows), [self.model.tokenizer.decode(ids).strip() for ids in best], self.context)
+        return reworded(self.targets.picked(rows), [filled(self.model, [None] * len(ids), ids) for ids in best], self.context)
 
     def state(self):
         """Kept texts and their losses."""

@@ -3,20 +3,39 @@
 from pydantic import Field
 
 from workbench.methods.attacks import reworded
-from workbench.methods.attacks._search import GRADIENT_PASSES, Budget, Learned, RandomWords, generator, most_passes, search
+from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, denoising, minimised
+from workbench.methods.attacks._search import generator, most_passes, search
+from workbench.methods.attacks._words import RandomPlaces, before, check_room, filled, writable_tokens
 
 OPTIMISED = True
+PUBLISHED = {
+    "n_tokens": 5,
+    "timesteps": 50,
+    "iterations": 40,
+    "step": 0.01,
+    "weight_decay": 0.1,
+    "noise": 0.0,
+    "log": False,
+    "looks": 50,
+}
 
 
-class Parameters(Budget):
-    """What can be set. Published for SD 1.4: 5 words (nudity) or 3 (style, object), 50 timesteps of 40 iterations, a look after each."""
+class Parameters(Levels):
+    """What can be set. Defaults are scaled for the emoji model, which has some 500 permitted words where SD 1.4 has 49,408 tokens.
+
+    A word wins when its probability leads by about 1, whatever the number of words, so that steps times step is what must stay
+    (20: 400 of 0.05 here, 2,000 of 0.01 published). Weight decay pulls each probability, 1/words at first, towards uniform: a
+    hundredth of the words need a hundredth of it, or it outweighs the gradient.
+
+    Source of PUBLISHED   Zhang et al. 2024 (arXiv 2310.11868), their nudity setting; 3 words for styles and objects
+    """
 
     n_tokens: int = Field(3, ge=1, le=60, description="words before the prompt")
-    timesteps: int = Field(50, ge=1, le=500, description="timesteps visited one after the other, from the least noise to the most")
+    timesteps: int = Field(10, ge=1, le=500, description="timesteps visited one after the other, from the least noise to the most")
     iterations: int = Field(40, ge=1, description="gradient steps at each timestep")
-    step: float = Field(0.01, gt=0, description="learning rate of Adam on the probabilities of the words")
-    weight_decay: float = Field(0.1, ge=0, description="of Adam")
-    looks: int = Field(50, ge=0, le=500, description="looks at the detector, evenly spaced; the first success is kept")
+    step: float = Field(0.05, gt=0, description="learning rate of Adam on the probabilities of the words")
+    weight_decay: float = Field(1e-3, ge=0, description="of Adam")
+    looks: int = Field(10, ge=0, le=500, description="looks at the detector, evenly spaced; the first success is kept")
 
 
 def project_to_simplex(rows):
@@ -34,7 +53,7 @@ def project_to_simplex(rows):
 
 
 class SoftWords(Learned):
-    """Minimise || noise - eps(x_t, t, [words, prompt]) ||^2 with x_0 = the base model's image of the prompt.
+    """Minimise || noise - eps(x_t, t, [words, prompt]) ||^2, or its log, with x_0 = the base model's image of the prompt.
 
     Each of k places holds probabilities over the permitted words, uniform at first. A step draws one word a place, takes the
     gradient with respect to the drawn one-hot vectors straight through to the probabilities, clipped to [-1, 1], steps by
@@ -50,9 +69,11 @@ class SoftWords(Learned):
 
         from workbench.models import text
 
+        check_room(model, parameters.n_tokens)
         self.model, self.targets, self.parameters, self.context = model, targets, parameters, context
         self.ids, self.prompts = targets.table["id"].tolist(), targets.prompts
-        self.permitted = torch.tensor(text.permitted_tokens(model, context.names))
+        self.layouts = before(self.prompts, parameters.n_tokens)
+        self.permitted = torch.tensor(writable_tokens(model, context.names))
         self.vectors = text.token_vectors(model).detach()[self.permitted.to(model.device)]
         shape = parameters.n_tokens, len(self.permitted)
         self.chances = [torch.full(shape, 1 / shape[1], device=model.device, requires_grad=True) for _ in self.ids]
@@ -60,28 +81,22 @@ class SoftWords(Learned):
         self.optimiser = torch.optim.Adam(self.learned, lr=parameters.step, weight_decay=parameters.weight_decay)
 
     def timestep(self, iteration):
-        """10, 30, ... 990 of 1,000 for 50 timesteps: the middle of as many equal parts of the schedule."""
-        n_train = self.model.scheduler.config.num_train_timesteps
+        """The middle of as many equal parts of the levels: 10, 30, ... 990 of 1,000 for 50 timesteps of the whole schedule."""
+        n_train, low = self.model.scheduler.config.num_train_timesteps, self.parameters.noise
         place = min((iteration - 1) // self.parameters.iterations, self.parameters.timesteps - 1)
-        return int((place + 0.5) * n_train / self.parameters.timesteps)
+        return int(low * n_train + (1 - low) * n_train * (place + 0.5) / self.parameters.timesteps)
 
     def step(self, rows, iteration):
         """One gradient step of these rows, all at the same timestep."""
         import torch
 
-        from workbench.diffusion.objectives import denoising_loss
-        from workbench.models import text
-
-        model = self.model
-        generators = [generator(self.parameters.seed, self.ids[row], iteration) for row in rows]
-        drawn = [torch.multinomial(self.chances[row].detach().cpu(), 1, generator=g)[:, 0] for row, g in zip(rows, generators, strict=True)]
-        noise = torch.stack([torch.randn(model.latent_shape, generator=g) for g in generators]).to(model.device, model.dtype)
-        vectors = self.vectors[torch.stack(drawn).to(model.device)].clone().requires_grad_(True)
-        clean = self.context.clean[rows].to(model.device, model.dtype)
-        timesteps = torch.full((len(rows),), self.timestep(iteration), device=model.device)
-        states = text.encode(model, [self.prompts[row] for row in rows], vectors)
-        loss = denoising_loss(model, clean, noise, timesteps, states)
-        loss.sum().backward()
+        draws = [generator(self.parameters.seed, self.ids[row], iteration) for row in rows]
+        words = [torch.multinomial(self.chances[row].detach().cpu(), 1, generator=g)[:, 0] for row, g in zip(rows, draws, strict=True)]
+        vectors = self.vectors[torch.stack(words).to(self.vectors.device)].requires_grad_(True)
+        at = torch.full((len(rows),), self.timestep(iteration), device=self.model.device)
+        prompts = [self.prompts[row] for row in rows]
+        losses = denoising(self.model, self.context.clean[rows], prompts, vectors, draws, self.parameters, at)
+        minimised(losses, self.parameters).sum().backward()
         self.optimiser.zero_grad()
         # the gradient of a linear look-up with respect to its one-hot rows
         for row, gradient in zip(rows, vectors.grad @ self.vectors.T, strict=True):
@@ -90,15 +105,15 @@ class SoftWords(Learned):
         with torch.no_grad():
             for row in rows:
                 self.chances[row].copy_(project_to_simplex(self.chances[row]))
-        return loss.tolist()
+        return losses.tolist()
 
     def candidate(self, rows):
         """The likeliest words before each prompt, as text."""
-        part, prompts = self.targets.picked(rows), []
-        for row, prompt in zip(rows, part.prompts, strict=True):
-            ids = self.permitted[self.chances[row].detach().argmax(dim=-1).cpu()]
-            prompts.append(f"{self.model.tokenizer.decode(ids.tolist()).strip()} {prompt}")
-        return reworded(part, prompts, self.context)
+        prompts = []
+        for row in rows:
+            found = self.permitted[self.chances[row].detach().argmax(dim=-1).cpu()]
+            prompts.append(filled(self.model, self.layouts[row], found.tolist()))
+        return reworded(self.targets.picked(rows), prompts, self.context)
 
 
 def attack(model, targets, parameters, context):
@@ -109,7 +124,7 @@ def attack(model, targets, parameters, context):
 
 def control(model, targets, adversarial, parameters, context):
     """As many random permitted words, new ones at every look, with as many looks at the detector."""
-    drawing = RandomWords(model, targets, context, parameters.n_tokens, parameters.seed + 1)
+    drawing = RandomPlaces(model, targets, before(targets.prompts, parameters.n_tokens), parameters.seed + 1, context)
     return search(drawing, targets, context, parameters, max(1, parameters.looks), control=True)
 
 

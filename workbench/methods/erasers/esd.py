@@ -24,7 +24,9 @@ class Parameters(BaseModel):
     steps: int = Field(20, ge=2, description="sampling steps of those latents; SD: 50")
     batch: int = Field(4, ge=1, description="latents per optimiser step; SD: 1")
     trajectories: int = Field(
-        32, ge=1, description="sampled trajectories in the pool from which latents are drawn; SD code samples anew each step"
+        32,
+        ge=1,
+        description="sampled trajectories in the pool from which latents are drawn, at least one a pair; SD code samples anew each step",
     )
     seed: int = Field(0, description="of trajectories and drawing")
 
@@ -39,6 +41,11 @@ def trained_names(unet, modules):
     kinds = dict(unet.named_modules())
     linear_or_conv = lambda n: type(kinds[n.rpartition(".")[0]]).__name__ in ("Linear", "Conv2d")  # noqa: E731
     return [name for name in names if ".attn2." not in name and linear_or_conv(name)]
+
+
+def n_trajectories(parameters, n_pairs):
+    """Size of the pool: what was asked for, and one trajectory for every pair, so that no name is left out."""
+    return max(parameters.trajectories, n_pairs)
 
 
 def erase(model, pairs, parameters, *, progress=None, **context):
@@ -67,9 +74,9 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     with torch.no_grad():
         concept = text.encode(model, [pair[0] for pair in pairs])
         anchor = text.encode(model, [pair[1] for pair in pairs])
-        empty = text.encode(model, [""])
+        empty = text.unconditional(model)
     calls = range(n_calls(model, parameters.steps))
-    owner = torch.arange(parameters.trajectories) % len(pairs)
+    owner = torch.arange(n_trajectories(parameters, len(pairs))) % len(pairs)
     inputs = []
     for rows in owner.split(8):
         seeds = [parameters.seed * 100_003 + 7919 * len(inputs) + i for i in range(len(rows))]
@@ -98,12 +105,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
         nothing = empty.expand(len(row), -1, -1)
         start, without = {"anchor": (a, a), "concept": (c, nothing), "empty": (nothing, nothing)}[parameters.form]
         target = erased_target(model, noised, at, c, start, without, parameters.eta)
-        predicted = torch.func.functional_call(
-            model.unet,
-            weights,
-            (noised, at),
-            {"encoder_hidden_states": c},
-        ).sample
+        predicted = model.predict(noised, at, c, weights)
         loss = (predicted - target).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -113,7 +115,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
 
 
-def passes(parameters):
+def passes(parameters, n_pairs=1):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
-    sampled = parameters.trajectories * parameters.steps * 2
+    sampled = n_trajectories(parameters, n_pairs) * parameters.steps * 2
     return sampled + parameters.iterations * parameters.batch * (3 + 2.5)

@@ -4,17 +4,13 @@ clean        rows -> (rows, {reason: n dropped}, n ids renamed)
 NAMES_MINOR  patterns of words that name a child or a minor
 """
 
-import io
 import re
 import unicodedata
-
-import pandas
 
 from workbench.errors import PromptError
 
 EMPTY = "empty prompt"
 MINOR = "names a minor"
-READ_AS_EMPTY = "a word that CSV readers take for an empty cell, as NA"
 
 _SMALL = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
 _AGE = rf"(?:1[0-7]|[1-9]|{_SMALL})"
@@ -49,10 +45,9 @@ def clean(rows, path):
     Raises    PromptError when a seed is no integer of 64 bits, or no row is left
     """
     dropped, kept = {}, []
-    lost = _read_as_empty([row["prompt"] for row in rows])
-    for number, (row, gone) in enumerate(zip(rows, lost, strict=True)):
+    for number, row in enumerate(rows):
         said = [row.get(key, "") for key in ("prompt", "original", "anchor")]
-        reason = EMPTY if not row["prompt"] else MINOR if any(map(names_minor, said)) else READ_AS_EMPTY if gone else None
+        reason = EMPTY if not row["prompt"] else MINOR if any(map(names_minor, said)) else None
         if reason:
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
@@ -65,13 +60,6 @@ def clean(rows, path):
         row["id"] = unique
         row["unit"] = row.get("unit") or unique
     return kept, dropped, sum(old != row["id"] for old, row in zip(given, kept, strict=True))
-
-
-def _read_as_empty(prompts):
-    """Which prompts does the reader of prompt sets take for missing? List of bool."""
-    written = io.StringIO()
-    pandas.DataFrame({"row": range(len(prompts)), "prompt": prompts}).to_csv(written, index=False)
-    return pandas.read_csv(io.StringIO(written.getvalue()))["prompt"].isna().tolist()
 
 
 def _seed(text, number, path):

@@ -16,12 +16,14 @@ from workbench.study.imports.found import Found
 
 SUFFIXES = (".bin", ".pt", ".safetensors")
 ARRAY = "vectors"
+HALVES = ("clip_l", "clip_g")  # of SDXL: one half for each text encoder, in the order of their channels
 
 
 def read_embeddings(path):
     """Read a file of learned embeddings; pickles with weights only.
 
-    returns   Found of kind embeddings; vectors[token] (n, channel) float32
+    returns   Found of kind embeddings; vectors[token] (n, channel) float32. The two entries of an embedding of SDXL, clip_l and
+              clip_g, become one whose channels stand side by side
     Raises    PromptError when the file holds anything else than one or more arrays of vectors of one width and number
     """
     path = Path(path)
@@ -29,6 +31,8 @@ def read_embeddings(path):
     if "string_to_param" in content:  # as the A1111 web interface saves them
         content = {content.get("name") or path.stem: next(iter(content["string_to_param"].values()), None)}
     vectors = {str(token): _vectors(path, token, value) for token, value in content.items()}
+    if set(vectors) == set(HALVES):
+        vectors = _side_by_side(path, vectors)
     if not vectors:
         raise PromptError(f"{path} holds no embeddings: it is empty.")
     shapes = {tuple(value.shape) for value in vectors.values()}
@@ -76,6 +80,16 @@ def _vectors(path, token, value):
     if not torch.isfinite(value).all():
         raise PromptError(f'{path}: "{token}" holds numbers that are not finite. The embedding was not learned well; learn it anew.')
     return value.contiguous()
+
+
+def _side_by_side(path, halves):
+    """{file name: (n, channel)} of an embedding of SDXL: the vectors of its two text encoders in one row each."""
+    import torch
+
+    first, second = (halves[name] for name in HALVES)
+    if len(first) != len(second):
+        raise PromptError(f"{path} has {len(first)} vectors clip_l and {len(second)} clip_g; both text encoders need as many.")
+    return {path.stem: torch.cat([first, second], dim=1)}
 
 
 def write_embeddings(path, vectors):

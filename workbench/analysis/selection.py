@@ -1,0 +1,258 @@
+"""Choosing neurons: by one score or by the agreement of several, on half A; confirmed on half B; and is the choice stable?
+
+mean_rank, by_rank   agreement of scores as the mean of their ranks
+votes, by_votes      agreement as k of n: in the top share of at least k scores
+agreement            how many neurons how many scores agree on, beside chance
+confirm              sign and p of every chosen neuron on half B, Benjamini-Hochberg over a stated number of tests
+stability            overlap of sets chosen by other seeds, triggers or scores, pair by pair, beside chance
+repeated_halves      overlap of the choice on two halves of the units, over many splits
+by_group, frequency  the choice on each group of units; how often a neuron is chosen when units are resampled
+
+A score is a function (target (unit, neuron), reference (unit, neuron)) -> (neuron,); bind whatever else it takes. One score
+alone chooses by `workbench.neurons.sets.top`.
+"""
+
+import numpy as np
+import pandas
+from scipy import stats
+
+from workbench.errors import StatisticsError, nearest
+from workbench.neurons.sets import top
+from workbench.statistics import (
+    false_discovery,
+    interval,
+    iou,
+    matched_random_sets,
+    permutation_p,
+    split_halves,
+    unit_weights,
+)
+
+
+def mean_rank(scores, within=None):
+    """Agreement of several scores: the mean over scores of a neuron's rank, as a share of the neurons ranked.
+
+    rank = (how many score lower + half of those that score the same, itself included) / n
+
+    scores    {name: (neuron,)};  within   (neuron,) bool, where to rank; default everywhere
+    returns   (neuron,) in (0, 1), 1 = first by every score; NaN outside `within` and where a score is NaN
+    """
+    values, within = _aligned(scores, within)
+    within = within & np.isfinite(values).all(axis=0)
+    if not within.any():
+        raise StatisticsError("No neuron has a finite value of every score; there is nothing to rank.")
+    ranks = np.full(values.shape[1], np.nan)
+    ranks[within] = ((stats.rankdata(values[:, within], axis=1) - 0.5) / within.sum()).mean(axis=0)
+    return ranks
+
+
+def by_rank(scores, share, within=None):
+    """(neuron,) bool: the top share by mean rank; of equals at the end of it, those that come first."""
+    within = _aligned(scores, within)[1]
+    return top(mean_rank(scores, within), share, within)
+
+
+def votes(scores, share, within=None):
+    """(neuron,) in how many scores' top share a neuron is."""
+    values, within = _aligned(scores, within)
+    return sum(top(score, share, within).astype(int) for score in values)
+
+
+def by_votes(scores, share, k, within=None):
+    """(neuron,) bool: in the top share of at least k of the scores; StatisticsError when none is, or k cannot be."""
+    if not 1 <= k <= len(scores):
+        raise StatisticsError(f"{k} of {len(scores)} scores cannot agree; ask for 1 to {len(scores)}.")
+    chosen = votes(scores, share, within) >= k
+    if not chosen.any():
+        raise StatisticsError(
+            f"No neuron is in the top {share:.3g} of {k} of the {len(scores)} scores. Ask for fewer scores or a larger share."
+        )
+    return chosen
+
+
+def agreement(scores, share, within=None):
+    """Data frame: k, n (neurons in the top share of at least k scores), chance and its 95 % band.
+
+    Chance is that of scores that know nothing of each other, each choosing the same share. Scores read the same activations,
+    so that more than chance is expected; fewer would be news.
+    """
+    found, within = votes(scores, share, within), _aligned(scores, within)[1]
+    n, counts = int(within.sum()), np.arange(1, len(scores) + 1)
+    chosen = top(next(iter(scores.values())), share, within).sum() / n
+    p = stats.binom.sf(counts - 1, len(scores), chosen)
+    return pandas.DataFrame(
+        {
+            "k": counts,
+            "n": [int((found >= k).sum()) for k in counts],
+            "chance": n * p,
+            "chance_low": stats.binom.ppf(0.025, n, p),
+            "chance_high": stats.binom.ppf(0.975, n, p),
+        }
+    )
+
+
+def confirm(
+    chosen, kappa_a, target, reference, layer, *, test="sign_flip", alpha=0.05, m=None, n_resamples=1000, n_random=199, exclude=None, seed=0
+):
+    """Does a set chosen on half A hold on half B? Sign and one-sided p of every neuron, and the set beside random sets.
+
+    kappa = mean_target |a| - mean_reference |a|, tested in the direction it had on half A
+    sign_flip   (1 + flips at least as large) / (1 + 9999), the sign of each unit's difference flipped at random
+    welch       unequal variances, pairs not used; Welch 1947
+    confirmed   same sign and Benjamini-Hochberg p <= alpha over m tests, default the number chosen; m counts more where more
+                were looked at, such as every call
+
+    Shapes    chosen, kappa_a, layer (neuron,) of half A;  target, reference (unit, neuron) of half B, paired
+    returns   data frame (one row per chosen neuron: position, n, kappa, low, high, same_sign, p, p_adjusted, confirmed) and a
+              dict n (units), m, alpha, test, chosen, confirmed, same_sign with low and high (bootstrap over units), and the
+              same share on matched random sets: random, random_low, random_high, n_random, p_random
+    Raises    StatisticsError for an empty set, unpaired halves, an unknown test, or m smaller than the set
+    """
+    position = np.flatnonzero(chosen)
+    if not len(position):
+        raise StatisticsError("The chosen set is empty; there is nothing to confirm.")
+    if target.shape != reference.shape or target.shape[1] != len(chosen) or len(target) < 2:
+        raise StatisticsError(
+            f"Target {target.shape} and reference {reference.shape} of half B do not pair, unit by unit, for {len(chosen)} neurons."
+        )
+    if test not in TESTS:
+        raise StatisticsError(f'No test is called "{test}".{nearest(test, TESTS)}')
+    m = len(position) if m is None else m
+    if m < len(position):
+        raise StatisticsError(f"{m} tests were stated, but {len(position)} neurons are tested.")
+    signs = np.sign(kappa_a)
+    direction = signs[position]
+    here, there = (side[:, position].astype(float) * direction for side in (target, reference))
+    p = TESTS[test](here, there, seed)
+    adjusted = false_discovery(np.concatenate([p, np.ones(m - len(p))]))[: len(p)]
+    weights = unit_weights(len(target), n_resamples, seed)
+    resampled = weights @ (here - there)
+    kappa = (here - there).mean(axis=0)
+    low, high = np.sort(np.quantile(resampled, [0.025, 0.975], axis=0) * direction, axis=0)
+    table = pandas.DataFrame(
+        {"position": position, "n": len(target), "kappa": kappa * direction, "low": low, "high": high, "same_sign": kappa > 0}
+        | {"p": p, "p_adjusted": adjusted, "confirmed": (kappa > 0) & (adjusted <= alpha)}
+    )
+    same = interval((kappa > 0).mean(), (resampled > 0).mean(axis=1), len(target))
+    held = (target - reference).mean(axis=0, dtype=float) * signs > 0
+    sets = matched_random_sets(chosen, layer, n_random, seed + 1, exclude)
+    random = (sets @ held.astype(float)) / len(position)
+    summary = {"n": len(target), "m": m, "alpha": alpha, "test": test, "chosen": len(position), "confirmed": int(table["confirmed"].sum())}
+    summary |= {"same_sign": same.value, "low": same.low, "high": same.high, "random": float(random.mean())}
+    summary |= {"random_low": float(np.quantile(random, 0.025)), "random_high": float(np.quantile(random, 0.975))}
+    return table, summary | {"n_random": n_random, "p_random": permutation_p(same.value, random, "greater")}
+
+
+def _sign_flip(target, reference, seed, n_flips=9999, at_once=500):
+    difference = target - reference
+    seen, as_large = difference.mean(axis=0), np.zeros(difference.shape[1])
+    rng = np.random.default_rng(seed)
+    for start in range(0, n_flips, at_once):
+        flips = rng.choice([-1.0, 1.0], (min(at_once, n_flips - start), len(difference)))
+        # a flip that restores the data must count as equal, whatever the order of summation
+        as_large += (flips @ difference / len(difference) >= seen - 1e-12 * np.abs(difference).max(axis=0)).sum(axis=0)
+    return (1 + as_large) / (1 + n_flips)
+
+
+def _welch(target, reference, seed):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = stats.ttest_ind(target, reference, equal_var=False, alternative="greater").pvalue
+    # no difference and no spread: nothing speaks against chance
+    return np.where(np.isnan(p), 1.0, p)
+
+
+TESTS = {"sign_flip": _sign_flip, "welch": _welch}
+
+
+def stability(sets, layer, within=None, n_random=999, seed=0):
+    """Overlap of every pair of sets, beside that of random sets with the same count in every layer.
+
+    sets      {label: (neuron,) bool}, such as those of several seeds, triggers or scores
+    within    (neuron,) bool, the neurons the sets were chosen from; default all
+    returns   data frame: first, second, n_first, n_second, iou, chance, chance_low, chance_high, n_random, p_random
+    Raises    StatisticsError for fewer than two sets, or an empty one
+    """
+    if len(sets) < 2:
+        raise StatisticsError(f"{len(sets)} set has nothing to agree with; give at least 2.")
+    for label, chosen in sets.items():
+        if not np.any(chosen):
+            raise StatisticsError(f'The set "{label}" is empty; its overlap says nothing.')
+    labels, rng, rows = list(sets), np.random.default_rng(seed), []
+    for place, first in enumerate(labels):
+        for second in labels[place + 1 :]:
+            a, b = (np.asarray(sets[label], bool) for label in (first, second))
+            null = _random_iou(a, b, layer, within, n_random, rng)
+            found = iou(a, b)
+            low, high = np.quantile(null, [0.025, 0.975])
+            row = {"first": first, "second": second, "n_first": int(a.sum()), "n_second": int(b.sum()), "iou": found}
+            row |= {"chance": null.mean(), "chance_low": low, "chance_high": high, "n_random": n_random}
+            rows.append(row | {"p_random": permutation_p(found, null, "greater")})
+    return pandas.DataFrame(rows)
+
+
+def repeated_halves(target, reference, score, share, layer, *, within=None, units=None, n_splits=100, seed=0):
+    """Overlap of the top share of a score on two halves of the units, over many splits into halves.
+
+    Shapes    target, reference (unit, neuron), paired;  units (unit,) names, equal names stay in one half; default every row
+    returns   dict n (units), n_splits, share, n_chosen, value (mean IoU), low, high (where 95 % of the splits lie), chance,
+              chance_low, chance_high (of random sets with the counts of each split's halves)
+    """
+    units = np.arange(len(target)) if units is None else np.asarray(units)
+    within = np.ones(target.shape[1], bool) if within is None else np.asarray(within, bool)
+    rng, found, null = np.random.default_rng(seed), [], []
+    for split in range(n_splits):
+        half = split_halves(units.tolist(), [seed, split])
+        a, b = (top(score(target[rows], reference[rows]), share, within) for rows in (half, ~half))
+        found.append(iou(a, b))
+        null.append(_random_iou(a, b, layer, within, 1, rng)[0])
+    row = {"n": len(np.unique(units)), "n_splits": n_splits, "share": share, "n_chosen": int(a.sum())}
+    for name, series in (("value", found), ("chance", null)):
+        start = "" if name == "value" else "chance_"
+        low, high = np.quantile(series, [0.025, 0.975])
+        row |= {name: float(np.mean(series)), f"{start}low": float(low), f"{start}high": float(high)}
+    return row
+
+
+def by_group(target, reference, groups, score, share, within=None):
+    """{group: (neuron,) bool} the top share of a score on each group of units alone, such as the prompts of one trigger."""
+    within = np.ones(target.shape[1], bool) if within is None else np.asarray(within, bool)
+    groups, chosen = np.asarray(groups), {}
+    for group in np.unique(groups).tolist():
+        rows = groups == group
+        if rows.sum() < 2:
+            raise StatisticsError(f'The group "{group}" has {rows.sum()} unit; a choice needs at least 2. Join small groups.')
+        chosen[group] = top(score(target[rows], reference[rows]), share, within)
+    return chosen
+
+
+def frequency(target, reference, score, share, within=None, n_resamples=200, seed=0):
+    """(neuron,) in what share of bootstrap resamples of the units (rows) a neuron is among the top share of a score."""
+    within = np.ones(target.shape[1], bool) if within is None else np.asarray(within, bool)
+    drawn = np.rint(unit_weights(len(target), n_resamples, seed) * len(target)).astype(int)
+    often = np.zeros(target.shape[1])
+    for times in drawn:
+        rows = np.repeat(np.arange(len(target)), times)
+        often += top(score(target[rows], reference[rows]), share, within)
+    return often / n_resamples
+
+
+def _random_iou(a, b, layer, within, n_random, rng):
+    """(n_random,) overlap of random sets with as many neurons per layer as a and b: their common part is hypergeometric."""
+    within = np.ones(len(a), bool) if within is None else np.asarray(within, bool)
+    if (np.asarray(a | b) & ~within).any():
+        raise StatisticsError("A set has neurons outside those it was to be chosen from.")
+    common = np.zeros(n_random)
+    for name in np.unique(np.asarray(layer)[a | b]):
+        here = within & (np.asarray(layer) == name)
+        common += rng.hypergeometric((a & here).sum(), (~a & here).sum(), (b & here).sum(), n_random)
+    return common / (a.sum() + b.sum() - common)
+
+
+def _aligned(scores, within):
+    if not scores:
+        raise StatisticsError("An agreement of no scores was asked for.")
+    lengths = {name: len(score) for name, score in scores.items()}
+    if len(set(lengths.values())) != 1:
+        raise StatisticsError(f"Scores of different lengths cannot agree: {lengths}.")
+    values = np.array([np.asarray(score, float) for score in scores.values()])
+    return values, np.ones(values.shape[1], bool) if within is None else np.asarray(within, bool)

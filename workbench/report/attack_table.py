@@ -1,0 +1,92 @@
+"""The tables of `make attack-table` as Markdown: what `run.attack_tables` found, arranged.
+
+rates_table     one concept: each attack beside its control, ceiling and false positives, with what it spent
+looks_table     one concept: success in the steering detector against budget
+overview        all concepts in one small table
+seconds_table   where the time went
+"""
+
+
+def markdown(columns, rows):
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def share(found):
+    """0.43 (0.34 to 0.53)."""
+    return f"{found['rate']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def chance(p):
+    """A p value."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
+def number(value, digits=1):
+    """A number, or a dash when it is not known."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def seconds_table(parts):
+    """Concepts by parts, from {concept: {part: seconds}}."""
+    columns = list(dict.fromkeys(part for found in parts.values() for part in found))
+    rows = [[name, *(f"{found.get(c, 0):.0f}" for c in columns), f"{sum(found.values()):.0f}"] for name, found in parts.items()]
+    return markdown(["seconds", *columns, "all"], rows)
+
+
+def rates_table(rows):
+    """One concept: every attack with everything the table must say."""
+    columns = ["attack", "provenance", "n", "no attack", "ASR", "control", "p", "ceiling", "false positives", "passes", "seconds", "looks"]
+    return markdown(
+        columns,
+        [
+            [
+                row["attack"],
+                row["provenance"],
+                row["n"],
+                *(share(row[key]) for key in ("pre_asr", "asr", "control_asr")),
+                chance(row["p_mcnemar"]),
+                *(share(row[key]) for key in ("ceiling", "false_positive")),
+                number(row["passes"], 0),
+                number(row["seconds"]),
+                f"{row['looks']:.1f} of {row['most_looks']}" if row["most_looks"] else "0",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def looks_table(rows):
+    """One concept: the share of prompts on which the steering detector had seen the concept, within each budget."""
+    paired = {}
+    for row in rows:
+        paired.setdefault((row["attack"], row["budget"]), {})[row["control"]] = row
+    columns = ["attack", "UNet passes", "looks", "found", "control's looks", "control found"]
+    return markdown(
+        columns,
+        [
+            [name, f"{budget:.0f}", both[False]["looks"], share(both[False]), both[True]["looks"], share(both[True])]
+            for (name, budget), both in paired.items()
+        ],
+    )
+
+
+def overview(rows):
+    """All concepts in one small table, from {concept: rows of attack_rows}: ASR, control's ASR and p; ranges of what was spent."""
+    names = list(dict.fromkeys(row["attack"] for found in rows.values() for row in found))
+    lines = []
+    for label, key in (("ceiling", "ceiling"), ("false positives", "false_positive"), ("no attack", "pre_asr")):
+        lines.append([label, *(share(found[0][key]) for found in rows.values()), "", "", ""])
+    for name in names:
+        own = {concept: next((row for row in found if row["attack"] == name), None) for concept, found in rows.items()}
+        cells = [f"{share(row['asr'])}; {share(row['control_asr'])}; p {chance(row['p_mcnemar'])}" if row else "-" for row in own.values()]
+        there = [row for row in own.values() if row]
+        lines.append([f"`{name}`", *cells, *(_range(there, key, digits) for key, digits in (("passes", 0), ("seconds", 1), ("looks", 1)))])
+    return markdown(["ASR; control; p", *rows, "passes", "seconds", "looks"], lines)
+
+
+def _range(rows, key, digits):
+    values = [row[key] for row in rows if row[key] is not None]
+    low, high = (number(value, digits) for value in (min(values, default=None), max(values, default=None)))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,28 @@
+"""What a bug report needs: versions, devices, bundled data, free disk."""
+
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+
+from workbench import __version__, resources
+
+PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "streamlit", "plotly")
+
+
+def findings():
+    """Rows {what, found, state}; state is ok, or what to do."""
+    rows = [{"what": "workbench", "found": __version__, "state": "ok"}]
+    for package in PACKAGES:
+        try:
+            rows.append({"what": package, "found": version(package), "state": "ok"})
+        except PackageNotFoundError:
+            rows.append({"what": package, "found": "not installed", "state": "missing"})
+    import torch
+
+    cuda = "ok" if torch.cuda.is_available() else "none, the CPU is used"
+    rows.append({"what": "cuda", "found": torch.cuda.device_count(), "state": cuda})
+    model = resources.folder("data") / "emoji" / "model" / "model_index.json"
+    rows.append({"what": "emoji model", "found": str(model.parent), "state": "ok" if model.exists() else "missing: make emoji"})
+    rows.append({"what": "free disk", "found": f"{shutil.disk_usage('.').free / 1e9:,.1f} GB", "state": "ok"})
+    chrome = shutil.which("chromium") or shutil.which("google-chrome")
+    rows.append({"what": "browser for tests", "found": chrome or "none", "state": "ok" if chrome else "apt-get install chromium"})
+    return rows

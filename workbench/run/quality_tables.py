@@ -1,0 +1,105 @@
+"""Rows of report.json about images of retained concepts: how far they moved, how well they fit, what no change looks like.
+
+quality   distances to the base model's images, beside the base model against itself
+clip      CLIP scores, where the study names a CLIP folder
+"""
+
+import numpy as np
+import pandas
+
+from workbench.analysis import quality
+from workbench.errors import StatisticsError
+from workbench.run.image_tables import RETAINED, generated
+from workbench.statistics import split_halves
+from workbench.storage import read_arrays, read_table
+from workbench.study.study import BASE
+
+NOTHING = dict.fromkeys(("n", "n_units", "dropped", "value", "low", "high"))
+
+
+def quality_rows(room):
+    """How far each variant's images of retained concepts are from the base model's, in the judge's features.
+
+    A judge without features gives nulls with a reason; a study without retained images gives no rows.
+
+    kid_floor        the base model against itself: the units of one half against those of the other, so with half as many images
+                     and a wider interval than the distances beside it. Units keep near and far images of one seed together.
+    kid_floor_seed, kid_floor_dtype   the same prompts again from other noise, in another number format; where the study asks for it
+    image_difference   mean |image - image in the other number format|, pixel by pixel
+    """
+    judge, have = room.detector("judge"), generated(room)
+    kinds = [kind for kind in RETAINED if (BASE, kind) in have]
+    variants = [v.name for v in room.study.variants if kinds and all((v.name, kind) in have for kind in kinds)]
+    if not variants:
+        return []
+    settings = _settings(room)
+
+    def seen(variant, stage="detect"):
+        found = [_features(room, stage, variant, kind) for kind in kinds]
+        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+    def halves():
+        base, units = seen(BASE)
+        half = split_halves(units, settings["seed"])
+        return quality.noise_floor(base[half], base[~half], units[half], units[~half], **settings)
+
+    def again(what):
+        (base, units), (second, same) = seen(BASE), seen(what, "again")
+        return quality.noise_floor(base, second, units, same, **settings)
+
+    def distance(variant):
+        (base, units), (changed, same) = seen(BASE), seen(variant)
+        return quality.kid(base, changed, units, same, **settings)
+
+    asked = room.study.quality.noise_floor if room.study.quality else []
+    planned = [(BASE, "kid_floor", halves)]
+    planned += [(BASE, f"kid_floor_{what}", lambda what=what: again(what)) for what in asked]
+    planned += [(variant, "kid", lambda variant=variant: distance(variant)) for variant in variants]
+    rows = []
+    for variant, definition, measured in planned:
+        about = {"variant": variant, "prompt_sets": " and ".join(kinds), "features": judge.version}
+        try:
+            if judge.features is None:
+                raise StatisticsError(f"the judge {judge.name} has no features to measure distances in")
+            rows.append(about | measured() | {"definition": definition, "reason": None})
+        except StatisticsError as error:
+            rows.append(about | NOTHING | {"definition": definition, "reason": str(error)})
+    return rows + (_rounding(room, kinds) if "dtype" in asked else [])
+
+
+def clip_rows(room):
+    """How well each variant's images of retained concepts fit their prompts, and the change from the base model's, prompt by prompt."""
+    rows, scored = [], {}
+    for node in room.plan.of_stage("clip"):
+        parts = room.gather("clip", node.variant, node.prompt_set, lambda folder: read_table(folder / "scores.parquet"))
+        scored[node.variant, node.prompt_set] = pandas.concat(parts, ignore_index=True)
+    for (variant, name), table in scored.items():
+        base = None if variant == BASE else scored[BASE, name]["score"]
+        about = {"variant": variant, "prompt_set": name, "model": f"clip {room.clip.version}", "n_cut": int((table["cut"] > 0).sum())}
+        try:
+            rows.append(about | quality.mean_score(table["score"], table["unit"], base, **_settings(room)) | {"reason": None})
+        except StatisticsError as error:
+            rows.append(about | dict.fromkeys(quality.MEAN_SCORE) | {"n": len(table), "reason": str(error)})
+    return rows
+
+
+def _settings(room):
+    return {"n_resamples": room.study.choose.n_resamples, "seed": room.study.choose.seed}
+
+
+def _rounding(room, kinds):
+    """The difference, pixel by pixel, of the base model's images in the two number formats."""
+    read = lambda folder: read_table(folder / "differences.parquet")  # noqa: E731
+    table = pandas.concat([part for kind in kinds for part in room.gather("again", "dtype", kind, read)], ignore_index=True)
+    about = {"variant": BASE, "definition": "image_difference", "prompt_sets": " and ".join(kinds), "features": None, "dropped": 0}
+    try:
+        found = quality.mean_score(table["difference"], table["unit"], **_settings(room))
+        return [about | {key: found[key] for key in ("n", "n_units", "value", "low", "high")} | {"reason": None}]
+    except StatisticsError as error:
+        return [about | NOTHING | {"reason": str(error)}]
+
+
+def _features(room, stage, variant, kind):
+    """((prompt, feature), (prompt,) units) of a retained set, as the stages `detect` and `again` kept them."""
+    parts = room.gather(stage, variant, kind, lambda folder: read_arrays(folder / "features.safetensors")["features"].numpy())
+    return np.concatenate(parts), room.detections(BASE if stage == "again" else variant, kind)["unit"].to_numpy()

@@ -1,0 +1,44 @@
+"""Start a study of your own: a copy of a bundled one, with its prompt files beside it, ready to be changed."""
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+from workbench import resources
+from workbench.errors import StudyError
+from workbench.storage import write_text
+from workbench.study.study import Study, load_study
+
+NAME = re.compile(Study.model_fields["name"].metadata[0].pattern)
+
+
+def scaffold(name, like="emoji-ink-style", folder="."):
+    """Write <name>.toml and the prompt files it names into a folder; list of the paths written, the study first.
+
+    like     name or file of the study to start from; its text is kept, but for name and title
+    Raises   StudyError for a name that no study can have, or when a file of that name is there already: nothing is written then
+    """
+    if not NAME.match(name):
+        raise StudyError(f'No study can be called "{name}": use small letters, digits and hyphens, e.g. my-church.')
+    source, folder = load_study(like), Path(folder)
+    parts = source.prompts
+    files = [getattr(parts, field) for field in ("target", "reference", "near", "far", "erase")] + [v.pairs for v in source.variants]
+    files = [file for file in dict.fromkeys(files) if file and not Path(file).is_absolute()]
+    paths = [folder / f"{name}.toml", *(folder / file for file in files)]
+    if there := [path for path in paths if path.exists()]:
+        raise StudyError(f"{there[0]} is there already, and nothing is replaced. Choose another name, or another folder with --out.")
+    text = _with(_with(source.text, "name", name), "title", f"{name}, begun as a copy of {source.name}")
+    text = re.sub(r"^# Run it with.*$", f"# Run it with `workbench run {name}.toml`.", text, count=1, flags=re.MULTILINE)
+    if tomllib.loads(text)["name"] != name:
+        raise StudyError(f"{like} does not say its name on a line of its own, so it cannot be copied. Copy it by hand.")
+    for file, path in zip(files, paths[1:], strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(resources.find_file(file, source.folder), path)
+    write_text(paths[0], text)
+    return paths
+
+
+def _with(text, key, value):
+    """The text with the first line `key = "..."` saying another value."""
+    return re.sub(rf'^{key} = ".*"$', lambda _: f'{key} = "{value}"', text, count=1, flags=re.MULTILINE)
