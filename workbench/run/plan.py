@@ -17,7 +17,7 @@ from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 1, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 2, "measure": 9, "report": 1, "clip": 1, "again": 1}
+VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 2, "measure": 9, "report": 1, "clip": 1, "again": 1}
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         }
         if variant.method == "prune_neurons":
             inputs.append("score")
-        cost = getattr(method.module, "passes", lambda p: 0.0)(parameters)
+        cost = getattr(method.module, "passes", lambda p, n_pairs: 0.0)(parameters, len(content["pairs"]))
         make.add(f"erase:{variant.name}", "erase", content, inputs, variant.name, None, passes=cost, bytes=2_000_000)
 
     # first what shows a picture: the base model's images of the concept

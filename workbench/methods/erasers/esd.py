@@ -115,7 +115,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
 
 
-def passes(parameters, n_pairs=1):
+def passes(parameters, n_pairs):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     sampled = n_trajectories(parameters, n_pairs) * parameters.steps * 2
     return sampled + parameters.iterations * parameters.batch * (3 + 2.5)
