@@ -70,7 +70,7 @@ def test_the_probabilities_get_the_gradient_at_the_drawn_words(exact, targets, l
 
 
 def test_timesteps_rise_from_10_to_990_when_nothing_is_left_out(model, targets, context):
-    searcher = SoftWords(model, targets, Parameters(timesteps=50, noise=0.0), context)
+    searcher = SoftWords(model, targets, Parameters(timesteps=50, iterations=40, noise=0.0), context)
     visited = [searcher.timestep(i) for i in range(1, 2001)]
     assert list(dict.fromkeys(visited)) == list(range(10, 1000, 20))
     assert all(visited.count(t) == 40 for t in set(visited))

@@ -147,7 +147,7 @@ def test_a_folder_without_report_and_broken_json_say_what_to_do(tmp_path):
     with pytest.raises(RunError, match="no report.json in it.*workbench run"):
         schema.load(tmp_path)
     (tmp_path / "report.json").write_text('{"a": NaN}')
-    with pytest.raises(RunError, match="no valid JSON"):
+    with pytest.raises(RunError, match="not valid JSON"):
         schema.load(tmp_path)
 
 

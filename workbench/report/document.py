@@ -38,9 +38,7 @@ def load(report_folder):
             "Run the study's report stage first: workbench run STUDY."
         ) from None
     except ValueError as error:
-        raise RunError(
-            f"{path} is damaged: no valid JSON ({error}). Run the study again: results are kept, the report is written anew."
-        ) from None
+        raise RunError(f"{path} is not valid JSON ({error}). Run the study again: results are kept, the report is written anew.") from None
     document = with_added(document)
     check(document)
     return document

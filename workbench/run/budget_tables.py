@@ -10,16 +10,28 @@ from workbench.study.study import BASE
 
 
 def settings_rows(room):
-    """What each attack is, by the name every table calls it: method, preset, settings, and what it spent on a prompt, means."""
-    parts, rows, ids = {part.label: part for part in room.study.attacks}, [], room.prompt_set("target").table["id"].tolist()
+    """What each attack is, by the name every table calls it: method, preset, settings, and what it spent on a prompt, means.
+
+    Seconds differ from run to run, so they are no result of the stage that measures: `with_seconds` fills them in.
+    """
+    parts, rows = {part.label: part for part in room.study.attacks}, []
     for node in room.plan.of_stage("attack"):
-        folder = room._folder(node.id)
         planned = next(planned for planned in room.plan.sets.values() if planned.node == node.id)
         settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in node.parameters["parameters"].items())
         about = {"attack": planned.attack, "method": node.parameters["method"], "preset": parts[planned.attack].preset}
-        about |= {"against": planned.against, "settings": settings, "n": len(ids)}
-        rows.append(about | spent(read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet"), ids))
+        about |= {"against": planned.against, "settings": settings, "n": len(room.prompt_set("target"))}
+        rows.append(about | _spent(room, node) | {"seconds": None})
     return rows
+
+
+def with_seconds(room, rows):
+    """The rows of `settings_rows` with the seconds a prompt took, mean."""
+    return [row | {"seconds": _spent(room, node)["seconds"]} for row, node in zip(rows, room.plan.of_stage("attack"), strict=True)]
+
+
+def _spent(room, node):
+    folder, ids = room._folder(node.id), room.prompt_set("target").table["id"].tolist()
+    return spent(read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet"), ids)
 
 
 def budget_rows(room, attacks=None):

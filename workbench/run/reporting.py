@@ -16,6 +16,7 @@ from workbench.analysis.sensitivity import Thresholds
 from workbench.models.variants import describe
 from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
+from workbench.run import budget_tables
 from workbench.storage import atomic, digest, read_json, read_table, write_table
 from workbench.study.study import BASE
 
@@ -54,6 +55,7 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     done = at.is_dir()
     tables = read_json(at / "tables.json") if done else dict.fromkeys(MEASURED, [])
     if done:
+        tables["attacks"] = budget_tables.with_seconds(room, tables["attacks"])
         table = read_table(at / "neurons.parquet")
         write_table(folder / "neurons.parquet", table)
         write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))

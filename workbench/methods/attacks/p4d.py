@@ -38,7 +38,7 @@ class Parameters(Levels):
     n_tokens: int = Field(8, ge=1, le=75, description="free words of form N; published: 16")
     every: int = Field(2, ge=1, description="form K: a free word after this many words of the prompt; published: 3")
     iterations: int = Field(400, ge=1, description="gradient steps; published: 3,000")
-    step: float = Field(1.0, gt=0, description="learning rate of AdamW; published: 0.1, not relative")
+    step: float = Field(0.2, gt=0, description="learning rate of AdamW; published: 0.1, not relative")
     relative: bool = Field(True, description="step counts in sizes of an element of the words' vectors; published: false")
     weight_decay: float = Field(0.1, ge=0, description="of AdamW; published: 0.1")
     draws: int = Field(4, ge=0, le=64, description="draws of noise on which a prompt's texts are compared; 0 = none are; published: 0")

@@ -21,20 +21,22 @@ PUBLISHED = {
 
 
 class Parameters(Levels):
-    """What can be set. Defaults are scaled for the emoji model, which has some 500 permitted words where SD 1.4 has 49,408 tokens.
+    """What can be set. Defaults are scaled for the emoji model, which has some 1,850 permitted words where SD 1.4 has 49,408 tokens.
 
     A word wins when its probability leads by about 1, whatever the number of words, so that steps times step is what must stay
-    (20: 400 of 0.05 here, 2,000 of 0.01 published). Weight decay pulls each probability, 1/words at first, towards uniform: a
-    hundredth of the words need a hundredth of it, or it outweighs the gradient.
+    (20: 200 of 0.1 here, 2,000 of 0.01 published). Weight decay pulls each probability, 1/words at first, towards uniform: with a
+    twenty-seventh of the words the same pull is a twenty-seventh of it.
 
     Source of PUBLISHED   Zhang et al. 2024 (arXiv 2310.11868), their nudity setting; 3 words for styles and objects
     """
 
-    n_tokens: int = Field(3, ge=1, le=60, description="words before the prompt")
-    timesteps: int = Field(10, ge=1, le=500, description="timesteps visited one after the other, from the least noise to the most")
-    iterations: int = Field(40, ge=1, description="gradient steps at each timestep")
-    step: float = Field(0.05, gt=0, description="learning rate of Adam on the probabilities of the words")
-    weight_decay: float = Field(1e-3, ge=0, description="of Adam")
+    n_tokens: int = Field(3, ge=1, le=60, description="words before the prompt; published: 5, or 3 for styles and objects")
+    timesteps: int = Field(
+        10, ge=1, le=500, description="timesteps visited one after the other, from the least noise to the most; published: 50"
+    )
+    iterations: int = Field(20, ge=1, description="gradient steps at each timestep; published: 40")
+    step: float = Field(0.1, gt=0, description="learning rate of Adam on the probabilities of the words; published: 0.01")
+    weight_decay: float = Field(4e-3, ge=0, description="of Adam; published: 0.1")
     looks: int = Field(10, ge=0, le=500, description="looks at the detector, evenly spaced; the first success is kept")
 
 
