@@ -59,38 +59,13 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     """
     import torch
 
-    from workbench.diffusion.denoise import denoise, n_calls
-    from workbench.diffusion.objectives import erased_target
     from workbench.errors import MethodError
-    from workbench.models import text
+    from workbench.methods.erasers._pool import along_trajectories, wanted
 
     if not pairs:
         raise MethodError("ESD needs prompts with the concept and their anchors; the study gives none.")
     generator = torch.Generator().manual_seed(parameters.seed)
-
-    def draw(n, high):
-        return torch.randint(high, (n,), generator=generator)
-
-    with torch.no_grad():
-        concept = text.encode(model, [pair[0] for pair in pairs])
-        anchor = text.encode(model, [pair[1] for pair in pairs])
-        empty = text.unconditional(model)
-    calls = range(n_calls(model, parameters.steps))
-    owner = torch.arange(n_trajectories(parameters, len(pairs))) % len(pairs)
-    inputs = []
-    for rows in owner.split(8):
-        seeds = [parameters.seed * 100_003 + 7919 * len(inputs) + i for i in range(len(rows))]
-        _, path = denoise(
-            model,
-            concept[rows],
-            empty,
-            seeds,
-            n_steps=parameters.steps,
-            guidance=parameters.guidance,
-            keep=calls,
-        )
-        inputs.append(path.inputs)
-    inputs, timesteps = torch.cat(inputs), torch.tensor(path.timesteps).long()
+    pool = along_trajectories(model, pairs, parameters, n_trajectories(parameters, len(pairs)))
 
     names = trained_names(model.unet, parameters.modules)
     if not names:
@@ -99,13 +74,9 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     weights = {name: own[name].detach().clone().requires_grad_(True) for name in names}
     optimiser = torch.optim.Adam(weights.values(), lr=parameters.learning_rate)
     for step in range(parameters.iterations):
-        row, call = draw(parameters.batch, len(inputs)), draw(parameters.batch, len(calls))
-        noised, at = inputs[row, call], timesteps[call].to(model.device)
-        c, a = concept[owner[row]], anchor[owner[row]]
-        nothing = empty.expand(len(row), -1, -1)
-        start, without = {"anchor": (a, a), "concept": (c, nothing), "empty": (nothing, nothing)}[parameters.form]
-        target = erased_target(model, noised, at, c, start, without, parameters.eta)
-        predicted = model.predict(noised, at, c, weights)
+        drawn = pool.draw(model, generator, parameters.batch)
+        target = wanted(model, pool, drawn, parameters.form, parameters.eta)
+        predicted = model.predict(drawn.noised, drawn.at, pool.concept[drawn.pair], weights)
         loss = (predicted - target).square().mean()
         optimiser.zero_grad()
         loss.backward()

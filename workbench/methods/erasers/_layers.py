@@ -1,0 +1,90 @@
+"""Which weights a mask may cut, and cutting an exact share of them.
+
+candidates   parameter names by what they do: feed neurons, read neurons, attend to the text
+lowest       the mask of the n smallest scores, ties by position
+cut          masks of an exact share, in rows, layers or over all
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ENDS = {
+    "feeds": (".ff.net.0.proj.weight",),
+    "reads": (".ff.net.2.weight",),
+    "attention": (".attn2.to_k.weight", ".attn2.to_v.weight"),
+}
+Layers = Literal["feeds", "reads", "attention"]
+
+
+class Share(BaseModel):
+    """How much is cut, and where; part of every pruning eraser's parameters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layers: tuple[Layers, ...] = Field(
+        ("reads",),
+        min_length=1,
+        description="feeds: ff.net.0.proj, into ff neurons; reads: ff.net.2, out of them; attention: attn2.to_k and to_v",
+    )
+    share: float = Field(0.02, gt=0, lt=1, description="share of the weights of these layers that is cut")
+    group: Literal["row", "layer", "global"] = Field("layer", description="weights that compete with each other for this share")
+
+
+def candidates(unet, layers):
+    """{parameter name: weight} of the chosen layers, without the `unet.` prefix.
+
+    Raises   MethodError when the UNet has none of them
+    """
+    from workbench.errors import MethodError
+
+    ends = tuple(end for layer in dict.fromkeys(layers) for end in ENDS[layer])
+    found = {name: weight.detach() for name, weight in unet.named_parameters() if name.endswith(ends)}
+    if not found:
+        raise MethodError(f"This UNet has none of the layers {', '.join(layers)}. Possible: {', '.join(ENDS)}.")
+    return found
+
+
+def lowest(scores, n):
+    """Mask of the n smallest scores, True = chosen; equal scores by position, so that it is the same everywhere."""
+    import torch
+
+    mask = torch.zeros(scores.numel(), dtype=torch.bool)
+    mask[scores.flatten().cpu().argsort(stable=True)[:n]] = True
+    return mask.reshape(scores.shape)
+
+
+def cut(scores, share, group, weights, counts=None):
+    """Masks {"unet.<name>": bool, True = pruned} of the weights with the smallest scores that are not zero yet.
+
+    scores    {name: tensor of the weight's shape}, smallest is cut first
+    counts    {"unet.<name>": bool tensor}: cut as many weights of each layer as this mask, in place of the share; names it lacks
+              are left out
+    n         round(share * weights) of each row, of each layer, or of all
+    Raises    MethodError when nothing would be cut, or fewer weights are left than asked for
+    """
+    import torch
+
+    from workbench.errors import MethodError
+
+    open_scores = {name: one.cpu().masked_fill(weights[name].cpu() == 0, float("inf")) for name, one in scores.items()}
+    if counts is not None:
+        missing = sorted(set(counts) - {f"unet.{name}" for name in scores})
+        if missing:
+            raise MethodError(f'The mask to equal cuts "{missing[0]}", which is not among the chosen layers. Set `layers` to its own.')
+        n = {name: int(counts[f"unet.{name}"].sum()) for name in scores if f"unet.{name}" in counts}
+        masks = {name: lowest(open_scores[name], count) for name, count in n.items()}
+    elif group == "row":
+        masks = {name: torch.stack([lowest(row, round(share * len(row))) for row in one]) for name, one in open_scores.items()}
+    elif group == "layer":
+        masks = {name: lowest(one, round(share * one.numel())) for name, one in open_scores.items()}
+    else:
+        flat = torch.cat([one.flatten() for one in open_scores.values()])
+        parts = lowest(flat, round(share * len(flat))).split([one.numel() for one in open_scores.values()])
+        masks = {name: part.reshape(one.shape) for (name, one), part in zip(open_scores.items(), parts, strict=True)}
+    for name, mask in masks.items():
+        if (open_scores[name][mask] == float("inf")).any():
+            raise MethodError(f'"{name}" has fewer weights left than are to be cut. Lower `share`, or compare in another group.')
+    if not any(mask.any() for mask in masks.values()):
+        raise MethodError("Nothing would be cut: the share is less than one weight of each group. Raise `share`.")
+    return {f"unet.{name}": mask for name, mask in masks.items()}

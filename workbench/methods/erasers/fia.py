@@ -1,0 +1,114 @@
+"""FIA: prune weights that single concepts need, and keep those that many concepts share."""
+
+import math
+
+from pydantic import ConfigDict, Field
+
+from workbench.methods.erasers._inputs import Sampled
+from workbench.methods.erasers._layers import Layers
+
+
+class Parameters(Sampled):
+    """What can be set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layers: tuple[Layers, ...] = Field(("reads",), min_length=1, description="layers searched; published: reads")
+    often: float = Field(0.05, gt=0, lt=1, description="r1: top share of a layer's weights that counts as a hit at a call")
+    share: float = Field(0.02, gt=0, lt=1, description="r2: top share of the row and of the layer; published: 0.007 to 0.03")
+    alpha: float = Field(
+        0.6, gt=0, le=1, description="share of the concepts from which a weight counts as shared; published: 0.6 (styles 0.8)"
+    )
+    concepts: tuple[str, ...] = Field(
+        (), description="names; a pair belongs to the first one that its prompt says. Empty: all pairs are of one concept"
+    )
+
+
+def weight_scores(weight, target, reference, often):
+    """A = mean_t S / (2 max mean_t S) + mean_t 1[S > tau_t] / 2, tau_t such that the top `often` of the layer lie above it
+
+    S_t[r, i] = |W[r, i]| max(0, mean_target ||X_i|| - mean_reference ||X_i|| - sd_reference ||X_i||), over prompts: the authors'
+    code; the paper has a cosine in S and no division.
+
+    Shapes   target, reference (prompt, call, neuron), at least two prompts; returns (output, neuron) in [0, 1]
+    """
+    import torch
+
+    excess = (target.mean(dim=0) - reference.mean(dim=0) - reference.std(dim=0)).clamp(min=0)
+    mean, hits = weight.abs() * excess.mean(dim=0), torch.zeros_like(weight)
+    n = min(max(1, round(often * weight.numel())), weight.numel() - 1)
+    for one in excess:
+        size = weight.abs() * one
+        hits += size > size.flatten().topk(n + 1).values[-1]
+    return mean / mean.max().clamp(min=1e-12) / 2 + hits / len(excess) / 2
+
+
+def selected(scores, share):
+    """Q = top `share` of the row and top `share` of the layer, zero scores never; (output, neuron), True = selected."""
+    row = scores.topk(max(1, round(share * scores.shape[1])), dim=1).values[:, -1:]
+    layer = scores.flatten().topk(max(1, round(share * scores.numel()))).values[-1]
+    return (scores >= row) & (scores >= layer) & (scores > 0)
+
+
+def fused(masks, alpha):
+    """Prune what 1 to ceil(alpha C) - 1 of the C concepts select; with C = 1 what that one selects.
+
+    For C = 1 the rule as written would call every selected weight shared, and nothing would be pruned (SCIENCE 2.4).
+    """
+    if len(masks) == 1:
+        return masks[0]
+    votes = sum(mask.int() for mask in masks)
+    return (votes > 0) & (votes < math.ceil(alpha * len(masks)))
+
+
+def by_concept(pairs, concepts):
+    """The pairs of each concept.
+
+    Raises   MethodError when a pair says none of the names, or a name has no pair
+    """
+    from workbench.errors import MethodError
+
+    if not concepts:
+        return [list(pairs)]
+    found = {name: [] for name in concepts}
+    for pair in pairs:
+        name = next((name for name in concepts if name in pair[0]), None)
+        if name is None:
+            raise MethodError(f'The prompt "{pair[0]}" says none of the concepts {", ".join(concepts)}.')
+        found[name].append(pair)
+    for name, own in found.items():
+        if not own:
+            raise MethodError(f'No prompt says the concept "{name}". Give it one, or take it from `concepts`.')
+    return list(found.values())
+
+
+def erase(model, pairs, parameters, *, progress=None, **context):
+    """Mask weights that few concepts need; returns {"unet.<name>": bool tensor, True = pruned}.
+
+    progress   called with (concept, of, "concepts measured")
+    Raises     MethodError when a concept has fewer than two images to compare, or the fused mask is empty
+    Source     arXiv 2601.06163 second-hand, public code (SCIENCE 2.4 and 4)
+    """
+    from workbench.errors import MethodError
+    from workbench.methods.erasers._inputs import both, norm
+    from workbench.methods.erasers._layers import candidates
+
+    weights, groups = candidates(model.unet, parameters.layers), by_concept(pairs, parameters.concepts)
+    votes = {name: [] for name in weights}
+    for number, group in enumerate(groups, start=1):
+        if len(group) * parameters.seeds == 1:
+            raise MethodError("FIA compares with a spread over images: give a concept two prompts, or set `seeds` to 2 or more.")
+        target, reference = both(model, group, parameters, list(weights), norm, "FIA")
+        for name, weight in weights.items():
+            scores = weight_scores(weight.cpu().float(), target[name], reference[name], parameters.often)
+            votes[name].append(selected(scores, parameters.share))
+        if progress:
+            progress(number, len(groups), "concepts measured")
+    masks = {f"unet.{name}": fused(own, parameters.alpha) for name, own in votes.items()}
+    if not any(mask.any() for mask in masks.values()):
+        least = math.ceil(parameters.alpha * len(groups))
+        raise MethodError(
+            f"FIA would prune nothing: every weight selected by {least} or more of {len(groups)} concepts counts as shared, and no "
+            "other was selected. Raise `alpha`, give more concepts, or raise `share`."
+        )
+    return masks

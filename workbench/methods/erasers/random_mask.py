@@ -1,0 +1,25 @@
+"""Prune weights by lot: the control every mask must beat."""
+
+from pydantic import Field
+
+from workbench.methods.erasers._layers import Share
+
+
+class Parameters(Share):
+    """What can be set."""
+
+    seed: int = Field(0, description="of the lots")
+
+
+def erase(model, pairs, parameters, *, like=None, **context):
+    """Mask weights by lot; returns {"unet.<name>": bool tensor, True = pruned}.
+
+    like       a mask: cut as many weights of each of its layers
+    """
+    import torch
+
+    from workbench.methods.erasers._layers import candidates, cut
+
+    generator, weights = torch.Generator().manual_seed(parameters.seed), candidates(model.unet, parameters.layers)
+    lots = {name: torch.rand(weight.shape, generator=generator, dtype=torch.float64) for name, weight in weights.items()}
+    return cut(lots, parameters.share, parameters.group, weights, like)

@@ -1,0 +1,46 @@
+"""Wanda: prune by the size of a weight times that of its input."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from workbench.methods.erasers._inputs import Sampled
+from workbench.methods.erasers._layers import Share
+
+
+class Parameters(Share, Sampled):
+    """What can be set."""
+
+    take: Literal["smallest", "largest"] = Field(
+        "largest",
+        description="largest: the weights the concept prompts use most; smallest: those they use least, as published, to save memory",
+    )
+    group: Literal["row", "layer", "global"] = Field(
+        "row", description="weights that compete with each other for this share; published: row"
+    )
+
+
+def importance(weight, size):
+    """S[r, i] = |W[r, i]| ||X_i||_2; weight (output, neuron), size (neuron,)."""
+    return weight.abs() * size
+
+
+def erase(model, pairs, parameters, *, like=None, **context):
+    """Mask weights by S[r, i] = |W[r, i]| ||X_i||_2 over the tokens, calls and prompts with the concept.
+
+    like       a mask: cut as many weights of each of its layers
+    returns    {"unet.<name>": bool tensor, True = pruned}
+    Raises     MethodError when there are no pairs
+    Source     arXiv 2306.11695, public code (SCIENCE 2.4). Erasing by the largest is ours, in the spirit of 2406.18566
+    """
+    from workbench.errors import MethodError
+    from workbench.methods.erasers._inputs import norm, sizes
+    from workbench.methods.erasers._layers import candidates, cut
+
+    if not pairs:
+        raise MethodError("Wanda needs prompts with the concept; the study gives none.")
+    weights = candidates(model.unet, parameters.layers)
+    seen = sizes(model, [pair[0] for pair in pairs], parameters, list(weights), norm)
+    sign = -1 if parameters.take == "largest" else 1
+    scores = {name: sign * importance(weights[name].cpu(), one.square().sum(dim=(0, 1)).sqrt()) for name, one in seen.items()}
+    return cut(scores, parameters.share, parameters.group, weights, like)
