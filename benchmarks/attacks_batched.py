@@ -8,9 +8,8 @@ without looks, a few steps of each attack.
 import statistics
 import sys
 import time
-from contextlib import contextmanager
 
-import torch
+from inside import inside_the_unet
 
 from workbench import registry
 from workbench.diffusion.denoise import initial_noise
@@ -26,28 +25,6 @@ STEPS = {
     "unlearn_diff_atk": {"timesteps": 5, "iterations": 1},
     "p4d": {"iterations": 5},
 }
-
-
-@contextmanager
-def inside_the_unet(model):
-    """A one-element list: seconds spent in the UNet's forward passes and in backward passes while open."""
-    seconds, forward, backward = [0.0], model.unet.forward, torch.autograd.backward
-
-    def timed(function):
-        def call(*args, **kwargs):
-            began = time.perf_counter()
-            result = function(*args, **kwargs)
-            seconds[0] += time.perf_counter() - began
-            return result
-
-        return call
-
-    model.unet.forward, torch.autograd.backward = timed(forward), timed(backward)
-    try:
-        yield seconds
-    finally:
-        del model.unet.forward
-        torch.autograd.backward = backward
 
 
 def attacked(model, targets, context, name, batch):

@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+from inside import inside_the_unet
 
 from workbench.models import load
 from workbench.run import runs
@@ -15,23 +15,11 @@ from workbench.study.study import load_study
 def main(limit=20):
     """Run the default study on its first prompts and print the table as Markdown."""
     model = load.load("emoji")
-    inside, stages, spent = [0.0], {}, {}
-
-    def timed(function):
-        def call(*args, **kwargs):
-            began = time.perf_counter()
-            result = function(*args, **kwargs)
-            inside[0] += time.perf_counter() - began
-            return result
-
-        return call
-
+    stages, spent = {}, {}
     study = load_study("emoji-ink-style").with_values([f"prompts.limit={limit}"])
     with tempfile.TemporaryDirectory() as folder:
         plan, room = runs.prepare(study, Path(folder) / "run", model=model)
         expected = runs.estimate(plan, room).bytes
-        model.unet.forward = timed(model.unet.forward)
-        torch.autograd.backward, torch.autograd.grad = timed(torch.autograd.backward), timed(torch.autograd.grad)
         original = type(room).run
 
         def measured(self, node, shard, to):
@@ -41,7 +29,8 @@ def main(limit=20):
             spent[node.stage] = spent.get(node.stage, 0.0) + time.perf_counter() - began
 
         type(room).run = measured
-        runs.run(study, Path(folder) / "run", model=model)
+        with inside_the_unet(model) as inside:
+            runs.run(study, Path(folder) / "run", model=model)
         size = sum(p.stat().st_size for p in (Path(folder) / "run" / "nodes").rglob("*") if p.is_file())
     sys.stdout.write("| stage | seconds | share inside the UNet, forward and backward |\n|---|---:|---:|\n")
     for stage, seconds in spent.items():

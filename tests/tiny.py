@@ -45,6 +45,18 @@ def tokenizer():
     return CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, model_max_length=16)
 
 
+def autoencoder(**more):
+    """AutoencoderKL, 16 x 16 pixels to 8 x 8 latents."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        sample_size=16,
+        **more,
+    )
+
+
 def pipeline(seed=0):
     """StableDiffusionPipeline, 8 x 8 latents, 64 x 64 pixels would be too dear: 16 x 16."""
     torch.manual_seed(seed)
@@ -59,13 +71,7 @@ def pipeline(seed=0):
         attention_head_dim=4,
         norm_num_groups=8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        sample_size=16,
-    )
+    vae = autoencoder()
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(words),

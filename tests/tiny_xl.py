@@ -3,7 +3,7 @@
 import json
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from tests import tiny
@@ -38,14 +38,7 @@ def xl_pipeline(seed=0, **scheduler):
         projection_class_embeddings_input_dim=POOLED + 6 * 8,
         norm_num_groups=8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        sample_size=16,
-        scaling_factor=0.13025,
-    )
+    vae = tiny.autoencoder(scaling_factor=0.13025)
     encoders = []
     for kind, width, words in zip((CLIPTextModel, CLIPTextModelWithProjection), WIDTHS, (first, second), strict=True):
         config = CLIPTextConfig(

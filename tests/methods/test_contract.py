@@ -5,7 +5,7 @@ import torch
 
 from tests.reference import same_bits
 from workbench.errors import MethodError, PromptError
-from workbench.methods.attacks import Context, preset
+from workbench.methods.attacks import Context
 from workbench.models.masks import cut_incoming
 from workbench.models.variants import Variant, applied, exchanged
 from workbench.registry import VERBS, method, methods
@@ -14,6 +14,10 @@ from workbench.study.prompts import read_prompts
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
 SETTINGS = {
     "esd": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
+    "ac": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
+    "learned_mask": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
+    "cad": {"steps": 3, "trajectories": 2},
+    **dict.fromkeys(("conceptprune", "fia", "wanda"), {"steps": 3, "calls": 2}),
     "embedding_pgd": {"iterations": 3},
     "unlearn_diff_atk": {"timesteps": 2, "iterations": 2},
     "concept_inversion": {"iterations": 3},
@@ -98,18 +102,10 @@ def test_every_attack_is_seeded_keeps_its_rows_and_brings_a_control(model, targe
 def test_every_optimising_attack_was_published_and_its_values_are_parameters():
     for name, one in methods("attacks").items():
         if hasattr(one.module, "PUBLISHED"):
-            settings = one.parameters(**preset(one.module, "published"))
+            settings = one.parameters(**one.module.PUBLISHED)
             assert one.module.PUBLISHED.items() <= settings.model_dump().items() and settings != one.parameters()
             assert "Source of PUBLISHED" in one.parameters.__doc__
         assert hasattr(one.module, "PUBLISHED") or not one.module.OPTIMISED, name
-        assert preset(one.module, "emoji") == {}
-
-
-def test_an_unknown_preset_and_an_attack_without_one_are_refused():
-    with pytest.raises(MethodError, match='Did you mean "published"'):
-        preset(method("attacks", "p4d").module, "publised")
-    with pytest.raises(MethodError, match='The attack "paraphrase" has no published values'):
-        preset(method("attacks", "paraphrase").module, "published")
 
 
 def white_box():

@@ -126,9 +126,15 @@ def slow_esd(model, pairs, parameters):
     return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
 
 
-def test_esd_on_the_shared_pool_is_esd_bit_for_bit(model):
+def test_esd_on_the_shared_pool_is_esd_written_out(model):
+    """To rounding: the pool's latents lie otherwise in memory, so that convolutions sum in another order on several threads."""
     given = esd.Parameters(iterations=4, steps=3, trajectories=3, batch=2, seed=4)
-    assert same_bits(esd.erase(model, PAIRS, given), slow_esd(model, PAIRS, given))
+    found, slow = esd.erase(model, PAIRS, given), slow_esd(model, PAIRS, given)
+    own = {f"unet.{name}": weight for name, weight in model.unet.named_parameters()}
+    assert found.keys() == slow.keys()
+    for name, weight in found.items():
+        assert torch.allclose(weight, slow[name], rtol=0, atol=1e-5)
+        assert (weight - own[name]).abs().max() > 1e-4
 
 
 def test_ac_moves_the_concept_to_its_anchor(model):

@@ -6,7 +6,7 @@ import pytest
 from tests import reference, reference_scores
 from workbench.errors import MethodError
 from workbench.methods import scores
-from workbench.methods.scores import conceptprune, fia, wanda_contrast
+from workbench.methods.scores import wanda_contrast
 from workbench.registry import methods
 from workbench.study.study import Choose
 
@@ -108,47 +108,6 @@ def test_wanda_refuses_sets_of_unequal_size():
     method, seen = methods("scores")["wanda_contrast"], evidence()
     with pytest.raises(MethodError, match="found 6 and 5"):
         scores.evaluate(method, scores.Evidence(seen.target, seen.reference[:5], None, LAYER, seen.weights))
-
-
-@pytest.mark.parametrize("ratio", [0.0, 0.4, 0.7])
-def test_the_weight_mask_of_conceptprune_equals_loops_and_shrinks_with_the_ratio(ratio):
-    seen = evidence()
-    target, plain = seen.target[..., :7], seen.reference[..., :7]
-    sizes = [np.sqrt((array**2).sum(0)) for array in (target, plain)]
-    found = conceptprune.weight_mask(seen.weights["one"], *sizes, conceptprune.Parameters(share=0.3, calls=3, select_ratio=ratio))
-    assert np.array_equal(found, reference_scores.conceptprune_mask(seen.weights["one"], target, plain, 0.3, 3, ratio))
-    union = conceptprune.weight_mask(seen.weights["one"], *sizes, conceptprune.Parameters(share=0.3, calls=3))
-    assert found.any() and not (found & ~union).any()
-
-
-def test_the_importance_and_mask_of_fia_equal_loops():
-    seen = evidence()
-    target, plain = seen.target[..., :7], seen.reference[..., :7]
-    important = fia.weight_importance(seen.weights["one"], target, plain, 0.2)
-    assert np.allclose(important, reference_scores.fia_importance(seen.weights["one"], target, plain, 0.2))
-    assert important.max() <= 1
-    for share in (0.1, 0.3):
-        found = fia.weight_mask(important, share)
-        assert found.any() and np.array_equal(found, reference_scores.fia_selected(important, share))
-
-
-def test_one_concept_of_fia_prunes_its_own_mask_and_several_keep_what_most_share():
-    masks = np.random.default_rng(0).random((5, 6, 8)) < 0.4
-    assert np.array_equal(fia.fused([masks[0]]), masks[0])
-    found = fia.fused(list(masks), alpha=0.6)
-    for r in range(6):
-        for i in range(8):
-            assert found[r, i] == (0 < sum(bool(mask[r, i]) for mask in masks) < 3)
-
-
-def test_fia_refuses_a_fusion_that_prunes_nothing():
-    mask = np.array([[True, False]])
-    with pytest.raises(MethodError, match="Set alpha above 0.33"):
-        fia.fused([mask] * 3, alpha=0.3)
-    with pytest.raises(MethodError, match="fused mask of 3 concepts is empty"):
-        fia.fused([mask] * 3, alpha=0.6)
-    with pytest.raises(MethodError, match="fused mask of 1 concepts is empty"):
-        fia.fused([~mask & mask])
 
 
 def test_only_listed_scores_are_computed_and_only_their_norms_are_recorded():

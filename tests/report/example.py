@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from tests.report import example_neurons as neuron_tables
 from tests.report import example_tables as tables
 from tests.report.example_tables import ATTACKS, VARIANTS
 from workbench.report import document as schema
@@ -37,15 +38,15 @@ def example(n_image_units=4):
             "retention": tables.retention(),
             "quality": tables.quality(),
             "clip": tables.clip(),
-            "activity": tables.activity(),
-            "activity_by_call": tables.by_call(),
-            "effects": tables.effects(),
-            "neurons": tables.neurons(),
+            "activity": neuron_tables.activity(),
+            "activity_by_call": neuron_tables.by_call(),
+            "effects": neuron_tables.effects(),
+            "neurons": neuron_tables.neurons(),
             "comparisons": tables.comparisons(),
             "against_control": tables.against_control(),
-            "waking": tables.waking(),
-            "relocation": tables.relocation(),
-            "scores": tables.scores(),
+            "waking": neuron_tables.waking(),
+            "relocation": neuron_tables.relocation(),
+            "scores": neuron_tables.scores(),
             "verdict": _verdict(),
             "images": _images(n_image_units),
             "neuron_table": "neurons.parquet",

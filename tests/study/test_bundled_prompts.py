@@ -57,7 +57,6 @@ def test_the_bundled_studies_use_the_rows_they_always_used(concept):
 
 
 def test_the_files_are_what_their_script_writes(tmp_path, monkeypatch):
-    pytest.importorskip("resvg_py", reason="artwork.py, which prompts.py reads, draws with it")
     monkeypatch.syspath_prepend(ROOT / "data" / "emoji" / "build")
     prompts = importlib.import_module("prompts")
     monkeypatch.setattr(prompts, "FOLDER", tmp_path / "prompts")

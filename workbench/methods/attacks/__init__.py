@@ -6,8 +6,8 @@ attack(model, targets, parameters, context)                 -> PromptSet of kind
 control(model, targets, adversarial, parameters, context)   -> PromptSet of kind control, with as many looks at the detector
 
 The model already is the attacked variant. `vectors_before`, `reworded` and `reseeded` build the three kinds of sets. The defaults
-of an attack are scaled for the emoji model; one that was published for Stable Diffusion says its values in `PUBLISHED`, and
-`preset` gives either.
+of an attack are scaled for the emoji model; one that was published for Stable Diffusion says its values in `PUBLISHED`,
+from which a study's `preset = "published"` starts.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workbench.errors import MethodError, nearest
 from workbench.study.prompts import PromptSet
-
-PRESETS = ("emoji", "published")
 
 
 @dataclass(frozen=True)
@@ -87,18 +84,3 @@ def reworded(targets, prompts, context, control=False):
 def reseeded(targets, context, offset, control=False):
     """The target prompts themselves from other initial noise: what chance alone gives."""
     return _derived(targets, context, control, targets.table.assign(seed=targets.table["seed"] + offset))
-
-
-def preset(module, name):
-    """{parameter: value} of an attack module's named setting: `emoji` (its defaults) or `published` (for Stable Diffusion 1.4).
-
-    Raises   MethodError for another name, or when nothing was published of this attack
-    """
-    if name not in PRESETS:
-        raise MethodError(f'No preset is called "{name}".{nearest(name, PRESETS)}')
-    if name == "emoji":
-        return {}
-    if not hasattr(module, "PUBLISHED"):
-        attack = module.__name__.rpartition(".")[2]
-        raise MethodError(f'The attack "{attack}" has no published values. Leave out preset = "published" and set its parameters.')
-    return dict(module.PUBLISHED)

@@ -44,29 +44,22 @@ def erase(model, pairs, parameters, *, progress=None, **context):
 
     from workbench.errors import MethodError
     from workbench.methods.erasers._pool import of_images
+    from workbench.methods.erasers._training import fine_tuned
 
     if not pairs:
         raise MethodError("AC needs prompts with the concept and their anchors; the study gives none.")
     generator = torch.Generator().manual_seed(parameters.seed)
     pool = of_images(model, pairs, parameters, max(parameters.images, len(pairs)))
-    own = dict(model.unet.named_parameters())
-    weights = {name: own[name].detach().clone().requires_grad_(True) for name in trained_names(model.unet, parameters.modules)}
-    optimiser = torch.optim.Adam(weights.values(), lr=parameters.learning_rate)
-    for step in range(parameters.iterations):
+
+    def loss_of(weights):
         drawn = pool.draw(model, generator, parameters.batch)
-        anchor = pool.anchor[drawn.pair]
         with torch.set_grad_enabled(parameters.prior > 0):
-            target = model.predict(drawn.noised, drawn.at, anchor, weights)
+            target = model.predict(drawn.noised, drawn.at, pool.anchor[drawn.pair], weights)
         predicted = model.predict(drawn.noised, drawn.at, pool.concept[drawn.pair], weights)
         loss = (predicted - target.detach()).square().mean()
-        if parameters.prior:
-            loss = loss + parameters.prior * (target - drawn.noise).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if progress:
-            progress(step + 1, parameters.iterations, loss.item())
-    return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
+        return loss + parameters.prior * (target - drawn.noise).square().mean() if parameters.prior else loss
+
+    return fine_tuned(model, trained_names(model.unet, parameters.modules), parameters, loss_of, progress)
 
 
 def passes(parameters, n_pairs):

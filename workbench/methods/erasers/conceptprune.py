@@ -16,22 +16,6 @@ class Parameters(Sampled):
     select_ratio: float = Field(0.0, ge=0, lt=1, description="a weight is cut when more than this share of the calls name it")
 
 
-def skilled(weight, target, reference, ratio):
-    """Z[r, i] = S_target[r, i] is in the top `ratio` of row r, and S_target[r, i] > S_reference[r, i];  S = |W[r, i]| A_i
-
-    Shapes   weight, returns (output, neuron), True = skilled;  target, reference (neuron,) A of one call
-    """
-    n = max(1, round(ratio * weight.shape[1]))
-    wanted, other = weight.abs() * target, weight.abs() * reference
-    return (wanted >= wanted.topk(n, dim=1).values[:, -1:]) & (wanted > other)
-
-
-def voted(weight, target, reference, parameters):
-    """[sum over calls of Z > select_ratio * calls]; (output, neuron), True = to prune; target, reference (call, neuron)."""
-    votes = sum(skilled(weight, *sides, parameters.skill_ratio).int() for sides in zip(target, reference, strict=True))
-    return votes > parameters.select_ratio * len(target)
-
-
 def erase(model, pairs, parameters, *, progress=None, **context):
     """Mask skilled weights; returns {"unet.<name>": bool tensor, True = pruned}.
 
@@ -41,16 +25,20 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     Raises   MethodError when there are no pairs, or no weight is skilled
     Source   arXiv 2405.19237, public code (SCIENCE 2.4 and 4)
     """
+    import torch
+
     from workbench.errors import MethodError
     from workbench.methods.erasers._inputs import both, row_norm
     from workbench.methods.erasers._layers import candidates
+    from workbench.neurons.weights import voted
 
     weights = candidates(model.unet, parameters.layers)
     target, reference = both(model, pairs, parameters, list(weights), row_norm, "ConceptPrune")
     masks = {}
     for name, weight in weights.items():
-        sides = (one[name].square().sum(dim=0).sqrt() for one in (target, reference))
-        masks[f"unet.{name}"] = voted(weight.cpu(), *sides, parameters)
+        sides = (one[name].square().sum(dim=0).sqrt().numpy() for one in (target, reference))
+        mask = voted(weight.float().cpu().numpy(), *sides, parameters.skill_ratio, parameters.select_ratio)
+        masks[f"unet.{name}"] = torch.from_numpy(mask)
     if not any(mask.any() for mask in masks.values()):
         raise MethodError("No weight is skilled in the concept. Raise `skill_ratio`, or lower `select_ratio`.")
     return masks

@@ -61,6 +61,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
 
     from workbench.errors import MethodError
     from workbench.methods.erasers._pool import along_trajectories, wanted
+    from workbench.methods.erasers._training import fine_tuned
 
     if not pairs:
         raise MethodError("ESD needs prompts with the concept and their anchors; the study gives none.")
@@ -70,20 +71,13 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     names = trained_names(model.unet, parameters.modules)
     if not names:
         raise MethodError(f'No parameter of this UNet belongs to the modules "{parameters.modules}".')
-    own = dict(model.unet.named_parameters())
-    weights = {name: own[name].detach().clone().requires_grad_(True) for name in names}
-    optimiser = torch.optim.Adam(weights.values(), lr=parameters.learning_rate)
-    for step in range(parameters.iterations):
+
+    def loss_of(weights):
         drawn = pool.draw(model, generator, parameters.batch)
         target = wanted(model, pool, drawn, parameters.form, parameters.eta)
-        predicted = model.predict(drawn.noised, drawn.at, pool.concept[drawn.pair], weights)
-        loss = (predicted - target).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if progress:
-            progress(step + 1, parameters.iterations, loss.item())
-    return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
+        return (model.predict(drawn.noised, drawn.at, pool.concept[drawn.pair], weights) - target).square().mean()
+
+    return fine_tuned(model, names, parameters, loss_of, progress)
 
 
 def passes(parameters, n_pairs):

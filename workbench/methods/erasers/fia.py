@@ -24,43 +24,6 @@ class Parameters(Sampled):
     )
 
 
-def weight_scores(weight, target, reference, often):
-    """A = mean_t S / (2 max mean_t S) + mean_t 1[S > tau_t] / 2, tau_t such that the top `often` of the layer lie above it
-
-    S_t[r, i] = |W[r, i]| max(0, mean_target ||X_i|| - mean_reference ||X_i|| - sd_reference ||X_i||), over prompts: the authors'
-    code; the paper has a cosine in S and no division.
-
-    Shapes   target, reference (prompt, call, neuron), at least two prompts; returns (output, neuron) in [0, 1]
-    """
-    import torch
-
-    excess = (target.mean(dim=0) - reference.mean(dim=0) - reference.std(dim=0)).clamp(min=0)
-    mean, hits = weight.abs() * excess.mean(dim=0), torch.zeros_like(weight)
-    n = min(max(1, round(often * weight.numel())), weight.numel() - 1)
-    for one in excess:
-        size = weight.abs() * one
-        hits += size > size.flatten().topk(n + 1).values[-1]
-    return mean / mean.max().clamp(min=1e-12) / 2 + hits / len(excess) / 2
-
-
-def selected(scores, share):
-    """Q = top `share` of the row and top `share` of the layer, zero scores never; (output, neuron), True = selected."""
-    row = scores.topk(max(1, round(share * scores.shape[1])), dim=1).values[:, -1:]
-    layer = scores.flatten().topk(max(1, round(share * scores.numel()))).values[-1]
-    return (scores >= row) & (scores >= layer) & (scores > 0)
-
-
-def fused(masks, alpha):
-    """Prune what 1 to ceil(alpha C) - 1 of the C concepts select; with C = 1 what that one selects.
-
-    For C = 1 the rule as written would call every selected weight shared, and nothing would be pruned (SCIENCE 2.4).
-    """
-    if len(masks) == 1:
-        return masks[0]
-    votes = sum(mask.int() for mask in masks)
-    return (votes > 0) & (votes < math.ceil(alpha * len(masks)))
-
-
 def by_concept(pairs, concepts):
     """The pairs of each concept.
 
@@ -89,9 +52,12 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     Raises     MethodError when a concept has fewer than two images to compare, or the fused mask is empty
     Source     arXiv 2601.06163 second-hand, public code (SCIENCE 2.4 and 4)
     """
+    import torch
+
     from workbench.errors import MethodError
     from workbench.methods.erasers._inputs import both, norm
     from workbench.methods.erasers._layers import candidates
+    from workbench.neurons.weights import excess, fused, leading
 
     weights, groups = candidates(model.unet, parameters.layers), by_concept(pairs, parameters.concepts)
     votes = {name: [] for name in weights}
@@ -100,11 +66,12 @@ def erase(model, pairs, parameters, *, progress=None, **context):
             raise MethodError("FIA compares with a spread over images: give a concept two prompts, or set `seeds` to 2 or more.")
         target, reference = both(model, group, parameters, list(weights), norm, "FIA")
         for name, weight in weights.items():
-            scores = weight_scores(weight.cpu().float(), target[name], reference[name], parameters.often)
-            votes[name].append(selected(scores, parameters.share))
+            sides = (one[name].numpy() for one in (target, reference))
+            important = excess(weight.float().cpu().numpy(), *sides, parameters.often)
+            votes[name].append(leading(important, parameters.share))
         if progress:
             progress(number, len(groups), "concepts measured")
-    masks = {f"unet.{name}": fused(own, parameters.alpha) for name, own in votes.items()}
+    masks = {f"unet.{name}": torch.from_numpy(fused(own, parameters.alpha)) for name, own in votes.items()}
     if not any(mask.any() for mask in masks.values()):
         least = math.ceil(parameters.alpha * len(groups))
         raise MethodError(

@@ -20,11 +20,6 @@ class Parameters(Share, Sampled):
     )
 
 
-def importance(weight, size):
-    """S[r, i] = |W[r, i]| ||X_i||_2; weight (output, neuron), size (neuron,)."""
-    return weight.abs() * size
-
-
 def erase(model, pairs, parameters, *, like=None, **context):
     """Mask weights by S[r, i] = |W[r, i]| ||X_i||_2 over the tokens, calls and prompts with the concept.
 
@@ -33,14 +28,20 @@ def erase(model, pairs, parameters, *, like=None, **context):
     Raises     MethodError when there are no pairs
     Source     arXiv 2306.11695, public code (SCIENCE 2.4). Erasing by the largest is ours, in the spirit of 2406.18566
     """
+    import torch
+
     from workbench.errors import MethodError
     from workbench.methods.erasers._inputs import norm, sizes
     from workbench.methods.erasers._layers import candidates, cut
+    from workbench.neurons.weights import importance
 
     if not pairs:
         raise MethodError("Wanda needs prompts with the concept; the study gives none.")
     weights = candidates(model.unet, parameters.layers)
     seen = sizes(model, [pair[0] for pair in pairs], parameters, list(weights), norm)
     sign = -1 if parameters.take == "largest" else 1
-    scores = {name: sign * importance(weights[name].cpu(), one.square().sum(dim=(0, 1)).sqrt()) for name, one in seen.items()}
+    scores = {}
+    for name, one in seen.items():
+        size = one.square().sum(dim=(0, 1)).sqrt().numpy()
+        scores[name] = sign * torch.from_numpy(importance(weights[name].float().cpu().numpy(), size))
     return cut(scores, parameters.share, parameters.group, weights, like)

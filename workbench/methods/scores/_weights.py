@@ -1,15 +1,6 @@
-"""From weights to neurons: what the scores over single weights share.
-
-importance        |weight| times the size of its input
-through_weights   one value per neuron from each layer's weights, a stated reduction of its column
-"""
+"""From weights to neurons: a stated reduction of each neuron's column."""
 
 import numpy as np
-
-
-def importance(weight, size):
-    """S[r, i] = |W[r, i]| * size_i; (output, neuron), from the size of each neuron's activation (neuron,)."""
-    return np.abs(weight) * size
 
 
 def through_weights(layer, weights, column):

@@ -3,7 +3,8 @@
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.methods.scores._weights import importance, through_weights
+from workbench.methods.scores._weights import through_weights
+from workbench.neurons.weights import voted
 
 
 class Parameters(BaseModel):
@@ -19,32 +20,8 @@ class Parameters(BaseModel):
 NEEDS = ("target", "reference", "row_norm", "calls", "weights")
 
 
-def skilled(weight, target, reference, share):
-    """Z of one call: S_target[r, i] is among the top `share` of row r, and S_target[r, i] > S_reference[r, i].
-
-    S[r, i] = |W[r, i]| * A_i,  A_i = sqrt(sum over token rows of ahat_i^2),  ahat the token row brought to length 1
-
-    Shapes   weight, returns    (output, neuron); True = skilled. At least one weight of a row is its top
-             target, reference  (neuron,) A
-    """
-    wanted, other = importance(weight, target), importance(weight, reference)
-    n = max(1, round(share * wanted.shape[1]))
-    least = np.partition(wanted, -n, axis=1)[:, -n, None]
-    return (wanted >= least) & (wanted > other)
-
-
-def weight_mask(weight, target, reference, parameters):
-    """Weights named by more than select_ratio of the first calls; (output, neuron), True = to prune.
-
-    target, reference   (call, neuron) A
-    """
-    n = min(parameters.calls, len(target))
-    votes = sum(skilled(weight, target[call], reference[call], parameters.share).astype(int) for call in range(n))
-    return votes > parameters.select_ratio * n
-
-
 def score(target, reference, erased=None, layer=None, *, weights, parameters):
-    """The mean of a neuron's column of `weight_mask`: the share of the rows it writes to in which it is skilled.
+    """The mean of a neuron's column of `neurons.weights.voted`: the share of the rows it writes to in which it is skilled.
 
     Length 1 of every token row hides a layer that fell silent as a whole. The authors' code pools both branches; here cond alone,
     the workbench never pools them.
@@ -56,6 +33,7 @@ def score(target, reference, erased=None, layer=None, *, weights, parameters):
     wanted, other = (np.sqrt(np.square(rows).sum(axis=0)) for rows in (target, reference))
 
     def column(weight, mine):
-        return weight_mask(weight, wanted[:, mine], other[:, mine], parameters).mean(axis=0)
+        sides = (array[: parameters.calls, mine] for array in (wanted, other))
+        return voted(weight, *sides, parameters.share, parameters.select_ratio).mean(axis=0)
 
     return through_weights(layer, weights, column)

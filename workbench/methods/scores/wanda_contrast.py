@@ -6,7 +6,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import MethodError
-from workbench.methods.scores._weights import importance, through_weights
+from workbench.methods.scores._weights import through_weights
+from workbench.neurons.weights import importance
 
 
 class Parameters(BaseModel):

@@ -1,0 +1,223 @@
+"""Invented tables of the example report about neurons."""
+
+import math
+
+from tests.report.example_tables import ATTACKS, NOT_RUN, VARIANTS
+
+LEVELS = {
+    "base": {"target": 1.0, "reference": 0.0, "unlearndiffatk": 0.97, "ring_a_bell": 0.84},
+    "esd": {"target": 0.19, "reference": 0.03, "unlearndiffatk": 0.71, "ring_a_bell": 0.46},
+    "uce": {"target": 0.31, "reference": 0.01, "unlearndiffatk": 0.62, "ring_a_bell": 0.44},
+    "esd-pruned": {"target": 0.12, "reference": 0.02, "unlearndiffatk": 0.27, "ring_a_bell": 0.18},
+}
+
+
+def _conditions(variant):
+    yield "target", (None, None, None), False, LEVELS[variant]["target"]
+    yield "reference", (None, None, None), False, LEVELS[variant]["reference"]
+    for attack in ATTACKS:
+        yield "adversarial", attack, False, LEVELS[variant][attack[0]]
+        yield "control", attack, True, LEVELS[variant]["target"] * 0.8 + 0.02
+
+
+def activity():
+    rows = []
+    for variant in VARIANTS:
+        for prompt_set, (attack, provenance, against), control, level in _conditions(variant):
+            for trajectory in ("target", "reference"):
+                value = level + (0.06 if trajectory == "target" and 0.05 < level < 0.9 else 0)
+                base_fixed = variant == "base" and attack is None
+                sets = [
+                    ("concept", value, 0.0 if base_fixed else 0.06),
+                    ("random", level * 0.1, 0.05),
+                ]
+                if variant == "esd-pruned":
+                    sets.insert(1, ("watch", value + 0.05, 0.08))
+                for neuron_set, middle, half in sets:
+                    numbers = {
+                        "n": 60,
+                        "value": middle,
+                        "low": middle - half,
+                        "high": middle + half,
+                        "reason": None,
+                    }
+                    if (variant, attack, control) == ("uce", "ring_a_bell", True):
+                        numbers = {
+                            "n": None,
+                            "value": None,
+                            "low": None,
+                            "high": None,
+                            "reason": "the control was not recorded: " + NOT_RUN,
+                        }
+                    rows.append(
+                        {
+                            "variant": variant,
+                            "prompt_set": prompt_set,
+                            "attack": attack,
+                            "provenance": provenance,
+                            "against": against,
+                            "control": control,
+                            "neuron_set": neuron_set,
+                            "site": "ff",
+                            "regime": "shared",
+                            "trajectory": trajectory,
+                            **numbers,
+                        }
+                    )
+    return rows
+
+
+def by_call():
+    rows = []
+    for variant in VARIANTS:
+        for prompt_set, (attack, provenance, _), control, level in _conditions(variant):
+            if control or attack == "ring_a_bell":
+                continue
+            for call in range(20):
+                shape = 0.55 + 0.45 * math.sin(math.pi * (call + 2) / 23)
+                value = level * (1 if variant == "base" and attack is None else shape * 1.1)
+                rows.append(
+                    {
+                        "variant": variant,
+                        "prompt_set": prompt_set,
+                        "attack": attack,
+                        "provenance": provenance,
+                        "neuron_set": "concept",
+                        "trajectory": "reference",
+                        "call": call,
+                        "timestep": 951 - 50 * call,
+                        "n": 60,
+                        "value": value,
+                        "low": value - 0.05,
+                        "high": value + 0.05,
+                    }
+                )
+    return rows
+
+
+def effects():
+    rows = []
+
+    def add(effect, variant, value, half=0.07, attack=(None, None, None), neurons="concept", p=0.005):
+        name, provenance, against = attack
+        rows.append(
+            {
+                "effect": effect,
+                "variant": variant,
+                "attack": name,
+                "provenance": provenance,
+                "against": against,
+                "neuron_set": neurons,
+                "trajectory": "reference",
+                "n": 60,
+                "value": value,
+                "low": value - half,
+                "high": value + half,
+                "p_random": p,
+                "n_random": 199,
+                "random_low": -0.06,
+                "random_high": 0.09,
+                "reason": None,
+            }
+        )
+
+    add("deactivation", "esd", 0.81)
+    add("deactivation", "uce", 0.69)
+    add("drift", "esd", 0.03, 0.04, p=0.41)
+    add("drift", "uce", 0.01, 0.04, p=0.73)
+    for variant, first, second in (("esd", 0.54, 0.29), ("uce", 0.35, 0.17)):
+        add("reactivation", variant, first, attack=ATTACKS[0])
+        add("reactivation", variant, second, attack=ATTACKS[1])
+    add("reactivation", "esd-pruned", 0.15, 0.09, ATTACKS[0], "watch", 0.04)
+    add("base_reactivation", "base", 0.16, 0.08, ATTACKS[0], p=0.02)
+    add("pruning_effect_adversarial", "esd-pruned", -0.44, 0.10, ATTACKS[0], "watch")
+    add("pruning_effect_target", "esd-pruned", -0.07, 0.08, neurons="watch", p=0.12)
+    rows.append(
+        rows[-1]
+        | {
+            "effect": "pruning_effect_adversarial",
+            "attack": "ring_a_bell",
+            "provenance": "static",
+            "n": None,
+            "value": None,
+            "low": None,
+            "high": None,
+            "p_random": None,
+            "n_random": None,
+            "random_low": None,
+            "random_high": None,
+            "reason": "too few units with both recordings (7, at least 10 are needed)",
+        }
+    )
+    return rows
+
+
+def neurons():
+    rows = []
+    for variant, silenced, woken in (
+        ("esd", 0.91, 0.78),
+        ("uce", 0.74, 0.52),
+        ("esd-pruned", 0.93, None),
+    ):
+        for neuron_set, factor in (("concept", 1.0), ("random", 0.15)):
+            row = {
+                "variant": variant,
+                "attack": "unlearndiffatk",
+                "provenance": "optimised",
+                "against": None,
+                "neuron_set": neuron_set,
+                "trajectory": "reference",
+                "n": 148,
+                "excluded": 12,
+                "reason": None,
+            }
+            for name, value in (
+                ("share_deactivated", silenced),
+                ("share_reactivated", woken),
+                ("median_d", silenced * 0.9),
+                ("median_r", woken),
+                ("median_delta", woken and woken * 2),
+            ):
+                value = None if value is None else value * factor
+                row |= {
+                    name: value,
+                    f"{name}_low": None if value is None else max(value - 0.06, 0),
+                    f"{name}_high": None if value is None else min(value + 0.06, 3),
+                }
+            for name in ("share_deactivated_high", "share_reactivated_high"):
+                row[name] = None if row[name] is None else min(row[name], 1.0)
+            if woken is None:
+                row["reason"] = "half of these neurons are cut; see the watch set"
+            rows.append(row)
+    return rows
+
+
+def waking():
+    row = {"variant": "esd", "attack": "unlearndiffatk", "provenance": "optimised", "against": None, "neuron_set": "concept"}
+    row |= {"trajectory": "reference", "n": 90, "successes": 43, "value": 0.74, "low": 0.63, "high": 0.84, "reason": None}
+    never = {"attack": "ring_a_bell", "provenance": "static", "successes": 0, "reason": "the attack never succeeds here"}
+    return [row, row | never | dict.fromkeys(("value", "low", "high"))]
+
+
+def relocation():
+    row = {"variant": "esd-pruned", "attack": "unlearndiffatk", "provenance": "optimised", "against": None, "trajectory": "reference"}
+    return [row | {"n": 90, "value": 0.04, "low": -0.02, "high": 0.1, "iou": 0.21, "iou_chance": 0.026, "reason": None}]
+
+
+def scores():
+    return [
+        {
+            "score": "contrast",
+            "n_chosen": 160,
+            "iou_halves": 0.71,
+            "iou_chance": 0.026,
+            "note": "base model only; the sets of this report",
+        },
+        {
+            "score": "correlation",
+            "n_chosen": 160,
+            "iou_halves": 0.64,
+            "iou_chance": 0.026,
+            "note": "reading of the paper; uses the erased model, so D and R are biased for it",
+        },
+    ]
