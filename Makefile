@@ -30,6 +30,8 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/attacks_batched.py
 	$(BIN)/python benchmarks/ablation.py
+	$(BIN)/python benchmarks/learned_mask.py
+	$(BIN)/python benchmarks/plantings.py
 
 attack-table: $(VENV)/.installed  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
 	$(BIN)/python benchmarks/attack_table.py

@@ -180,6 +180,15 @@ class Room:
         with torch.no_grad():
             return text.encode(self.model, rows.prompts, rows.prefix)
 
+    def _resuming(self, node, shard):
+        """What a long search or training gets: the way to the base model, and what it had reached before it was killed."""
+        own = {name: parameter.data for name, parameter in self.model.parameters().items()}
+        return {
+            "base": lambda: exchanged(self.model, own),
+            "kept": lambda name: self.store.kept_search(node.stage, shard.key, name),
+            "keep": lambda name, state: self.store.keep_search(node.stage, shard.key, name, state),
+        }
+
     def _erase(self, node, shard, folder):
         part = self.study.variant(node.variant)
         method = registry.method("erasers", part.method)
@@ -188,6 +197,7 @@ class Room:
             table = read_table(self._folder("score") / "neurons.parquet")
             column = "in_prune" if part.parameters.get("neurons", "prune") == "prune" else "in_concept"
             prune = neuron_sets.by_layer(table[["layer", "index"]], table[column] & (table["site"] == "ff"))
+        resuming = self._resuming(node, shard)
         with applied(self.model, self.variant(part.parent)):
             result = method.call(
                 self.model,
@@ -195,6 +205,7 @@ class Room:
                 method.parameters(**part.parameters),
                 prune=prune,
                 progress=self.progress,
+                **resuming,
             )
         if all(value.dtype == torch.bool for value in result.values()):
             masks.save(folder / "mask.safetensors", result, {"method": part.method, "study": self.study.name})
@@ -277,19 +288,16 @@ class Room:
         method = registry.method("attacks", node.parameters["method"])
         parameters = method.parameters(**node.parameters["parameters"])
         clean = torch.cat(self.gather("generate", BASE, "target", lambda f: read_arrays(f / "latents.safetensors")["latents"]))
-        own = {name: parameter.data for name, parameter in self.model.parameters().items()}
         context = Context(
             self.study.concept.names,
             node.variant,
             clean,
             self._looking(node.parameters["sampling"]),
-            base=lambda: exchanged(self.model, own),
             pairs=node.parameters["pairs"],
-            kept=lambda name: self.store.kept_search(shard.key, name),
-            keep=lambda name, state: self.store.keep_search(shard.key, name, state),
             passes_per_look=len(self.model.new_scheduler(node.parameters["sampling"]["steps"]).timesteps) * 2,
             progress=self.progress,
             folder=self.study.folder,
+            **self._resuming(node, shard),
         )
         with applied(self.model, self.variant(node.variant)):
             adversarial = method.call(self.model, targets, parameters, context)

@@ -75,20 +75,20 @@ class Store:
             with suppress(OSError):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
-    def kept_search(self, key, name):
-        """What a killed search of an attack had reached, or None; its result makes it superfluous."""
-        path = self.path("attack", f".{key}.{name}.search")
+    def kept_search(self, stage, key, name):
+        """What a killed attack or training had reached, or None; its result makes it superfluous."""
+        path = self.path(stage, f".{key}.{name}.search")
         if not path.exists():
             return None
         import torch
 
         return torch.load(path, weights_only=True)
 
-    def keep_search(self, key, name, state):
-        """Keep what a search has reached, by one rename."""
+    def keep_search(self, stage, key, name, state):
+        """Keep what it has reached, by one rename."""
         import torch
 
-        path = self.path("attack", f".{key}.{name}.search")
+        path = self.path(stage, f".{key}.{name}.search")
         torch.save(state, path.with_name(f"{path.name}.tmp"))
         os.replace(path.with_name(f"{path.name}.tmp"), path)
 
