@@ -158,6 +158,13 @@ def test_relocation_needs_activity_outside_and_other_neurons(low, high, overlap,
     assert words.relocated_word(number(low, high, iou=overlap, iou_chance=0.02)) == word
 
 
+@pytest.mark.parametrize(("p", "back"), [(0.031, "came back at a rate of 0.20"), (0.2, "is seen at a rate of 0.20")])
+def test_the_headline_says_of_the_images_what_the_paired_test_says(p, back):
+    rows = tables(asr=(0.1, 0.3), control=(0.0, 0.2))
+    rows["against_control"] = [{"variant": "esd", "attack": "erase_attack", "against": "esd", "p_mcnemar": p, "low": 0.02}]
+    assert f"in the images the concept {back}, control 0.10" in words.verdict([("esd", "erased")], rows, "heart")["headline"]
+
+
 def test_silent_neurons_do_not_hide_that_the_images_still_show_the_concept():
     rows = tables()
     rows["rates"].append(rate(0.5, 0.7, prompt_set="target", definition="success_rate", **PLAIN))
