@@ -4,7 +4,7 @@ import pytest
 
 from workbench.errors import PromptError, StudyError
 from workbench.resources import study_files
-from workbench.study.prompts import PromptSet, check_paired, read_pairs, read_prompts
+from workbench.study.prompts import PromptSet, paired, read_pairs, read_prompts
 from workbench.study.study import load_study
 
 INK = study_files()["emoji-ink-style"]
@@ -27,7 +27,7 @@ def test_every_bundled_study_loads_and_is_named_like_its_file(name):
     ("old", "new", "message"),
     [
         ('method = "esd"\npara', 'method = "edd"\npara', 'Did you mean "esd"'),
-        ("iterations = 80", "iteration = 80", 'Did you mean "iterations"'),
+        ("iterations = 50", "iteration = 50", 'Did you mean "iterations"'),
         ('parent = "erased"', 'parent = "eraser"', 'Did you mean "erased"'),
         ('against = ["erased", "pruned"]', 'against = ["prune"]', 'Did you mean "pruned"'),
         ('against = ["erased", "pruned"]', "against = []", "say which with `against`"),
@@ -106,9 +106,9 @@ def test_sets_must_cover_the_same_units(tmp_path):
     path.write_text("prompt,unit\nowl,a\ncat,b\n")
     one = read_prompts(path, "target", "target")
     with pytest.raises(PromptError, match='no prompt for 1 units of "target"'):
-        check_paired([one, one.rows(0, 1)])
-    with pytest.raises(PromptError, match='has 3 prompts for the 2 units of "target"'):
-        check_paired([one, one.picked([0, 1, 1])])
+        paired([one, one.rows(0, 1)])
+    with pytest.raises(PromptError, match='In the unit "b" the set "target" has 2 prompts'):
+        paired([one, one.picked([0, 1, 1])])
 
 
 def test_provenance_depends_on_the_variant_the_set_meets():
