@@ -5,7 +5,9 @@ unit_weights           bootstrap weights over units, shared by all quantities so
 bootstrap              interval of any statistic, whole units resampled; the slow, general form
 bootstrap_means        the same for functions of means, by weights; the fast form
 interval               percentile interval of resampled values
+unit_means             average the rows of each unit first, where units are what counts
 mcnemar, mcnemar_power paired comparison of two rates
+swap_p                 the same test where a unit has several pairs
 split_halves           choose on one half of the units, measure on the other
 matched_random_sets    as many neurons per layer, outside the set
 permutation_p, iou, iou_chance, false_discovery
@@ -56,6 +58,27 @@ def unit_weights(n_units, n_resamples, seed):
         raise StatisticsError(f"{n_units} unit cannot be resampled; at least 2 are needed.")
     rng = np.random.default_rng(seed)
     return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples) / n_units
+
+
+def unit_means(units, values):
+    """(unit, ...) mean of the rows of each unit, units by their first row; with one row per unit `values` as they are.
+
+    Shapes   units (row,) names;  values (row, ...), summed in float64, floats keep their dtype
+    """
+    names, unit_of = _numbered(units)
+    if len(unit_of) != len(values):
+        raise StatisticsError(f"{len(values)} values do not pair with {len(unit_of)} units; give one unit per row.")
+    if len(names) == len(unit_of):
+        return values
+    values = np.asarray(values)
+    means = np.stack([values[unit_of == unit].mean(axis=0, dtype=np.float64) for unit in range(len(names))])
+    return means.astype(values.dtype) if np.issubdtype(values.dtype, np.floating) else means
+
+
+def _numbered(units):
+    """Names by first appearance, and the number of each row's."""
+    number = {name: place for place, name in enumerate(dict.fromkeys(units))}
+    return list(number), np.array([number[name] for name in units], int)
 
 
 def bootstrap(statistic, units, *arrays, n_resamples=1000, seed=0, confidence=0.95):
@@ -140,6 +163,29 @@ def mcnemar(a, b, confidence=0.95):
         "relative_difference": float(b.mean() / a.mean() - 1) if a.any() else None,
         "p_mcnemar": float(p),
     }
+
+
+def swap_p(a, b, units):
+    """Two-sided p of a paired difference when the two sides of whole units are swapped at random; exact.
+
+    d_u = sum over the rows of unit u of b - a;   p = P( |sum_u s_u d_u| >= |sum_u d_u| ),   s_u = -1 or 1 with equal chances
+
+    The distribution of the sum is built up unit by unit. With one row per unit this is McNemar's exact test.
+
+    Shapes   a, b (row,) bool;  units (row,) names
+    Source   Fisher 1935 (randomisation of pairs), by whole units
+    """
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    if not len(a) == len(b) == len(units) or not len(a):
+        raise StatisticsError(f"{len(a)} and {len(b)} outcomes and {len(units)} units do not pair; give one of each per row.")
+    _, unit_of = _numbered(units)
+    difference = np.rint(np.bincount(unit_of, weights=b.astype(float) - a)).astype(int)
+    chances = np.ones(1)  # of the sums -reach, ..., reach
+    for step in np.abs(difference[difference != 0]):
+        chances = (np.pad(chances, (2 * step, 0)) + np.pad(chances, (0, 2 * step))) / 2
+    reach = len(chances) // 2
+    extreme = np.abs(np.arange(-reach, reach + 1)) >= abs(difference.sum())
+    return float(min(1.0, chances[extreme].sum()))
 
 
 def mcnemar_power(rate, relative_cut, n, alpha=0.05, correlation=0.3):

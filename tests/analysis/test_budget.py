@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pandas
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from workbench.analysis import budget
 from workbench.errors import StatisticsError
 from workbench.methods.attacks import Context, Look
 from workbench.methods.attacks._search import Budget, Drawn, search
+from workbench.statistics import bootstrap
 from workbench.study.prompts import PromptSet
 
 IDS = ["owl", "cat", "house", "church"]
@@ -102,3 +104,12 @@ def test_the_log_of_a_search_gives_the_budget_at_which_each_prompt_was_planned_t
     assert budget.first_success(made, IDS).tolist() == [spent[0], spent[1], float("inf"), spent[1]]
     rows = budget.success_rows(made, IDS, [spent[0] - 1, *spent])
     assert [row["successes"] for row in rows] == [0, 1, 3, 3] and [row["looks"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_prompts_of_one_unit_are_resampled_together():
+    found = log(("owl", 5, True), ("cat", 5, True), ("house", 5, False), ("church", 5, False))
+    (alone,), (together,) = (budget.success_rows(found, IDS, [9], units) for units in (None, ["a", "a", "b", "c"]))
+    assert (alone["n_units"], together["n_units"], together["rate"]) == (4, 3, alone["rate"])
+    seen = np.array([True, True, False, False], float)
+    slow = bootstrap(np.mean, ["a", "a", "b", "c"], seen)
+    assert (together["low"], together["high"]) == pytest.approx((slow.low, slow.high))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from workbench.analysis import rates
 from workbench.errors import StatisticsError
+from workbench.statistics import bootstrap, wilson
 
 LABELS = dict.fromkeys(
     (
@@ -21,7 +22,7 @@ LABELS = dict.fromkeys(
     ),
     "x",
 )
-RATE_KEYS = {*LABELS, "definition", "n", "successes", "rate", "low", "high", "reason"}
+RATE_KEYS = {*LABELS, "definition", "n", "n_units", "successes", "rate", "low", "high", "reason"}
 COMPARISON_KEYS = {
     *(
         "variant_a",
@@ -29,13 +30,14 @@ COMPARISON_KEYS = {
         "prompt_set",
         "attack",
         "n",
+        "n_units",
         "both",
         "only_a",
         "only_b",
         "neither",
         "difference",
     ),
-    *("low", "high", "relative_difference", "relative_low", "relative_high", "p_mcnemar", "power", "reason"),
+    *("low", "high", "relative_difference", "relative_low", "relative_high", "p_mcnemar", "p_permutation", "power", "reason"),
 }
 SIDES = {"variant_a": "esd", "variant_b": "pruned", "prompt_set": "target", "attack": None}
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
@@ -98,6 +100,25 @@ def test_one_image_per_unit_gives_wilson_and_several_a_wider_bootstrap():
     assert alone == named and set(copies) == RATE_KEYS
     assert copies["rate"] == alone["rate"]
     assert copies["high"] - copies["low"] > 1.5 * (alone["high"] - alone["low"])
+    assert (copies["n"], copies["n_units"], alone["n"], alone["n_units"]) == (120, 30, 120, 120)
+
+
+def test_ten_units_of_three_seeds_that_agree_are_ten_images_not_thirty():
+    units = np.repeat(np.arange(10), 3)
+    success = units < 4
+    row = rates.success_rate(success, units=units, **LABELS)
+    thirty, ten = wilson(12, 30), wilson(4, 10)
+    assert (row["n"], row["n_units"], row["successes"], row["rate"]) == (30, 10, 12, 0.4)
+    assert row["high"] - row["low"] > 1.4 * (thirty.high - thirty.low)
+    assert row["high"] - row["low"] == pytest.approx(ten.high - ten.low, abs=0.1)
+    slow = bootstrap(np.mean, units, success.astype(float))
+    assert (row["low"], row["high"]) == pytest.approx((slow.low, slow.high))
+
+
+def test_images_of_a_single_unit_have_no_interval_and_say_so():
+    row = rates.share([True, False, True], ["a", "a", "a"])
+    assert (row["n"], row["n_units"], row["successes"], row["rate"], row["low"]) == (3, 1, 2, None, None)
+    assert "one unit" in row["reason"]
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -167,7 +188,10 @@ def test_several_images_per_unit_take_the_place_of_mcnemar():
     a, b = np.repeat(rng.random((2, 30)) < 0.5, 4, axis=1)
     row = rates.compare(a, b, units=np.repeat(np.arange(30), 4), **SIDES)
     plain = rates.compare(a, b, **SIDES)
-    assert row["p_mcnemar"] is None and "not independent" in row["reason"]
+    assert row["p_mcnemar"] is None and "not independent" in row["reason"] and "swapping whole units" in row["reason"]
+    each_once = rates.compare(a[::4], b[::4], units=np.arange(30), **SIDES)
+    assert row["p_permutation"] == pytest.approx(each_once["p_mcnemar"]) and each_once["p_permutation"] is None
+    assert (row["n"], row["n_units"], each_once["n"], each_once["n_units"]) == (120, 30, 30, 30)
     assert row["high"] - row["low"] > 1.5 * (plain["high"] - plain["low"])
     assert row["relative_high"] - row["relative_low"] > 1.2 * (plain["relative_high"] - plain["relative_low"])
     assert row["relative_low"] < row["relative_difference"] < row["relative_high"]
@@ -192,7 +216,14 @@ def test_a_sweep_over_scores_is_the_detectors_own_sweep(scores, thresholds):
     )
     kept = detector.present(images, ["a", "b"])[1].numpy()
     found = rates.sweep(kept, thresholds, variant="x")
-    assert found == [row | {"variant": "x", "reason": None} for row in detector.sweep(images, ["a", "b"], thresholds)]
+    more = {"variant": "x", "n_units": len(scores), "reason": None}
+    assert found == [row | more for row in detector.sweep(images, ["a", "b"], thresholds)]
+
+
+def test_a_sweep_counts_images_and_resamples_units():
+    scores, units = np.repeat(np.linspace(0, 1, 10), 3), np.repeat(np.arange(10), 3)
+    for row in rates.sweep(scores, [0.25, 0.5, 2.0], units):
+        assert row == {"threshold": row["threshold"]} | rates.share(scores >= row["threshold"], units) and row["n_units"] == 10
 
 
 def test_a_sweep_refuses_broken_scores_and_says_when_there_are_none():

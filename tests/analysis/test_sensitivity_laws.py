@@ -247,6 +247,30 @@ def test_auroc_counts_pairs(seed):
     assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
 
 
+def auroc_of_images(activity, images):
+    """P(A_u > A_v, ties half) over all pairs of a successful image and a failed one of another unit, by loops."""
+    wins = n = 0
+    for u, mine in enumerate(images):
+        for v, others in enumerate(images):
+            for one in mine:
+                for other in others:
+                    if u != v and one and not other:
+                        wins, n = wins + (activity[u] > activity[v]) + 0.5 * (activity[u] == activity[v]), n + 1
+    return wins / n
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_auroc_of_units_with_several_images_counts_pairs_of_images_of_different_units(seed):
+    values, layer, concept = planted(n_units=8, n_neurons=30, n_concept=9, seed=seed)
+    images = np.random.default_rng(seed).random((8, 3)) < 0.5
+    images[0], images[1] = True, False
+    row = Sensitivity(values, layer, 50).waking_auroc(("esd", "attack"), images.mean(axis=1), concept)
+    activity = values["esd", "attack"][:, concept].sum(axis=1, dtype=float)
+    assert row["value"] == pytest.approx(auroc_of_images(activity, images)) and row["successes"] == images.any(axis=1).sum()
+    assert (row["n"], row["reason"]) == (8, None) and 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+
+
 def test_auroc_is_high_where_activity_makes_the_success_and_null_for_one_class():
     values, layer, concept = planted()
     success = np.arange(40) % 2 == 0

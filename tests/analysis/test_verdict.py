@@ -126,6 +126,17 @@ def test_the_paired_test_decides_where_intervals_overlap(p, low, word):
     assert words.images_word(rate(0.16, 0.43), rate(0.01, 0.17), {"p_mcnemar": p, "low": low}) == word
 
 
+def test_where_units_have_several_images_the_test_that_swaps_units_decides_and_is_named():
+    swapped = {"p_mcnemar": None, "p_permutation": 0.004, "low": 0.1}
+    assert words.images_word(rate(0.16, 0.43), rate(0.01, 0.17), swapped) == "woken in the images"
+    assert words.images_word(rate(0.16, 0.43), rate(0.01, 0.17), swapped | {"p_permutation": 0.2}) == "undecided"
+    row = {"difference": -0.3, "low": -0.5, "high": -0.1} | swapped | {"low": -0.5, "high": -0.1, "n": 90, "n_units": 30}
+    assert words.comparison_word(row) == "fewer images"
+    row |= {"variant_a": "esd", "variant_b": "pruned", "prompt_set": "target", "attack": None}
+    (found,) = words._compared([row], words.DEFAULT)
+    assert "n = 90 in 30 units" in found["sentence"] and "p by swapping units = 0.004" in found["sentence"]
+
+
 @pytest.mark.parametrize("low, high, word", [(-0.5, -0.1, "quieter"), (0.1, 0.5, "louder"), (-0.1, 0.1, "undecided")])
 def test_pruning_is_judged_by_the_side_of_its_interval(low, high, word):
     assert words.pruning_word(number(low, high)) == word

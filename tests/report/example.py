@@ -24,7 +24,7 @@ UNITS = (
 
 def example(n_image_units=4):
     """A document that passes schema.check; every number is invented."""
-    return schema.plain(
+    return _with_added(
         {
             "schema_version": 1,
             "study": _study(),
@@ -59,6 +59,10 @@ def example(n_image_units=4):
             "reproduce": _reproduce(),
         }
     )
+
+
+def _with_added(document):
+    return schema.with_added(schema.plain(document))
 
 
 def write_example(folder, **options):

@@ -15,6 +15,7 @@ def _rate(successes, n):
     low, high = wilson(successes, n)
     return {
         "n": n,
+        "n_units": n,
         "successes": successes,
         "rate": successes / n,
         "low": low,

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import workbench
+from workbench.analysis.sensitivity import Sensitivity
 from workbench.errors import RunError
 from workbench.report import document
-from workbench.run import runs
+from workbench.run import image_tables, measure, runs
 from workbench.run.store import Store
+from workbench.statistics import mcnemar, split_halves, wilson
 from workbench.storage import read_json
 
 
@@ -161,3 +163,40 @@ def test_the_report_of_a_real_run_shows_single_neurons(finished):
     top = table.sort_values(["score", "layer", "index"], ascending=[False, True, True]).iloc[0]
     row = re.search(r'id="table-top".*?<tbody>(.*?)</tr>', page, re.S).group(1)
     assert top["layer"] in row and str(top["index"]) in row
+
+
+def test_with_one_row_per_unit_every_number_is_that_of_plain_rows(finished, study_file):
+    _, room = runs.prepare(study_file, finished.folder)
+    units = room.prompt_set("target").units
+    half = split_halves(units, room.study.choose.seed)
+    assert room.units == units and (room.units_in_half_a() == room.half_a()).all() and (room.half_a() == half).all()
+    for (variant, name), trajectory in ((c, t) for c in image_tables.generated(room) for t in room.study.record.trajectories):
+        plain = room.mean_abs(variant, name, trajectory)
+        assert np.array_equal(room.unit_means(name, plain), plain[[room.prompt_set(name).units.index(unit) for unit in units]])
+    assert "place" not in room.prompt_set("target").table and "place" not in room.prompt_set("paraphrase").table
+    for row in finished.document["rates"]:
+        if row["definition"] in ("asr", "pre_asr", "asr_fail") or row["rate"] is None:
+            continue
+        found = room.detections(row["variant"], row["prompt_set"])["judge"]
+        one = wilson(int(found.sum()), len(found))
+        assert (row["rate"], row["low"], row["high"], row["n"], row["n_units"]) == (one.value, one.low, one.high, 6, 6)
+    for row in finished.document["comparisons"]:
+        if row["attack"] is None:
+            sides = [room.detections(row[key], row["prompt_set"])["judge"].to_numpy() for key in ("variant_a", "variant_b")]
+            plain = mcnemar(*sides)
+            assert {key: row[key] for key in plain} == plain and row["p_permutation"] is None
+
+
+def test_with_one_row_per_unit_effects_are_those_of_unaveraged_rows(finished, study_file):
+    _, room = runs.prepare(study_file, finished.folder)
+    for trajectory in room.study.record.trajectories:
+        recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record")]
+        values = {c: room.mean_abs(*c, trajectory)[~room.half_a()].mean(axis=1) for c in recorded}
+        layer = finished.neurons["layer"].to_numpy()
+        plain = Sensitivity(values, layer, room.study.choose.n_resamples, room.study.choose.seed)
+        groups = measure.neuron_groups(finished.neurons)
+        for row in finished.document["activity"]:
+            members = groups.get((row["neuron_set"], row["site"]))
+            if row["trajectory"] == trajectory and row["neuron_set"] in ("concept", "watch") and row["value"] is not None:
+                found = plain.activity((row["variant"], row["prompt_set"]), members)
+                assert (row["n"], row["value"], row["low"], row["high"]) == (found.n, found.value, found.low, found.high)

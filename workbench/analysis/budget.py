@@ -10,7 +10,7 @@ search; what the judge says of the winners on fresh noise is another number (rat
 
 import numpy as np
 
-from workbench.analysis.rates import rate
+from workbench.analysis.rates import rate, share
 from workbench.errors import StatisticsError
 
 POINTS = 8
@@ -42,14 +42,15 @@ def first_success(log, ids):
     return first.reindex(list(ids)).fillna(np.inf).to_numpy(float)
 
 
-def success_rows(log, ids, points, **labels):
-    """One row per budget: the share of all prompts whose search had succeeded by then, with Wilson interval.
+def success_rows(log, ids, points, units=None, **labels):
+    """One row per budget: the share of all prompts whose search had succeeded by then, with its interval as in `rates`.
 
     rate(budget) = #{prompt: first_success <= budget} / n, which never falls. A prompt whose budget ran out before its first
     look counts as not succeeded. A log without looks gives nulls with a reason.
 
+    ids, units   (prompt,) names; units when a unit has several prompts
     returns  labels, budget, looks (the most any prompt had had), ended (the last look was before this budget, so the search
-             stopped and the rate stays), n, successes, rate, low, high, reason
+             stopped and the rate stays), n, n_units, successes, rate, low, high, reason
     Raises   StatisticsError for no prompts
     """
     if not len(ids):
@@ -62,5 +63,5 @@ def success_rows(log, ids, points, **labels):
     for point in points:
         had = looks.loc[looks["passes"] <= point, "id"].value_counts()
         about = {"budget": float(point), "looks": int(had.max()) if len(had) else 0, "ended": bool(point > last)}
-        rows.append(labels | about | rate(int((first <= point).sum()), len(first)))
+        rows.append(labels | about | share(first <= point, units))
     return rows

@@ -34,7 +34,8 @@ class Thresholds:
 class Sensitivity:
     """Quantities of one trajectory.
 
-    values      {(variant, prompt set): (unit, neuron) array}; all on the same units in the same order
+    values      {(variant, prompt set): (unit, neuron) array}; all on the same units in the same order, each unit's prompts
+                averaged before (statistics.unit_means)
     layer       (neuron,) layer names, for matched random sets
     Raises      StatisticsError when conditions differ in shape or the base conditions are missing
     """
@@ -106,27 +107,38 @@ class Sensitivity:
         return interval(difference.mean() / scale.mean(), (self.weights @ difference) / (self.weights @ scale), self.n_units)
 
     def waking_auroc(self, condition, success, members):
-        """Does more concept activity under attack go with success? AUROC of A per prompt, with a bootstrap interval.
+        """Does more concept activity under attack go with success? AUROC of A per unit, with a bootstrap interval.
 
-        success   (unit,) bool, in the order of the values
-        returns   {n, successes, value, low, high, reason}; nulls and a reason when all or none succeed
+        AUROC = P( A_u > A_v, ties half | unit u succeeds, v another one that fails );  a unit of which a share of s_u images
+        succeeds counts as succeeding with weight s_u and as failing with weight 1 - s_u
+
+        success   (unit,) share of the unit's images with the concept in [0, 1], bool for one image; in the order of the values
+        returns   {n, successes (units with a success), value, low, high, reason}; nulls and a reason when all or none succeed
         """
-        success = np.asarray(success, bool)
+        success = np.asarray(success, float)
         if len(success) != self.n_units:
             raise StatisticsError(f"{len(success)} outcomes do not pair with {self.n_units} units.")
-        row = {"n": self.n_units, "successes": int(success.sum())}
-        if success.all() or not success.any():
+        yes, no = success > 0, success < 1
+        row = {"n": self.n_units, "successes": int(yes.sum())}
+        if not no.any() or not yes.any():
             nothing = {"value": None, "low": None, "high": None}
-            return row | nothing | {"reason": f"the attack {'always' if success.any() else 'never'} succeeds here"}
+            return row | nothing | {"reason": f"the attack {'always' if yes.any() else 'never'} succeeds here"}
         activity = self._sums(condition, members) / self._scale(members).mean()
-        pairs = activity[success][:, None] - activity[~success][None, :]
-        wins = (pairs > 0) + 0.5 * (pairs == 0)
-        with np.errstate(invalid="ignore"):
-            up, down = self.weights[:, success], self.weights[:, ~success]
-            resampled = np.einsum("ri,ij,rj->r", up, wins, down, optimize=True) / (up.sum(1) * down.sum(1))
-        # rounding may leave a resample a hair above 1
-        resampled = np.minimum(resampled, 1)
-        found = interval(roc_auc_score(success, activity), resampled, self.n_units)
+        pairs = activity[yes][:, None] - activity[no][None, :]
+        apart = np.flatnonzero(yes)[:, None] != np.flatnonzero(no)
+        wins = ((pairs > 0) + 0.5 * (pairs == 0)) * apart
+        both = yes & no
+
+        def auroc(weights):
+            up, down = weights[:, yes] * success[yes], weights[:, no] * (1 - success[no])
+            same = (weights[:, both] ** 2 * (success * (1 - success))[both]).sum(1)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found = np.einsum("ri,ij,rj->r", up, wins, down, optimize=True) / (up.sum(1) * down.sum(1) - same)
+            # rounding may leave a resample a hair above 1
+            return np.minimum(found, 1)
+
+        value = auroc(np.full((1, self.n_units), 1 / self.n_units))[0] if both.any() else roc_auc_score(yes, activity)
+        found = interval(value, auroc(self.weights), self.n_units)
         return row | {"value": found.value, "low": found.low, "high": found.high, "reason": None}
 
     def random_sets(self, members, n_sets, exclude=None):

@@ -46,7 +46,7 @@ def rates_table(rows):
                 row["provenance"],
                 row["n"],
                 *(share(row[key]) for key in ("pre_asr", "asr", "control_asr")),
-                chance(row["p_mcnemar"]),
+                chance(_p(row)),
                 *(share(row[key]) for key in ("ceiling", "false_positive")),
                 number(row["passes"], 0),
                 number(row["seconds"]),
@@ -84,6 +84,11 @@ def overview(rows):
         there = [row for row in own.values() if row]
         lines.append([f"`{name}`", *cells, *(_range(there, key, digits) for key, digits in (("passes", 0), ("seconds", 1), ("looks", 1)))])
     return markdown(["ASR; control; p", *rows, "passes", "seconds", "looks"], lines)
+
+
+def _p(row):
+    """McNemar's p; where units have several images, that of swapping whole units."""
+    return row["p_permutation"] if row["p_mcnemar"] is None else row["p_mcnemar"]
 
 
 def _range(rows, key, digits):

@@ -12,6 +12,8 @@ budget      the share of prompts on which the steering detector had seen the con
 detectors   who looked; successes of n are false alarms on the base model's images of prompts without the concept
 sweep       of the images of a condition, the share in which the judge would see the concept at a threshold; own: the judge's
 against_control   the ASR of an attack beside that of its control on the same prompts, paired (McNemar)
+rates and their kin   n counts images, n_units the units they are of. Where these differ, intervals are by whole units, and a
+            comparison has p_permutation (sides of whole units swapped) in place of p_mcnemar. Activity counts units
 attacks     what each attack is under the name all tables call it; passes, seconds and looks are means per prompt
 comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b: that of variant b, where it is another one
 quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself, half
@@ -22,7 +24,15 @@ clip        mean CLIP score of images of retained concepts; change: from the bas
 """
 
 ATTACK = {"attack": "text?", "provenance": "text?", "against": "text?"}
-RATE = {"n": "count?", "successes": "count?", "rate": "number?", "low": "number?", "high": "number?", "reason": "text?"}
+RATE = {
+    "n": "count?",
+    "n_units": "count?",
+    "successes": "count?",
+    "rate": "number?",
+    "low": "number?",
+    "high": "number?",
+    "reason": "text?",
+}
 
 TABLES = {
     "models": {
@@ -193,6 +203,7 @@ TABLES = {
         "attack": "text?",
         "definition": "text?",
         "n": "count?",
+        "n_units": "count?",
         "both": "count?",
         "only_a": "count?",
         "only_b": "count?",
@@ -204,6 +215,7 @@ TABLES = {
         "relative_low": "number?",
         "relative_high": "number?",
         "p_mcnemar": "number?",
+        "p_permutation": "number?",
         "power": "number?",
         "reason": "text?",
     },
@@ -212,6 +224,7 @@ TABLES = {
         "prompt_set": "text",
         **ATTACK,
         "n": "count?",
+        "n_units": "count?",
         "both": "count?",
         "only_control": "count?",
         "only_attack": "count?",
@@ -220,6 +233,7 @@ TABLES = {
         "low": "number?",
         "high": "number?",
         "p_mcnemar": "number?",
+        "p_permutation": "number?",
         "reason": "text?",
     },
     "waking": {
@@ -259,6 +273,7 @@ TABLES = {
         **ATTACK,
         "control": "flag",
         "unit": "text",
+        "id": "text?",
         "prompt": "text",
         "seed": "count",
         "path": "text",
@@ -288,7 +303,11 @@ VALUES = {
 }
 
 ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip")
-ADDED_COLUMNS = {"comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high")}
+ADDED_COLUMNS = dict.fromkeys(("rates", "budget", "detectors", "sweep", "rates_by_label", "retention"), ("n_units",)) | {
+    "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation"),
+    "against_control": ("n_units", "p_permutation"),
+    "images": ("id",),
+}
 
 OBJECTS = {
     "study": {
@@ -340,5 +359,5 @@ LISTS = {
     ("reproduce", "models"): {"variant": "text", "digest": "text?"},
 }
 EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
-SHARES = {"rate", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "power"}
+SHARES = {"rate", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "p_permutation", "power"}
 SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}

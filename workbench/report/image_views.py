@@ -13,6 +13,17 @@ QUALITY = {
 }
 
 
+def size(row):
+    """'180', or '180 in 60 units' where units have several images."""
+    units = "" if row["n_units"] in (None, row["n"]) else f" in {integer(row['n_units'])} units"
+    return f"{integer(row['n'])}{units}"
+
+
+def paired_p(row):
+    """McNemar's p; where units have several images, that of swapping whole units."""
+    return summary.p_value(row["p_permutation"] if row["p_mcnemar"] is None else row["p_mcnemar"])
+
+
 def detectors(document):
     """Which detectors looked, and how often they err."""
     return view(
@@ -25,7 +36,7 @@ def detectors(document):
                 row["version"],
                 ", ".join(map(str, row["labels"])),
                 ", ".join(number(threshold) for threshold in dict.fromkeys(row["thresholds"])),
-                integer(row["n"]),
+                size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
                 summary.span(row["low"], row["high"], percent),
@@ -41,7 +52,7 @@ def rates(document):
     """Every rate of the study."""
     rows = summary.arranged(document["rates"], summary.variant_names(document))
     return view(
-        "Rates with Wilson 95 % intervals",
+        "Rates with 95 % intervals",
         ("Variant", "Prompts", "How made", "Rate", "Images", "Successes", "Value")
         + ("95 % interval", "Detector", "Threshold", "If missing, why"),
         [
@@ -50,7 +61,7 @@ def rates(document):
                 summary.condition(row),
                 summary.provenance(row),
                 summary.DEFINITIONS.get(row["definition"], row["definition"]),
-                integer(row["n"]),
+                size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
                 summary.span(row["low"], row["high"], percent),
@@ -71,10 +82,10 @@ def sweep(document):
     thresholds = sorted({row["threshold"] for row in rows})
     conditions = {}
     for row in rows:
-        key = (row["variant"], summary.condition(row), summary.provenance(row), integer(row["n"]))
+        key = (row["variant"], summary.condition(row), summary.provenance(row), size(row))
         conditions.setdefault(key, {})[row["threshold"]] = summary.with_interval(row, "rate", percent)
     return view(
-        "Share of the images themselves in which the judge would see the concept at other thresholds, with Wilson 95 % intervals",
+        "Share of the images themselves in which the judge would see the concept at other thresholds, with 95 % intervals",
         ("Variant", "Prompts", "How made", "Images")
         + tuple(f"{threshold:g}{' (its own)' if threshold in own else ''}" for threshold in thresholds),
         [(*key, *(found.get(threshold) for threshold in thresholds)) for key, found in conditions.items()],
@@ -87,7 +98,7 @@ def budget(document):
     rows = [row for row in document["budget"] if not row["ended"] or row["rate"] is None]
     rows = summary.arranged(rows, summary.variant_names(document))
     return view(
-        "Success in the steering detector within a budget, up to each search's last look, with Wilson 95 % intervals",
+        "Success in the steering detector within a budget, up to each search's last look, with 95 % intervals",
         ("Variant", "Prompts", "How made", "UNet row passes per prompt", "Looks, at most")
         + ("Prompts", "Succeeded", "Rate", "95 % interval", "If missing, why"),
         [
@@ -97,7 +108,7 @@ def budget(document):
                 summary.provenance(row),
                 integer(round(row["budget"])),
                 integer(row["looks"]),
-                integer(row["n"]),
+                size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
                 summary.span(row["low"], row["high"], percent),
@@ -120,7 +131,7 @@ def rates_by_label(document):
                 summary.condition(row),
                 summary.provenance(row),
                 row["label"],
-                f"{integer(row['successes'])} of {integer(row['n'])}",
+                f"{integer(row['successes'])} of {size(row)}",
                 percent(row["rate"]),
                 summary.span(row["low"], row["high"], percent),
                 row["reason"],
@@ -158,14 +169,14 @@ def attacks(document):
 def retention(document):
     """What else still works."""
     return view(
-        "Retention with Wilson 95 % intervals",
+        "Retention with 95 % intervals",
         ("Variant", "Concepts", "Counted", "Images", "Right", "Rate", "95 % interval") + ("If missing, why",),
         [
             (
                 row["variant"],
                 {"near": "neighbours", "far": "far concepts"}.get(row["kind"], row["kind"]),
                 row["definition"],
-                integer(row["n"]),
+                size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
                 summary.span(row["low"], row["high"], percent),
@@ -232,17 +243,18 @@ def against_control(document):
     return view(
         "Attack against its control, paired",
         ("Variant", "Attack", "Provenance", "Against", "Pairs", "Both", "Only control", "Only attack", "Neither")
-        + ("Difference", "95 % interval", "McNemar p", "If missing, why"),
+        + ("Difference", "95 % interval", "p (McNemar, or by units)", "If missing, why"),
         [
             (
                 row["variant"],
                 row["attack"],
                 row["provenance"],
                 row["against"],
-                *(integer(row[key]) for key in ("n", "both", "only_control", "only_attack", "neither")),
+                size(row),
+                *(integer(row[key]) for key in ("both", "only_control", "only_attack", "neither")),
                 percent(row["difference"]),
                 summary.span(row["low"], row["high"], percent),
-                summary.p_value(row["p_mcnemar"]),
+                paired_p(row),
                 row["reason"],
             )
             for row in document["against_control"]
@@ -256,8 +268,8 @@ def comparisons(document):
     return view(
         "Paired comparisons of variants, B minus A: shares of images with the concept, under an attack the ASR",
         ("Variant A", "Variant B", "Prompts", "Prompts of B", "Attack", "Pairs", "Both", "Only A", "Only B")
-        + ("Neither", "Difference", "95 % interval", "Relative", "95 % interval, relative", "McNemar p", "Power for a cut of 40 %")
-        + ("If missing, why",),
+        + ("Neither", "Difference", "95 % interval", "Relative", "95 % interval, relative")
+        + ("p (McNemar, or by units)", "Power for a cut of 40 %", "If missing, why"),
         [
             (
                 row["variant_a"],
@@ -265,7 +277,7 @@ def comparisons(document):
                 summary.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
                 row["prompt_set_b"],
                 row["attack"],
-                integer(row["n"]),
+                size(row),
                 integer(row["both"]),
                 integer(row["only_a"]),
                 integer(row["only_b"]),
@@ -274,7 +286,7 @@ def comparisons(document):
                 summary.span(row["low"], row["high"], percent),
                 percent(row["relative_difference"]),
                 summary.span(row["relative_low"], row["relative_high"], percent),
-                summary.p_value(row["p_mcnemar"]),
+                paired_p(row),
                 number(row["power"]),
                 row["reason"],
             )

@@ -12,10 +12,11 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 PANEL, TOP = 230, 74
 
 
-def activity_by_call_figure(rows, variants=(), window=None):
+def activity_by_call_figure(rows, variants=(), window=None, guides=(0, 1), y_title="activity A"):
     """Concept activity along the sampling run, one panel per variant, one line per condition.
 
     window   (first, last) calls of the study, shaded
+    guides   levels drawn as dotted lines
     """
     rows = summary.arranged(rows, variants)
     panels = list(dict.fromkeys(row["variant"] for row in rows))
@@ -43,17 +44,21 @@ def activity_by_call_figure(rows, variants=(), window=None):
                 line={"color": colour, "dash": DASHES[place % len(DASHES)], "width": 2},
                 marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
                 customdata=[[point["timestep"], point["n"]] for point in points],
-                hovertemplate="call %{x}, timestep %{customdata[0]}: A = %{y:.2f}"
-                f", n = %{{customdata[1]}}<extra>{escape(name)}</extra>",
+                hovertemplate=f"call %{{x}}, timestep %{{customdata[0]}}: %{{y:.3g}}, n = %{{customdata[1]}}<extra>{escape(name)}</extra>",
             ),
             **where,
         )
         shown.add(name)
-    for guide in (0, 1):
+    for guide in guides:
         figure.add_hline(y=guide, line={"color": COLOURS["grey"], "width": 1, "dash": "dot"})
     if window and rows:
         figure.add_vrect(x0=window[0], x1=window[1], fillcolor="#f3efe2", line_width=0, layer="below")
-    return _finished(figure, panels, "UNet call (0 = noisiest)", "activity A")
+    return _finished(figure, panels, "UNet call (0 = noisiest)", y_title)
+
+
+def neuron_by_call_figure(rows, variants=(), window=None):
+    """How active one neuron is along the sampling run, in its own units; rows as of activity_by_call."""
+    return activity_by_call_figure(rows, variants, window, guides=(), y_title="mean |a| of the neuron")
 
 
 def budget_figure(rows, variants=()):

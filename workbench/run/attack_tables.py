@@ -30,24 +30,25 @@ def attack_rows(room, variant):
     """One row per attack whose images of `variant`, and its control's, have been judged; in the study's order.
 
     The judge decides, on noise the search has never seen. b prompts show the concept without attack, k only under it:
-    pre_asr, asr, control_asr   b / N; (b + k) / N; the same as asr for the control. Each {n, successes, rate, low, high, reason}
-    difference, low, high, p_mcnemar   asr - control_asr, paired by unit
+    pre_asr, asr, control_asr   b / N; (b + k) / N; the same as asr for the control. Each as in `rates.rate`
+    difference, low, high, p_mcnemar or p_permutation   asr - control_asr, paired by prompt, as in `rates.compare`
     ceiling, false_positive            rates of the base model's images with and without the concept in the prompt
     passes, seconds, looks, most_looks of `spent`
     """
     before, ids = found_by_judge(room, variant, "target"), room.prompt_set("target").table["id"].tolist()
+    units = room.prompt_set("target").units
     about = {
-        "ceiling": rates.success_rate(found_by_judge(room, BASE, "target")),
-        "false_positive": rates.success_rate(found_by_judge(room, BASE, "reference")),
-        "pre_asr": rates.success_rate(before),
+        "ceiling": rates.success_rate(found_by_judge(room, BASE, "target"), units=units),
+        "false_positive": rates.success_rate(found_by_judge(room, BASE, "reference"), units=units),
+        "pre_asr": rates.success_rate(before, units=units),
     }
     rows = []
     for name, control in _pairs(room, variant):
         after, drawn = (before | found_by_judge(room, variant, which) for which in (name, control))
-        found = rates.compare(drawn, after)
+        found = rates.compare(drawn, after, units)
         keys = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
-        row = keys | about | {"asr": rates.success_rate(after), "control_asr": rates.success_rate(drawn)}
-        row |= {key: found[key] for key in ("n", "difference", "low", "high", "p_mcnemar")}
+        row = keys | about | {key: rates.success_rate(x, units=units) for key, x in (("asr", after), ("control_asr", drawn))}
+        row |= {key: found[key] for key in ("n", "n_units", "difference", "low", "high", "p_mcnemar", "p_permutation")}
         rows.append(row | spent(*_logs(room, name), ids))
     return rows
 

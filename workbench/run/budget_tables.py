@@ -39,7 +39,7 @@ def budget_rows(room, attacks=None):
 
     attacks   names of the attacks wanted, as every table calls them; default: all of the study
     """
-    rows, ids = [], room.prompt_set("target").table["id"].tolist()
+    rows, targets = [], room.prompt_set("target")
     for node in room.plan.of_stage("attack"):
         names = {planned.control: name for name, planned in room.plan.sets.items() if planned.node == node.id}
         if attacks is not None and room.plan.sets[names[False]].attack not in attacks:
@@ -51,5 +51,5 @@ def budget_rows(room, attacks=None):
         points = sorted({point for part in logs.values() for point in budget.budgets(part)})
         for control, part in logs.items():
             keys = labels(room, node.variant or BASE, names[control]) | {"detector": room.detector("steer").version}
-            rows += budget.success_rows(part, ids, points, **keys)
+            rows += budget.success_rows(part, targets.table["id"].tolist(), points, targets.units, **keys)
     return rows

@@ -34,7 +34,7 @@ def generated(room):
 
 
 def found_by_judge(room, variant, name):
-    """(prompt,) bool of the judge, in the order of the target's units."""
+    """(prompt,) bool of the judge, in the order of the target's rows."""
     return room.in_units(name, room.detections(variant, name)["judge"].to_numpy())
 
 
@@ -45,9 +45,9 @@ def detector_rows(room):
         detector = room.detector(role)
         about = {"role": role, "method": getattr(room.study.detectors, role)["method"], "version": detector.version}
         about |= {"labels": list(wanted), "thresholds": [detector.thresholds[label] for label in wanted]}
-        seen = room.detections(BASE, "reference")[role] if (BASE, "reference") in generated(room) else []
+        seen = room.detections(BASE, "reference") if (BASE, "reference") in generated(room) else {role: [], "unit": []}
         missing = "the base model made no images of prompts without the concept"
-        rows.append(about | rates.rate(int(np.sum(seen)), len(seen), missing))
+        rows.append(about | rates.share(seen[role], seen["unit"], reason=missing))
     return rows
 
 
@@ -63,11 +63,13 @@ def sweep_rows(room):
     grid = sorted({threshold for threshold in THRESHOLDS if threshold >= judge.floor} | own)
     for variant, name in generated(room):
         keys = labels(room, variant, name) | {"detector": judge.version}
+        judged = room.detections(variant, name)
         if judge.rule is None:
-            found = rates.sweep(room.detections(variant, name)["judge_score"].to_numpy(), grid)
+            found = rates.sweep(judged["judge_score"].to_numpy(), grid, judged["unit"])
         else:
             images = room.images(variant, name).float() / 255
-            found = [row | {"reason": None} for row in room.detector("judge", remembering=True).sweep(images, wanted, grid)]
+            seen = room.detector("judge", remembering=True).present_at(images, wanted, grid)
+            found = [{"threshold": t} | rates.share(one.numpy(), judged["unit"]) for t, one in zip(grid, seen, strict=True)]
         rows += [keys | {"own": row["threshold"] in own} | row for row in found]
     return rows
 
@@ -90,18 +92,18 @@ def rate_rows(room):
 
 
 def label_rows(room):
-    """For a concept of several labels: how often the units that ask for one label show that label; empty for other concepts."""
+    """For a concept of several labels: how often the prompts that ask for one label show that label; empty for other concepts."""
     wanted, rows = room.study.detectors.labels, []
     if len(wanted) < 2:
         return rows
-    asked = room.prompt_set("target").table["expect"].to_numpy()
+    asked, units = room.prompt_set("target").table["expect"].to_numpy(), np.asarray(room.prompt_set("target").units)
     for variant, name in generated(room):
         if room.plan.sets[name].kind == "retained" or name == "reference":
             continue
         found = room.detections(variant, name)
         for label in wanted:
             seen, mine = room.in_units(name, found[f"judge|{label}"].to_numpy()), asked == label
-            rows.append(labels(room, variant, name) | {"label": label} | rates.rate(int(seen[mine].sum()), int(mine.sum())))
+            rows.append(labels(room, variant, name) | {"label": label} | rates.share(seen[mine], units[mine]))
     return rows
 
 
@@ -159,5 +161,6 @@ def control_rows(room):
         found = rates.compare(_seen(room, variant, control), _seen(room, variant, name), room.prompt_set("target").units)
         about = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
         about |= {"only_control": found["only_a"], "only_attack": found["only_b"]}
-        rows.append(about | {key: found[key] for key in ("n", "both", "neither", "difference", "low", "high", "p_mcnemar", "reason")})
+        rest = ("n", "n_units", "both", "neither", "difference", "low", "high", "p_mcnemar", "p_permutation", "reason")
+        rows.append(about | {key: found[key] for key in rest})
     return sorted(rows, key=lambda row: (row["variant"], row["prompt_set"]))

@@ -9,6 +9,7 @@ from workbench.errors import StatisticsError
 from workbench.report import document
 from workbench.run import budget_tables, image_tables, quality_tables, scoring
 from workbench.run.image_tables import found_by_judge, generated, labels
+from workbench.statistics import unit_means
 from workbench.storage import read_table, write_json, write_table
 from workbench.study.study import BASE
 
@@ -102,8 +103,8 @@ def trajectory_tables(room, trajectory, table):
     """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta."""
     study, thresholds = room.study, Thresholds()
     recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record")]
-    half_b = ~room.half_a()
-    by_call = {c: room.in_units(c[1], room.mean_abs(*c, trajectory))[half_b] for c in recorded}
+    half_b = ~room.units_in_half_a()
+    by_call = {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b] for c in recorded}
     values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
     layer = table["layer"].to_numpy()
     measured = Sensitivity(values, layer, study.choose.n_resamples, study.choose.seed)
@@ -177,28 +178,29 @@ def attacked(room):
 
 
 def waking_rows(room, measured, groups, half_b, trajectory):
-    """AUROC of the activity under attack for success in the images, where images were made."""
+    """AUROC of the activity under attack for success in the images, where images were made; both averaged over each unit."""
     have, rows = set(generated(room)), []
     for variant, name, keys in attacked(room):
         group = "watch" if variant.role == "pruned" else "concept"
         if (variant.name, name) not in have or (group, "ff") not in groups:
             continue
-        success = found_by_judge(room, variant.name, name)[half_b]
+        success = unit_means(room.prompt_set("target").units, found_by_judge(room, variant.name, name))[half_b]
         try:
             found = measured.waking_auroc((variant.name, name), success, groups[group, "ff"])
         except StatisticsError as error:
-            found = {"n": len(success), "successes": int(success.sum()), "value": None, "low": None, "high": None, "reason": str(error)}
+            found = {"n": len(success), "successes": int((success > 0).sum()), "value": None, "low": None, "high": None}
+            found["reason"] = str(error)
         rows.append(keys | {"neuron_set": group, "trajectory": trajectory} | found)
     return rows
 
 
 def relocation_rows(room, measured, table, trajectory):
     """Mean delta outside the concept set under attack, and the overlap with the set of highest delta on the choosing half."""
-    half_a, ff = room.half_a(), (table["site"] == "ff").to_numpy()
+    half_a, ff = room.units_in_half_a(), (table["site"] == "ff").to_numpy()
     concept, suppressed = (table[column].to_numpy() & ff for column in ("in_concept", "in_suppressed"))
 
     def choosing(variant, name):
-        return room.in_units(name, room.mean_abs(variant, name, trajectory))[half_a].mean(axis=1)
+        return room.unit_means(name, room.mean_abs(variant, name, trajectory))[half_a].mean(axis=1)
 
     reference, rows = choosing(BASE, "reference"), []
     for variant, name, keys in attacked(room):
@@ -304,7 +306,7 @@ def _same_attack(room, name, pruned):
 
 def _by_call(room, by_call, concept, weights, trajectory):
     """Rows of activity_by_call; calls at which the set has no contrast in the base model have no row."""
-    about, rows = room.trajectory(trajectory, room.prompt_set(trajectory).units), []
+    about, rows = room.trajectory(trajectory, room.prompt_set(trajectory)), []
     for condition, values in by_call.items():
         keys = {k: v for k, v in labels(room, *condition).items() if k not in ("against", "control")}
         found = activity_by_call(values, by_call[BASE, "reference"], by_call[BASE, "target"], concept, weights)

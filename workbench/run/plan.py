@@ -91,7 +91,7 @@ class Plan:
 
 
 def read_sets(study):
-    """{name: PromptSet} of the study's files, limited, and checked to pair by unit."""
+    """{name: PromptSet} of the study's files, limited, each row with its place in its unit."""
     limit = study.prompts.limit
     kinds = {"target": "target", "reference": "reference", "near": "retained", "far": "retained"}
     sets = {}
@@ -100,11 +100,10 @@ def read_sets(study):
         if file:
             path = resources.find_file(file, study.folder)
             sets[name] = prompt_files.read_prompts(path, name, kind, limit)
-    prompt_files.check_paired(list(sets.values()))
-    if len(sets["target"]) < 4:
-        raise StudyError(
-            f"The target set has {len(sets['target'])} prompts; at least 4 are needed to choose on one half and measure on the other."
-        )
+    sets = dict(zip(sets, prompt_files.paired(list(sets.values())), strict=True))
+    n_units = len(set(sets["target"].units))
+    if n_units < 4:
+        raise StudyError(f"The target set has {n_units} units; at least 4 are needed to choose on one half and measure on the other.")
     return sets
 
 
@@ -282,7 +281,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
     make.add("measure", "measure", {"study": study.model_dump(mode="json")}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
-    return Plan(make.nodes, plans, calls, n)
+    return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))
 
 
 def detector_identity(given):

@@ -82,13 +82,13 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
 
 def _study(room):
     study, target = room.study, room.prompt_set("target")
-    half = room.half_a()
+    half = room.units_in_half_a()
     return {
         "name": study.name,
         "title": study.title,
         "question": study.question or None,
         "concept": study.concept.model_dump(),
-        "n_units": len(target),
+        "n_units": len(room.units),
         "n_units_half_a": int(half.sum()),
         "n_units_half_b": int((~half).sum()),
         "seeds": target.seeds,
@@ -142,13 +142,13 @@ def _images(room, folder, reveal):
         prompts, pictures = room.prompt_set(node.prompt_set), room.images(node.variant, node.prompt_set)
         found, planned = room.detections(node.variant, node.prompt_set), room.plan.sets[node.prompt_set]
         retained = planned.kind == "retained"
-        for row, unit in enumerate(prompts.units):
+        for row, (unit, place) in enumerate(prompts.keys):
             if unit not in units:
                 continue
             hide = not reveal and (
                 bool(found["judge"][row]) or bool(found["steer"][row]) or prompts.kind in ("target", "adversarial", "control")
             )
-            name = f"images/{digest([node.shards[0].key, unit, hide])[:16]}.png"
+            name = f"images/{digest([node.shards[0].key, unit, *([place] if place else []), hide])[:16]}.png"
             picture = Image.fromarray(pictures[row].permute(1, 2, 0).numpy())
             with atomic(folder / name) as temporary:
                 (blurred(picture) if hide else picture).save(temporary, format="PNG")
@@ -161,6 +161,7 @@ def _images(room, folder, reveal):
                     "against": planned.against,
                     "control": planned.control,
                     "unit": unit,
+                    "id": str(prompts.table["id"].iloc[row]),
                     "prompt": prompts.prompts[row],
                     "seed": prompts.seeds[row],
                     "path": name,

@@ -83,7 +83,7 @@ def _scored(room, methods, variant=None):
     Each score over the window on both halves; at each call on half A, the choosing score on both.
     """
     choose, columns, by_call = room.study.choose, {}, {}
-    half = room.half_a()
+    half = room.units_in_half_a()
     for quantity in scores.QUANTITIES:
         mine = {name: method for name, method in methods.items() if scores.quantity(method) == quantity}
         evidence = _evidence(room, quantity, mine, variant) if mine else None
@@ -100,13 +100,21 @@ def _scored(room, methods, variant=None):
 
 
 def _evidence(room, quantity, methods, variant=None):
-    """What recordings in the units' order show: base with and without the concept, or base and an erased variant with it."""
+    """What recordings show of each unit: base with and without the concept, or base and an erased variant with it."""
     conditions = {"target": (BASE, "target")}
     conditions |= {"erased": (variant, "target")} if variant else {"reference": (BASE, "reference")}
-    arrays = {name: room.in_units(condition[1], _pooled(room, condition, quantity)) for name, condition in conditions.items()}
+    arrays = {name: _of_units(room, condition, quantity) for name, condition in conditions.items()}
     weighing = any("weights" in method.module.NEEDS for method in methods.values())
     weights = sites.reading_weights(room.layers, room.model.unet, room.model.text_encoder) if weighing else {}
     return scores.Evidence(**arrays, layer=room.neurons["layer"].to_numpy(), weights=weights)
+
+
+def _of_units(room, condition, quantity):
+    """(unit, call, neuron): a mean over tokens is averaged over a unit's prompts, the square of a norm likewise."""
+    values = _pooled(room, condition, quantity)
+    if quantity == "mean_abs" or len(room.units) == len(values):
+        return room.unit_means(condition[1], values)
+    return np.sqrt(room.unit_means(condition[1], np.square(values)))
 
 
 def _pooled(room, condition, quantity):

@@ -23,9 +23,9 @@ from workbench.neurons import sites
 from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Taps
 from workbench.neurons.text_taps import ONCE, TextTaps
-from workbench.statistics import split_halves
+from workbench.statistics import split_halves, unit_means
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
-from workbench.study.prompts import PromptSet
+from workbench.study.prompts import PromptSet, pairing
 from workbench.study.study import BASE
 
 LOG = ["of", "id", "iteration", "passes", "loss", "found", "score", "prompt"]
@@ -328,18 +328,16 @@ class Room:
 
         return looks
 
-    def trajectory(self, name, units):
-        """The base model's kept UNet inputs of a trajectory, in the order of `units`."""
+    def trajectory(self, name, rows):
+        """The base model's kept UNet inputs of a trajectory that the rows of a set pair with, in their order."""
         inputs = torch.cat(self.gather("generate", BASE, name, lambda f: read_arrays(f / "latents.safetensors")["inputs"]))
         about = self.gather("generate", BASE, name, lambda f: read_json(f / "calls.json"))[0]
-        place = {unit: row for row, unit in enumerate(self.prompt_set(name).units)}
-        order = [place[unit] for unit in units]
-        return Trajectory(inputs[order], about["calls"], about["timesteps"])
+        return Trajectory(inputs[pairing(rows, self.prompt_set(name))], about["calls"], about["timesteps"])
 
     def _record(self, node, shard, folder):
         rows = self.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
         with applied(self.model, self.variant(node.variant)):
-            trajectories = {name: self.trajectory(name, rows.units) for name in self.study.record.trajectories}
+            trajectories = {name: self.trajectory(name, rows) for name in self.study.record.trajectories}
             of = {part: [layer for layer in self.layers if layer.site.part == part] for part in ("unet", "text_encoder")}
             also = node.parameters.get("also", ())
             kept = {name: Statistics(of["unet"], len(rows), one.calls, also) for name, one in trajectories.items()}
@@ -354,14 +352,26 @@ class Room:
         if of["text_encoder"]:
             write_arrays(folder / "text.safetensors", said.to_tensors())
 
+    @property
+    def units(self):
+        """The units of the target set, each once."""
+        return list(dict.fromkeys(self.prompt_set("target").units))
+
     def half_a(self):
         """Boolean (prompt,) of the target set: the half of the units on which neurons are chosen."""
         return split_halves(self.prompt_set("target").units, self.study.choose.seed)
 
+    def units_in_half_a(self):
+        """The same half, boolean (unit,) of `units`."""
+        return split_halves(self.units, self.study.choose.seed)
+
     def in_units(self, prompt_set, values):
-        """Rows of `values` reordered to the units of the target set."""
-        place = {unit: row for row, unit in enumerate(self.prompt_set(prompt_set).units)}
-        return values[[place[unit] for unit in self.prompt_set("target").units]]
+        """(prompt, ...): rows of `values` in the order of the target set's rows they pair with."""
+        return values[pairing(self.prompt_set("target"), self.prompt_set(prompt_set))]
+
+    def unit_means(self, prompt_set, values):
+        """(unit, ...): the mean of `values` over the rows of each of `units`."""
+        return unit_means(self.prompt_set("target").units, self.in_units(prompt_set, values))
 
     def _score(self, node, shard, folder):
         from workbench.run.scoring import score

@@ -1,9 +1,11 @@
 """Prompt sets: rows of (id, unit, prompt, seed, expect), with what made them.
 
-A unit is what is resampled for intervals. Rows of different sets pair by their unit; noise comes from the seed alone, so
-that a unit's target, reference and attacked prompts start from the same latents.
+A unit is what is resampled for intervals: a prompt, or several seeds or near-copies of one. Rows of different sets pair by
+their unit and, where units have several rows, by their place in it; noise comes from the seed alone, so that a target, its
+reference and its attacked prompt start from the same latents.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,7 +22,8 @@ COLUMNS = ["id", "unit", "prompt", "seed", "expect"]
 class PromptSet:
     """A named set of prompts.
 
-    table       data frame with COLUMNS; expect is the label a retained prompt should show, else None
+    table       data frame with COLUMNS; expect is the label a retained prompt should show, else None. Where units have several
+                rows also `place`, from 0: rows of one unit and place pair across sets
     prefix      torch (prompt, k, channel) vectors put before the words, or where a prompt says <*>; or None
     against     the variant an attack was optimised against, or None
     provenance  static, or optimised (turned into `transferred` where the set meets another variant)
@@ -51,6 +54,12 @@ class PromptSet:
     def units(self):
         """The units, list of str."""
         return self.table["unit"].tolist()
+
+    @property
+    def keys(self):
+        """(unit, place in it) of each row; equal keys pair across sets."""
+        places = self.table["place"] if "place" in self.table else [0] * len(self)
+        return [(unit, int(place)) for unit, place in zip(self.units, places, strict=True)]
 
     def provenance(self, variant):
         """static | optimised (made against this variant) | transferred (made against another); None without attack."""
@@ -98,7 +107,8 @@ class PromptSet:
 def read_prompts(path, name, kind, limit=None):
     """Read a prompt CSV.
 
-    Columns   prompt (needed); unit (default: the row's number), seed (default 0), id (default: unit), expect
+    Columns   prompt (needed); unit (default: the row's number; rows may share one), seed (default 0), id (default: unit, with
+              #2, #3 ... from a unit's second row on), expect
     Raises    PromptError when the file has no prompt column or no prompts, a seed is no integer, an id comes twice
     """
     table = read_csv(path)
@@ -113,7 +123,8 @@ def read_prompts(path, name, kind, limit=None):
         table["unit"] = [str(i) for i in range(len(table))]
     table["unit"] = table["unit"].astype(str)
     if "id" not in table:
-        table["id"] = table["unit"]
+        place = table.groupby("unit").cumcount()
+        table["id"] = table["unit"].where(place == 0, table["unit"] + "#" + (place + 1).astype(str))
     if table["id"].duplicated().any():
         twice = table.loc[table["id"].duplicated(), "id"].iloc[0]
         raise PromptError(f'{path} has the id "{twice}" twice; ids must be unique.')
@@ -128,7 +139,10 @@ def read_prompts(path, name, kind, limit=None):
     table["prompt"] = table["prompt"].astype(str)
     if kind == "retained" and table["expect"].isna().any():
         raise PromptError(f'{path} holds retained concepts but lacks the column "expect" (the label each image should show) in some row.')
-    return PromptSet(name, kind, table[COLUMNS].head(limit) if limit else table[COLUMNS])
+    table = table[COLUMNS].head(limit) if limit else table[COLUMNS]
+    if table["unit"].duplicated().any():
+        table = table.assign(place=table.groupby("unit").cumcount())
+    return PromptSet(name, kind, table)
 
 
 def read_pairs(path):
@@ -157,17 +171,71 @@ def read_csv(path):
         raise PromptError(f"{path} is no CSV file: {error}.") from error
 
 
-def check_paired(sets):
-    """PromptError unless every set covers the units of the first, each once per set, in any order."""
-    first = sets[0]
-    if len(set(first.units)) < len(first):
-        raise PromptError(f'The set "{first.name}" names a unit twice; give each prompt and seed its own unit.')
-    for other in sets[1:]:
-        missing = sorted(set(first.units) - set(other.units))
+def paired(sets):
+    """The sets, with places by which every row pairs with one of the first set.
+
+    A unit has as many rows in every set. They pair by their seed where both sets have the same seeds for the unit, and in
+    their order where they have no seed in common.
+
+    Raises   PromptError when a set lacks a unit, has one more, has another number of rows for one, or only some of its seeds
+    """
+    return [sets[0], *(_paired_with(sets[0], other) for other in sets[1:])]
+
+
+def pairing(rows, others):
+    """(row,) positions in the set `others` of what the rows of a set pair with."""
+    position = {key: row for row, key in enumerate(others.keys)}
+    return [position[key] for key in rows.keys]
+
+
+def by_seed(wanted, found):
+    """The place among the wanted seeds of each found one, equal seeds in their order; None unless they are the same seeds."""
+    if Counter(wanted) != Counter(found):
+        return None
+    free = {seed: [place for place, one in enumerate(wanted) if one == seed] for seed in wanted}
+    return [free[seed].pop(0) for seed in found]
+
+
+def _paired_with(first, other):
+    wanted, found = seeds_by_unit(first), seeds_by_unit(other)
+    for missing, lacks, has in ((set(wanted) - set(found), other, first), (set(found) - set(wanted), first, other)):
         if missing:
-            raise PromptError(f'The set "{other.name}" has no prompt for {len(missing)} units of "{first.name}", e.g. "{missing[0]}".')
-        if len(other) > len(first):
             raise PromptError(
-                f'The set "{other.name}" has {len(other)} prompts for the {len(first)} units of "{first.name}". '
-                "Give every unit one prompt in each set, and remove the others."
+                f'The set "{lacks.name}" has no prompt for {len(missing)} units of "{has.name}", e.g. "{min(missing)}". '
+                "Sets pair by the column `unit`: give all the same units."
             )
+    for unit, seeds in wanted.items():
+        if len(found[unit]) != len(seeds):
+            raise PromptError(
+                f'In the unit "{unit}" the set "{other.name}" has {len(found[unit])} prompts, "{first.name}" has {len(seeds)}. '
+                "Give a unit as many rows in every set."
+            )
+    if "place" not in other.table:
+        return other
+    places = {unit: _places(seeds, found[unit], unit, first, other) for unit, seeds in wanted.items()}
+    return replace(other, table=other.table.assign(place=[places[unit][place] for unit, place in other.keys]))
+
+
+def seeds_by_unit(rows):
+    """{unit: seeds of its rows, by their place}."""
+    seeds = {}
+    for (unit, _), seed in sorted(zip(rows.keys, rows.seeds, strict=True)):
+        seeds.setdefault(unit, []).append(seed)
+    return seeds
+
+
+def _places(wanted, found, unit, first, other):
+    """The place in the first set of each of a unit's rows in the other one, from the seeds of both."""
+    places = by_seed(wanted, found)
+    if places is not None:
+        return places
+    if set(wanted) & set(found):
+        raise PromptError(
+            f'In the unit "{unit}" the sets "{first.name}" and "{other.name}" have the seeds {_listed(wanted)} and {_listed(found)}: '
+            "some pair, others do not. Give both the same seeds, or none in common: then the rows pair in their order."
+        )
+    return list(range(len(found)))
+
+
+def _listed(seeds):
+    return ", ".join(map(str, seeds))

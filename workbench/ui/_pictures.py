@@ -2,7 +2,7 @@
 
 rows      rows like those of report.json's table `images`; of a running run also what is finished since its first report
 picture   row -> picture, blurred unless it is to be revealed
-clear     the picture of a unit in a condition, from the run's own results
+clear     the picture of a prompt in a condition, from the run's own results
 """
 
 from functools import lru_cache
@@ -23,15 +23,20 @@ def rows(state):
     """Rows of the matrix, from report.json and, for conditions it has not, from the results."""
     listed = list(state.document["images"]) if state.document else []
     there = {(row["variant"], row["prompt_set"]) for row in listed}
-    known = {row["unit"]: row for row in reversed(listed) if row["attack"] is None}
+    known = {_key(row): row for row in reversed(listed) if row["attack"] is None}
     for node in state.nodes if state.kind != "finished" else ():
         if node["stage"] == "detect" and (node["variant"], node["prompt_set"]) not in there:
             listed += _unreported(state, node, known)
     return listed
 
 
+def _key(row):
+    """What names a prompt in all its sets: its id, or its unit in results that keep no ids."""
+    return row.get("id") or row["unit"]
+
+
 def _unreported(state, node, known):
-    """Rows of a condition the report does not have yet; the seed is the one of the unit's own prompt, None when unknown."""
+    """Rows of a condition the report does not have yet; the seed is the one of the plain prompt, None when unknown."""
     found = _detections(state, node)
     if found is None:
         return []
@@ -50,8 +55,9 @@ def _unreported(state, node, known):
             "against": against or None,
             "control": bool(control),
             "unit": row["unit"],
-            "prompt": known[row["unit"]]["prompt"] if row["unit"] in known and name == "target" else row["unit"],
-            "seed": known[row["unit"]]["seed"] if row["unit"] in known else None,
+            "id": row.get("id"),
+            "prompt": known[_key(row)]["prompt"] if _key(row) in known and name == "target" else row["unit"],
+            "seed": known[_key(row)]["seed"] if _key(row) in known else None,
             "path": None,
             "blurred": bool(row["judge"] or row["steer"]),
             "success": bool(row.get("judge_expected", row["judge"])),
@@ -75,7 +81,7 @@ def delicate(row):
 
 def picture(state, row, reveal=False):
     """(picture, note): the note says why a picture is missing or not as clear as asked."""
-    own = clear(state, row["variant"], row["prompt_set"], row["unit"]) if reveal or row["path"] is None else None
+    own = clear(state, row["variant"], row["prompt_set"], row["unit"], row.get("id")) if reveal or row["path"] is None else None
     if own is not None:
         return _enlarged(own if reveal or not delicate(row) else images.blurred(own)), ""
     if row["path"] is None:
@@ -86,16 +92,18 @@ def picture(state, row, reveal=False):
     return _enlarged(shown), "only blurred here" if reveal and row["blurred"] else ""
 
 
-def clear(state, variant, prompt_set, unit):
-    """The picture of a unit in a condition, from the run's own results; None when they are not all there.
+def clear(state, variant, prompt_set, unit, prompt_id=None):
+    """The picture of a prompt in a condition, from the run's own results; None when they are not all there.
 
+    prompt_id   which of the unit's prompts; default the first
     Raises   RunError for a damaged file
     """
     nodes = {node["id"]: node for node in state.nodes}
     detected, generated = (nodes.get(f"{stage}:{variant}:{prompt_set}") for stage in ("detect", "generate"))
     if not detected or not generated or not (_there(state, detected) and _there(state, generated)):
         return None
-    place = _places(state.folder, tuple(detected["shards"]), tuple(generated["shards"])).get(unit)
+    places = _places(state.folder, tuple(detected["shards"]), tuple(generated["shards"]))
+    place = places.get(("id", prompt_id), places.get(("unit", unit)))
     if place is None:
         return None
     shard, row, of = place
@@ -104,11 +112,13 @@ def clear(state, variant, prompt_set, unit):
 
 @lru_cache(maxsize=256)
 def _places(folder, detected, generated):
-    """{unit: (shard of generate, row in it, rows of it)}; a finished shard never changes, so this is kept."""
+    """{("unit" or "id", name): (shard of generate, row in it, rows of it)}, of a unit the first; a finished shard never changes."""
     places = {}
     for found, shard in zip(detected, generated, strict=True):
-        units = read_table(Store(folder).path("detect", found) / "detections.parquet")["unit"]
-        places |= {unit: (shard, row, len(units)) for row, unit in enumerate(units)}
+        table = read_table(Store(folder).path("detect", found) / "detections.parquet")
+        for kind in {"unit", "id"} & set(table):
+            for row, name in enumerate(table[kind]):
+                places.setdefault((kind, name), (shard, row, len(table)))
     return places
 
 

@@ -1,5 +1,6 @@
 """From file: adversarial prompts made elsewhere, as a CSV with the columns unit and prompt, or imported embeddings."""
 
+from collections import Counter
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,7 +10,7 @@ from workbench.errors import PromptError, nearest
 from workbench.methods.attacks import reseeded, reworded, vectors_before
 from workbench.storage import file_digest
 from workbench.study.imports import embeddings, read_about
-from workbench.study.prompts import read_csv, read_prompts
+from workbench.study.prompts import by_seed, read_csv, read_prompts, seeds_by_unit
 
 OPTIMISED = False
 
@@ -27,9 +28,11 @@ class Parameters(BaseModel):
 def attack(model, targets, parameters, context):
     """Read the file and put its prompts, or its vectors, in the order of the targets; seeds stay those of the targets.
 
-    A CSV with the column `original` (what each prompt was made from) is matched by that text, any other by unit.
+    A CSV with the column `original` (what each prompt was made from) is matched by that text, any other by unit. Where a unit
+    of the targets has several rows, its rows in the file are taken by seed where both have the same seeds, else in their
+    order; a single one serves them all.
 
-    Raises   PromptError when a unit of the targets has no row, or the vectors do not fit the model
+    Raises   PromptError when a unit of the targets has no row or too few, or the vectors do not fit the model
     """
     path = resources.find_file(parameters.file, context.folder)
     if path.suffix == ".safetensors":
@@ -75,17 +78,17 @@ def _prompts(path, given, targets):
     """The prompts of a CSV in the order of the targets; by original text when the file has it, else by unit."""
     original = _originals(path, given)
     if original is None:
-        rows = given.drop_duplicates("unit").set_index("unit")["prompt"]
-        missing = [unit for unit in targets.units if unit not in rows.index]
+        rows = {unit: list(zip(mine["seed"], mine["prompt"], strict=True)) for unit, mine in given.groupby("unit", sort=False)}
+        missing = [unit for unit in targets.units if unit not in rows]
         if missing:
             raise PromptError(
                 f'{path} has no prompt for {len(missing)} units of the target set, e.g. "{missing[0]}". '
                 "Give the file a column `unit` that repeats the target set's units."
             )
-        return rows.loc[targets.units]
+        return _in_rows(path, rows, targets)
     by_text = {}
     for text, unit, prompt in zip(original, given["unit"], given["prompt"], strict=True):
-        by_text.setdefault(_plain(text), {}).setdefault(unit, prompt)
+        by_text.setdefault(_plain(text), {}).setdefault(unit, []).append(prompt)
     found = [by_text.get(_plain(prompt), {}) for prompt in targets.prompts]
     missing = [unit for unit, rows in zip(targets.units, found, strict=True) if not rows]
     if missing:
@@ -93,7 +96,27 @@ def _prompts(path, given, targets):
             f"{path} was made from other prompts: its column `original` has none for {len(missing)} units of the target set, "
             f'e.g. "{missing[0]}". Use the list the attack started from as target, or remove that column to match by unit.'
         )
-    return [rows.get(unit, next(iter(rows.values()))) for unit, rows in zip(targets.units, found, strict=True)]
+    made, taken = [], Counter()
+    for unit, text, rows in zip(targets.units, targets.prompts, found, strict=True):
+        mine = rows.get(unit, next(iter(rows.values())))
+        made.append(mine[taken[unit, text] % len(mine)])
+        taken[unit, text] += 1
+    return made
+
+
+def _in_rows(path, rows, targets):
+    """The prompts of {unit: (seed, prompt) rows of the file} in the order of the targets' rows."""
+    made = {}
+    for unit, wanted in seeds_by_unit(targets).items():
+        found, texts = zip(*rows[unit], strict=True)
+        if len(texts) == 1:
+            texts *= len(wanted)
+        if len(texts) < len(wanted):
+            raise PromptError(
+                f'{path} has {len(texts)} prompts for the unit "{unit}", the target set has {len(wanted)}. Give one for all, or as many.'
+            )
+        made |= {(unit, place): text for place, text in zip(by_seed(wanted, found) or range(len(wanted)), texts, strict=False)}
+    return [made[key] for key in targets.keys]
 
 
 def _originals(path, given):

@@ -69,19 +69,26 @@ class Detector:
         """
         from workbench.statistics import wilson
 
+        rows = []
+        for threshold, found in zip(thresholds, self.present_at(images, labels, thresholds), strict=True):
+            rate = wilson(int(found.sum()), len(found))
+            rows.append({"threshold": float(threshold), "n": rate.n, "successes": int(found.sum()), "rate": rate.value})
+            rows[-1] |= {"low": rate.low, "high": rate.high}
+        return rows
+
+    def present_at(self, images, labels, thresholds):
+        """Whether any of the labels is found in each image at each threshold: one (n,) bool per threshold.
+
+        Raises   MethodError for a threshold below the detector's floor
+        """
         for threshold in thresholds:
             if not self.floor <= threshold <= 1:
                 raise MethodError(
                     f"The detector {self.name} reports probabilities from {self.floor:g} to 1, so it cannot be asked at {threshold:g}. "
                     "Leave that threshold out of the sweep."
                 )
-        columns, probabilities, rows = self.columns(labels), self.probabilities(images), []
-        for threshold in thresholds:
-            found = self.decide(probabilities, [threshold] * len(self.labels))[:, columns].any(dim=1)
-            rate = wilson(int(found.sum()), len(found))
-            rows.append({"threshold": float(threshold), "n": rate.n, "successes": int(found.sum()), "rate": rate.value})
-            rows[-1] |= {"low": rate.low, "high": rate.high}
-        return rows
+        columns, probabilities = self.columns(labels), self.probabilities(images)
+        return [self.decide(probabilities, [t] * len(self.labels))[:, columns].any(dim=1) for t in thresholds]
 
     def decide(self, probabilities, thresholds):
         """Which labels count as present, bool (n, label), at one threshold per label."""
