@@ -39,7 +39,7 @@ for pruned, parent in _numbers.pruned_variants(document):
     if changes:
         cells = [{plain(name): plain(value) for name, value in change.items()} for change in changes]
         st.table(cells, hide_index=True, alt=f"Rates before and after pruning, {len(cells)} rows, each with interval and n")
-        st.caption("Rates with Wilson 95 % intervals in brackets; n is the number of images.")
+        st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
 
 st.subheader("The same prompt in four models")
 units = _numbers.four(document, _pictures.rows(state), variant)

@@ -78,28 +78,5 @@ if drawable:
     _state.figure("neurons_figure", points, variant, thresholds=summary.thresholds(study))
     st.caption(
         f"n = {len(points)} neurons with both D and R; of very many, the chosen ones and those with the highest score. "
-        "Values of one neuron have no interval; the shares above have."
+        "Values of one neuron have no interval; the shares above have. All of them are on the page Neurons."
     )
-
-shown = _neurons.columns(table, summary.subjects(document))
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    layers = st.multiselect("Layers", sorted(table["layer"].unique()), key="sensitivity-layers", placeholder="all layers")
-    role = st.segmented_control("Neurons", list(_neurons.ROLES), default="all", required=True, key="sensitivity-role")
-    sort = st.selectbox("Sort by", _neurons.sortable(table, shown), index=1, format_func=_neurons.label, key="sensitivity-sort", width=220)
-    down = st.toggle("Largest first", True, key="sensitivity-down")
-    size = st.number_input("Rows", 10, _neurons.MOST, 50, 10, key="sensitivity-rows", width=140, help=f"at most {_neurons.MOST}")
-found = _neurons.selected(table, layers, role, sort, down)
-if found.empty:
-    st.info("No neuron is in this choice; take out a filter.", icon=":material/filter_alt:")
-    st.stop()
-pages = _neurons.n_pages(found, size)
-number = st.pagination(pages, key=f"sensitivity-page-{pages}") if pages > 1 else 1
-part = _neurons.page(found, number, size)[shown]
-st.dataframe(
-    part.rename(columns=_neurons.label),
-    hide_index=True,
-    alt=f"{len(part)} of {len(found)} neurons, sorted by {_neurons.label(sort)}: layer, number, scores, role, and D, R and δ of each model",
-)
-st.caption(
-    f"{summary.integer(len(found))} neurons, page {number} of {pages}. Empty cells: the neuron is too weak in the base model to divide by."
-)

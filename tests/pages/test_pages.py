@@ -10,7 +10,7 @@ from tests.pages.conftest import SCRIPT
 from tests.pages.example_runs import KINDS, finished
 from workbench.resources import folder
 
-PAGES = ("overview", "images", "sensitivity")
+PAGES = ("overview", "images", "sensitivity", "neurons")
 
 
 def words(app):
@@ -105,12 +105,29 @@ def test_every_figure_has_an_alternative_text_with_its_numbers(opened):
 
 
 def test_the_table_of_neurons_is_filtered_and_never_longer_than_asked(opened):
-    app = opened("sensitivity", "finished")
+    app = opened("neurons", "finished")
     assert len(app.dataframe[0].value) == 50
-    app.number_input(key="sensitivity-rows").set_value(500).run()
+    app.number_input(key="neurons-rows").set_value(500).run()
     assert len(app.dataframe[0].value) == 400
-    app.segmented_control(key="sensitivity-role").select("pruned").run()
+    app.segmented_control(key="neurons-role").select("pruned").run()
     assert len(app.dataframe[0].value) == 80 and app.dataframe[0].value["pruned"].all()
+
+
+def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
+    app = opened("neurons", "finished")
+    assert "No neuron is picked yet" in words(app)
+    app.session_state["neurons-table"] = {"selection": {"rows": [3], "columns": [], "cells": []}}
+    row = app.dataframe[0].value.iloc[3]
+    app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
+    assert not app.exception and f"Neuron {row['neuron']} of {row['layer']}" in words(app)
+    assert [metric.value for metric in app.metric][0] == f"{row['score, half A']:.2f}".replace("-", "−")
+    assert list(app.table[0].value["Model"]) == ["esd", "uce", "esd-pruned"]
+
+
+def test_a_neuron_that_is_not_there_is_one_sentence(opened):
+    app = opened("neurons", "finished")
+    app.text_input(key="neuron").set_value("nowhere:3").run()
+    assert not app.exception and "an id is layer:number" in words(app)
 
 
 def test_a_run_without_pictures_or_neurons_says_so(opened, tmp_path):

@@ -1,6 +1,7 @@
 """Alternative texts: for each figure the sentence a reader without the picture needs."""
 
 from workbench.report import summary
+from workbench.report.alt_neurons import waking_alt
 
 
 def rates_alt(rows, variants=()):
@@ -34,7 +35,7 @@ def activity_alt(rows, variants=(), trajectory=None):
     )
 
 
-def activity_by_call_alt(rows, variants=(), window=None):
+def activity_by_call_alt(rows, variants=(), window=None, opening="Concept activity along the sampling run"):
     """First and last call of each line."""
     lines = {}
     for row in summary.arranged(rows, variants):
@@ -47,7 +48,12 @@ def activity_by_call_alt(rows, variants=(), window=None):
             f"{variant}, {condition}: {summary.number(first['value'])} at call {first['call']}, "
             f"{summary.number(last['value'])} at call {last['call']}"
         )
-    return "Concept activity along the sampling run. " + "; ".join(parts) + "."
+    return f"{opening}. " + "; ".join(parts) + "."
+
+
+def neuron_by_call_alt(rows, variants=(), window=None):
+    """First and last call of each line."""
+    return activity_by_call_alt(rows, variants, opening="Activity of one neuron along the sampling run")
 
 
 def budget_alt(rows, variants=()):
@@ -128,4 +134,6 @@ ALT = {
     "effects_figure": effects_alt,
     "shares_figure": shares_alt,
     "neurons_figure": neurons_alt,
+    "neuron_by_call_figure": neuron_by_call_alt,
+    "waking_figure": waking_alt,
 }

@@ -2,17 +2,14 @@
 
 rates_figure, retention_figure, activity_figure, effects_figure, shares_figure   forest plots
 activity_by_call_figure, budget_figure   panels of lines: activity along the sampling run, success against budget
-neurons_figure            one point per neuron, deactivation against reactivation
+neuron_figures.py, attribution_figures.py, cluster_figures.py, ablation_figures.py   the rest, by topic
 Every row given is in the figure: as a marker, or, when it is null, as "not measured" in words.
 """
 
-from html import escape
-
-import plotly.graph_objects as go
-
 from workbench.report import forest, summary
-from workbench.report.forest import COLOURS, KINDS, LEGEND, SETS, layout
-from workbench.report.lines import activity_by_call_figure, budget_figure
+from workbench.report.forest import COLOURS, KINDS, SETS
+from workbench.report.lines import activity_by_call_figure, budget_figure, neuron_by_call_figure
+from workbench.report.neuron_figures import neurons_figure, waking_figure
 
 __all__ = [
     "CONFIG",
@@ -20,13 +17,14 @@ __all__ = [
     "activity_figure",
     "budget_figure",
     "effects_figure",
+    "neuron_by_call_figure",
     "neurons_figure",
     "rates_figure",
     "retention_figure",
     "shares_figure",
+    "waking_figure",
 ]
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
-FRAME = (-0.6, 1.6)
 
 
 def rates_figure(rows, variants=()):
@@ -166,76 +164,6 @@ def shares_figure(rows, variants=()):
         title="neurons (per cent, 95 % interval)",
         x_range=(-2, 102),
     )
-
-
-def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
-    """Deactivation D against reactivation R of single neurons.
-
-    neurons      rows of neurons.parquet (dicts); rows without D and R are left out by the caller
-    webgl        None: above 1000 points. The HTML report must say False: the strict content policy
-                 of the file forbids the code plotly's WebGL generates
-    thresholds   D above which a neuron counts as silenced, R above which as woken
-    """
-    webgl = len(neurons) > 1000 if webgl is None else webgl
-    Scatter = go.Scattergl if webgl else go.Scatter
-    figure = go.Figure()
-    for name, colour, symbol, belongs in (
-        ("measured only", COLOURS["grey"], "circle", lambda n: not _in(n)),
-        ("chosen", COLOURS["blue"], "circle", lambda n: _in(n) == "chosen"),
-        ("chosen, watched", COLOURS["green"], "triangle-up", lambda n: _in(n) == "watch"),
-        ("chosen, pruned", COLOURS["vermillion"], "x", lambda n: _in(n) == "prune"),
-    ):
-        part = [neuron for neuron in neurons if belongs(neuron)]
-        if part:
-            figure.add_trace(
-                Scatter(
-                    x=[neuron[f"d_{variant}"] for neuron in part],
-                    y=[neuron[f"r_{variant}"] for neuron in part],
-                    mode="markers",
-                    name=f"{name} ({len(part)})",
-                    marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.7},
-                    customdata=[[escape(str(n["layer"])), n["index"]] for n in part],
-                    hovertemplate="%{customdata[0]}, neuron %{customdata[1]}<br>D = %{x:.2f}, R = %{y:.2f}<extra></extra>",
-                )
-            )
-    silenced, woken = thresholds
-    line = {"color": COLOURS["grey"], "width": 1, "dash": "dot"}
-    figure.add_vline(x=silenced, line=line)
-    figure.add_hline(y=woken, line=line)
-    for x, y, text, anchor in (
-        (0.995, 0.985, "silenced, then woken", "right"),
-        (0.995, 0.02, "silenced, stays quiet", "right"),
-        (0.01, 0.02, "not silenced", "left"),
-    ):
-        figure.add_annotation(
-            x=x,
-            y=y,
-            xref="paper",
-            yref="paper",
-            text=f"<i>{text}</i>",
-            showarrow=False,
-            xanchor=anchor,
-            font={"color": COLOURS["grey"], "size": 12},
-        )
-    low, high = FRAME
-    outside = sum(not all(low <= neuron[f"{key}_{variant}"] <= high for key in "dr") for neuron in neurons)
-    layout(figure, height=430, margin={"l": 56, "r": 12, "t": 40, "b": 52}, legend=LEGEND)
-    figure.update_layout(dragmode="zoom")
-    frame = {"zeroline": True, "zerolinecolor": "#c9c9c9", "range": list(FRAME)}
-    figure.update_xaxes(
-        title={"text": "deactivation D (1 = silenced fully)" + (f"; {outside} outside this frame" if outside else ""), "standoff": 8},
-        **frame,
-    )
-    figure.update_yaxes(title={"text": "reactivation R (1 = woken fully)", "standoff": 4}, **frame)
-    return figure
-
-
-def _in(neuron):
-    if neuron.get("in_prune"):
-        return "prune"
-    if neuron.get("in_watch"):
-        return "watch"
-    return "chosen" if neuron.get("in_concept") else ""
 
 
 def _condition(row):

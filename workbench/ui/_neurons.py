@@ -1,10 +1,13 @@
-"""The paged table of single neurons: filter, sort and cut a frame of neurons.parquet."""
+"""Single neurons: filter, sort and cut a frame of neurons.parquet; one of them by its id, layer:number."""
+
+import pandas
 
 from workbench.errors import RunError, nearest
 from workbench.report import summary
 
 MOST = 500
-ROLES = {"all": None, "chosen": "in_concept", "pruned": "in_prune", "watched": "in_watch"}
+MOST_POINTS = 1500
+ROLES = {"all": None, "chosen": "in_concept", "pruned": "in_prune", "watched": "in_watch", "suppressed": "in_suppressed"}
 SHORT = {
     "layer": "layer",
     "index": "neuron",
@@ -17,6 +20,11 @@ SHORT = {
     "in_prune": "pruned",
     "in_watch": "watched",
 }
+
+
+def roles(table):
+    """The roles that some neuron of the table has."""
+    return [role for role, column in ROLES.items() if column is None or (column in table and table[column].any())]
 
 
 def columns(table, variants):
@@ -38,8 +46,8 @@ def sortable(table, shown):
     return [name for name in shown if name in table and table[name].dtype.kind in "fiu"]
 
 
-def selected(table, layers=(), role="all", sort="score", descending=True):
-    """The neurons of the given layers (none named: all) and role, sorted; missing values last.
+def selected(table, layers=(), role="all", sort="score", descending=True, clusters=()):
+    """The neurons of the given layers and clusters (none named: all) and role, sorted; missing values last.
 
     Raises   RunError for a column or role that is not there
     """
@@ -49,6 +57,8 @@ def selected(table, layers=(), role="all", sort="score", descending=True):
         raise RunError(f'There is no role "{role}" of neurons.{nearest(role, ROLES)}')
     if layers:
         table = table[table["layer"].isin(list(layers))]
+    if clusters:
+        table = table[table["cluster"].isin(list(clusters))]
     if ROLES[role] and ROLES[role] in table:
         table = table[table[ROLES[role]].astype(bool)]
     return table.sort_values([sort, "layer", "index"], ascending=[not descending, True, True], na_position="last")
@@ -72,3 +82,66 @@ def points(table, variant):
         return []
     wanted = [name for name in ("layer", "index", "score", "in_concept", "in_prune", "in_watch", d, r) if name in table]
     return summary.drawn_neurons(table.loc[table[d].notna() & table[r].notna(), wanted].to_dict("records"), variant)
+
+
+def woken(table, variant):
+    """Rows (dicts) of the neurons to draw against an attack on a variant: the chosen ones, then those that lie farthest out."""
+    x, y = "score_b", f"delta_{variant}"
+    if x not in table or y not in table:
+        return []
+    known = table.loc[table[x].notna() & table[y].notna()]
+    wanted = [name for name in ("layer", "index", "in_concept", "in_prune", "in_watch", x, y) if name in table]
+    far = known[[x, y]].abs().max(axis=1)
+    order = known.assign(far=far).sort_values(["in_concept", "far", "layer", "index"], ascending=[False, False, True, True])
+    return order.head(MOST_POINTS)[wanted].to_dict("records")
+
+
+def clusters(table):
+    """Numbers of the clusters in the table; none when the run has no clusters."""
+    return sorted(int(number) for number in table["cluster"].dropna().unique()) if "cluster" in table else []
+
+
+def identity(row):
+    """The id of a neuron, which links carry: layer:number."""
+    return f"{row['layer']}:{row['index']}"
+
+
+def find(table, name):
+    """The row (dict, None where unknown) of the neuron with an id.
+
+    Raises   RunError for an id that no neuron of the table has
+    """
+    layer, _, index = name.strip().rpartition(":")
+    here = table[(table["layer"] == layer) & (table["index"].astype(str) == index)]
+    if here.empty:
+        in_layer = table.loc[table["layer"] == layer, "index"]
+        if len(in_layer):
+            raise RunError(f'The layer "{layer}" has the neurons {in_layer.min()} to {in_layer.max()}; "{index}" is none of them.')
+        raise RunError(f'No neuron is called "{name}"; an id is layer:number, for example {identity(table.iloc[0])}.')
+    return {key: None if pandas.isna(value) else value for key, value in here.iloc[0].to_dict().items()}
+
+
+def words(row):
+    """What a neuron is, in words: its sets, its cluster."""
+    found = [role for role, column in ROLES.items() if column and row.get(column)] or ["in no set"]
+    return found + ([f"cluster {row['cluster']:.0f}"] if row.get("cluster") is not None else [])
+
+
+def models(row, variants):
+    """[{Model, D, R, δ}] of one neuron, as text, for the variants with one of them."""
+    found = []
+    for name in variants:
+        values = {symbol: row.get(f"{key}_{name}") for key, symbol in (("d", "D"), ("r", "R"), ("delta", "δ"))}
+        if any(value is not None for value in values.values()):
+            found.append({"Model": name} | {symbol: summary.number(value) for symbol, value in values.items()})
+    return found
+
+
+def of_selection(state, part):
+    """The id of the neuron that was picked: a row of the table `part`, or a point of a figure; None when nothing is."""
+    chosen = (state or {}).get("selection", {})
+    if chosen.get("rows"):
+        return identity(part.iloc[chosen["rows"][0]])
+    if chosen.get("points"):
+        return chosen["points"][0]["customdata"][2]
+    return None

@@ -7,11 +7,13 @@ from workbench.errors import RunError
 from workbench.report import figures, summary
 from workbench.report.alt import ALT
 from workbench.storage import read_table
-from workbench.ui import _pictures, _runs
+from workbench.ui import _neurons, _pictures, _runs
 from workbench.ui._numbers import plain
 
 WIDE = 740
 LEGEND_LINES = 30
+FORESTS = ("rates_figure", "retention_figure", "activity_figure", "effects_figure", "shares_figure")
+NEURON = "neuron"
 
 
 def current():
@@ -120,14 +122,25 @@ def pictures(state, rows):
         st.caption(f"{mark} {plain(_pictures.caption(row))}" + (f" · {note}" if note else ""))
 
 
-def figure(name, *arguments, caption=None, **options):
-    """A figure of the report with its alternative text; on a narrow screen it scrolls instead of shrinking."""
+def figure(name, *arguments, caption=None, key=None, on_select="ignore", **options):
+    """A figure of the report with its alternative text; on a narrow screen it scrolls instead of shrinking.
+
+    on_select   called without arguments when points are picked; what was picked is in the session under `key`
+    """
     drawn = getattr(figures, name)(*arguments, **options)
-    if name not in ("activity_by_call_figure", "neurons_figure"):
+    if name in FORESTS:
         # in a page a forest plot is narrower than in the report, and its legend takes more lines
         drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
     with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
-        st.plotly_chart(drawn, theme=None, config=figures.CONFIG, alt=ALT[name](*arguments, **options))
+        st.plotly_chart(
+            drawn,
+            theme=None,
+            config=figures.CONFIG,
+            alt=ALT[name](*arguments, **options),
+            key=key,
+            on_select=on_select,
+            selection_mode="points",
+        )
     if caption:
         st.caption(caption)
 
@@ -143,6 +156,12 @@ def neurons(state) -> pandas.DataFrame | None:
     if state.document["neuron_table"] is None or not path.exists():
         return None
     return _table(str(path), path.stat().st_mtime_ns, path.stat().st_size)
+
+
+def open_neuron(key, part=None):
+    """Put the neuron picked in the table `part` or in a figure where the address and the card read it."""
+    if found := _neurons.of_selection(st.session_state.get(key), part):
+        st.session_state[NEURON] = found
 
 
 def names(rows, column):

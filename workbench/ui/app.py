@@ -8,14 +8,13 @@ from workbench.ui._numbers import plain
 
 st.set_page_config(page_title="Concept Erasure Workbench", layout="wide")
 
+# name, title, icon, why to go there, and the part of report.json without which the navigation leaves it out
 PAGES = (
-    ("overview", "Overview", ":material/fact_check:", "the verdict and its numbers"),
-    ("images", "Images", ":material/grid_view:", "what each model draws, side by side"),
-    ("sensitivity", "Sensitivity", ":material/ssid_chart:", "which neurons are silenced and woken"),
+    ("overview", "Overview", ":material/fact_check:", "the verdict and its numbers", None),
+    ("images", "Images", ":material/grid_view:", "what each model draws, side by side", None),
+    ("sensitivity", "Sensitivity", ":material/ssid_chart:", "which neurons are silenced and woken", None),
+    ("neurons", "Neurons", ":material/hub:", "find, sort and compare single neurons", "neuron_table"),
 )
-# without icons: Streamlit would fetch the icon of the page from fonts.gstatic.com as the icon of the browser tab
-pages = [st.Page(folder("pages") / f"{name}.py", title=title, default=name == "overview", url_path=name) for name, title, _, _ in PAGES]
-page = st.navigation(pages)
 
 with st.sidebar:
     names = _runs.list_runs(_runs.runs_folder())
@@ -39,11 +38,24 @@ with st.sidebar:
                     st.caption("The study file")
                     st.code(state.document["study"]["text"] or "# built in Python; see study.json", language="toml")
 
+there = [needs is None or bool(state and state.document and state.document[needs]) for *_, needs in PAGES]
+# without icons: Streamlit would fetch the icon of the page from fonts.gstatic.com as the icon of the browser tab
+pages = [
+    st.Page(
+        folder("pages") / f"{name}.py",
+        title=title,
+        default=name == "overview",
+        url_path=name,
+        visibility="visible" if shown else "hidden",
+    )
+    for (name, title, *_), shown in zip(PAGES, there, strict=True)
+]
+page = st.navigation(pages)
 page.run()
 
 if state is not None and state.kind == "finished":
     st.divider()
     st.markdown("**Look at next**")
-    for other, (_, title, icon, why) in zip(pages, PAGES, strict=True):
-        if other != page:
+    for other, (_, title, icon, why, _), shown in zip(pages, PAGES, there, strict=True):
+        if other != page and shown:
             st.page_link(other, label=f"{title}: {why}", icon=icon, query_params={"run": state.folder.name})

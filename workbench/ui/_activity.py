@@ -1,0 +1,74 @@
+"""How active one neuron was, condition by condition and call by call: read from the run's own recordings.
+
+Needs neither torch nor Streamlit. Only the half of the units that did not choose the neurons is read, as in the report.
+"""
+
+import json
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from workbench.errors import RunError
+from workbench.run.store import Store
+from workbench.statistics import interval, split_halves, unit_means, unit_weights
+from workbench.storage import read_json, read_table
+
+N_RESAMPLES, SEED = 1000, 0
+LABELS = ("variant", "prompt_set", "attack", "provenance", "against", "control")
+RETAINED = ("near", "far")
+
+
+def of_neuron(state, layer, index, trajectory):
+    """Mean |a| of a neuron in every recorded condition on the units of half B, with bootstrap intervals over them.
+
+    returns  rows like those of activity_by_call: labels of the condition, call, timestep, n (units), value, low, high;
+             none where recordings are gone or the neuron is no neuron of the UNet
+    Raises   RunError for a damaged recording
+    """
+    rows, wanted = [], {tuple(row[name] for name in LABELS): None for row in state.document["activity"] if row["trajectory"] == trajectory}
+    for condition in wanted:
+        keys = dict(zip(LABELS, condition, strict=True))
+        found = None if keys["prompt_set"] in RETAINED else _values(state, keys["variant"], keys["prompt_set"], layer, index, trajectory)
+        if found is None:
+            continue
+        values, about = found
+        resampled = unit_weights(len(values), N_RESAMPLES, SEED) @ values
+        for place, (call, timestep) in enumerate(zip(about["calls"], about["timesteps"], strict=True)):
+            one = interval(values[:, place].mean(), resampled[:, place], len(values))
+            where = {"neuron_set": f"{layer} {index}", "trajectory": trajectory, "call": call, "timestep": timestep}
+            rows.append(keys | where | {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
+    return rows
+
+
+def _values(state, variant, prompt_set, layer, index, trajectory):
+    """((unit of half B, call) mean |a| of a neuron, {calls, timesteps}); None where something of it is not there."""
+    store, nodes = Store(state.folder), {node["id"]: node for node in state.nodes}
+    node, units = nodes.get(f"record:{variant}:{prompt_set}"), _units(store, nodes, prompt_set)
+    if node is None or units is None or not all(store.has("record", shard) for shard in node["shards"]):
+        return None
+    parts, about = [], None
+    for shard in node["shards"]:
+        path = store.path("record", shard) / f"{trajectory}.safetensors"
+        try:
+            with safe_open(path, "numpy") as file:
+                name = f"{layer}|mean_abs"
+                if name not in file.keys():  # noqa: SIM118 - a safetensors file is no dict
+                    return None
+                part = file.get_slice(name)
+                if not 0 <= index < part.get_shape()[2]:
+                    return None
+                parts.append(part[:, :, index : index + 1][:, :, 0])
+                about = {key: json.loads(file.metadata()[key]) for key in ("calls", "timesteps")}
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
+    values = np.concatenate(parts).astype(float)
+    half_b = ~split_halves(units, read_json(state.folder / "study.json")["choose"]["seed"])
+    return unit_means([unit for unit, kept in zip(units, half_b, strict=True) if kept], values[half_b]), about
+
+
+def _units(store, nodes, prompt_set):
+    """Unit of each prompt of a set, from the findings of any variant that drew it; None when no variant did."""
+    for node in nodes.values():
+        if node["stage"] == "detect" and node["prompt_set"] == prompt_set and all(store.has("detect", s) for s in node["shards"]):
+            return [unit for shard in node["shards"] for unit in read_table(store.path("detect", shard) / "detections.parquet")["unit"]]
+    return None

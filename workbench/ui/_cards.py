@@ -1,0 +1,59 @@
+"""Cards: what is known about one neuron, put on the page."""
+
+import streamlit as st
+
+from workbench.report import summary
+from workbench.ui import _activity, _neurons, _state
+from workbench.ui._numbers import plain
+
+METRICS = {
+    "score": "How much more the neuron fires when the concept is asked for, in the base model, in standard deviations; "
+    "on the half of the units that chose the neurons.",
+    "score_b": "The same score on the other half of the units. Those chose nothing, so this is the honest number.",
+}
+
+
+def neuron(state, table, row):
+    """The card of one neuron (a dict of `_neurons.find`): its numbers, each model, its activity along the sampling run."""
+    document = state.document
+    st.subheader(plain(f"Neuron {row['index']} of {row['layer']}"))
+    st.caption(plain(", ".join([f"site {row['site']}", *_neurons.words(row)])))
+    with st.grid(3, min_column_width=170):
+        for name in METRICS:
+            if row.get(name) is not None:
+                st.metric(_neurons.label(name), summary.number(row[name]), help=METRICS[name])
+        if row.get("kappa") is not None:
+            st.metric("κ, base contrast", summary.number(row["kappa"], 3), help="Mean activity with the concept minus without it.")
+            st.caption(f"standard error {summary.number(row['kappa_se'], 3)}")
+    models = _neurons.models(row, summary.subjects(document))
+    if models:
+        st.table(models, hide_index=True, alt=f"Deactivation, reactivation and δ of this neuron in {len(models)} models")
+        st.caption(
+            "D: share of its base contrast that erasing took away. R: share that the attack brought back. δ: attack minus control, in "
+            "standard deviations. One neuron's values have no interval; those of its set are on the page Sensitivity. "
+            "A dash: too weak in the base model to divide by."
+        )
+    activity(state, row)
+
+
+def activity(state, row):
+    """How active it was in each condition at each call."""
+    st.markdown("**How active is it, and when?**")
+    known = _state.names(state.document["activity"], "trajectory")
+    rows = {name: _by_call(state, str(state.folder), _stamp(state), row["layer"], row["index"], name) for name in known}
+    if not any(rows.values()):
+        st.info("The recordings of this neuron are not in the run folder.", icon=":material/info:")
+        return
+    chosen = _state.trajectory([one for each in rows.values() for one in each], "neurons-trajectory")
+    shown = [one for one in rows[chosen] if not one["control"]] if st.toggle("Hide controls", key="neurons-controls") else rows[chosen]
+    _state.figure("neuron_by_call_figure", shown, summary.variant_names(state.document), state.document["study"]["window"])
+    st.caption(f"n = {shown[0]['n']} units (the half that did not choose the neurons); bands are bootstrap 95 % intervals over them.")
+
+
+def _stamp(state):
+    return (state.folder / "manifest.json").stat().st_mtime_ns
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _by_call(_state_of_run, folder, stamp, layer, index, trajectory):
+    return _activity.of_neuron(_state_of_run, layer, index, trajectory)
