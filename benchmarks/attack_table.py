@@ -29,7 +29,7 @@ from workbench.study.study import Study, load_study
 
 CONCEPTS = {"ink": "emoji-ink-style", "church": "emoji-church", "weapon": "emoji-weapon"}
 N, N_QUICK = 100, 8
-LOOKS = 4
+LOOKS = 2
 # name in the table -> method, when it is another, and parameters; everything else is the method's default for the emoji model
 ATTACKS = {
     "other_seeds": {},
@@ -37,11 +37,11 @@ ATTACKS = {
     "random_embedding": {},
     "paraphrase": {},
     "embedding_pgd": {"iterations": 40, "looks": LOOKS},
-    "unlearn_diff_atk": {"timesteps": 20, "iterations": 8, "looks": LOOKS},
-    "p4d_n": {"method": "p4d", "form": "N", "iterations": 120, "looks": LOOKS},
-    "p4d_k": {"method": "p4d", "form": "K", "iterations": 120, "looks": LOOKS},
+    "unlearn_diff_atk": {"timesteps": 10, "iterations": 10, "looks": LOOKS},
+    "p4d_n": {"method": "p4d", "form": "N", "iterations": 60, "looks": LOOKS},
+    "p4d_k": {"method": "p4d", "form": "K", "iterations": 40, "looks": LOOKS},
     "ring_a_bell": {"generations": 60},
-    "concept_inversion": {"iterations": 600},
+    "concept_inversion": {"iterations": 300},
 }
 LENGTHS = ("iterations", "generations")
 # control of the attack `paraphrase` on a style: other ways to draw, named as unusually

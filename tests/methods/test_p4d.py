@@ -71,7 +71,7 @@ def test_the_projection_takes_the_largest_cosine():
 @pytest.mark.parametrize("log", [False, True], ids=["loss", "log"])
 @pytest.mark.parametrize("parameters", FORMS, ids=["N", "K"])
 def test_the_vectors_get_the_gradient_of_the_loss_at_the_nearest_words(exact, targets, parameters, log):
-    parameters = parameters.model_copy(update={"log": log})
+    parameters = parameters.model_copy(update={"log": log, "shared": False})
     with erasing(exact, {id_of(exact, "ink"): text.token_vectors(exact)[id_of(exact, "water")]}) as base:
         context = context_of(exact, base=base)
         searcher = NearestWords(exact, targets, parameters, context)
@@ -107,7 +107,7 @@ def test_the_vectors_get_the_gradient_of_the_loss_at_the_nearest_words(exact, ta
 
 @pytest.mark.parametrize("relative", [True, False])
 def test_adamw_moves_the_vectors_by_that_gradient_and_no_others(exact, targets, relative):
-    parameters = FORMS[0].model_copy(update={"relative": relative, "step": 0.1})
+    parameters = FORMS[0].model_copy(update={"relative": relative, "step": 0.1, "shared": False, "weight_decay": 0.1})
     searcher = NearestWords(exact, targets, parameters, context_of(exact, base=lambda: halved(exact)))
     size = sum(float(value) ** 2 for value in searcher.words.flatten()) ** 0.5 / searcher.words.numel() ** 0.5
     rate = 0.1 * size if relative else 0.1
@@ -118,6 +118,21 @@ def test_adamw_moves_the_vectors_by_that_gradient_and_no_others(exact, targets, 
     expected = before[1] * (1 - rate * 0.1) - rate * gradient / (gradient.abs() + 1e-8)
     assert torch.allclose(searcher.vectors[1], expected, atol=1e-9) and gradient.abs().max() > 0
     assert torch.equal(searcher.vectors[0], before[0]) and torch.equal(searcher.vectors[2], before[2])
+
+
+def test_by_default_the_vectors_follow_the_direction_of_the_gradient_and_forget(exact, targets):
+    moved = []
+    for shared in (True, False):
+        parameters = FORMS[0].model_copy(update={"step": 0.1, "shared": shared, "weight_decay": 0.5})
+        searcher = NearestWords(exact, targets, parameters, context_of(exact, base=lambda: halved(exact)))
+        size, before = searcher.words.square().mean().sqrt().item(), searcher.vectors[1].detach().clone()
+        searcher.step([1], 1)
+        moved.append((before, searcher.vectors[1].detach(), searcher.vectors[1].grad))
+    (before, after, used), (_, _, gradient) = moved
+    for place, slope in enumerate(gradient):
+        unit = slope / (sum(float(x) ** 2 for x in slope) / len(slope)) ** 0.5
+        assert torch.allclose(used[place], unit, atol=1e-9)
+        assert torch.allclose(after[place], before[place] * (1 - 0.1 * 0.5) - 0.1 * size * unit, atol=1e-9)
 
 
 def test_the_base_model_is_asked_for_what_is_wanted(exact, targets):

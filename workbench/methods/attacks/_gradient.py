@@ -4,6 +4,7 @@ Levels       parameters: which noise levels, and whether each counts alike
 denoising    the loss of text against an image's noise
 minimised    what is minimised of such losses
 Learned      a searcher that improves tensors by an optimiser
+direction, along_directions   a gradient by its direction alone, and the optimiser that follows it
 """
 
 from pydantic import Field
@@ -47,6 +48,21 @@ def minimised(losses, parameters):
 
     losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
     return losses.clamp(min=LEAST_LOSS).log() if parameters.log else losses
+
+
+def direction(gradient):
+    """A gradient (place, element) over its root mean square over the elements; zero stays zero."""
+    return gradient / gradient.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=LEAST_LOSS)
+
+
+def along_directions(learned, step, weight_decay):
+    """The optimiser for such gradients: their running mean over some ten steps, the first one whole.
+
+    weight_decay   what is added to the gradient, in shares of a tensor
+    """
+    import torch
+
+    return torch.optim.SGD(learned, lr=step, momentum=0.9, dampening=0.9, weight_decay=weight_decay)
 
 
 class Learned(Searcher):

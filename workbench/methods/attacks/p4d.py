@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.attacks import reworded
-from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, minimised
+from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, direction, minimised
 from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
 
@@ -18,6 +18,7 @@ PUBLISHED = {
     "iterations": 3000,
     "step": 0.1,
     "relative": False,
+    "shared": False,
     "weight_decay": 0.1,
     "noise": 0.0,
     "log": False,
@@ -35,12 +36,16 @@ class Parameters(Levels):
     form: Literal["N", "K"] = Field(
         "N", description="N: free words alone; K: free words after every few words of the prompt; published: both"
     )
-    n_tokens: int = Field(8, ge=1, le=75, description="free words of form N; published: 16")
+    n_tokens: int = Field(4, ge=1, le=75, description="free words of form N; published: 16")
     every: int = Field(2, ge=1, description="form K: a free word after this many words of the prompt; published: 3")
     iterations: int = Field(400, ge=1, description="gradient steps; published: 3,000")
-    step: float = Field(0.2, gt=0, description="learning rate of AdamW; published: 0.1, not relative")
+    noise: float = Field(0.0, ge=0, lt=1, description="share of the noise schedule that is left out at its quiet end; published: 0")
+    step: float = Field(0.2, gt=0, description="learning rate; published: 0.1, not relative")
     relative: bool = Field(True, description="step counts in sizes of an element of the words' vectors; published: false")
-    weight_decay: float = Field(0.1, ge=0, description="of AdamW; published: 0.1")
+    shared: bool = Field(
+        True, description="a step takes the gradient at a word by its direction; published: false, by AdamW, channel by channel"
+    )
+    weight_decay: float = Field(0.5, ge=0, description="share of a vector that a step forgets, over the step; published: 0.1")
     draws: int = Field(4, ge=0, le=64, description="draws of noise on which a prompt's texts are compared; 0 = none are; published: 0")
     compared_every: int = Field(5, ge=1, description="gradient steps from one comparison to the next")
     looks: int = Field(8, ge=0, le=500, description="looks at the detector, evenly spaced; published: 60, one every 50 steps")
@@ -75,7 +80,8 @@ class NearestWords(Learned):
     """Minimise || eps_erased(z_t, t, [w]) - eps_base(z_t, t, p) ||^2, or its log, over words w; mean over latent elements.
 
     Each free place holds a vector v (channel,), started at a random permitted word; w is the permitted word nearest to it by
-    cosine. The gradient at w is applied to v, by AdamW. z_t is the base model's image of p noised to a drawn t.
+    cosine. The gradient at w is applied to v, by its direction with momentum, or by AdamW as published. z_t is the base model's
+    image of p noised to a drawn t.
 
     The loss of a step is that of one draw of noise, so that texts of different steps cannot be compared by it. Every few steps
     the text of a prompt is therefore measured on the prompt's own draws, the same for all its texts, one in each of as many
@@ -111,7 +117,11 @@ class NearestWords(Learned):
             self.vectors.append(exact[first.to(exact.device)].clone().requires_grad_(True))
         self.learned = self.vectors
         size = exact.square().mean().sqrt().item() if parameters.relative else 1.0
-        self.optimiser = torch.optim.AdamW(self.learned, lr=parameters.step * size, weight_decay=parameters.weight_decay)
+        rate = parameters.step * size
+        if parameters.shared:
+            self.optimiser = along_directions(self.learned, rate, parameters.weight_decay / size)
+        else:
+            self.optimiser = torch.optim.AdamW(self.learned, lr=rate, weight_decay=parameters.weight_decay)
         self.compared = [{} for _ in self.ids]  # {words: paired loss} of each prompt
         self.seen = [[] for _ in self.ids]  # words that were candidates
         self.wanted, self.extra = {}, {}
@@ -175,7 +185,7 @@ class NearestWords(Learned):
         minimised(losses, settings).sum().backward()
         self.optimiser.zero_grad()
         for own, gradient in zip(vectors, words.grad.split([len(own) for own in vectors]), strict=True):
-            own.grad = gradient.to(own.dtype)
+            own.grad = direction(gradient.to(own.dtype)) if settings.shared else gradient.to(own.dtype)
         self.optimiser.step()
         self.extra = {}
         if settings.draws and (iteration in (1, settings.iterations) or iteration % settings.compared_every == 0):

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from workbench.methods.attacks import reworded
-from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, denoising, minimised
+from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, denoising, direction, minimised
 from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, before, check_room, filled, writable_tokens
 
@@ -13,6 +13,7 @@ PUBLISHED = {
     "timesteps": 50,
     "iterations": 40,
     "step": 0.01,
+    "shared": False,
     "weight_decay": 0.1,
     "noise": 0.0,
     "log": False,
@@ -23,9 +24,10 @@ PUBLISHED = {
 class Parameters(Levels):
     """What can be set. Defaults are scaled for the emoji model, which has some 1,850 permitted words where SD 1.4 has 49,408 tokens.
 
-    A word wins when its probability leads by about 1, whatever the number of words, so that steps times step is what must stay
-    (20: 200 of 0.1 here, 2,000 of 0.01 published). Weight decay pulls each probability, 1/words at first, towards uniform: with a
-    twenty-seventh of the words the same pull is a twenty-seventh of it.
+    A word wins when its probability leads by about 1. The gradient of a word is an inner product with its vector, and here the
+    vectors of words the model was trained on are some four times as long as the others'. Adam divides that away word by word,
+    and with it what tells the concept's word from noise (`shared`): benchmarks/attack_power.py. Weight decay pulls each
+    probability, 1/words at first, towards uniform: with a twenty-seventh of the words the same pull is a twenty-seventh of it.
 
     Source of PUBLISHED   Zhang et al. 2024 (arXiv 2310.11868), their nudity setting; 3 words for styles and objects
     """
@@ -35,8 +37,13 @@ class Parameters(Levels):
         10, ge=1, le=500, description="timesteps visited one after the other, from the least noise to the most; published: 50"
     )
     iterations: int = Field(20, ge=1, description="gradient steps at each timestep; published: 40")
-    step: float = Field(0.1, gt=0, description="learning rate of Adam on the probabilities of the words; published: 0.01")
-    weight_decay: float = Field(4e-3, ge=0, description="of Adam; published: 0.1")
+    noise: float = Field(0.0, ge=0, lt=1, description="share of the noise schedule that is left out at its quiet end; published: 0")
+    step: float = Field(0.05, gt=0, description="learning rate on the probabilities of the words; published: 0.01")
+    shared: bool = Field(
+        True,
+        description="a step divides the gradient by its size over all words of a place; false: by Adam, word by word; published: false",
+    )
+    weight_decay: float = Field(4e-3, ge=0, description="pull of each probability towards 0 before the projection; published: 0.1")
     looks: int = Field(10, ge=0, le=500, description="looks at the detector, evenly spaced; the first success is kept")
 
 
@@ -58,8 +65,9 @@ class SoftWords(Learned):
     """Minimise || noise - eps(x_t, t, [words, prompt]) ||^2, or its log, with x_0 = the base model's image of the prompt.
 
     Each of k places holds probabilities over the permitted words, uniform at first. A step draws one word a place, takes the
-    gradient with respect to the drawn one-hot vectors straight through to the probabilities, clipped to [-1, 1], steps by
-    Adam and projects back. The candidate is the likeliest words as text, tokenised anew.
+    gradient with respect to the drawn one-hot vectors straight through to the probabilities, takes a step and projects back:
+    along the gradient's direction with momentum, or by Adam along the gradient clipped to [-1, 1], as published. The candidate
+    is the likeliest words as text, tokenised anew.
 
     Source   Zhang et al. 2024 (arXiv 2310.11868); SCIENCE 5, FORMATS 2.2. Ours: only whole permitted words are searched.
     """
@@ -80,7 +88,10 @@ class SoftWords(Learned):
         shape = parameters.n_tokens, len(self.permitted)
         self.chances = [torch.full(shape, 1 / shape[1], device=model.device, requires_grad=True) for _ in self.ids]
         self.learned = self.chances
-        self.optimiser = torch.optim.Adam(self.learned, lr=parameters.step, weight_decay=parameters.weight_decay)
+        if parameters.shared:
+            self.optimiser = along_directions(self.learned, parameters.step, parameters.weight_decay)
+        else:
+            self.optimiser = torch.optim.Adam(self.learned, lr=parameters.step, weight_decay=parameters.weight_decay)
 
     def timestep(self, iteration):
         """The middle of as many equal parts of the levels: 10, 30, ... 990 of 1,000 for 50 timesteps of the whole schedule."""
@@ -102,7 +113,8 @@ class SoftWords(Learned):
         self.optimiser.zero_grad()
         # the gradient of a linear look-up with respect to its one-hot rows
         for row, gradient in zip(rows, vectors.grad @ self.vectors.T, strict=True):
-            self.chances[row].grad = gradient.to(self.chances[row].dtype).clamp(-1, 1)
+            gradient = gradient.to(self.chances[row].dtype)
+            self.chances[row].grad = direction(gradient) if self.parameters.shared else gradient.clamp(-1, 1)
         self.optimiser.step()
         with torch.no_grad():
             for row in rows:
