@@ -37,11 +37,11 @@ ATTACKS = {
     "random_embedding": {},
     "paraphrase": {},
     "embedding_pgd": {"iterations": 40, "looks": LOOKS},
-    "unlearn_diff_atk": {"timesteps": 10, "iterations": 10, "looks": LOOKS},
-    "p4d_n": {"method": "p4d", "form": "N", "iterations": 60, "looks": LOOKS},
-    "p4d_k": {"method": "p4d", "form": "K", "iterations": 40, "looks": LOOKS},
-    "ring_a_bell": {"generations": 60},
-    "concept_inversion": {"iterations": 300},
+    "unlearn_diff_atk": {"timesteps": 10, "iterations": 6, "looks": LOOKS},
+    "p4d_n": {"method": "p4d", "form": "N", "iterations": 40, "looks": LOOKS},
+    "p4d_k": {"method": "p4d", "form": "K", "iterations": 30, "looks": LOOKS},
+    "ring_a_bell": {"generations": 30},
+    "concept_inversion": {"iterations": 200},
 }
 LENGTHS = ("iterations", "generations")
 # control of the attack `paraphrase` on a style: other ways to draw, named as unusually
