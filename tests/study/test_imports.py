@@ -9,6 +9,7 @@ from tests.study.imported import PROMPTS, TABLES, log_run, record, table
 from workbench.errors import ModelError, PromptError
 from workbench.study import imports
 from workbench.study.imports.cleaning import names_minor
+from workbench.study.imports.lengths import estimated
 from workbench.study.prompts import read_pairs, read_prompts
 
 
@@ -185,6 +186,14 @@ def test_a_list_of_one_prompt_has_its_seeds_as_units(tmp_path):
     assert any("all rows are one prompt" in one for one in note["notes"])
 
 
+def test_commas_outside_quotation_marks_belong_to_the_prompt_where_a_seed_stands_behind_it(tmp_path):
+    lines = ["case_number,prompt,evaluation_seed,class", "0,An owl,4,owl", "1,At dusk, by the sea, an old church,5,church"]
+    note, out = bring(written(tmp_path, "\n".join(lines)))
+    back = read_prompts(out, "x", "target")
+    assert back.prompts == ["An owl", "At dusk, by the sea, an old church"] and back.seeds == [4, 5]
+    assert any(one.startswith("rows whose prompt has commas outside quotation marks") and one.endswith(": 1") for one in note["notes"])
+
+
 def test_prompts_made_from_one_original_share_a_unit(tmp_path):
     source = written(tmp_path, "target_prompt,adv_prompt\na church,zz church\na mill,yy\na church,xx church\n")
     _, out = bring(source, "transferred", "SD 1.5")
@@ -219,7 +228,9 @@ def test_repeated_ids_are_made_unique_without_taking_another_rows_id(tmp_path):
     [
         ("prompt,seed\na church,many\n", 'row 1 has the seed "many", which is no integer'),
         ("prompt,seed\na church,99999999999999999999\n", "more than 64 bits"),
-        ("prompt,seed\nan old church, at dusk,3\n", "row 1 has 3 cells, the header 2"),
+        ("prompt,seed\nan old church, at dusk,x\n", "row 1 has 3 cells, the header 2"),
+        ("seed,prompt\n3,an old church, at dusk\n", "row 1 has 3 cells, the header 2"),
+        ("prompt,class\nan old church, at dusk,3\n", "row 1 has 3 cells, the header 2"),
         ('prompt,seed\n"a church,3\n', "quotation mark that is not closed"),
         ("prompt\n", "the file has no rows"),
         ("", "the file is empty"),
@@ -312,6 +323,14 @@ def test_long_prompts_are_estimated_by_words_and_counted_by_a_tokenizer(tmp_path
     assert note["longer"]["n"] == 2 and note["longer"]["limit"] == 16 and note["longer"]["counted"] == "tokens"
     with pytest.raises(ModelError, match="has no tokenizer"):
         bring(source, model=tmp_path, force=True)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens"),
+    [("a church", 4), ("a church, at dusk!!", 8), ("in 1920", 7), ("the church's door", 6), ("grzqvxtkwpplm", 4), ("", 2)],
+)
+def test_tokens_are_estimated_as_clip_cuts_text(prompt, tokens):
+    assert estimated(prompt) == tokens
 
 
 def test_a_log_folder_gives_original_adversarial_success_and_image(tmp_path):

@@ -87,6 +87,7 @@ def read_table(path, column=None, text=None):
     else:
         header, cells, headerless = _csv(path, text, column)
     columns = _columns(path, header, column)
+    cells, n_joined = _fitted(path, cells, header, columns)
     taken = [(ours, header.index(theirs)) for ours, theirs in columns.items()]
     if column is not None and (sniffed := _columns(path, header, None, needed=False).get("prompt")):
         taken.append(("named", header.index(sniffed)))  # whichever column is chosen, the list's own prompts say what is one unit
@@ -97,6 +98,8 @@ def read_table(path, column=None, text=None):
     kind = "pairs" if "anchor" in columns else "prompts"
     known = _known(header, columns)
     notes = [known.note] if known.note and column is None else []
+    if n_joined:
+        notes.append(f"rows whose prompt has commas outside quotation marks, told by the whole-numbered seed behind it: {n_joined}")
     return Found(known.name, kind, rows, columns, ignored, notes=notes)
 
 
@@ -157,7 +160,7 @@ def _csv(path, text, column):
     for delimiter in (",", "\t", ";"):
         header = next(csv.reader([first], delimiter=delimiter), [])
         if _is_header(header, column):
-            return [name.strip() for name in header], _cells(path, text, delimiter, len(header)), False
+            return [name.strip() for name in header], _cells(path, text, delimiter), False
     header = next(csv.reader([first]), [])
     if column is not None:
         raise PromptError(f'{path} has no column "{column}" in its first row. Leave out --column to have the file looked at.')
@@ -196,14 +199,31 @@ def _reader(path, text, delimiter):
         raise PromptError(f"{path} is no CSV file: {error}. Look for a quotation mark that is not closed.") from error
 
 
-def _cells(path, text, delimiter, width):
-    rows = [row for row in dropwhile(lambda row: not "".join(row).strip(), _reader(path, text, delimiter)) if row][1:]
-    for number, row in enumerate(rows, 1):
-        if len(row) > width:
-            raise PromptError(
-                f"{path}: row {number} has {len(row)} cells, the header {width}. Put prompts with commas into quotation marks."
-            )
-    return [row + [""] * (width - len(row)) for row in rows]
+def _cells(path, text, delimiter):
+    return [row for row in dropwhile(lambda row: not "".join(row).strip(), _reader(path, text, delimiter)) if row][1:]
+
+
+def _fitted(path, cells, header, columns):
+    """(rows as wide as the header, how many had a prompt with commas outside quotation marks).
+
+    Such a row has too many cells. Where a seed stands behind the prompt and is a whole number once the surplus is joined to the
+    prompt, only that reading is possible.
+
+    Raises   PromptError for any other row with too many cells
+    """
+    width, place = len(header), header.index(columns["prompt"])
+    seed, fitted, n_joined = header.index(columns["seed"]) if "seed" in columns else -1, [], 0
+    for number, row in enumerate(cells, 1):
+        if surplus := max(0, len(row) - width):
+            end = place + surplus + 1
+            row = [*row[:place], ",".join(row[place:end]), *row[end:]]
+            if seed <= place or not row[seed].strip().isdigit():
+                raise PromptError(
+                    f"{path}: row {number} has {width + surplus} cells, the header {width}. Put prompts with commas into quotation marks."
+                )
+            n_joined += 1
+        fitted.append(row + [""] * (width - len(row)))
+    return fitted, n_joined
 
 
 def _json(path, text):
