@@ -76,7 +76,7 @@ def attack(model, targets, parameters, context):
     from workbench.models import text
 
     if parameters.place == "name":
-        targets = replace(targets, table=targets.table.assign(prompt=placed(targets.prompts, context.names)))
+        targets = replace(targets, table=targets.table.assign(prompt=placed(targets.prompts, context.called)))
     table = text.token_vectors(model).detach()
     words = torch.tensor(text.permitted_tokens(model, context.names))
     begin = generator(parameters.seed, "start", 0)
@@ -110,7 +110,7 @@ def attack(model, targets, parameters, context):
             state = {"vectors": vectors.detach(), "optimiser": optimiser.state_dict(), "iteration": iteration, "log": context.log}
             context.keep("attack", state)
     learned = vectors.detach().clone()
-    context.files["learned_embeds.safetensors"] = text.as_embeddings(model, f"<{context.names[0]}>", learned)
+    context.files["learned_embeds.safetensors"] = text.as_embeddings(model, f"<{context.called[0]}>", learned)
     return vectors_before(targets, learned.cpu().expand(len(targets), -1, -1).clone(), context)
 
 

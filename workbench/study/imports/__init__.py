@@ -171,7 +171,7 @@ def sentences(about):
     yield f"Recognised  {about['format']}"
     if about["columns"]:
         yield "Columns     " + ", ".join(f"{ours} from {theirs or 'the unnamed one'}" for ours, theirs in about["columns"].items())
-    units = f" of {about['n_units']} units" if about["n_units"] else ""
+    units = f" of {about['n_units']} units" if about["n_units"] and about["n_units"] < about["n"] else ""
     yield f"Imported    {about['n']} {nouns[about['kind']]}{units}" + (f", {about['n_dropped']} dropped" if about["n_dropped"] else "")
     yield from (f"            {n} dropped: {reason}" for reason, n in sorted(about["dropped"].items()))
     if about["n_renamed"]:
