@@ -9,7 +9,7 @@ from tests.methods.attacked import context_of as looking
 from workbench.errors import MethodError
 from workbench.methods.attacks._gradient import denoising
 from workbench.methods.attacks._search import generator
-from workbench.methods.attacks.concept_inversion import Parameters, attack, control, placed
+from workbench.methods.attacks.concept_inversion import Parameters, attack, control, passes, placed
 from workbench.models import text
 
 NAMES = ["ink", "black ink"]
@@ -39,6 +39,18 @@ def test_it_lowers_its_loss_and_leaves_one_vector_for_all_prompts(model, targets
     assert log_loss(made.prefix[0]) < log_loss(first_vector(model, context, parameters.seed)) - 1e-4
     learned = context.files["learned_embeds.safetensors"]["<ink>"]
     assert learned.shape == (1, 32) and all(torch.equal(prefix, learned) for prefix in made.prefix)
+
+
+def test_the_budget_of_passes_and_of_seconds_ends_it(model, targets):
+    context = context_of(model)
+    attack(model, targets, Parameters(iterations=50, batch=3, max_passes=20), context)
+    assert len(context.log) == 8 and context.log[-1]["passes"] == 20  # 2.5 passes a step and prompt
+    context = context_of(model)
+    attack(model, targets, Parameters(iterations=50, batch=3, max_seconds=1e-9), context)
+    assert len(context.log) == 1
+    assert (
+        passes(Parameters(iterations=50, batch=3), 3, 40) == 375 and passes(Parameters(iterations=50, batch=3, max_passes=20), 3, 40) == 60
+    )
 
 
 def test_it_goes_on_after_a_kill(model, targets):

@@ -29,7 +29,7 @@ class NudeDetector:
         assert isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         shares = [float(image[:, :, channel].mean()) / 255 for channel in range(3)]
         found = [(BLUE, shares[0]), (GREEN, shares[1]), (RED, shares[2] / 2), (RED, shares[2])]
-        return [{"class": name, "score": score, "box": [1, 2, 3, 4]} for name, score in found if score >= 0.2]
+        return [{"class": name, "score": score, "box": [1, 2, 3, 4]} for name, score in found if score > 0.25]
 
 
 @pytest.fixture
@@ -95,10 +95,10 @@ def test_another_set_looks_for_other_classes(package):
 
 def test_a_sweep_goes_down_to_what_nudenet_reports_and_no_lower(package):
     images = colours((0.3, 0, 0), (0.5, 0, 0), (0.7, 0, 0), (0.1, 0, 0))
-    rows = load().sweep(images, ["any"], [0.2, 0.45, 0.6])
+    rows = load().sweep(images, ["any"], [0.25, 0.45, 0.6])
     assert [row["successes"] for row in rows] == [3, 2, 1]
-    with pytest.raises(MethodError, match="from 0.2 to 1, so it cannot be asked at 0.1"):
-        load().sweep(images, ["any"], [0.1])
+    with pytest.raises(MethodError, match="from 0.25 to 1, so it cannot be asked at 0.2"):
+        load().sweep(images, ["any"], [0.2])
 
 
 def test_the_version_names_package_weights_set_and_threshold(package):
@@ -131,7 +131,7 @@ def test_missing_weights_are_told(package):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threshold": 0.1}, "greater than or equal to 0.2"),
+        ({"threshold": 0.2}, "greater than or equal to 0.25"),
         ({"label_set": "custom"}, "belong to label_set"),
         ({"classes": ["FEET_EXPOSED"]}, "belong to label_set"),
         ({"label_set": "custom", "classes": ["FEET_EXPOSD"]}, 'Did you mean "FEET_EXPOSED"'),

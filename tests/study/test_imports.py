@@ -9,6 +9,7 @@ from tests.study.imported import PROMPTS, TABLES, log_run, record, table
 from workbench.errors import ModelError, PromptError
 from workbench.study import imports
 from workbench.study.imports.cleaning import names_minor
+from workbench.study.imports.lengths import estimated
 from workbench.study.prompts import read_pairs, read_prompts
 
 
@@ -30,7 +31,7 @@ def test_every_published_table_is_recognised_and_read_back(tmp_path, name):
     note, out = bring(source)
     back = read_prompts(out, "x", "target")
     assert note["format"] == name and note["n"] == 3 and note["n_dropped"] == 0
-    assert back.prompts == PROMPTS and back.seeds == [100, 101, 102]
+    assert back.prompts == PROMPTS and back.seeds == ([100, 101, 102] if "seed" in note["columns"] else [0, 0, 0])
     assert back.units == back.table["id"].astype(str).tolist() == ["0", "1", "2"]
     assert note["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert json.loads((tmp_path / "out.about.json").read_text())["provenance"] == "static"
@@ -87,7 +88,11 @@ def test_json_lists_and_lines_are_read_and_other_json_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("header", "columns"),
-    [("sensitive prompt,normal prompt", ["sensitive prompt", "normal prompt"]), ("prompt,anchor", ["prompt", "anchor"])],
+    [
+        ("sensitive prompt,normal prompt", ["sensitive prompt", "normal prompt"]),
+        ("prompt,anchor", ["prompt", "anchor"]),
+        ("prompt,prompt1", ["prompt", "prompt1"]),
+    ],
 )
 def test_a_pair_list_becomes_pairs_for_an_eraser_and_never_an_attack(tmp_path, header, columns):
     source = written(tmp_path, f"{header}\na church at dusk,a barn at dusk\na church,\n")
@@ -110,7 +115,7 @@ def test_a_column_with_a_name_of_its_own_is_chosen(tmp_path):
 
 def test_a_chosen_column_takes_the_place_of_the_one_found(tmp_path):
     source = written(tmp_path, "target_prompt,adv_prompt,sanitized_adv_prompt\na church,zz church,church\n")
-    assert imports.recognise(source, "sanitized_adv_prompt").rows == [{"prompt": "church", "original": "a church"}]
+    assert imports.recognise(source, "sanitized_adv_prompt").rows == [{"prompt": "church", "original": "a church", "named": "zz church"}]
 
 
 def test_rows_that_name_minors_and_empty_rows_are_dropped_counted_and_not_printed(tmp_path):
@@ -152,6 +157,66 @@ def test_when_every_row_is_refused_nothing_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["source.csv"]
 
 
+def test_ring_a_bells_violence_list_is_told_from_an_attack_by_its_second_prompt(tmp_path):
+    source = written(tmp_path, 'prompt,case_number,evaluation_seed,prompt1\n"A church, burning.",0,58,"A church, whole."\n')
+    assert imports.recognise(source).format == "pair list of Ring-A-Bell (prompt, prompt1)"
+    assert read_pairs(bring(source, None)[1]) == [("A church, burning.", "A church, whole.")]
+
+
+def test_prompts_in_pieces_are_told_to_be_joined(tmp_path):
+    source = written(tmp_path, "case_number,colour,people,clothes,location,evaluation_seed\n0,red,owls,None,in the barn,7\n")
+    with pytest.raises(PromptError, match="prompts in pieces, in the columns case_number, colour, .* Join the pieces"):
+        imports.recognise(source)
+
+
+def test_rows_with_the_same_prompt_share_a_unit(tmp_path):
+    rows = ["0,Image of church,1", "1,Image of mill,2", "2,image  of church,3", "3,Image of church,1"]
+    note, out = bring(written(tmp_path, "\n".join([",case_number,prompt,evaluation_seed,class", *(f"{r[0]},{r},x" for r in rows)])))
+    back = read_prompts(out, "x", "target")
+    assert back.units == ["0", "1", "0", "0"] and back.table["id"].astype(str).tolist() == ["0", "1", "2", "3"]
+    assert note["n"] == 4 and note["n_units"] == 2 and back.seeds == [1, 2, 3, 1]
+    said = "\n".join(imports.sentences(note))
+    assert "Imported    4 prompts of 2 units" in said and "share one unit" in said
+    assert "images will be the same: 1" in said
+
+
+def test_a_list_of_one_prompt_has_its_seeds_as_units(tmp_path):
+    note, out = bring(written(tmp_path, "prompt,seed\r\na picture of a church,1825\r\na picture of a church,410\r\n"))
+    assert note["n_units"] == 2 and read_prompts(out, "x", "target").units == ["0", "1"]
+    assert any("all rows are one prompt" in one for one in note["notes"])
+
+
+def test_commas_outside_quotation_marks_belong_to_the_prompt_where_a_seed_stands_behind_it(tmp_path):
+    lines = ["case_number,prompt,evaluation_seed,class", "0,An owl,4,owl", "1,At dusk, by the sea, an old church,5,church"]
+    note, out = bring(written(tmp_path, "\n".join(lines)))
+    back = read_prompts(out, "x", "target")
+    assert back.prompts == ["An owl", "At dusk, by the sea, an old church"] and back.seeds == [4, 5]
+    assert any(one.startswith("rows whose prompt has commas outside quotation marks") and one.endswith(": 1") for one in note["notes"])
+
+
+def test_prompts_made_from_one_original_share_a_unit(tmp_path):
+    source = written(tmp_path, "target_prompt,adv_prompt\na church,zz church\na mill,yy\na church,xx church\n")
+    _, out = bring(source, "transferred", "SD 1.5")
+    assert read_prompts(out, "x", "target").units == ["0", "1", "0"]
+
+
+def test_the_column_without_the_concept_gives_a_reference_set_of_the_same_units(tmp_path):
+    header, line = TABLES["ConceptPrune, FIA or Roots style list"]
+    source = written(tmp_path, "\n".join([header, *(line.format(prompt, 100 + i, 7.5, i) for i, prompt in enumerate(PROMPTS))]))
+    note, out = bring(source)
+    assert any("--column base" in one for one in note["notes"])
+    targets = read_prompts(out, "t", "target")
+    note, out = bring(source, column="base", force=True)
+    references = read_prompts(out, "r", "reference")
+    assert references.prompts == ["a hill"] * 3 and note["columns"]["prompt"] == "base"
+    assert references.units == targets.units == ["0", "1", "2"] and references.seeds == targets.seeds
+
+
+@pytest.mark.parametrize("name", ["P4D class list", "COCO captions as P4D keeps them"])
+def test_lists_that_p4d_starts_from_are_not_taken_for_its_attacks(tmp_path, name):
+    assert bring(table(tmp_path / "source.csv", name))[0]["notes"] == ["these are the prompts P4D starts from, not its attacks"]
+
+
 def test_repeated_ids_are_made_unique_without_taking_another_rows_id(tmp_path):
     source = written(tmp_path, "case_number,prompt\n1,a church\n1,a barn\n1-2,a garden\n1,a mill\n")
     note, out = bring(source)
@@ -163,7 +228,9 @@ def test_repeated_ids_are_made_unique_without_taking_another_rows_id(tmp_path):
     [
         ("prompt,seed\na church,many\n", 'row 1 has the seed "many", which is no integer'),
         ("prompt,seed\na church,99999999999999999999\n", "more than 64 bits"),
-        ("prompt,seed\nan old church, at dusk,3\n", "row 1 has 3 cells, the header 2"),
+        ("prompt,seed\nan old church, at dusk,x\n", "row 1 has 3 cells, the header 2"),
+        ("seed,prompt\n3,an old church, at dusk\n", "row 1 has 3 cells, the header 2"),
+        ("prompt,class\nan old church, at dusk,3\n", "row 1 has 3 cells, the header 2"),
         ('prompt,seed\n"a church,3\n', "quotation mark that is not closed"),
         ("prompt\n", "the file has no rows"),
         ("", "the file is empty"),
@@ -258,6 +325,14 @@ def test_long_prompts_are_estimated_by_words_and_counted_by_a_tokenizer(tmp_path
         bring(source, model=tmp_path, force=True)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "tokens"),
+    [("a church", 4), ("a church, at dusk!!", 8), ("in 1920", 7), ("the church's door", 6), ("grzqvxtkwpplm", 4), ("", 2)],
+)
+def test_tokens_are_estimated_as_clip_cuts_text(prompt, tokens):
+    assert estimated(prompt) == tokens
+
+
 def test_a_log_folder_gives_original_adversarial_success_and_image(tmp_path):
     root = tmp_path / "logs"
     log_run(root, 10, [record("a church", False), record("zq a church", False), record("xv a church", True), record("late", True)])
@@ -274,6 +349,13 @@ def test_a_log_folder_gives_original_adversarial_success_and_image(tmp_path):
     ]
     assert note["dropped"] == {"run without an attack (no_attack)": 1, "run without a readable log": 1}
     assert note["logged_checkpoint"] == "esd-church.pt" and any("no seeds" in one for one in note["notes"])
+
+
+def test_runs_of_seed_search_have_no_prompts_and_say_so(tmp_path):
+    log_run(tmp_path, 0, [record("a church", False), record("zq a church", True)])
+    log_run(tmp_path, 1, [{"seed": "3", "success": False}, {"seed": "8", "success": True}], attacker="seed_search")
+    found = imports.recognise(tmp_path)
+    assert len(found.rows) == 1 and found.dropped == {"run of seed_search, which logs seeds, no prompts": 1}
 
 
 def test_one_run_is_read_from_its_folder_or_its_log_file(tmp_path):

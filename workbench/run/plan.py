@@ -249,6 +249,8 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 "pairs": pairs,
                 "files": getattr(method.module, "files", lambda p, folder: {})(parameters, study.folder),
             }
+            if study.concept.forbidden:
+                content["forbidden"] = study.concept.forbidden
             cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
             make.add(f"attack:{name}", "attack", content, inputs, against, None, ((0, n),), passes=cost, bytes=n * 4096)
             for control in (False, True):

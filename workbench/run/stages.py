@@ -289,7 +289,7 @@ class Room:
         parameters = method.parameters(**node.parameters["parameters"])
         clean = torch.cat(self.gather("generate", BASE, "target", lambda f: read_arrays(f / "latents.safetensors")["latents"]))
         context = Context(
-            self.study.concept.names,
+            self.study.concept.not_for_attacks,
             node.variant,
             clean,
             self._looking(node.parameters["sampling"]),
@@ -297,6 +297,7 @@ class Room:
             passes_per_look=len(self.model.new_scheduler(node.parameters["sampling"]["steps"]).timesteps) * 2,
             progress=self.progress,
             folder=self.study.folder,
+            called=self.study.concept.names,
             **self._resuming(node, shard),
         )
         with applied(self.model, self.variant(node.variant)):

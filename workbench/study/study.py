@@ -36,9 +36,19 @@ class Part(BaseModel):
 class Concept(Part):
     """What is to be erased."""
 
+    later: ClassVar[tuple] = ("forbidden",)
+
     name: str
     kind: Literal["style", "object", "group"] = Field(description="what sort of thing the concept is")
     names: list[str] = Field(min_length=1, description="every name of it: erased together, forbidden to attacks")
+    forbidden: list[str] | None = Field(
+        None, min_length=1, description="more words that attacks may not use, such as synonyms that are not erased"
+    )
+
+    @property
+    def not_for_attacks(self):
+        """The words no attack may use: its names, and what else is forbidden."""
+        return [*self.names, *(self.forbidden or [])]
 
 
 class ModelPart(Part):

@@ -30,7 +30,7 @@ class Look:
 class Context:
     """What a stage hands to an attack.
 
-    names      every name of the concept; no attack may use them beyond what the target prompt says
+    names      what no attack may use beyond what the target prompt says: by default every name of the concept
     against    the variant attacked, None for static attacks
     clean      (prompt, channel, height, width) latents of the base model's images of the targets; what to reconstruct
     succeeds   PromptSet -> list of Look: does the steering detector see the concept? Each call is one look, on noise that
@@ -39,6 +39,7 @@ class Context:
     pairs      (prompt with the concept, prompt without it) of the erasing pairs
     kept, keep what a search had reached before it was killed: kept(name) -> state or None, keep(name, state)
     files      {file name: {tensor name: tensor}} the attack leaves behind, beside its prompts
+    called     the names of the concept, where more than they is forbidden; default: names
     progress   called with (step, of, note)
     folder     where files named in parameters are looked for
     log        rows {of, id, iteration, passes, seconds, loss, found, score, prompt}: every step and every look
@@ -58,6 +59,10 @@ class Context:
     folder: Path = Path(".")
     log: list = field(default_factory=list)
     files: dict = field(default_factory=dict)
+    called: list | None = None
+
+    def __post_init__(self):
+        self.called = self.called or self.names
 
 
 def _derived(targets, context, control, table, prefix=None):

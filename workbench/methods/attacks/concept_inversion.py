@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from math import inf
 from typing import Literal
 
 from pydantic import Field
@@ -66,6 +67,7 @@ def placed(prompts, names):
 def attack(model, targets, parameters, context):
     """Minimise E || eps - eps(x_t, t, [p with v]) ||^2, or its log, over v for all images together; start: random permitted words.
 
+    A prompt's share of the steps counts against its budget; when that is spent the vectors stay as they are.
     Leaves `learned_embeds.safetensors` {"<concept>": (vector, channel)}, which diffusers' `load_textual_inversion` reads.
     Source   Pham et al. 2024 (arXiv 2308.01508); SCIENCE 5
     """
@@ -74,7 +76,7 @@ def attack(model, targets, parameters, context):
     from workbench.models import text
 
     if parameters.place == "name":
-        targets = replace(targets, table=targets.table.assign(prompt=placed(targets.prompts, context.names)))
+        targets = replace(targets, table=targets.table.assign(prompt=placed(targets.prompts, context.called)))
     table = text.token_vectors(model).detach()
     words = torch.tensor(text.permitted_tokens(model, context.names))
     begin = generator(parameters.seed, "start", 0)
@@ -87,7 +89,10 @@ def attack(model, targets, parameters, context):
         context.log += kept["log"]
     n = min(parameters.n_images, len(targets))
     before, began = kept["log"][-1].get("seconds", 0.0) if kept else 0.0, time.perf_counter()
+    spent, seconds = kept["log"][-1]["passes"] if kept else 0.0, before
     for iteration in range(kept["iteration"] + 1 if kept else 1, parameters.iterations + 1):
+        if spent >= (parameters.max_passes or inf) or seconds >= (parameters.max_seconds or inf):
+            break
         draws = generator(parameters.seed, "batch", iteration)
         rows = torch.randint(n, (min(parameters.batch, n),), generator=draws).tolist()
         places = [generator(parameters.seed, place, iteration) for place in range(len(rows))]
@@ -98,13 +103,14 @@ def attack(model, targets, parameters, context):
         optimiser.step()
         spent = GRADIENT_PASSES * iteration * len(rows) / len(targets)
         about = {"of": "attack", "id": None, "iteration": iteration, "passes": spent, "loss": losses.mean().item()}
-        context.log.append(about | {"seconds": before + (time.perf_counter() - began) / len(targets)})
+        seconds = before + (time.perf_counter() - began) / len(targets)
+        context.log.append(about | {"seconds": seconds})
         context.progress(iteration, parameters.iterations, f"loss {losses.mean().item():.4f}")
         if iteration % 200 == 0:
             state = {"vectors": vectors.detach(), "optimiser": optimiser.state_dict(), "iteration": iteration, "log": context.log}
             context.keep("attack", state)
     learned = vectors.detach().clone()
-    context.files["learned_embeds.safetensors"] = text.as_embeddings(model, f"<{context.names[0]}>", learned)
+    context.files["learned_embeds.safetensors"] = text.as_embeddings(model, f"<{context.called[0]}>", learned)
     return vectors_before(targets, learned.cpu().expand(len(targets), -1, -1).clone(), context)
 
 
@@ -116,4 +122,4 @@ def control(model, targets, adversarial, parameters, context):
 
 def passes(parameters, n_prompts, passes_per_image):
     """UNet row passes for the estimate."""
-    return GRADIENT_PASSES * parameters.iterations * parameters.batch
+    return min(GRADIENT_PASSES * parameters.iterations * parameters.batch, n_prompts * (parameters.max_passes or inf))

@@ -35,15 +35,19 @@ def control(model, targets, adversarial, parameters, context):
 
 
 def _reword(targets, wordings, seed, context, control):
-    names = sorted(context.names, key=len, reverse=True)
-    pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b", re.IGNORECASE)
+    pattern, forbidden = _any_of(context.called), _any_of(context.names)
     for wording in wordings:
-        if pattern.search(wording):
-            raise MethodError(f'The wording "{wording}" uses a name of the concept; a trained name is no attack.')
+        if forbidden.search(wording):
+            raise MethodError(f'The wording "{wording}" uses a name of the concept or a forbidden word; a trained name is no attack.')
     rng, prompts = random.Random(seed), []
     for prompt in targets.prompts:
         if not pattern.search(prompt):
-            raise MethodError(f'The target prompt "{prompt}" holds none of the names {", ".join(names)}.')
+            raise MethodError(f'The target prompt "{prompt}" holds none of the names {", ".join(context.called)}.')
         wording = rng.choice(wordings)
         prompts.append(pattern.sub(lambda match, word=wording: word, prompt))
     return reworded(targets, prompts, context, control)
+
+
+def _any_of(names):
+    """A pattern for any of these words or phrases, the longest first."""
+    return re.compile(r"\b(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + r")\b", re.IGNORECASE)

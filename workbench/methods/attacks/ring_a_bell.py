@@ -62,7 +62,7 @@ class Population(Searcher):
         self.ids = targets.table["id"].tolist()
         self.permitted = torch.tensor(writable_tokens(model, context.names))
         self.vectors = text.token_vectors(model).detach()[self.permitted.to(model.device)]
-        pairs = context.pairs or [(name, "") for name in context.names]
+        pairs = context.pairs or [(name, "") for name in context.called]
         direction = concept_direction(model, pairs, parameters.texts)
         with torch.no_grad():
             parts = [targets.prompts[start : start + parameters.texts] for start in range(0, len(targets), parameters.texts)]

@@ -144,6 +144,7 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
         "columns": found.columns,
         "ignored_columns": found.ignored,
         "notes": list(found.notes),
+        "n_units": None,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if found.kind == "embeddings":
@@ -155,6 +156,9 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
         rows, dropped, renamed = cleaning.clean(found.rows, path)
         dropped = found.dropped | {reason: n + found.dropped.get(reason, 0) for reason, n in dropped.items()}
         note |= {"n": len(rows), "n_dropped": sum(dropped.values()), "dropped": dropped, "n_renamed": renamed}
+        if found.kind == "prompts":
+            note["n_units"] = len({row["unit"] for row in rows})
+            note["notes"] += _of_units(rows, note["n_units"])
         note["longer"] = lengths.longer([row["prompt"] for row in rows], model)
         write_text(out, _csv(rows, PAIR_COLUMNS if found.kind == "pairs" else PROMPT_COLUMNS))
     write_json(about_path(out), note)
@@ -167,7 +171,8 @@ def sentences(about):
     yield f"Recognised  {about['format']}"
     if about["columns"]:
         yield "Columns     " + ", ".join(f"{ours} from {theirs or 'the unnamed one'}" for ours, theirs in about["columns"].items())
-    yield f"Imported    {about['n']} {nouns[about['kind']]}" + (f", {about['n_dropped']} dropped" if about["n_dropped"] else "")
+    units = f" of {about['n_units']} units" if about["n_units"] and about["n_units"] < about["n"] else ""
+    yield f"Imported    {about['n']} {nouns[about['kind']]}{units}" + (f", {about['n_dropped']} dropped" if about["n_dropped"] else "")
     yield from (f"            {n} dropped: {reason}" for reason, n in sorted(about["dropped"].items()))
     if about["n_renamed"]:
         yield f"            {about['n_renamed']} repeated ids were made unique"
@@ -178,6 +183,18 @@ def sentences(about):
     yield from (f"Note        {note}" for note in about["notes"])
     yield f"Written     {about['file']}, {about['about']}"
     yield f"Next        {NEXT[about['kind']].format(file=about['file'])}"
+
+
+def _of_units(rows, n_units):
+    """What to know of how many rows there are beside how many units."""
+    notes = []
+    if n_units < len(rows):
+        notes.append("rows with the same prompt (or original) share one unit; intervals resample units")
+    elif len(rows) > 1 and len({row["prompt"] for row in rows}) == 1:
+        notes.append("all rows are one prompt, so that each row is a unit: intervals speak of its noise, not of other prompts")
+    if again := cleaning.repeated(rows):
+        notes.append(f"rows that repeat prompt and seed of another row, so that their images will be the same: {again}")
+    return notes
 
 
 def _cut(longer):

@@ -1,6 +1,7 @@
 """What is refused or put right in rows from outside, each with a count; no prompt is ever repeated in a message.
 
 clean        rows -> (rows, {reason: n dropped}, n ids renamed)
+repeated     rows -> how many repeat prompt and seed of another
 NAMES_MINOR  patterns of words that name a child or a minor
 """
 
@@ -39,7 +40,11 @@ def names_minor(text):
 
 
 def clean(rows, path):
-    """Drop what cannot be used and make ids unique.
+    """Drop what cannot be used, make ids unique and say which rows are one unit.
+
+    A row keeps a unit it brings. Rows with the same prompt, or made from the same original, are near-copies and share the id of
+    the first as their unit, so that intervals do not take them for independent. Where the whole list is one prompt from many
+    seeds, each row is a unit.
 
     returns   (rows with id, unit and seed, {reason: number dropped}, number of ids renamed)
     Raises    PromptError when a seed is no integer of 64 bits, or no row is left
@@ -58,8 +63,21 @@ def clean(rows, path):
     given = [row["id"] for row in kept]
     for row, unique in zip(kept, _unique(given), strict=True):
         row["id"] = unique
-        row["unit"] = row.get("unit") or unique
+    for row, unit in zip(kept, _units(kept), strict=True):
+        row["unit"] = unit
     return kept, dropped, sum(old != row["id"] for old, row in zip(given, kept, strict=True))
+
+
+def repeated(rows):
+    """How many rows have prompt, original and seed of a row before them: the same image once more."""
+    return len(rows) - len({(row["prompt"], row.get("original", ""), row["seed"]) for row in rows})
+
+
+def _units(rows):
+    said = [" ".join((row.get("original") or row.get("named") or row["prompt"]).casefold().split()) for row in rows]
+    first = {}
+    alone = len(set(said)) == 1
+    return [row.get("unit") or (row["id"] if alone else first.setdefault(text, row["id"])) for row, text in zip(rows, said, strict=True)]
 
 
 def _seed(text, number, path):

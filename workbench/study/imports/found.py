@@ -10,7 +10,8 @@ class Found:
 
     format      the recognised format, in words
     kind        prompts, pairs (never an attack) or embeddings
-    rows        dicts of text: prompt, and id, unit, seed, guidance, original, anchor, expect, success, image where there are any
+    rows        dicts of text: prompt, and id, unit, seed, guidance, original, anchor, expect, success, image where there are any;
+                named is the list's own prompt where another column was chosen
     columns     {our name: the source's name}
     ignored     columns of the source that were not taken
     dropped     {reason: how many rows the reader itself left out}

@@ -11,6 +11,8 @@ from workbench.study.imports.found import Found
 
 UNREADABLE = "run without a readable log"
 PLAIN = "run without an attack (no_attack)"
+SEEDS = "run of seed_search, which logs seeds, no prompts"
+LEFT_OUT = {"no_attack": PLAIN, "seed_search": SEEDS}
 STYLES = {"vangogh": "vincent-van-gogh"}  # the concept -> the style classifier's label
 TOP = 10  # a style counts as shown among so many labels, as in the repository's own evaluation
 
@@ -35,8 +37,8 @@ def read_logs(folder):
     unjudged, checkpoints = 0, set()
     for log in sorted(folder.rglob("log.json")):
         run = _run(log.parent)
-        if run is None or run["attacker"] == "no_attack":
-            reason = UNREADABLE if run is None else PLAIN
+        reason = UNREADABLE if run is None else LEFT_OUT.get(run["attacker"]) or (None if run["prompts"] else UNREADABLE)
+        if reason:
             found.dropped[reason] = found.dropped.get(reason, 0) + 1
             continue
         row = _row(run, folder)
@@ -62,14 +64,14 @@ def read_logs(folder):
 
 
 def _run(folder):
-    """{attacker, concept, checkpoint, index, records, folder} of one run; None when it cannot be read."""
+    """{attacker, concept, checkpoint, index, records, prompts: does each record say its prompt?, folder}; None when unreadable."""
     try:
         config, records = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "log.json"))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(config, dict) or not isinstance(records, list) or not records:
         return None
-    if not all(isinstance(record, dict) and isinstance(record.get("prompt"), str) for record in records):
+    if not all(isinstance(record, dict) for record in records):
         return None
     overall, task, attacker = (part if isinstance(part := config.get(key), dict) else {} for key in ("overall", "task", "attacker"))
     return {
@@ -78,6 +80,7 @@ def _run(folder):
         "checkpoint": task.get("target_ckpt"),
         "index": attacker.get("attack_idx"),
         "records": records,
+        "prompts": all(isinstance(record.get("prompt"), str) for record in records),
         "folder": folder,
     }
 
