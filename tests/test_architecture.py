@@ -21,6 +21,8 @@ ORDER = [
     "analysis",
     "report",
     "run",
+    "cli_say",
+    "cli_masks",
     "cli",
     "ui",
 ]

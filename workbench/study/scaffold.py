@@ -23,7 +23,8 @@ def scaffold(name, like="emoji-ink-style", folder="."):
         raise StudyError(f'No study can be called "{name}": use small letters, digits and hyphens, e.g. my-church.')
     source, folder = load_study(like), Path(folder)
     parts = source.prompts
-    files = [getattr(parts, field) for field in ("target", "reference", "near", "far", "erase")] + [v.pairs for v in source.variants]
+    named = ("target", "reference", "near", "far", "erase", "retain")
+    files = [getattr(parts, field) for field in named] + [v.pairs for v in source.variants]
     files = [file for file in dict.fromkeys(files) if file and not Path(file).is_absolute()]
     paths = [folder / f"{name}.toml", *(folder / file for file in files)]
     if there := [path for path in paths if path.exists()]:

@@ -52,11 +52,16 @@ class ModelPart(Part):
 class Prompts(Part):
     """CSV files, relative to the study file or to data/."""
 
+    later: ClassVar[tuple] = ("retain",)
+
     target: str = Field(description="prompts with the concept")
     reference: str = Field(description="the same units without it")
     near: str | None = Field(None, description="retained concepts close to it; needs a column `expect`")
     far: str | None = Field(None, description="retained concepts far from it; needs a column `expect`")
     erase: str | None = Field(None, description="pairs prompt, anchor that erasers train on")
+    retain: str | None = Field(
+        None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured as near or far"
+    )
     limit: int | None = Field(None, ge=4, description="use only the first rows of every set")
 
 
@@ -79,11 +84,14 @@ class Sampling(Part):
 class VariantPart(Part):
     """One variant of the base model."""
 
+    later: ClassVar[tuple] = ("like",)
+
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     method: str
     parent: str = BASE
     role: Literal["erased", "pruned", "sham"] = "erased"
     pairs: str | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
+    like: str | None = Field(None, description="an earlier variant that is a mask: cut as many weights of each of its layers")
     parameters: dict = Field(default_factory=dict)
 
 
@@ -181,6 +189,8 @@ class Study(Part):
             known.add(variant.name)
             roles[variant.name] = variant.role
             _check_parameters("erasers", variant.method, variant.parameters, f"variant {variant.name}")
+            if variant.like is not None:
+                _check_like(variant, self.variants[: len(known) - 2])
         for attack in self.attacks:
             _check_attack(attack)
             for name in attack.against:
@@ -268,6 +278,25 @@ def _check_parameters(kind, name, parameters, where):
         raise ValueError(f"{where}: {_sentence(error, registry.method(kind, name).parameters)}") from error
 
 
+def _check_like(variant, earlier):
+    """A control of equal sparsity: what it equals is an earlier mask over the same layers, and sets the share."""
+    known = registry.methods("erasers")
+    masks = {one.name: one for one in earlier if getattr(known[one.method].module, "MASK", False)}
+    where = f'variant "{variant.name}" is like "{variant.like}"'
+    if variant.like not in masks:
+        raise ValueError(f"{where}, which is no mask defined before it.{nearest(variant.like, masks)}")
+    if "like" not in known[variant.method].takes:
+        able = ", ".join(name for name, method in known.items() if "like" in method.takes)
+        raise ValueError(f"{where}, but {variant.method} sets its own share. Methods that can be like another mask: {able}")
+    for name in {"share", "group"} & set(variant.parameters):
+        raise ValueError(f"{where}, which sets how much is cut: leave `{name}` out of its parameters")
+    other = masks[variant.like]
+    own, theirs = (known[one.method].parameters(**one.parameters) for one in (variant, other))
+    lacking = [layer for layer in getattr(theirs, "layers", ()) if layer not in getattr(own, "layers", ())]
+    if lacking:
+        raise ValueError(f'{where}, which cuts the layers "{lacking[0]}": set its parameter layers = {list(theirs.layers)}')
+
+
 def _check_attack(attack):
     """Its preset, parameters and name; an attack is never called like another method or like a prompt set."""
     known = registry.methods("attacks")
@@ -326,7 +355,7 @@ def load_study(path):
         raise StudyError(f"{path} is not valid TOML: {error}.") from error
     study = _validated(data, str(path))
     study._path, study._text = path.resolve(), text
-    for field in ("target", "reference", "near", "far", "erase"):
+    for field in ("target", "reference", "near", "far", "erase", "retain"):
         if getattr(study.prompts, field):
             resources.find_file(getattr(study.prompts, field), study.folder)
     for variant in study.variants:
