@@ -23,6 +23,7 @@ ORDER = [
     "run",
     "cli_say",
     "cli_masks",
+    "cli_inspect",
     "cli",
     "ui",
 ]

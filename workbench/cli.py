@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from workbench import __version__, cli_masks, registry, resources
+from workbench import __version__, cli_inspect, cli_masks, registry, resources
 from workbench.cli_say import console, errors, say
 from workbench.errors import WorkbenchError, nearest
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_masks.app, name="mask")
 app.command()(cli_masks.export)
+app.command()(cli_inspect.inspect)
 # without torchvision transformers warns at every start that it uses its PIL processors, which is what we want
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

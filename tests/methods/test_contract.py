@@ -9,6 +9,7 @@ from workbench.methods.attacks import Context
 from workbench.models.masks import cut_incoming, save
 from workbench.models.variants import Variant, applied, exchanged
 from workbench.registry import VERBS, method, methods
+from workbench.storage import write_arrays
 from workbench.study.prompts import read_prompts
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
@@ -18,6 +19,7 @@ SETTINGS = {
     "learned_mask": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "cad": {"steps": 3, "trajectories": 2},
     "mask_from_file": {"file": "mask.safetensors"},
+    "from_checkpoint": {"path": "esd.safetensors"},
     **dict.fromkeys(("conceptprune", "fia", "wanda"), {"steps": 3, "calls": 2}),
     "embedding_pgd": {"iterations": 3},
     "unlearn_diff_atk": {"timesteps": 2, "iterations": 2},
@@ -45,6 +47,7 @@ def context(model, tmp_path):
 def files(model, tmp_path):
     """A folder with what erasers read from files."""
     save(tmp_path / "mask.safetensors", {"unet.conv_in.bias": torch.arange(16) < 4}, {})
+    write_arrays(tmp_path / "esd.safetensors", {"conv_in.bias": torch.ones(16)})
     return tmp_path
 
 
