@@ -152,7 +152,7 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
     if what == "studies":
         from workbench.study.study import load_study
 
-        rows = [{"study": name, "title": load_study(path).title} for name, path in resources.study_files().items()]
+        rows = [{"study": name, "title": load_study(path, files=False).title} for name, path in resources.study_files().items()]
     elif what == "runs":
         from workbench.run.store import Store
 
@@ -203,7 +203,7 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
         raise WorkbenchError(f'Nothing is called "{name}": no run, no study, no method.{nearest(name, known)}')
     from workbench.study.study import load_study
 
-    study = load_study(name)
+    study = load_study(name, files=False)
     typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
 
 

@@ -74,7 +74,7 @@ def test_whole_unets_in_pickles_however_wrapped(base, model, tmp_path, wrap):
 
 def test_compvis_is_read_without_its_ema_copy(base, model, tmp_path):
     pipe = tiny.pipeline()
-    original = single_file.unet(pipe.unet)
+    original = {name: value.clone() for name, value in single_file.unet(pipe.unet).items()}
     pipe.unet.load_state_dict(moved(base, lambda n: ".attn1." in n))
     content = {f"model.diffusion_model.{name}": value for name, value in single_file.unet(pipe.unet).items()}
     content |= {"model_ema." + f"diffusion_model.{name}".replace(".", ""): value for name, value in original.items()}

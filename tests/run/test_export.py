@@ -54,13 +54,13 @@ def test_an_exported_folder_loads_with_plain_diffusers_and_draws_the_same_images
             states, empty = text.encode(room.model, ["owl in ink"]), text.unconditional(room.model)
         final, _ = denoise(room.model, states, empty, [1], n_steps=3, guidance=2.0)
         pictures = room.model.decode(final)
-    assert same_bits(weights(load.from_pipeline(there, "there")), expected)
     base, parameters = sampled(own), dict(own.unet.named_parameters())
     with torch.no_grad():
         for name in {*change.weights, *change.masks}:
             parameters[name.removeprefix("unet.")].copy_(expected[name])
     images = sampled(there)
     assert (images == sampled(own)).all() and not (images == base).all()
+    assert same_bits(weights(load.from_pipeline(there, "there")), expected)
     again = load.load(str(path))
     with torch.no_grad():
         back, _ = denoise(again, text.encode(again, ["owl in ink"]), text.unconditional(again), [1], n_steps=3, guidance=2.0)
@@ -76,7 +76,7 @@ def test_noise_fills_the_zeros_and_nothing_else(finished, room, tmp_path):
     other, filled = exporting.export(finished.folder, "pruned", "partial", tmp_path / "noise", "noise", 7)
     again, _ = exporting.export(finished.folder, "pruned", "partial", tmp_path / "again", "noise", 7)
     zeros, noise = read_arrays(path), read_arrays(other)
-    assert file_digest(other) == file_digest(again) and filled["warning"] is None and about["warning"]
+    assert same_bits(noise, read_arrays(again)) and filled["warning"] is None and about["warning"]
     assert zeros.keys() == noise.keys() == {name.removeprefix("unet.") for name in {*change.weights, *change.masks}}
     for name, mask in change.masks.items():
         a, b = (found[name.removeprefix("unet.")] for found in (zeros, noise))

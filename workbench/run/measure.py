@@ -3,6 +3,7 @@
 import numpy as np
 import pandas
 
+from workbench.analysis import expectations
 from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_call, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
@@ -53,7 +54,8 @@ def measure(room, folder):
         and row["value"] is not None
         and dict(variants)[row["variant"]] == "pruned"
     ]
-    tables["verdict"] = verdict(variants, tables, study.concept.name, best, relocations=moved)
+    known = expectations.check(study.expect or [], tables["rates"])
+    tables["verdict"] = expectations.applied(verdict(variants, tables, study.concept.name, best, relocations=moved), known)
     table = with_headline(table, tables["effects"], study, best)
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 from workbench import registry, resources
 from workbench.errors import StudyError, nearest
 from workbench.storage import digest
+from workbench.study import combinations
 
 SCHEMA_VERSION = 1
 BASE = "base"
@@ -152,10 +153,21 @@ class Choose(Part):
     n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of units")
 
 
+class Expected(Part):
+    """A rate known from elsewhere: when the study does not come near it, the verdict says first that the set-up is off."""
+
+    variant: str
+    attack: str | None = Field(None, description="what the study calls the attack; none: plainly asked")
+    definition: Literal["success_rate", "pre_asr", "asr", "asr_fail"] = Field(description="as in the table rates")
+    low: float = Field(ge=0, le=1, description="the interval of the rate must reach from low ...")
+    high: float = Field(ge=0, le=1, description="... to high")
+    source: str = Field(description="where it is known from")
+
+
 class Study(Part):
     """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged."""
 
-    later: ClassVar[tuple] = ("quality",)
+    later: ClassVar[tuple] = ("quality", "expect")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of the run folder")
@@ -171,6 +183,7 @@ class Study(Part):
     quality: Quality | None = None
     record: Record = Record()
     choose: Choose = Choose()
+    expect: list[Expected] | None = None
 
     _path: Path | None = None
     _text: str = ""
@@ -190,7 +203,7 @@ class Study(Part):
             roles[variant.name] = variant.role
             _check_parameters("erasers", variant.method, variant.parameters, f"variant {variant.name}")
             if variant.like is not None:
-                _check_like(variant, self.variants[: len(known) - 2])
+                combinations.check_like(variant, self.variants[: len(known) - 2])
         for attack in self.attacks:
             _check_attack(attack)
             for name in attack.against:
@@ -218,6 +231,8 @@ class Study(Part):
             raise ValueError(f'choose.score: "{self.choose.score}" needs an erased model; choose by a score of the base model alone')
         for name in self.choose.compare or []:
             _check_parameters("scores", name, {}, "choose.compare")
+        for one in self.expect or []:
+            combinations.check_expected(one, known, labels)
         low, high = self.record.window
         if not 0 <= low < high <= 1:
             raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
@@ -278,25 +293,6 @@ def _check_parameters(kind, name, parameters, where):
         raise ValueError(f"{where}: {_sentence(error, registry.method(kind, name).parameters)}") from error
 
 
-def _check_like(variant, earlier):
-    """A control of equal sparsity: what it equals is an earlier mask over the same layers, and sets the share."""
-    known = registry.methods("erasers")
-    masks = {one.name: one for one in earlier if getattr(known[one.method].module, "MASK", False)}
-    where = f'variant "{variant.name}" is like "{variant.like}"'
-    if variant.like not in masks:
-        raise ValueError(f"{where}, which is no mask defined before it.{nearest(variant.like, masks)}")
-    if "like" not in known[variant.method].takes:
-        able = ", ".join(name for name, method in known.items() if "like" in method.takes)
-        raise ValueError(f"{where}, but {variant.method} sets its own share. Methods that can be like another mask: {able}")
-    for name in {"share", "group"} & set(variant.parameters):
-        raise ValueError(f"{where}, which sets how much is cut: leave `{name}` out of its parameters")
-    other = masks[variant.like]
-    own, theirs = (known[one.method].parameters(**one.parameters) for one in (variant, other))
-    lacking = [layer for layer in getattr(theirs, "layers", ()) if layer not in getattr(own, "layers", ())]
-    if lacking:
-        raise ValueError(f'{where}, which cuts the layers "{lacking[0]}": set its parameter layers = {list(theirs.layers)}')
-
-
 def _check_attack(attack):
     """Its preset, parameters and name; an attack is never called like another method or like a prompt set."""
     known = registry.methods("attacks")
@@ -340,8 +336,10 @@ def _validated(data, source):
         raise StudyError(f"{source}: {_sentence(error, Study)}") from error
 
 
-def load_study(path):
+def load_study(path, files=True):
     """Read and check a study file, by path or by the name of a bundled study.
+
+    files    whether the prompt files it names must be there; some bundled studies are for prompts that are not shipped
 
     Raises   StudyError with one sentence: what is wrong, where, and the nearest thing that would be right
     """
@@ -355,6 +353,8 @@ def load_study(path):
         raise StudyError(f"{path} is not valid TOML: {error}.") from error
     study = _validated(data, str(path))
     study._path, study._text = path.resolve(), text
+    if not files:
+        return study
     for field in ("target", "reference", "near", "far", "erase", "retain"):
         if getattr(study.prompts, field):
             resources.find_file(getattr(study.prompts, field), study.folder)
