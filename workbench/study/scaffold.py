@@ -23,7 +23,7 @@ def scaffold(name, like="emoji-ink-style", folder="."):
     """
     if not NAME.match(name):
         raise StudyError(f'No study can be called "{name}": use small letters, digits and hyphens, e.g. my-church.')
-    source, folder = load_study(like, files=False), Path(folder)
+    source, folder = load_study(like, files=str(like) not in resources.study_files()), Path(folder)
     parts = source.prompts
     named = ("target", "reference", "near", "far", "erase", "retain")
     files = [getattr(parts, field) for field in named] + [v.pairs for v in source.variants]
