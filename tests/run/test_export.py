@@ -28,8 +28,18 @@ parameters = { file = "m/mask.safetensors" }
 
 
 @pytest.fixture(scope="module")
-def room(finished, study_file):
-    return runs.prepare(study_file, finished.folder)[1]
+def room(study_file, tmp_path_factory):
+    """The tiny study with its two variants made, and nothing measured."""
+    plan, room = runs.prepare(study_file, tmp_path_factory.mktemp("runs") / "tiny")
+    wanted = [f"{stage}:base:{name}" for stage in ("generate", "record") for name in ("target", "reference")]
+    runs.run_nodes(room, [plan.node(name) for name in (*wanted, "score", "erase:erased", "erase:pruned")])
+    return room
+
+
+@pytest.fixture(scope="module")
+def finished(room):
+    """The run that has them."""
+    return runs.open_run(room.store.folder)
 
 
 def weights(model):

@@ -1,5 +1,6 @@
 """Masks in studies: retained prompts, controls of equal sparsity, what was learned over steps, second stages."""
 
+import pandas
 import pytest
 import torch
 
@@ -169,3 +170,19 @@ def test_a_finished_variant_is_read_from_its_run_folder(written, tmp_path):
     assert change.masks.keys() == room.variant("masked").masks.keys() and change.weights.keys() == room.variant("masked").weights.keys()
     with pytest.raises(RunError, match='Did you mean "masked"'):
         changes.merged(room.store, room.study, "maskd")
+
+
+def test_a_mask_that_cuts_into_watched_neurons_says_so(written, tmp_path):
+    room = made(written(), tmp_path / "run")
+    layer = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
+    name = f"unet.{layer.removesuffix('net.2')}net.0.proj.weight"
+    width = room.model.parameters()[name].shape[0] // 2
+    mask = torch.zeros_like(room.model.parameters()[name], dtype=torch.bool)
+    mask[3], mask[5 + width, 0] = True, True
+    shares = changes.cut_into({name: mask}, [layer, layer, layer, "other.ff.net.2"], [3, 5, 4, 3])
+    assert shares.tolist() == pytest.approx([0.5, 1 / (2 * mask.shape[1]), 0.0, 0.0])
+    table = pandas.DataFrame({"layer": [layer] * 3, "index": [0, 1, 2], "in_watch": [True, True, False]})
+    room.variant("masked").masks, room.variant("lot").masks = {name: torch.ones_like(mask)}, {}
+    said = changes.watched_caveats(room, table)
+    assert said[0].startswith("masked also cuts weights that feed 2 of the 2 watched neurons, 100.0% of these")
+    assert not any(sentence.startswith("lot ") for sentence in said)

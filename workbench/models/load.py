@@ -194,7 +194,12 @@ def pipeline(name, dtype=torch.float32):
     try:
         return _from_file(where, dtype) if where.is_file() else _from_folder(where if where.is_dir() else name, dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f'The model "{name}" cannot be loaded: {_first_line(error)}') from error
+        get = (
+            ""
+            if where.exists()
+            else f" Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
+        )
+        raise ModelError(f'The model "{name}" cannot be loaded: {_first_line(error)}{get}') from error
 
 
 def _from_file(path, dtype):

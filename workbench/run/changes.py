@@ -4,10 +4,12 @@ write_change   result of an eraser -> weights.safetensors or mask.safetensors, l
 read_change    the folder -> Variant, its own change only, without its parents
 merged         run folder and variant -> the change over the base model, and how it came about; needs no model
 training_rows  the table `training` of report.json
+watched_caveats   where a mask cuts into the neurons that should tell what it did
 """
 
 import json
 
+import numpy as np
 import pandas
 import torch
 
@@ -79,3 +81,32 @@ def training_rows(room):
             kept = table.iloc[sorted({*range(0, len(table), every), len(table) - 1})]
             rows += [{"variant": part.name, "method": part.method} | row for row in kept.to_dict("records")]
     return rows
+
+
+def cut_into(pruned, layers, index):
+    """Share of the incoming weights (value and gate row) of ff neurons that a mask cuts, (neuron,) in [0, 1].
+
+    pruned   {"unet.<parameter>": bool tensor};  layers, index   of each neuron, layers ending in `ff.net.2`
+    """
+    shares = []
+    for layer, place in zip(layers, index, strict=True):
+        mask = pruned.get(f"unet.{layer.removesuffix('net.2')}net.0.proj.weight")
+        shares.append(0.0 if mask is None else mask[[place, place + len(mask) // 2]].float().mean().item())
+    return np.array(shares)
+
+
+def watched_caveats(room, table):
+    """A sentence for each pruned variant that cut weights into neurons it is watched by; they are not the untouched ones then.
+
+    table   neurons with layer, index and in_watch
+    """
+    watched, said = table[table["in_watch"]], []
+    for part in room.study.variants:
+        if part.role == "pruned" and (change := room.variant(part.name)).masks and len(watched):
+            shares = cut_into(change.masks, watched["layer"], watched["index"])
+            if shares.any():
+                said.append(
+                    f"{part.name} also cuts weights that feed {int((shares > 0).sum())} of the {len(shares)} watched neurons, "
+                    f"{shares.mean():.1%} of these weights on average: where they fall silent, part of it is the cut itself."
+                )
+    return said
