@@ -42,6 +42,7 @@ def inspect(
         "changed": len(changes),
         "notes": found.notes,
         "like": inspected.like(changes),
+        "base": inspected.base(found, changes),
         "usable": reason is None,
         "reason": reason,
     }
@@ -66,7 +67,7 @@ def inspect(
         say(places, False)
         largest = sorted(changes, key=lambda row: -(row["relative_change"] or 0))[:SHOWN]
         say([{key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()} for row in largest], False)
-    console.print(about["like"], markup=False, soft_wrap=True)
+    console.print(f"{about['like']} {about['base']}", markup=False, soft_wrap=True)
     if reason:
         console.print(f"Not usable as a variant: {reason}", markup=False, soft_wrap=True)
         return

@@ -57,7 +57,8 @@ def test_esd_of_2024_a_partial_bf16_file(base, model, tmp_path):
     with applied(model, Variant("esd", weights=made)):
         for name, value in part.items():
             assert torch.equal(model.parameters()[f"unet.{name}"].bfloat16(), value)
-    assert inspect.like(inspect.rows(found, model)) == "Only cross-attention: as ESD x changes."
+    rows = inspect.rows(found, model)
+    assert inspect.like(rows) == "Only cross-attention: as ESD x changes." and "cannot show" in inspect.base(found, rows)
 
 
 @pytest.mark.parametrize("wrap", [[], ["state_dict"], ["model"], ["unet"], ["state_dict", "module."], ["unet."]])
@@ -69,7 +70,11 @@ def test_whole_unets_in_pickles_however_wrapped(base, model, tmp_path, wrap):
     found = read(tmp_path / "uce.pt", model)
     assert len(found.tensors) == 208 and len(found.changed(model)) == 8 and found.complete == ["unet"]
     assert set(found.peeled) == {step for step in wrap if step != "unet."}
-    assert "UCE" in inspect.like(inspect.rows(found, model))
+    rows = inspect.rows(found, model)
+    assert "UCE" in inspect.like(rows) and inspect.base(found, rows).startswith("200 of 208 tensors of the UNet equal this base")
+    save_file(moved(base, lambda name: True), tmp_path / "all.safetensors")
+    other = read(tmp_path / "all.safetensors", model)
+    assert inspect.base(other, inspect.rows(other, model)).startswith("None of the 208 tensors")
 
 
 def test_compvis_is_read_without_its_ema_copy(base, model, tmp_path):

@@ -73,6 +73,20 @@ def place(name):
     return next((place for place, parts in PLACES.items() if any(one in inner for one in parts)), "other layers of the UNet")
 
 
+def base(found, changes):
+    """Whether it was made from this base model, as one sentence; only a complete UNet can show it."""
+    if "unet" not in found.complete:
+        return "A partial file cannot show which base it was made from."
+    n = sum(name.startswith("unet.") for name in found.tensors)
+    equal = n - sum(change["parameter"].startswith("unet.") for change in changes)
+    if equal:
+        return f"{equal} of {n} tensors of the UNet equal this base, so it is the one the file was made from."
+    return (
+        f"None of the {n} tensors of the UNet equals this base: all of it was trained, or it was made from another one of the same shapes "
+        "(Stable Diffusion 1.4 and 1.5 have the same)."
+    )
+
+
 def like(changes):
     """What published erasers change the same places, as one sentence; nothing is concluded from the file's name."""
     places = {place(change["parameter"]) for change in changes}

@@ -118,6 +118,8 @@ def _model_row(room, name, role, method, parent, what, history):
     found = describe(room.model, room.variant(name))
     if what is None:
         what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
+        files = room.plan.node(f"erase:{name}").parameters.get("files", {})
+        what += "".join(f"; from {file} (SHA-256 {content[:12]})" for file, content in files.items())
     changed = found["share_changed"] if name != BASE else None
     return {
         "variant": name,
