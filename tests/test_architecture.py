@@ -21,6 +21,9 @@ ORDER = [
     "analysis",
     "report",
     "run",
+    "cli_say",
+    "cli_masks",
+    "cli_inspect",
     "cli",
     "ui",
 ]

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from workbench import __version__, registry, resources
+from workbench import __version__, cli_inspect, cli_masks, registry, resources
+from workbench.cli_say import console, errors, say
 from workbench.errors import WorkbenchError, nearest
 
 app = typer.Typer(
@@ -23,10 +23,12 @@ app = typer.Typer(
     add_completion=False,
     help="Is a concept really gone from a text-to-image diffusion model?",
 )
+app.add_typer(cli_masks.app, name="mask")
+app.command()(cli_masks.export)
+app.command()(cli_inspect.inspect)
 # without torchvision transformers warns at every start that it uses its PIL processors, which is what we want
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-console, errors = Console(), Console(stderr=True)
 
 StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a bundled study")]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<study>")]
@@ -142,16 +144,6 @@ def _size(n_bytes):
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.1f} GB"
 
 
-def _say(value, as_json, columns=None):
-    if as_json:
-        typer.echo(json.dumps(value, indent=1, default=str))
-        return
-    table = Table(*(columns or list(value[0]) if value else ["nothing yet"]))
-    for row in value:
-        table.add_row(*(escape(str(row[column])) for column in columns or row))
-    console.print(table)
-
-
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json: AsJson = False):
     """List studies, runs, methods, sites, models or prompts."""
@@ -160,7 +152,7 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
     if what == "studies":
         from workbench.study.study import load_study
 
-        rows = [{"study": name, "title": load_study(path).title} for name, path in resources.study_files().items()]
+        rows = [{"study": name, "title": load_study(path, files=False).title} for name, path in resources.study_files().items()]
     elif what == "runs":
         from workbench.run.store import Store
 
@@ -184,7 +176,7 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
         rows = [{"model": "emoji", "folder": str(resources.folder("data") / "emoji" / "model")}]
     else:
         rows = [{"prompts": path.name} for path in sorted((resources.folder("data") / "prompts").glob("*.csv"))]
-    _say(rows, as_json)
+    say(rows, as_json)
 
 
 @app.command()
@@ -199,7 +191,7 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
             rows = [row | {"published": published.get(row["parameter"], "")} if published else row for row in rows]
             if not as_json:
                 console.print(f"[bold]{name}[/] ({kind}): {escape(method.help)}")
-            _say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
+            say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
             return
     run_folder = next((p for p in (Path(name), Path("runs") / name) if (p / "manifest.json").exists()), None)
     if run_folder:
@@ -211,7 +203,7 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
         raise WorkbenchError(f'Nothing is called "{name}": no run, no study, no method.{nearest(name, known)}')
     from workbench.study.study import load_study
 
-    study = load_study(name)
+    study = load_study(name, files=False)
     typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
 
 
@@ -263,7 +255,7 @@ def status(name: Annotated[str | None, typer.Argument(help="a run; default: all 
 
     found = [jobs.status(open_run(one).folder) for one in ([name] if name else list_runs())]
     if as_json:
-        _say(found, True)
+        say(found, True)
         return
     for row in found:
         far = "" if row["share"] is None or row["state"] == "finished" else f", {100 * row['share']:.0f} % of this start"
@@ -329,7 +321,7 @@ def diff(a: RunName, b: RunName, as_json: AsJson = False):
     for title, rows in found.items():
         console.print(f"[bold]{title}[/]: {len(rows) or 'nothing'} differ{'s' if len(rows) < 2 else ''}")
         if rows:
-            _say([{key: f"{cell:.3f}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows], False)
+            say([{key: f"{cell:.3f}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows], False)
 
 
 @app.command("import-prompts")
@@ -383,7 +375,7 @@ def doctor(as_json: AsJson = False):
     """Versions, devices, bundled data, free disk: what a bug report needs."""
     from workbench.run.doctor import findings
 
-    _say(findings(), as_json)
+    say(findings(), as_json)
 
 
 @app.callback(invoke_without_command=True)

@@ -6,6 +6,7 @@ Its first docstring line is its help. Heavy imports stand inside its functions.
 """
 
 import importlib
+import inspect
 import pkgutil
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,11 @@ class Method:
     def parameters(self):
         """The pydantic model of what can be set."""
         return self.module.Parameters
+
+    @property
+    def takes(self):
+        """Names of the arguments of the method's one function: what it is given when the caller has it."""
+        return set(inspect.signature(getattr(self.module, VERBS[self.kind])).parameters)
 
     def call(self, *args, **kwargs):
         """Run the method's one function."""

@@ -6,9 +6,10 @@ import torch
 from tests.reference import same_bits
 from workbench.errors import MethodError, PromptError
 from workbench.methods.attacks import Context
-from workbench.models.masks import cut_incoming
+from workbench.models.masks import cut_incoming, save
 from workbench.models.variants import Variant, applied, exchanged
 from workbench.registry import VERBS, method, methods
+from workbench.storage import write_arrays
 from workbench.study.prompts import read_prompts
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
@@ -17,6 +18,8 @@ SETTINGS = {
     "ac": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
     "learned_mask": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "cad": {"steps": 3, "trajectories": 2},
+    "mask_from_file": {"file": "mask.safetensors"},
+    "from_checkpoint": {"path": "esd.safetensors"},
     **dict.fromkeys(("conceptprune", "fia", "wanda"), {"steps": 3, "calls": 2}),
     "embedding_pgd": {"iterations": 3},
     "unlearn_diff_atk": {"timesteps": 2, "iterations": 2},
@@ -40,6 +43,14 @@ def context(model, tmp_path):
     return Context(["ink"], "erased", torch.randn(3, *model.latent_shape), folder=tmp_path)
 
 
+@pytest.fixture
+def files(model, tmp_path):
+    """A folder with what erasers read from files."""
+    save(tmp_path / "mask.safetensors", {"unet.conv_in.bias": torch.arange(16) < 4}, {})
+    write_arrays(tmp_path / "esd.safetensors", {"conv_in.bias": torch.ones(16)})
+    return tmp_path
+
+
 @pytest.mark.parametrize("kind", VERBS)
 def test_every_method_has_help_and_parameters_with_meanings(kind):
     for one in methods(kind).values():
@@ -52,13 +63,14 @@ def test_an_unknown_method_offers_the_nearest():
 
 
 @pytest.mark.parametrize("name", sorted(methods("erasers")))
-def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(model, name):
+def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(model, files, name):
     one = method("erasers", name)
     layer = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
     with applied(model, Variant("pruned", masks=cut_incoming(model.unet, {layer: [1, 2]}))):
         before = {n: p.detach().clone() for n, p in model.parameters().items()}
-        changed = one.call(model, PAIRS, one.parameters(**SETTINGS.get(name, {})), prune={layer: [0, 3]})
+        changed = one.call(model, PAIRS, one.parameters(**SETTINGS.get(name, {})), prune={layer: [0, 3]}, folder=files)
         assert changed and all(before[n].shape == value.shape for n, value in changed.items())
+        assert {value.dtype == torch.bool for value in changed.values()} == {getattr(one.module, "MASK", False)}
         assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
     assert not any(p.requires_grad for p in model.unet.parameters())
 

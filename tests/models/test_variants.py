@@ -116,3 +116,8 @@ def test_a_folder_without_a_pipeline_and_an_unknown_name_are_refused(tmp_path):
         load.load(str(tmp_path))
     with pytest.raises(ModelError, match="no hub id"):
         load.load("nothing-here")
+
+
+def test_a_model_that_is_not_there_says_how_to_get_it():
+    with pytest.raises(ModelError, match="hf download nobody/nothing.* --set model.base=PATH"):
+        load.load("nobody/nothing")

@@ -34,6 +34,7 @@ def example(n_image_units=4):
             "detectors": tables.detectors(),
             "sweep": tables.sweep(),
             "attacks": tables.attacks(),
+            "training": tables.training(),
             "budget": tables.budget(),
             "retention": tables.retention(),
             "quality": tables.quality(),

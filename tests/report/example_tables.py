@@ -220,6 +220,21 @@ def quality():
     ]
 
 
+def training():
+    """A learned mask, step by step."""
+    return [
+        {
+            "variant": "esd-pruned",
+            "method": "learned_mask",
+            "step": step,
+            "loss": 0.02 / step,
+            "retention": 0.001 * step,
+            "expected_share": 0.02 * step / 160,
+        }
+        for step in (1, 40, 80, 120, 160)
+    ]
+
+
 def attacks():
     row = {"method": "unlearn_diff_atk", "preset": "published", "settings": "iterations = 40, n_tokens = 5", "n": 180}
     row |= {"passes": 812.4, "seconds": 3.25, "looks": 6.4, "most_looks": 40}

@@ -10,7 +10,12 @@ from workbench.study.scaffold import scaffold
 from workbench.study.study import load_study
 
 
-@pytest.mark.parametrize("like", sorted(study_files()))
+def test_a_study_of_prompts_that_are_not_shipped_is_begun_without_them(tmp_path):
+    assert scaffold("mine", "sd14-nudity", tmp_path) == [tmp_path / "mine.toml"]
+    assert load_study(tmp_path / "mine.toml", files=False).name == "mine"
+
+
+@pytest.mark.parametrize("like", sorted({*study_files()} - {"sd14-nudity"}))
 def test_a_copy_of_every_bundled_study_loads_with_prompts_of_its_own(tmp_path, like):
     written = scaffold("mine", like, tmp_path)
     study, source = load_study(written[0]), load_study(like)

@@ -20,7 +20,13 @@ def changed(tmp_path, old, new):
 
 @pytest.mark.parametrize("name", sorted(study_files()))
 def test_every_bundled_study_loads_and_is_named_like_its_file(name):
-    assert load_study(name).name == name
+    """The prompts of sd14-nudity are the user's own, and not shipped."""
+    assert load_study(name, files=name != "sd14-nudity").name == name
+
+
+def test_a_study_of_prompts_that_are_not_shipped_says_which_it_needs():
+    with pytest.raises(StudyError, match="sd14-nudity-target.csv.* was not found. Looked for"):
+        load_study("sd14-nudity")
 
 
 @pytest.mark.parametrize(
@@ -115,3 +121,26 @@ def test_provenance_depends_on_the_variant_the_set_meets():
     made = PromptSet("pgd", "adversarial", None, attack="embedding_pgd", against="erased")
     assert made.provenance("erased") == "optimised" and made.provenance("pruned") == "transferred"
     assert PromptSet("rt", "adversarial", None, attack="random_tokens").provenance("erased") == "static"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ('variant = "erazed"\nattack = "random_tokens"\ndefinition = "asr"', 'Did you mean "erased"'),
+        ('variant = "erased"\nattack = "random_token"\ndefinition = "asr"', 'Did you mean "random_tokens"'),
+        ('variant = "erased"\ndefinition = "asr"', "asr needs `attack`"),
+        ('variant = "erased"\nattack = "random_tokens"\ndefinition = "success_rate"', "success_rate takes no `attack`"),
+    ],
+)
+def test_a_known_rate_is_of_something_in_the_study(tmp_path, given, message):
+    ends = "low = 0.1\nhigh = 0.3\nsource = 'a board'\n"
+    with pytest.raises(StudyError, match=message):
+        load_study(changed(tmp_path, "[record]\n", f"[[expect]]\n{given}\n{ends}[record]\n"))
+    with pytest.raises(StudyError, match="low 0.4 is above high 0.3"):
+        right = 'variant = "erased"\ndefinition = "success_rate"\n'
+        load_study(changed(tmp_path, "[record]\n", f"[[expect]]\n{right}{ends.replace('0.1', '0.4')}[record]\n"))
+
+
+def test_what_a_study_may_say_newly_leaves_older_studies_as_they_were():
+    dump = load_study("emoji-ink-style").model_dump(mode="json")
+    assert "expect" not in dump and "retain" not in dump["prompts"] and "like" not in dump["variants"][0]

@@ -165,6 +165,14 @@ def load(name, device="cpu", dtype=torch.float32):
 
     Raises   ModelError when it is missing, truncated or of another kind
     """
+    return from_pipeline(pipeline(name, dtype), name, device, dtype)
+
+
+def pipeline(name, dtype=torch.float32):
+    """The diffusers pipeline behind a name, as `load` reads it.
+
+    Raises   ModelError when it is missing or truncated
+    """
     from diffusers.utils import logging as diffusers_logging
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
@@ -184,10 +192,14 @@ def load(name, device="cpu", dtype=torch.float32):
     if not where.exists() and name.count("/") != 1:
         raise ModelError(f'No model "{name}": it is no file or folder, no bundled model ({", ".join(BUNDLED)}) and no hub id (owner/name).')
     try:
-        pipeline = _from_file(where, dtype) if where.is_file() else _from_folder(where if where.is_dir() else name, dtype)
+        return _from_file(where, dtype) if where.is_file() else _from_folder(where if where.is_dir() else name, dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f'The model "{name}" cannot be loaded: {_first_line(error)}') from error
-    return from_pipeline(pipeline, name, device, dtype)
+        get = (
+            ""
+            if where.exists()
+            else f" Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
+        )
+        raise ModelError(f'The model "{name}" cannot be loaded: {_first_line(error)}{get}') from error
 
 
 def _from_file(path, dtype):

@@ -19,6 +19,8 @@ comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b
 quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself, half
             against half; kid_floor_seed, kid_floor_dtype: made again from other noise, in another number format;
             image_difference: of the latter pair, pixel by pixel
+training    how a mask was learned: the erasing loss on the drawn batch, the change on retained prompts, and the share of the gates
+            expected to be cut, all before the step's update; what was cut in the end stands in models
 clip        mean CLIP score of images of retained concepts; change: from the base model's, prompt by prompt; n_cut: prompts that
             lost words to the model's context
 """
@@ -282,6 +284,14 @@ TABLES = {
         "score": "number?",
     },
     "timings": {"stage": "text", "seconds": "number?", "nodes": "count?"},
+    "training": {
+        "variant": "text",
+        "method": "text",
+        "step": "count",
+        "loss": "number",
+        "retention": "number",
+        "expected_share": "number",
+    },
 }
 
 VALUES = {
@@ -302,7 +312,7 @@ VALUES = {
     "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
 }
 
-ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip")
+ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training")
 ADDED_COLUMNS = dict.fromkeys(("rates", "budget", "detectors", "sweep", "rates_by_label", "retention"), ("n_units",)) | {
     "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation"),
     "against_control": ("n_units", "p_permutation"),
@@ -359,5 +369,5 @@ LISTS = {
     ("reproduce", "models"): {"variant": "text", "digest": "text?"},
 }
 EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
-SHARES = {"rate", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "p_permutation", "power"}
+SHARES = {"rate", "expected_share", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "p_permutation", "power"}
 SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}

@@ -79,7 +79,7 @@ def _sections(document):
         (
             "What was compared",
             "The original (base) model beside the changed ones.",
-            (views.models(document), views.changes(document), image_views.attacks(document)),
+            (views.models(document), views.changes(document), views.training(document), image_views.attacks(document)),
         ),
         (
             "Rates",

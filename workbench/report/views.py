@@ -58,6 +58,30 @@ def changes(document):
     )
 
 
+def training(document, n_steps=9):
+    """How masks were learned, at a few steps of each."""
+    rows = []
+    for variant in dict.fromkeys(row["variant"] for row in document["training"]):
+        own = [row for row in document["training"] if row["variant"] == variant]
+        places = sorted({round(place * (len(own) - 1) / max(1, n_steps - 1)) for place in range(n_steps)} & set(range(len(own))))
+        rows += [own[place] for place in places]
+    return view(
+        "Learning the masks",
+        ("Variant", "Step", "Erasing loss", "Change on retained prompts", "Share expected to be cut"),
+        [
+            (
+                row["variant"],
+                integer(row["step"]),
+                number(row["loss"], 5),
+                number(row["retention"], 5),
+                percent(row["expected_share"], 2),
+            )
+            for row in rows
+        ],
+        numeric=(1, 2, 3, 4),
+    )
+
+
 def activity(document):
     """Concept activity of every condition and neuron set."""
     rows = summary.arranged(document["activity"], summary.variant_names(document))

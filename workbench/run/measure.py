@@ -3,11 +3,13 @@
 import numpy as np
 import pandas
 
+from workbench.analysis import expectations
 from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_call, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
 from workbench.run import budget_tables, image_tables, quality_tables, scoring
+from workbench.run.changes import watched_caveats
 from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import unit_means
 from workbench.storage import read_table, write_json, write_table
@@ -53,7 +55,9 @@ def measure(room, folder):
         and row["value"] is not None
         and dict(variants)[row["variant"]] == "pruned"
     ]
-    tables["verdict"] = verdict(variants, tables, study.concept.name, best, relocations=moved)
+    known = expectations.check(study.expect or [], tables["rates"])
+    tables["verdict"] = expectations.applied(verdict(variants, tables, study.concept.name, best, relocations=moved), known)
+    tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table)]
     table = with_headline(table, tables["effects"], study, best)
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)

@@ -211,6 +211,13 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         }
         if variant.method == "prune_neurons":
             inputs.append("score")
+        if variant.like:
+            inputs.append(f"erase:{variant.like}")
+            content["like"] = True
+        if study.prompts.retain and "retained" in method.takes:
+            content["retained"] = _retained(study, sets)
+        if hasattr(method.module, "files"):
+            content["files"] = method.module.files(parameters, study.folder)
         cost = getattr(method.module, "passes", lambda p, n_pairs: 0.0)(parameters, len(content["pairs"]))
         make.add(f"erase:{variant.name}", "erase", content, inputs, variant.name, None, passes=cost, bytes=2_000_000)
 
@@ -284,6 +291,23 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make.add("measure", "measure", {"study": study.model_dump(mode="json")}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
     return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))
+
+
+def _retained(study, sets):
+    """The prompts that learned masks keep, each once.
+
+    Raises   StudyError when one of them is measured: what was trained on is no evidence of what is retained
+    """
+    table = prompt_files.read_prompts(resources.find_file(study.prompts.retain, study.folder), "retain", "adversarial").table
+    found = list(dict.fromkeys(table["prompt"]))
+    measured = {prompt for name in ("near", "far") if name in sets for prompt in sets[name].prompts}
+    both = [prompt for prompt in found if prompt in measured]
+    if both:
+        raise StudyError(
+            f'prompts.retain and the measured sets near and far have {len(both)} prompts in common, e.g. "{both[0]}". '
+            "A mask would be praised for what it was trained on: take them out of one of the files."
+        )
+    return found
 
 
 def detector_identity(given):

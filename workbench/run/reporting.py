@@ -17,6 +17,7 @@ from workbench.models.variants import describe
 from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
 from workbench.run import budget_tables
+from workbench.run.changes import training_rows
 from workbench.storage import atomic, digest, read_json, read_table, write_table
 from workbench.study.study import BASE
 
@@ -73,6 +74,7 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
         "models": _models(room, history),
         "images": _images(room, folder, reveal),
         "timings": _timings(room, history),
+        "training": training_rows(room),
         "neuron_table": "neurons.parquet" if done else None,
     }
     content["reproduce"] = _reproduce(room, history, command, content["models"])
@@ -116,6 +118,8 @@ def _model_row(room, name, role, method, parent, what, history):
     found = describe(room.model, room.variant(name))
     if what is None:
         what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
+        files = room.plan.node(f"erase:{name}").parameters.get("files", {})
+        what += "".join(f"; from {file} (SHA-256 {content[:12]})" for file, content in files.items())
     changed = found["share_changed"] if name != BASE else None
     return {
         "variant": name,

@@ -16,13 +16,14 @@ from workbench.diffusion.denoise import Trajectory, denoise, evaluate
 from workbench.errors import RunError
 from workbench.methods.attacks import Context, Look
 from workbench.models import load as models
-from workbench.models import masks, text
-from workbench.models.variants import Variant, applied, exchanged
+from workbench.models import text
+from workbench.models.variants import applied, exchanged
 from workbench.neurons import sets as neuron_sets
 from workbench.neurons import sites
 from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Taps
 from workbench.neurons.text_taps import ONCE, TextTaps
+from workbench.run.changes import read_change, write_change
 from workbench.statistics import split_halves, unit_means
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
 from workbench.study.prompts import PromptSet, pairing
@@ -91,11 +92,7 @@ class Room:
             return None
         if name not in self._variants:
             part = self.study.variant(name)
-            folder = self._folder(f"erase:{name}")
-            weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
-            pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
-            lifts = getattr(registry.method("erasers", part.method).module, "LIFTS_MASKS", False)
-            own = Variant(name, part.parent, weights, pruned, lifts)
+            own = read_change(part, self._folder(f"erase:{name}"))
             parent = self.variant(part.parent)
             self._variants[name] = own.over(parent) if parent else own
         return self._variants[name]
@@ -197,20 +194,25 @@ class Room:
             table = read_table(self._folder("score") / "neurons.parquet")
             column = "in_prune" if part.parameters.get("neurons", "prune") == "prune" else "in_concept"
             prune = neuron_sets.by_layer(table[["layer", "index"]], table[column] & (table["site"] == "ff"))
-        resuming = self._resuming(node, shard)
+        log, resuming = [], self._resuming(node, shard)
         with applied(self.model, self.variant(part.parent)):
             result = method.call(
                 self.model,
                 node.parameters["pairs"],
                 method.parameters(**part.parameters),
                 prune=prune,
+                like=read_change(self.study.variant(part.like), self._folder(f"erase:{part.like}")).masks if part.like else None,
+                retained=node.parameters.get("retained", ()),
                 progress=self.progress,
+                log=log,
+                folder=self.study.folder,
+                base_digest=node.parameters["model"],
                 **resuming,
             )
-        if all(value.dtype == torch.bool for value in result.values()):
-            masks.save(folder / "mask.safetensors", result, {"method": part.method, "study": self.study.name})
-        else:
-            write_arrays(folder / "weights.safetensors", result, {"method": part.method})
+            about = {"study": self.study.name, "variant": part.name, "method": part.method, "parent": part.parent}
+            about |= {"parameters": method.parameters(**part.parameters).model_dump(mode="json")}
+            about |= {"base": self.study.model.base, "base_digest": node.parameters["model"]}
+            write_change(folder, result, about, log)
 
     def _generate(self, node, shard, folder):
         rows = self.prompt_set(node.prompt_set).rows(shard.start, shard.stop)

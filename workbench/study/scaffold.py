@@ -3,6 +3,7 @@
 import re
 import shutil
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 from workbench import resources
@@ -16,15 +17,17 @@ NAME = re.compile(Study.model_fields["name"].metadata[0].pattern)
 def scaffold(name, like="emoji-ink-style", folder="."):
     """Write <name>.toml and the prompt files it names into a folder; list of the paths written, the study first.
 
-    like     name or file of the study to start from; its text is kept, but for name and title
+    like     name or file of the study to start from; its text is kept, but for name and title. A bundled study of prompts that are
+             not shipped comes without them
     Raises   StudyError for a name that no study can have, or when a file of that name is there already: nothing is written then
     """
     if not NAME.match(name):
         raise StudyError(f'No study can be called "{name}": use small letters, digits and hyphens, e.g. my-church.')
-    source, folder = load_study(like), Path(folder)
+    source, folder = load_study(like, files=str(like) not in resources.study_files()), Path(folder)
     parts = source.prompts
-    files = [getattr(parts, field) for field in ("target", "reference", "near", "far", "erase")] + [v.pairs for v in source.variants]
-    files = [file for file in dict.fromkeys(files) if file and not Path(file).is_absolute()]
+    named = ("target", "reference", "near", "far", "erase", "retain")
+    files = [getattr(parts, field) for field in named] + [v.pairs for v in source.variants]
+    files = [file for file in dict.fromkeys(files) if file and not Path(file).is_absolute() and _is_there(file, source.folder)]
     paths = [folder / f"{name}.toml", *(folder / file for file in files)]
     if there := [path for path in paths if path.exists()]:
         raise StudyError(f"{there[0]} is there already, and nothing is replaced. Choose another name, or another folder with --out.")
@@ -37,6 +40,12 @@ def scaffold(name, like="emoji-ink-style", folder="."):
         shutil.copyfile(resources.find_file(file, source.folder), path)
     write_text(paths[0], text)
     return paths
+
+
+def _is_there(file, folder):
+    with suppress(StudyError):
+        return resources.find_file(file, folder).is_file()
+    return False
 
 
 def _with(text, key, value):

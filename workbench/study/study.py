@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 from workbench import registry, resources
 from workbench.errors import StudyError, nearest
 from workbench.storage import digest
+from workbench.study import combinations
 
 SCHEMA_VERSION = 1
 BASE = "base"
@@ -62,11 +63,16 @@ class ModelPart(Part):
 class Prompts(Part):
     """CSV files, relative to the study file or to data/."""
 
+    later: ClassVar[tuple] = ("retain",)
+
     target: str = Field(description="prompts with the concept")
     reference: str = Field(description="the same units without it")
     near: str | None = Field(None, description="retained concepts close to it; needs a column `expect`")
     far: str | None = Field(None, description="retained concepts far from it; needs a column `expect`")
     erase: str | None = Field(None, description="pairs prompt, anchor that erasers train on")
+    retain: str | None = Field(
+        None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured as near or far"
+    )
     limit: int | None = Field(None, ge=4, description="use only the first rows of every set")
 
 
@@ -89,11 +95,14 @@ class Sampling(Part):
 class VariantPart(Part):
     """One variant of the base model."""
 
+    later: ClassVar[tuple] = ("like",)
+
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     method: str
     parent: str = BASE
     role: Literal["erased", "pruned", "sham"] = "erased"
     pairs: str | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
+    like: str | None = Field(None, description="an earlier variant that is a mask: cut as many weights of each of its layers")
     parameters: dict = Field(default_factory=dict)
 
 
@@ -154,10 +163,21 @@ class Choose(Part):
     n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of units")
 
 
+class Expected(Part):
+    """A rate known from elsewhere: when the study does not come near it, the verdict says first that the set-up is off."""
+
+    variant: str
+    attack: str | None = Field(None, description="what the study calls the attack; none: plainly asked")
+    definition: Literal["success_rate", "pre_asr", "asr", "asr_fail"] = Field(description="as in the table rates")
+    low: float = Field(ge=0, le=1, description="the interval of the rate must reach from low ...")
+    high: float = Field(ge=0, le=1, description="... to high")
+    source: str = Field(description="where it is known from")
+
+
 class Study(Part):
     """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged."""
 
-    later: ClassVar[tuple] = ("quality",)
+    later: ClassVar[tuple] = ("quality", "expect")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of the run folder")
@@ -173,6 +193,7 @@ class Study(Part):
     quality: Quality | None = None
     record: Record = Record()
     choose: Choose = Choose()
+    expect: list[Expected] | None = None
 
     _path: Path | None = None
     _text: str = ""
@@ -191,6 +212,8 @@ class Study(Part):
             known.add(variant.name)
             roles[variant.name] = variant.role
             _check_parameters("erasers", variant.method, variant.parameters, f"variant {variant.name}")
+            if variant.like is not None:
+                combinations.check_like(variant, self.variants[: len(known) - 2])
         for attack in self.attacks:
             _check_attack(attack)
             for name in attack.against:
@@ -218,6 +241,8 @@ class Study(Part):
             raise ValueError(f'choose.score: "{self.choose.score}" needs an erased model; choose by a score of the base model alone')
         for name in self.choose.compare or []:
             _check_parameters("scores", name, {}, "choose.compare")
+        for one in self.expect or []:
+            combinations.check_expected(one, known, labels)
         low, high = self.record.window
         if not 0 <= low < high <= 1:
             raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
@@ -321,8 +346,10 @@ def _validated(data, source):
         raise StudyError(f"{source}: {_sentence(error, Study)}") from error
 
 
-def load_study(path):
+def load_study(path, files=True):
     """Read and check a study file, by path or by the name of a bundled study.
+
+    files    whether the prompt files it names must be there; some bundled studies are for prompts that are not shipped
 
     Raises   StudyError with one sentence: what is wrong, where, and the nearest thing that would be right
     """
@@ -336,7 +363,9 @@ def load_study(path):
         raise StudyError(f"{path} is not valid TOML: {error}.") from error
     study = _validated(data, str(path))
     study._path, study._text = path.resolve(), text
-    for field in ("target", "reference", "near", "far", "erase"):
+    if not files:
+        return study
+    for field in ("target", "reference", "near", "far", "erase", "retain"):
         if getattr(study.prompts, field):
             resources.find_file(getattr(study.prompts, field), study.folder)
     for variant in study.variants:

@@ -107,12 +107,24 @@ def object_pairs(spec, name, things):
     write(f"emoji-{name}-erase", ["prompt", "anchor"], rows)
 
 
+def retained(name, start, measured):
+    """Prompts a mask may be taught to keep: those of the file `start` that no measured file has, each once."""
+
+    def prompts(file):
+        with (FOLDER / f"emoji-{file}.csv").open(newline="") as lines:
+            return [row["prompt"] for row in csv.DictReader(lines)]
+
+    taken = {prompt for file in measured for prompt in prompts(file)}
+    write(f"emoji-{name}-retain", ["prompt"], [(prompt,) for prompt in dict.fromkeys(prompts(start)) if prompt not in taken])
+
+
 def main():
     """Everything the bundled studies name."""
     spec = concepts()
     style_study(spec, "ink")
     style_pairs(spec, "ink")
     style_pairs(spec, "twemoji")
+    retained("ink", "twemoji-erase", [f"ink-{kind}" for kind in ("target", "reference", "near", "far")])
     objects = {name: entry["family"] for name, entry in spec["objects"].items()}
 
     def family(name):

@@ -90,3 +90,9 @@ def both(model, pairs, parameters, names, measure, method):
     if not pairs:
         raise MethodError(f"{method} needs prompts with the concept and their anchors; the study gives none.")
     return tuple(sizes(model, [pair[side] for pair in pairs], parameters, names, measure) for side in (0, 1))
+
+
+def sampling_passes(parameters, n_prompts):
+    """UNet row passes of `sizes` of so many prompts: every image with guidance, then its measured calls once more."""
+    guided = 2 if parameters.guidance != 1 else 1
+    return n_prompts * parameters.seeds * (guided * parameters.steps + min(parameters.calls, parameters.steps))

@@ -59,7 +59,7 @@ def cut(scores, share, group, weights, counts=None):
 
     scores    {name: tensor of the weight's shape}, smallest is cut first
     counts    {"unet.<name>": bool tensor}: cut as many weights of each layer as this mask, in place of the share; names it lacks
-              are left out
+              and its biases are left out
     n         round(share * weights) of each row, of each layer, or of all
     Raises    MethodError when nothing would be cut, or fewer weights are left than asked for
     """
@@ -69,6 +69,7 @@ def cut(scores, share, group, weights, counts=None):
 
     open_scores = {name: one.cpu().masked_fill(weights[name].cpu() == 0, float("inf")) for name, one in scores.items()}
     if counts is not None:
+        counts = {name: mask for name, mask in counts.items() if not name.endswith(".bias")}
         missing = sorted(set(counts) - {f"unet.{name}" for name in scores})
         if missing:
             raise MethodError(f'The mask to equal cuts "{missing[0]}", which is not among the chosen layers. Set `layers` to its own.')

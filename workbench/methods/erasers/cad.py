@@ -6,6 +6,8 @@ from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
 
+MASK = True
+
 
 class Parameters(Share):
     """What can be set."""
@@ -89,3 +91,10 @@ def erase(model, pairs, parameters, *, progress=None, like=None, **context):
     if like is None:
         masks = {name: mask & (alpha[name.removeprefix("unet.")].cpu() > 0) for name, mask in masks.items()}
     return masks
+
+
+def passes(parameters, n_pairs):
+    """UNet row passes of attributing, for the estimate; a row with gradient counts as 2.5."""
+    n = max(parameters.trajectories, n_pairs)
+    at_noise = parameters.steps * 3.5 if parameters.form == "erase" else parameters.draws * 2.5
+    return n * (2 * parameters.steps + at_noise)

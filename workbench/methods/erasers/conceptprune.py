@@ -5,6 +5,8 @@ from pydantic import ConfigDict, Field
 from workbench.methods.erasers._inputs import Sampled
 from workbench.methods.erasers._layers import Layers
 
+MASK = True
+
 
 class Parameters(Sampled):
     """What can be set."""
@@ -42,3 +44,10 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     if not any(mask.any() for mask in masks.values()):
         raise MethodError("No weight is skilled in the concept. Raise `skill_ratio`, or lower `select_ratio`.")
     return masks
+
+
+def passes(parameters, n_pairs):
+    """UNet row passes of measuring, for the estimate."""
+    from workbench.methods.erasers._inputs import sampling_passes
+
+    return sampling_passes(parameters, 2 * n_pairs)

@@ -7,6 +7,8 @@ from pydantic import ConfigDict, Field
 from workbench.methods.erasers._inputs import Sampled
 from workbench.methods.erasers._layers import Layers
 
+MASK = True
+
 
 class Parameters(Sampled):
     """What can be set."""
@@ -79,3 +81,10 @@ def erase(model, pairs, parameters, *, progress=None, **context):
             "other was selected. Raise `alpha`, give more concepts, or raise `share`."
         )
     return masks
+
+
+def passes(parameters, n_pairs):
+    """UNet row passes of measuring, for the estimate."""
+    from workbench.methods.erasers._inputs import sampling_passes
+
+    return sampling_passes(parameters, 2 * n_pairs)

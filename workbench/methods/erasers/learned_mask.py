@@ -11,6 +11,7 @@ from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
 
+MASK = True
 KEEP_EVERY = 60.0
 
 
@@ -65,7 +66,8 @@ def erase(
     retained     prompts whose answer shall stay, beside those without the concept
     base         context manager in which the model is the base model, when it is applied over another eraser; it sets the target
     kept, keep   what a killed training had reached: kept(name) -> state or None, keep(name, state)
-    progress     called with (step, of, "loss …, … % pruned");  log  list that gets (step, erase, retention, expected share)
+    progress     called with (step, of, "loss …, … % pruned");  log  list that gets (step, erase, retention, expected share), and
+                 first, after a kill, the steps before it
     Raises       MethodError when there are no pairs
     Source       ours; in the spirit of arXiv 2405.16534, hard concrete of 1712.01312
     """
@@ -78,13 +80,15 @@ def erase(
     state = kept("mask")
     if state:
         run.restore(state)
+        if log is not None:
+            log.extend(tuple(row) for row in state.get("log", ()))
     kept_at = time.monotonic()
     while run.step < parameters.iterations:
         losses = run.improve()
         if log is not None:
             log.append((run.step, *losses))
         if time.monotonic() - kept_at >= KEEP_EVERY:
-            keep("mask", run.state())
+            keep("mask", run.state() | {"log": list(log or ())})
             kept_at = time.monotonic()
         if progress:
             progress(run.step, parameters.iterations, f"loss {losses[0]:.4f}, {losses[2]:.2%} pruned")

@@ -2,6 +2,8 @@
 
 from workbench.methods.erasers._layers import Share
 
+MASK = True
+
 
 class Parameters(Share):
     """What can be set."""

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MASK = True
+
 
 class Parameters(BaseModel):
     """What can be set."""

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
 
+MASK = True
+
 
 class Parameters(Share):
     """What can be set."""

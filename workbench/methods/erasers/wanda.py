@@ -7,6 +7,8 @@ from pydantic import Field
 from workbench.methods.erasers._inputs import Sampled
 from workbench.methods.erasers._layers import Share
 
+MASK = True
+
 
 class Parameters(Share, Sampled):
     """What can be set."""
@@ -45,3 +47,10 @@ def erase(model, pairs, parameters, *, like=None, **context):
         size = one.square().sum(dim=(0, 1)).sqrt().numpy()
         scores[name] = sign * torch.from_numpy(importance(weights[name].float().cpu().numpy(), size))
     return cut(scores, parameters.share, parameters.group, weights, like)
+
+
+def passes(parameters, n_pairs):
+    """UNet row passes of measuring, for the estimate."""
+    from workbench.methods.erasers._inputs import sampling_passes
+
+    return sampling_passes(parameters, n_pairs)

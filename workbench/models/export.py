@@ -1,0 +1,107 @@
+"""Take a variant out of the workbench: as a diffusers folder, as partial safetensors, as a mask file.
+
+folder    a whole pipeline that plain diffusers loads with `from_pretrained`
+partial   only the tensors that changed, under diffusers' names
+mask      only which weights are pruned
+about     what every export says of itself; also written as workbench.json, or into the header
+
+A pruned variant may be filled with noise: zeros show where the concept was.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from workbench import __version__
+from workbench.errors import ModelError
+from workbench.models import masks
+from workbench.models.load import pipeline
+from workbench.models.variants import tensors
+from workbench.storage import write_arrays, write_json
+
+FORMS = ("diffusers", "partial", "mask")
+
+
+def changed(model, variant, fill="zeros", seed=0):
+    """{parameter: tensor} of what a merged variant changes in the model; where it prunes, zeros or noise.
+
+    Raises   ModelError when it does not fit the model
+    """
+    result = tensors(model, variant)
+    if fill == "noise":
+        generator = torch.Generator().manual_seed(seed)
+        for name in sorted(variant.masks):
+            mask = variant.masks[name].to(result[name].device)
+            result[name][mask] = masks.filling(result[name], mask, generator)
+    return result
+
+
+def folder(model, tensors_by_name, out, about):
+    """Write base model and changes as a diffusers folder, beside it workbench.json; returns the path.
+
+    Raises   ModelError when the folder is not empty
+    """
+    out = _free(out)
+    whole = pipeline(model.name, model.dtype)
+    parameters = {
+        f"{part}.{name}": parameter
+        for part in model.modules
+        if part != "vae"
+        for name, parameter in getattr(whole, part).named_parameters()
+    }
+    with torch.no_grad():
+        for name, value in tensors_by_name.items():
+            parameters[name].copy_(value)
+    whole.save_pretrained(out)
+    write_json(out / "workbench.json", about)
+    return out
+
+
+def partial(tensors_by_name, out, about):
+    """Write <out>/partial.safetensors; names of the UNet without prefix, as published partial checkpoints have them.
+
+    When text encoders are changed too, every name keeps its `unet.`, `text_encoder.` or `text_encoder_2.`
+    """
+    only_unet = all(name.startswith("unet.") for name in tensors_by_name)
+    named = {name.removeprefix("unet.") if only_unet else name: value for name, value in tensors_by_name.items()}
+    path = _free(out) / "partial.safetensors"
+    write_arrays(path, named, {"format": "pt", "workbench": json.dumps(about)})
+    return path
+
+
+def mask(variant, out, about):
+    """Write <out>/mask.safetensors.
+
+    Raises   ModelError when the variant prunes nothing
+    """
+    if not variant.masks:
+        raise ModelError(f'The variant "{variant.name}" prunes nothing, so it has no mask. Export it as diffusers or partial.')
+    path = _free(out) / "mask.safetensors"
+    masks.save(path, variant.masks, about)
+    return path
+
+
+def about(variant, base, digest, chain, fill="zeros", seed=0):
+    """{workbench, base, base_digest, variant, made_by, pruned, fill, seed, warning}; `chain` the variants from the first ancestor on,
+    as a study describes them."""
+    pruned = masks.count(variant.masks)
+    return {
+        "workbench": __version__,
+        "base": base,
+        "base_digest": digest,
+        "variant": variant.name,
+        "made_by": chain,
+        "pruned": pruned,
+        "fill": fill if pruned else None,
+        "seed": seed if pruned and fill == "noise" else None,
+        "warning": masks.LEAK if pruned and fill == "zeros" else None,
+    }
+
+
+def _free(out):
+    out = Path(out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ModelError(f"{out} is there already and not empty; nothing is replaced. Choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    return out

@@ -1,0 +1,112 @@
+"""What an eraser made, in the folder of its node: weights or a mask, with provenance, and how its training went.
+
+write_change   result of an eraser -> weights.safetensors or mask.safetensors, log.parquet where there is a log
+read_change    the folder -> Variant, its own change only, without its parents
+merged         run folder and variant -> the change over the base model, and how it came about; needs no model
+training_rows  the table `training` of report.json
+watched_caveats   where a mask cuts into the neurons that should tell what it did
+"""
+
+import json
+
+import numpy as np
+import pandas
+import torch
+
+from workbench import registry
+from workbench.errors import RunError, nearest
+from workbench.models import masks
+from workbench.models.variants import Variant
+from workbench.storage import read_arrays, read_table, write_arrays, write_table
+from workbench.study.study import BASE
+
+LOG = ["step", "loss", "retention", "expected_share"]
+SHOWN_STEPS = 200
+
+
+def write_change(folder, result, about, log=()):
+    """Write what an eraser returned.
+
+    about   provenance, any JSON-able mapping;  log   rows (step, loss, retention, expected share) of a learned mask
+    """
+    if all(value.dtype == torch.bool for value in result.values()):
+        masks.save(folder / "mask.safetensors", result, about)
+    else:
+        write_arrays(folder / "weights.safetensors", result, {"method": about["method"], "provenance": json.dumps(about)})
+    if log:
+        write_table(folder / "log.parquet", pandas.DataFrame(log, columns=LOG))
+
+
+def read_change(part, folder):
+    """The Variant of a node's folder; `part` is what the study says of it."""
+    weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
+    pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
+    lifts = getattr(registry.method("erasers", part.method).module, "LIFTS_MASKS", False)
+    return Variant(part.name, part.parent, weights, pruned, lifts)
+
+
+def merged(store, study, name):
+    """(Variant over the base model, [(part, folder) from the first ancestor on]) of a run's finished variant.
+
+    Raises   RunError when the study has no such variant, or it is not made yet
+    """
+    known = [variant.name for variant in study.variants]
+    if name not in known:
+        raise RunError(f'The run {store.folder.name} has no variant "{name}".{nearest(name, known)}')
+    shards = {node["id"]: node["shards"] for node in store.manifest()["nodes"]}
+    chain, change = [], None
+    while name != BASE:
+        chain.insert(0, study.variant(name))
+        name = chain[0].parent
+    made = []
+    for part in chain:
+        folder = store.path("erase", shards[f"erase:{part.name}"][0])
+        if not folder.is_dir():
+            raise RunError(f'The variant "{part.name}" is not made yet. Go on with the run {store.folder.name} first.')
+        own = read_change(part, folder)
+        change = own.over(change) if change else own
+        made.append((part, folder))
+    return change, made
+
+
+def training_rows(room):
+    """[{variant, method, step, loss, retention, expected_share}] of the masks that were learned, at most 200 steps of each."""
+    rows = []
+    for part in room.study.variants:
+        node = room.plan.node(f"erase:{part.name}")
+        path = room.store.path("erase", node.shards[0].key) / "log.parquet"
+        if path.exists():
+            table = read_table(path)
+            every = -(-len(table) // SHOWN_STEPS)
+            kept = table.iloc[sorted({*range(0, len(table), every), len(table) - 1})]
+            rows += [{"variant": part.name, "method": part.method} | row for row in kept.to_dict("records")]
+    return rows
+
+
+def cut_into(pruned, layers, index):
+    """Share of the incoming weights (value and gate row) of ff neurons that a mask cuts, (neuron,) in [0, 1].
+
+    pruned   {"unet.<parameter>": bool tensor};  layers, index   of each neuron, layers ending in `ff.net.2`
+    """
+    shares = []
+    for layer, place in zip(layers, index, strict=True):
+        mask = pruned.get(f"unet.{layer.removesuffix('net.2')}net.0.proj.weight")
+        shares.append(0.0 if mask is None else mask[[place, place + len(mask) // 2]].float().mean().item())
+    return np.array(shares)
+
+
+def watched_caveats(room, table):
+    """A sentence for each pruned variant that cut weights into neurons it is watched by; they are not the untouched ones then.
+
+    table   neurons with layer, index and in_watch
+    """
+    watched, said = table[table["in_watch"]], []
+    for part in room.study.variants:
+        if part.role == "pruned" and (change := room.variant(part.name)).masks and len(watched):
+            shares = cut_into(change.masks, watched["layer"], watched["index"])
+            if shares.any():
+                said.append(
+                    f"{part.name} also cuts weights that feed {int((shares > 0).sum())} of the {len(shares)} watched neurons, "
+                    f"{shares.mean():.1%} of these weights on average: where they fall silent, part of it is the cut itself."
+                )
+    return said
