@@ -23,6 +23,8 @@ clip        mean CLIP score of images of retained concepts; change: from the bas
             lost words to the model's context
 """
 
+from workbench.report import analysis_fields
+
 ATTACK = {"attack": "text?", "provenance": "text?", "against": "text?"}
 RATE = {
     "n": "count?",
@@ -282,6 +284,7 @@ TABLES = {
         "score": "number?",
     },
     "timings": {"stage": "text", "seconds": "number?", "nodes": "count?"},
+    **analysis_fields.TABLES,
 }
 
 VALUES = {
@@ -300,9 +303,10 @@ VALUES = {
     "comparisons": ("difference", "low", "high"),
     "against_control": ("difference", "low", "high"),
     "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
+    **analysis_fields.VALUES,
 }
 
-ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip")
+ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", *analysis_fields.TABLES)
 ADDED_COLUMNS = dict.fromkeys(("rates", "budget", "detectors", "sweep", "rates_by_label", "retention"), ("n_units",)) | {
     "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation"),
     "against_control": ("n_units", "p_permutation"),
@@ -360,4 +364,5 @@ LISTS = {
 }
 EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
 SHARES = {"rate", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "p_permutation", "power"}
+SHARES |= analysis_fields.SHARES
 SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}

@@ -324,6 +324,13 @@ def missing(document):
         "effects",
         "neurons",
         "comparisons",
+        "attribution",
+        "cluster_effects",
+        "ablation",
+        "leave_one_out",
+        "greedy",
+        "necessity",
+        "sufficiency",
     ):
         for row in document[table]:
             if row["reason"]:

@@ -7,7 +7,7 @@ from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
-from workbench.run import budget_tables, image_tables, quality_tables, scoring
+from workbench.run import analysing, budget_tables, image_tables, quality_tables, scoring
 from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import unit_means
 from workbench.storage import read_table, write_json, write_table
@@ -54,7 +54,9 @@ def measure(room, folder):
         and dict(variants)[row["variant"]] == "pruned"
     ]
     tables["verdict"] = verdict(variants, tables, study.concept.name, best, relocations=moved)
-    table = with_headline(table, tables["effects"], study, best)
+    tables |= analysing.tables(room, table)
+    tables["verdict"]["caveats"] += [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
+    table = analysing.with_columns(room, with_headline(table, tables["effects"], study, best))
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)
     write_table(folder / "neurons_by_call.parquet", by_call)

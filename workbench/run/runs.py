@@ -25,6 +25,7 @@ from workbench.storage import digest, file_digest, read_json
 from workbench.study.study import Study, load_study
 
 DEFAULT_FOLDER = "runs"
+OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20}  # outside the UNet
 
 
 @dataclass
@@ -161,7 +162,7 @@ def estimate(plan, room):
         row["nodes"] += 1
         row["kept"] += missing == 0
         row["passes"] += node.passes * share
-        row["seconds"] += node.passes * share * pace + (8 if node.stage in ("measure", "report") and missing else 0)
+        row["seconds"] += node.passes * share * pace + (OTHER_SECONDS.get(node.stage, 0) if missing else 0)
         row["bytes"] += int(node.bytes * share)
         left, kept = left + (missing > 0), kept + (missing == 0)
     weights = sum(p.numel() * p.element_size() for p in room.model.parameters().values())
