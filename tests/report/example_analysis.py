@@ -23,18 +23,28 @@ def attribution():
     return rows
 
 
+def fidelity():
+    row = {"variant": "base", "prompt_set": "target", **PLAIN, "control": False, "method": "gradient", "target": "T2 J_lin"}
+    numbers = {"spearman": 0.94, "spearman_low": 0.9, "spearman_high": 0.97, "pearson": 0.88, "pearson_low": 0.8, "pearson_high": 0.93}
+    rows = [row | numbers | {"where": "sample", "share": None, "n_units": 8, "n": 200, "passes": 2.0, "reason": None}]
+    nothing = dict.fromkeys((*numbers, "share", "n_units", "n", "passes"))
+    return [*rows, row | nothing | {"where": "sets", "reason": "a correlation is undefined: " + NOT_RUN}]
+
+
+def tokens():
+    row = {"variant": "esd", "prompt_set": "adversarial", **ATTACKED, "control": False, "rank": 1, "index": 17, "reason": None}
+    row |= {"layer": "mid_block.attentions.0.transformer_blocks.0.ff.net.2", "n": 8, "low": 0.01, "high": 0.05}
+    return [row | {"part": "concept", "words": "heart", "value": 0.02}, row | {"part": "added", "words": "vector 1", "value": 0.04}]
+
+
 def cluster_choice():
     row = {"method": "kmeans", "n": 700, "n_units": 60, "in_none": 0, "silhouette": 0.31, "silhouette_chance": 0.12}
     row |= {"p_silhouette": 0.05, "stability_chance": 0.4, "n_resamples": 20, "n_random": 19, "grouped": True}
     none = dict.fromkeys(f"layer_{name}" for name in ("information", "chance", "chance_low", "chance_high", "p"))
     layer = {"layer_information": 0.21, "layer_chance": 0.02, "layer_chance_low": 0.01, "layer_chance_high": 0.03, "layer_p": 0.005}
-    return [
-        row
-        | {"k": 2, "n_clusters": 2, "stability": 0.81, "low": 0.7, "high": 0.9, "stable": True, "chosen": True, **layer, "reason": None},
-        row
-        | {"k": 3, "n_clusters": 3, "stability": 0.42, "low": 0.3, "high": 0.6, "stable": False, "chosen": False, **none}
-        | {"reason": "the clusters do not come back when units are resampled"},
-    ]
+    taken = {"k": 2, "n_clusters": 2, "stability": 0.81, "low": 0.7, "high": 0.9, "stable": True, "chosen": True, "reason": None}
+    other = {"k": 3, "n_clusters": 3, "stability": 0.42, "low": 0.3, "high": 0.6, "stable": False, "chosen": False}
+    return [row | layer | taken, row | none | other | {"reason": "the clusters do not come back when units are resampled"}]
 
 
 def clusters():

@@ -2,6 +2,9 @@
 
 attribution     the target's value under a condition, how far scores add up (explained against value - off; delta is the gap), and the
                 summed score of the concept set, credit, beside matched random sets; on half B. n counts units
+fidelity        scores against exact ablation: where = sample (random single neurons), top (of the list) or sets (random sets of a share)
+tokens          mean credit of the words of a prompt for a neuron's signed activation: part = concept, plain (its other words), added
+                (by the attack); words: those with most credit
 cluster_choice  every number of clusters tried; chosen marks the one taken; layer_information: what share of a neuron's cluster its layer
                 tells, beside permuted labels
 clusters        the clusters taken; jaccard: how much of one comes back when units are resampled
@@ -61,6 +64,30 @@ TABLES = {
         "credit_high": "number?",
         **RANDOM,
         "passes": "number?",
+        "reason": "text?",
+    },
+    "fidelity": {
+        **TEXT_CONDITION,
+        "control": "flag",
+        "method": "text",
+        "target": "text",
+        "where": "text",
+        "share": "number?",
+        "n_units": "count?",
+        "n": "count?",
+        **{f"{name}{end}": "number?" for name in ("spearman", "pearson") for end in ("", "_low", "_high")},
+        "passes": "number?",
+        "reason": "text?",
+    },
+    "tokens": {
+        **TEXT_CONDITION,
+        "control": "flag",
+        "rank": "count",
+        "layer": "text",
+        "index": "count",
+        "part": "text",
+        "words": "text",
+        **INTERVAL,
         "reason": "text?",
     },
     "cluster_choice": {
@@ -133,5 +160,6 @@ TABLES = {
 }
 ABLATIONS = ("ablation", "leave_one_out", "greedy", "necessity", "sufficiency")
 VALUES = {"attribution": ("value", "low", "high", "credit", "credit_low", "credit_high")}
+VALUES |= {"fidelity": tuple(c for c in TABLES["fidelity"] if c.startswith(("spearman", "pearson"))), "tokens": ("value", "low", "high")}
 VALUES |= dict.fromkeys(("cluster_effects", *ABLATIONS), ("value", "low", "high"))
 SHARES = {"share", "expected", "p_silhouette", "layer_p", "jaccard"}

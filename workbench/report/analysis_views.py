@@ -69,6 +69,91 @@ def top_attributed(neurons, limit=20):
     )
 
 
+def fidelity(document):
+    """Scores against what happens when neurons are really taken out."""
+    where = {"sample": "single neurons, a random sample", "top": "single neurons, the top of the list", "sets": "random sets"}
+
+    def cell(row, name):
+        value, span = row[name], summary.span(row[f"{name}_low"], row[f"{name}_high"])
+        return None if value is None else f"{number(value)} ({span})"
+
+    return view(
+        "Fidelity: do the scores say what happens when neurons are really taken out? Correlations with 95 % intervals",
+        (
+            "Method",
+            "Target",
+            "Against",
+            "Share in each set",
+            "Units",
+            "Neurons or sets",
+            "Spearman",
+            "Pearson",
+            "UNet passes",
+            "If missing, why",
+        ),
+        [
+            (
+                row["method"],
+                row["target"],
+                where[row["where"]],
+                summary.percent(row["share"]) if row["share"] is not None else None,
+                integer(row["n_units"]),
+                integer(row["n"]),
+                cell(row, "spearman"),
+                cell(row, "pearson"),
+                number(row["passes"], 1),
+                row["reason"],
+            )
+            for row in document["fidelity"]
+        ],
+        numeric=(3, 4, 5, 6, 7, 8),
+    )
+
+
+PARTS = {"concept": "words of the concept", "plain": "other words of the prompt", "added": "added by the attack"}
+
+
+def tokens(document):
+    """Which words drive the leading neurons, clean beside adversarial."""
+    rows = summary.arranged(document["tokens"], summary.variant_names(document))
+    rows.sort(key=lambda row: row["rank"])
+    return view(
+        "Which words drive the neurons that carry most: mean credit for the neuron's signed activation",
+        (
+            "Rank",
+            "Layer",
+            "Neuron",
+            "Variant",
+            "Prompts",
+            "How made",
+            "Part of the prompt",
+            "Most of it",
+            "Units",
+            "Credit",
+            "95 % interval",
+        )
+        + ("If missing, why",),
+        [
+            (
+                row["rank"],
+                row["layer"],
+                row["index"],
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                PARTS.get(row["part"], row["part"]),
+                row["words"],
+                integer(row["n"]),
+                number(row["value"], 4),
+                summary.span(row["low"], row["high"], lambda value: number(value, 4)),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(0, 2, 8, 9, 10),
+    )
+
+
 def cluster_choice(document):
     """Every number of clusters tried, and how sure it is."""
     return view(

@@ -116,7 +116,7 @@ def _sections(document):
         (
             "What carries the concept",
             "What the network's prediction would lose without the concept neurons, beside matched random sets.",
-            (analysis_views.attribution(document),),
+            (analysis_views.attribution(document), analysis_views.fidelity(document), analysis_views.tokens(document)),
         ),
         (
             "Clusters",

@@ -325,6 +325,8 @@ def missing(document):
         "neurons",
         "comparisons",
         "attribution",
+        "fidelity",
+        "tokens",
         "cluster_effects",
         "ablation",
         "leave_one_out",

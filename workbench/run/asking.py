@@ -1,6 +1,8 @@
 """The nodes that the tables [attribute], [cluster] and [ablate] of a study add to the graph, and what they cost.
 
 attribute:<variant>:<set>             one shard per method and half of the units
+fidelity:base:target                  one shard for single neurons, one for random sets
+tokens:<variant>:<set>                which words drive the leading neurons
 cluster                               on half A, described on half B
 ablate:<mode>:<effect>:<kind>         base model; one shard per group of prompts and share
 ablate:<mode>:<effect>:<variant>:<set>    necessity and sufficiency
@@ -13,6 +15,9 @@ GRADIENT = 2.5  # UNet row passes of a row with gradient
 SHARED = 0.75  # of a one-step pass that is left where the first layers are shared
 COMPARES = {"T1": 1, "T2": 3, "T3": 1, "T4": 0}  # passes for what a target compares with
 STEPS = {"gradient": GRADIENT, "integrated": 16 * GRADIENT, "curvature": 2 * GRADIENT}
+PROBED_UNITS = 8  # of half B, on which fidelity and tokens are asked
+SAMPLE, TOP, N_SETS, SET_SHARE = 200, 50, 100, 0.01
+WORD_STEPS = 16
 N_CLUSTERS = 5  # a guess, where the study leaves k open
 
 
@@ -93,10 +98,13 @@ def add(make, facts):
     study, added = facts.study, []
     if study.attribute:
         added += _attribute(make, facts)
+    attributions = list(added)
+    if study.attribute:
+        added += _probe(make, facts)
     if study.cluster:
-        added.append(_cluster(make, facts, added))
+        added.append(_cluster(make, facts, attributions))
     if study.ablate:
-        added += _ablate(make, facts, added)
+        added += _ablate(make, facts, attributions)
     return added
 
 
@@ -116,6 +124,28 @@ def _attribute(make, facts):
         added.append(
             make.add(f"attribute:{variant}:{name}", "attribute", parameters, inputs, variant, name, ranges, passes=passes, bytes=size)
         )
+    return added
+
+
+def _probe(make, facts):
+    """Fidelity on base x target; which words drive the neurons in every attributed condition."""
+    part, added, calls = facts.study.attribute, [], attributed_calls(facts)
+    common = facts.base | {"target": part.target, "calls": calls, "seed": facts.study.choose.seed, "units": PROBED_UNITS}
+    items = facts.n_rows(PROBED_UNITS) * len(calls)
+    if part.fidelity:
+        jobs = [["neurons", [SAMPLE, TOP]], ["sets", [N_SETS]]]
+        parameters = common | {"methods": part.methods, "share": SET_SHARE, "jobs": jobs}
+        parameters |= {"prompts": facts.written(["target", "reference"])}
+        scored = sum(COMPARES[part.target] + 2 + STEPS[method] for method in part.methods)
+        passes = items * (SAMPLE + TOP + N_SETS + 2 * scored)
+        inputs, ranges = facts.needed(BASE, "target"), ((0, 1), (1, 2))
+        added.append(make.add(f"fidelity:{BASE}:target", "fidelity", parameters, inputs, BASE, "target", ranges, passes=passes, bytes=4000))
+    for variant, name in attributed(facts) if part.tokens else []:
+        parameters = common | {"tokens": part.tokens, "names": facts.study.concept.names, "set": name}
+        parameters |= {"prompts": facts.written(["target", "reference", name])}
+        inputs = [*facts.needed(variant, name), f"attribute:{BASE}:target"]
+        passes = part.tokens * items * (WORD_STEPS * GRADIENT + 2)
+        added.append(make.add(f"tokens:{variant}:{name}", "tokens", parameters, inputs, variant, name, passes=passes, bytes=4000))
     return added
 
 

@@ -137,6 +137,10 @@ def _check_attribute(study, part):
             f"attribute.target: T4 is the logit of one label, and detectors.labels has {len(study.detectors.labels)}. "
             "Take T2, or a study of one label"
         )
+    if part.tokens and not _has_base_target(part):
+        raise ValueError(
+            "attribute.tokens asks about the neurons that lead in base x target; have both in attribute.variants and prompt_sets"
+        )
     if part.target == "T3" and part.fidelity:
         raise ValueError("attribute.fidelity compares ablations on the trajectories of the shared regime; T3 has its own. Take T2 or T1")
 
@@ -195,7 +199,7 @@ def _check_ablate(study, part):
     if part.ranking == "attribution":
         if not study.attribute:
             raise ValueError('ablate.ranking = "attribution" needs the table [attribute]; add it, or take "score"')
-        if "base" not in (study.attribute.variants or ["base"]) or "target" not in (study.attribute.prompt_sets or ["target"]):
+        if not _has_base_target(study.attribute):
             raise ValueError('ablate.ranking = "attribution" needs the base model and the set target in [attribute]')
     if part.branch == "both" and "one_step" in part.modes:
         raise ValueError('ablate.branch = "both" needs guidance, and one_step runs the cond half alone; take ablate.modes = ["images"]')
@@ -203,6 +207,10 @@ def _check_ablate(study, part):
         raise ValueError(
             'ablate.branch = "both": mean and resampled take values recorded in the cond half; take the kind "zero" or "scaled"'
         )
+
+
+def _has_base_target(part):
+    return "base" in (part.variants or ["base"]) and "target" in (part.prompt_sets or ["target"])
 
 
 def _listed(values):
