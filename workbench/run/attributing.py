@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from workbench.analysis import attribution
+from workbench.errors import StatisticsError
 from workbench.run.conditions import condition, here, layers, rows_of, spread
 from workbench.run.image_tables import labels
 from workbench.statistics import bootstrap_means, matched_random_sets, permutation_p
@@ -67,30 +68,39 @@ def leading(room):
 
 def attribution_rows(room, table):
     """The target's value, how complete the attribution is, and how much of it goes to the concept set; all on half B."""
+    nodes = room.plan.of_stage("attribute")
+    if not nodes:
+        return []
     choose, rows, ff = room.study.choose, [], here(room)
     concept, suppressed = (table[name].to_numpy()[ff] for name in ("in_concept", "in_suppressed"))
-    layer = table["layer"].to_numpy()[ff]
-    random = matched_random_sets(concept, layer, choose.n_random, choose.seed + 1, suppressed)
-    for node in room.plan.of_stage("attribute"):
+    layer, resampling = table["layer"].to_numpy()[ff], {"n_resamples": choose.n_resamples, "seed": choose.seed}
+    try:
+        random, reason = matched_random_sets(concept, layer, choose.n_random, choose.seed + 1, suppressed), None
+    except StatisticsError as error:
+        random, reason = None, str(error)
+    for node in nodes:
         keys = labels(room, node.variant, node.prompt_set)
         for method in room.study.attribute.methods:
             one = found(room, node.variant, node.prompt_set, method, "b")
-            whole, units = one.items, one.about["units"]
-            value = bootstrap_means(lambda mean: mean, whole["unit"], whole["value"], n_resamples=choose.n_resamples, seed=choose.seed)
-            credit = bootstrap_means(
-                lambda mean: mean, units, one.per_unit[:, concept].sum(axis=1), n_resamples=choose.n_resamples, seed=choose.seed
-            )
-            null = random @ one.value
-            low, high = np.quantile(null, [0.025, 0.975])
-            row = keys | {"method": method, "target": one.about["target"], "calls": one.about["calls"]}
-            row |= {"n": value.n, "n_prompts": one.about["n_prompts"], "value": value.value, "low": value.low, "high": value.high}
-            row |= {"off": whole["off"].mean(), "explained": whole["explained"].mean(), "delta": whole["delta"].mean()}
-            row |= {"complete": one.about["complete"], "n_neurons": int(concept.sum())}
-            row |= {"credit": credit.value, "credit_low": credit.low, "credit_high": credit.high, "random_low": low, "random_high": high}
-            row |= {"n_random": choose.n_random, "p_random": permutation_p(credit.value, null)}
-            row |= {"passes": sum(one.about["passes"].values()), "reason": None}
-            rows.append(row)
+            whole, about = one.items, one.about
+            value = bootstrap_means(lambda mean: mean, whole["unit"], whole["value"], **resampling)
+            credit = bootstrap_means(lambda mean: mean, about["units"], one.per_unit[:, concept].sum(axis=1), **resampling)
+            row = keys | {"method": method, "target": about["target"], "calls": about["calls"], "complete": about["complete"]}
+            row |= {"n": value.n, "n_prompts": about["n_prompts"], "value": value.value, "low": value.low, "high": value.high}
+            row |= {name: whole[name].mean() for name in ("off", "explained", "delta")} | {"n_neurons": int(concept.sum())}
+            row |= {"credit": credit.value, "credit_low": credit.low, "credit_high": credit.high}
+            row |= _beside_random(credit.value, one.value, random)
+            rows.append(row | {"passes": sum(about["passes"].values()), "reason": reason})
     return rows
+
+
+def _beside_random(credit, value, random):
+    """p, number and band of the same sum over matched random sets (set, neuron); nulls where none could be drawn."""
+    if random is None:
+        return dict.fromkeys(("p_random", "n_random", "random_low", "random_high"))
+    null = random @ value
+    low, high = np.quantile(null, [0.025, 0.975])
+    return {"p_random": permutation_p(credit, null), "n_random": len(null), "random_low": low, "random_high": high}
 
 
 def columns(room):
