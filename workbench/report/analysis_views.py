@@ -95,7 +95,7 @@ def fidelity(document):
             (
                 row["method"],
                 row["target"],
-                where[row["where"]],
+                where.get(row["where"], row["where"]),
                 summary.percent(row["share"]) if row["share"] is not None else None,
                 integer(row["n_units"]),
                 integer(row["n"]),

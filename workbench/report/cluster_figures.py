@@ -34,8 +34,8 @@ def cluster_map_figure(neurons, webgl=None):
                 mode="markers",
                 name=f"{'in no cluster' if number < 0 else f'cluster {number:.0f}'} ({len(mine)})",
                 marker={"color": own["colour"], "symbol": own["symbol"], "size": 6, "opacity": 0.7},
-                customdata=[f"{neuron['layer']}:{neuron['index']}" for neuron in mine],
-                hovertemplate="%{customdata}<extra></extra>",
+                customdata=[[escape(f"{neuron['layer']}:{neuron['index']}")] for neuron in mine],
+                hovertemplate="%{customdata[0]}<extra></extra>",
             )
         )
     layout(figure, height=430, margin={"l": 56, "r": 12, "t": 40, "b": 52}, legend=LEGEND)
@@ -57,10 +57,11 @@ def cluster_profiles_figure(rows, variants=()):
 def cluster_effects_figure(rows, variants=()):
     """Deactivation and reactivation of each cluster, in shares of its own base contrast, beside matched random sets."""
     rows = [row for row in summary.arranged(rows, variants) if row["effect"] != "sensitivity"]
-    rows.sort(key=lambda row: (list(summary.EFFECTS).index(row["effect"]), row["cluster"]))
+    places = {name: place for place, name in enumerate(summary.EFFECTS)}
+    rows.sort(key=lambda row: (places.get(row["effect"], len(places)), row["cluster"]))
     return forest.figure(
         rows,
-        group=lambda row: summary.EFFECTS[row["effect"]],
+        group=lambda row: summary.EFFECTS.get(row["effect"], row["effect"]),
         label=lambda row: [f"cluster {row['cluster']}, {row['variant']}", row["attack"] and _condition(row)],
         style=lambda row: look(row["cluster"]) | {"name": f"cluster {row['cluster']}"},
         guides=((0, "no effect"), (1, "all of it")),
@@ -72,4 +73,4 @@ def cluster_effects_figure(rows, variants=()):
 
 def _condition(row):
     made = summary.provenance(row)
-    return escape(f"{row['variant']}, {summary.condition(row)}" + (f" ({made})" if made else ""), quote=False)
+    return f"{row['variant']}, {summary.condition(row)}" + (f" ({made})" if made else "")
