@@ -27,10 +27,8 @@ def test_the_values_of_the_rows_are_in_the_figure_and_nulls_are_words(table):
     rows = example()[table]
     figure = getattr(figures, DRAWN[table])(rows, VARIANTS)
     shown = [row for row in rows if row["value"] is not None and row.get("effect") != "sensitivity"]
-    if table == "ablation":
-        values = [y for trace in figure.data if trace.name == "the highest ranked" for y in trace.y]
-    else:
-        values = numbers(figure)
+    curves = [y for trace in figure.data if trace.name == "the highest ranked" for y in trace.y]
+    values = curves if table == "ablation" else numbers(figure)
     expected = [row["credit" if table == "attribution" else "value"] for row in shown]
     assert sorted(values) == pytest.approx(sorted(expected))
     words = " ".join(annotation.text for annotation in figure.layout.annotations)
