@@ -37,6 +37,7 @@ Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the 
 RunName = Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be done and what it costs")]
+TakeFrom = Annotated[list[Path] | None, typer.Option("--take-from", help="run folder; what it has computed of this study is copied")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
 
@@ -60,14 +61,23 @@ def demo(out: Out = None, dry_run: DryRun = False):
 
 
 @app.command()
-def run(study: StudyName, out: Out = None, set_: Sets = None, limit: Limit = None, device: Device = "cpu", dry_run: DryRun = False):
+def run(
+    study: StudyName,
+    out: Out = None,
+    set_: Sets = None,
+    limit: Limit = None,
+    device: Device = "cpu",
+    dry_run: DryRun = False,
+    take_from: TakeFrom = None,
+):
     """Run a study, or what is left of it: running again resumes."""
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
-    _run(study, out, set_, limit, device, dry_run, shlex.join(words))
+    words += [word for folder in take_from or [] for word in ("--take-from", str(folder))]
+    _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or ())
 
 
-def _run(name, out, assignments, limit, device, dry_run, command):
+def _run(name, out, assignments, limit, device, dry_run, command, others=()):
     from workbench.study.study import load_study
 
     study = load_study(name)
@@ -101,7 +111,7 @@ def _run(name, out, assignments, limit, device, dry_run, command):
             bar.console.print(f"First images: {path}", markup=False)
 
         watcher = runs.Watcher(start, node, picture)
-        finished = runs.run(study, out, device=device, model=None, watcher=watcher, command=command)
+        finished = runs.run(study, out, device=device, model=None, watcher=watcher, command=command, others=others)
         bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
     console.print(f"\n[bold]{escape(finished.document['verdict']['headline'])}[/]")
     report = finished.store.report_folder / "report.html"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from tests.report import example_analysis as analysis
 from tests.report import example_neurons as neuron_tables
 from tests.report import example_tables as tables
 from tests.report.example_tables import ATTACKS, VARIANTS
+from workbench.report import analysis_fields
 from workbench.report import document as schema
 
 HOSTILE = '<script>alert(1)</script> a red heart, "quoted" | piped'
@@ -48,6 +50,7 @@ def example(n_image_units=4):
             "waking": neuron_tables.waking(),
             "relocation": neuron_tables.relocation(),
             "scores": neuron_tables.scores(),
+            **{name: getattr(analysis, name)() for name in analysis_fields.TABLES},
             "verdict": _verdict(),
             "images": _images(n_image_units),
             "neuron_table": "neurons.parquet",
@@ -108,6 +111,12 @@ def write_neurons(path, n=400):
             row[f"d_{variant}"] = deactivated
             row[f"r_{variant}"] = draw.gauss(woken, 0.2) if chosen else math.nan
             row[f"delta_{variant}"] = draw.gauss(woken * 2, 0.5)
+        row |= {"attribution": 0.001 * z, "attribution_b": 0.0009 * z, "attribution_b_low": 0.0, "attribution_b_high": 0.002 * z}
+        row |= (
+            {"cluster": float(place % 2), "cluster_x": z, "cluster_y": -z}
+            if chosen
+            else dict.fromkeys(("cluster", "cluster_x", "cluster_y"))
+        )
         rows.append(row)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 

@@ -29,12 +29,15 @@ class Prompts:
 
     states   (prompt, token, channel) text states;  seeds (prompt,);  units (prompt,) names
     detect   images (n, 3, height, width) in [0, 1] -> (bool (n,), score (n,)), e.g. a detector's `present` of some labels
+    wanted   (prompt,) what is looked for in each image, such as the label it should show: then detect(images, wanted) is asked
+             with one entry per image; None = the same in all
     """
 
     states: torch.Tensor
     seeds: list
     units: list
     detect: Callable
+    wanted: list | None = None
 
 
 class Images:
@@ -59,7 +62,7 @@ class Images:
             if name not in self._intact:
                 self._intact[name] = self.images(name)
             intact, n = self._intact[name], len(prompts.seeds)
-            plain = self._look(prompts, intact, intact)
+            plain = self._look(prompts, intact, intact, range(n))
             jobs = [(which, prompt) for prompt in range(n) for which in range(len(ablations))]
             ablated = {outcome: np.zeros((len(ablations), n)) for outcome in plain}
             for start in range(0, len(jobs), self.batch):
@@ -67,7 +70,7 @@ class Images:
                 used = sorted(set(which))
                 made = gating(self.model.unet, [ablations[one] for one in used])
                 images = self._sample(prompts, mine, made, [used.index(one) + 1 for one in which])
-                for outcome, values in self._look(prompts, images, intact[mine]).items():
+                for outcome, values in self._look(prompts, images, intact[mine], mine).items():
                     ablated[outcome][which, mine] = values
             readings += [
                 Reading(name, outcome, list(prompts.units), plain[outcome], ablated[outcome], not outcome.endswith("_change"))
@@ -112,9 +115,10 @@ class Images:
                 gate=gate,
             )[0]
 
-    def _look(self, prompts, images, intact):
-        """{outcome: (image,) values}."""
-        present, score = prompts.detect(images)
+    def _look(self, prompts, images, intact, mine):
+        """{outcome: (image,) values} of some prompts (positions)."""
+        asked = () if prompts.wanted is None else ([prompts.wanted[prompt] for prompt in mine],)
+        present, score = prompts.detect(images, *asked)
         found = {
             "detected": np.asarray(present, float),
             "score": np.asarray(score, float),

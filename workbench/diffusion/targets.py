@@ -18,6 +18,8 @@ import torch
 
 from workbench.errors import MethodError, nearest
 
+LEAST_SIGNAL = 0.1
+
 
 @dataclass
 class Batch:
@@ -182,7 +184,7 @@ class Detected:
 
     name, setup = "T4 J_det", 0
 
-    def __init__(self, logit, least_signal=0.1):
+    def __init__(self, logit, least_signal=LEAST_SIGNAL):
         self.logit, self.least_signal = logit, least_signal
 
     def at(self, model, batch):

@@ -1,6 +1,6 @@
 """Alternative texts: for each figure the sentence a reader without the picture needs."""
 
-from workbench.report import summary
+from workbench.report import alt_analysis, summary
 from workbench.report.alt_neurons import waking_alt
 
 
@@ -136,4 +136,10 @@ ALT = {
     "neurons_figure": neurons_alt,
     "neuron_by_call_figure": neuron_by_call_alt,
     "waking_figure": waking_alt,
+    "attribution_figure": alt_analysis.attribution_alt,
+    "cluster_map_figure": alt_analysis.cluster_map_alt,
+    "cluster_profiles_figure": alt_analysis.cluster_profiles_alt,
+    "cluster_effects_figure": alt_analysis.cluster_effects_alt,
+    "ablation_figure": alt_analysis.ablation_alt,
+    "set_effects_figure": alt_analysis.set_effects_alt,
 }

@@ -7,20 +7,29 @@ Every row given is in the figure: as a marker, or, when it is null, as "not meas
 """
 
 from workbench.report import forest, summary
+from workbench.report.ablation_figures import ablation_figure, set_effects_figure
+from workbench.report.attribution_figures import attribution_figure
+from workbench.report.cluster_figures import cluster_effects_figure, cluster_map_figure, cluster_profiles_figure
 from workbench.report.forest import COLOURS, KINDS, SETS
 from workbench.report.lines import activity_by_call_figure, budget_figure, neuron_by_call_figure
 from workbench.report.neuron_figures import neurons_figure, waking_figure
 
 __all__ = [
     "CONFIG",
+    "ablation_figure",
     "activity_by_call_figure",
     "activity_figure",
+    "attribution_figure",
     "budget_figure",
+    "cluster_effects_figure",
+    "cluster_map_figure",
+    "cluster_profiles_figure",
     "effects_figure",
     "neuron_by_call_figure",
     "neurons_figure",
     "rates_figure",
     "retention_figure",
+    "set_effects_figure",
     "shares_figure",
     "waking_figure",
 ]

@@ -8,7 +8,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from workbench.errors import RunError
-from workbench.report import figures, image_views, images, summary, views
+from workbench.report import analysis_views, figures, image_views, images, summary, views
 from workbench.report.alt import ALT
 
 POLICY = (
@@ -103,6 +103,8 @@ def _context(document, neurons):
         "other_words": [word for word in document["verdict"]["words"] if word["subject"] not in summary.subjects(document)],
         "views": views,
         "image_views": image_views,
+        "analysis_views": analysis_views,
+        "top_attributed": analysis_views.top_attributed(neurons),
         "evidence": views.evidence,
         "figures": _figures(document, neurons),
         "top": views.top_neurons(neurons, document) if neurons else None,
@@ -215,7 +217,32 @@ def _figures(document, neurons):
             title = f"Each point is one neuron: {variant}"
             limits = summary.thresholds(document["study"])
             add("points", "neurons_figure", title, points, variant, thresholds=limits, webgl=False)
+    _analysis_figures(add, document, neurons, variants)
     return drawn
+
+
+def _analysis_figures(add, document, neurons, variants):
+    """Figures about attribution, clusters and ablation, where the study asked for them."""
+    if document["attribution"]:
+        add("attribution", "attribution_figure", "How much goes through the concept neurons", document["attribution"], variants)
+    points = [neuron for neuron in neurons if neuron.get("cluster_x") is not None]
+    if points:
+        add("clusters", "cluster_map_figure", "Which neurons are alike", points, webgl=False)
+    plain = [row for row in document["cluster_profiles"] if not row["control"]]
+    if plain:
+        add("clusters", "cluster_profiles_figure", "What each cluster does along the sampling run", plain, variants)
+    if any(row["effect"] != "sensitivity" for row in document["cluster_effects"]):
+        add("clusters", "cluster_effects_figure", "What erasing and attacks do to each cluster", document["cluster_effects"], variants)
+    if document["ablation"]:
+        add("ablation", "ablation_figure", "The more is taken out", document["ablation"], variants)
+    for table, title in (
+        ("leave_one_out", "What each cluster adds"),
+        ("greedy", "Which clusters first"),
+        ("necessity", "Held as without the attack: does the concept go again?"),
+        ("sufficiency", "Given the base model's values: does the concept return?"),
+    ):
+        if document[table]:
+            add("ablation", "set_effects_figure", title, document[table], variants)
 
 
 def fragment(figure, name):

@@ -24,15 +24,15 @@ def activity_by_call_figure(rows, variants=(), window=None, guides=(0, 1), y_tit
     for row in rows:
         lines.setdefault((row["variant"], _line(row)), []).append(row)
     looks = {name: place for place, name in enumerate(dict.fromkeys(name for _, name in lines))}
-    figure = _panels(panels, shared_xaxes=True)
+    figure = empty_panels(panels, shared_xaxes=True)
     palette = [COLOURS[name] for name in ("blue", "black", "vermillion", "orange", "green", "purple")]
     shown = set()
     for (variant, name), points in lines.items():
-        place, where = looks[name], _cell(panels, variant)
+        place, where = looks[name], cell(panels, variant)
         colour = palette[place % len(palette)]
         points = sorted(points, key=lambda row: row["call"])
         x = [point["call"] for point in points]
-        figure.add_trace(_band(x, points, colour, name), **where)
+        figure.add_trace(band(x, points, colour, name), **where)
         figure.add_trace(
             go.Scatter(
                 x=x,
@@ -53,7 +53,7 @@ def activity_by_call_figure(rows, variants=(), window=None, guides=(0, 1), y_tit
         figure.add_hline(y=guide, line={"color": COLOURS["grey"], "width": 1, "dash": "dot"})
     if window and rows:
         figure.add_vrect(x0=window[0], x1=window[1], fillcolor="#f3efe2", line_width=0, layer="below")
-    return _finished(figure, panels, "UNet call (0 = noisiest)", y_title)
+    return finished(figure, panels, "UNet call (0 = noisiest)", y_title)
 
 
 def neuron_by_call_figure(rows, variants=(), window=None):
@@ -72,17 +72,17 @@ def budget_figure(rows, variants=()):
     lines = {}
     for row in rows:
         lines.setdefault((_attack(row), row["control"]), []).append(row)
-    figure = _panels(panels, shared_xaxes=False)
+    figure = empty_panels(panels, shared_xaxes=False)
     shown = set()
     for (panel, control), points in lines.items():
-        look, where = KINDS["control" if control else "attack"], _cell(panels, panel)
+        look, where = KINDS["control" if control else "attack"], cell(panels, panel)
         known = sorted((point for point in points if point["rate"] is not None), key=lambda row: row["budget"])
         if not known:
             words = f"<i>{look['name']}: {summary.DASH} {escape(points[0]['reason'])}</i>"
             figure.add_annotation(x=0.5, y=95, xref="x domain", text=words, showarrow=False, font={"size": 11}, **where)
             continue
         x, intervals = [point["budget"] for point in known], [{end: 100 * p[end] for end in ("low", "high")} for p in known]
-        figure.add_trace(_band(x, intervals, COLOURS["grey" if control else "vermillion"], look["name"], steps=True), **where)
+        figure.add_trace(band(x, intervals, COLOURS["grey" if control else "vermillion"], look["name"], steps=True), **where)
         figure.add_trace(
             go.Scatter(
                 x=x,
@@ -102,10 +102,10 @@ def budget_figure(rows, variants=()):
         shown.add(look["name"])
     figure.update_xaxes(type="log", dtick="D2", exponentformat="none")
     figure.update_yaxes(range=[-3, 103])
-    return _finished(figure, panels, "UNet row passes per prompt", "prompts (per cent)")
+    return finished(figure, panels, "UNet row passes per prompt", "prompts (per cent)")
 
 
-def _panels(names, shared_xaxes):
+def empty_panels(names, shared_xaxes, shared_yaxes="all"):
     """An empty figure with one panel per name, two beside each other."""
     from plotly.subplots import make_subplots
 
@@ -114,14 +114,14 @@ def _panels(names, shared_xaxes):
         rows=depth,
         cols=_columns(names),
         shared_xaxes=shared_xaxes,
-        shared_yaxes="all",
+        shared_yaxes=shared_yaxes,
         subplot_titles=[f"<b>{escape(name)}</b>" for name in names],
-        horizontal_spacing=0.06,
+        horizontal_spacing=0.06 if shared_yaxes else 0.12,
         vertical_spacing=(44 if shared_xaxes else 70) / (PANEL * depth) if depth > 1 else 0,
     )
 
 
-def _finished(figure, names, x_title, y_title):
+def finished(figure, names, x_title, y_title):
     """The figure with sizes, titles and legend."""
     depth = _depth(names)
     layout(figure, height=TOP + 52 + PANEL * depth, margin={"l": 56, "r": 16, "t": TOP, "b": 52})
@@ -134,7 +134,7 @@ def _finished(figure, names, x_title, y_title):
     return figure
 
 
-def _band(x, points, colour, group, steps=False):
+def band(x, points, colour, group, steps=False):
     """The intervals of a line, as a filled area."""
     low, high = ([point[end] for point in points] for end in ("low", "high"))
     if steps:
@@ -167,7 +167,7 @@ def _depth(names):
     return -(-len(names) // _columns(names)) or 1
 
 
-def _cell(names, name):
+def cell(names, name):
     row, column = divmod(names.index(name), _columns(names))
     return {"row": row + 1, "col": column + 1}
 

@@ -2,7 +2,7 @@
 
 import re
 
-from workbench.report import image_views, summary, views
+from workbench.report import analysis_views, image_views, summary, views
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
@@ -112,6 +112,24 @@ def _sections(document):
             "Single neurons",
             "How many neurons fell silent, and how many an attack woke.",
             (views.shares(document), views.waking(document), views.relocation(document), views.scores(document)),
+        ),
+        (
+            "What carries the concept",
+            "What the network's prediction would lose without the concept neurons, beside matched random sets.",
+            (analysis_views.attribution(document), analysis_views.fidelity(document), analysis_views.tokens(document)),
+        ),
+        (
+            "Clusters",
+            "Groups of neurons that answer alike; made on one half of the units, described on the other.",
+            tuple(
+                getattr(analysis_views, name)(document)
+                for name in ("cluster_choice", "clusters", "cluster_effects", "cluster_layers", "cluster_prompts")
+            ),
+        ),
+        (
+            "Ablation",
+            "Neurons taken out, beside matched random sets.",
+            tuple(analysis_views.ablation(document, name) for name in analysis_views.ABLATIONS),
         ),
     )
 

@@ -348,6 +348,15 @@ def missing(document):
         "effects",
         "neurons",
         "comparisons",
+        "attribution",
+        "fidelity",
+        "tokens",
+        "cluster_effects",
+        "ablation",
+        "leave_one_out",
+        "greedy",
+        "necessity",
+        "sufficiency",
     ):
         for row in document[table]:
             if row["reason"]:

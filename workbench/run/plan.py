@@ -12,12 +12,14 @@ from pathlib import Path
 from workbench import registry, resources
 from workbench.errors import StudyError
 from workbench.methods import detectors, scores
+from workbench.run import asking
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
 VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 2, "measure": 11, "report": 1, "clip": 1, "again": 1}
+VERSIONS |= {"attribute": 1, "fidelity": 1, "tokens": 1, "cluster": 1, "ablate": 1}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class SetPlan:
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows start..stop of a node's prompt set, and the key of their result."""
+    """Rows start..stop of a node's prompt set, or of its jobs, and the key of their result."""
 
     start: int
     stop: int
@@ -131,9 +133,10 @@ class _Builder:
 
     def add(self, node_id, stage, parameters, inputs=(), variant=None, prompt_set=None, ranges=((0, 0),), **cost):
         shards = []
+        cut = next((name for name in ("rows", "jobs") if name in parameters), None)
         for start, stop in ranges:
-            content = parameters | {"rows": parameters["rows"][start:stop]} if "rows" in parameters else parameters
-            part = [start, stop] if "rows" not in parameters and stop else None
+            content = parameters | {cut: parameters[cut][start:stop]} if cut else parameters
+            part = [start, stop] if cut is None and stop else None
             key = digest([stage, VERSIONS[stage], content, part, [self.keys[i] for i in inputs]])
             shards.append(Shard(start, stop, key[:24]))
         node = Node(node_id, stage, variant, prompt_set, tuple(inputs), tuple(shards), parameters, **cost)
@@ -288,6 +291,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             if (variant, name) not in ((BASE, "target"), (BASE, "reference")):
                 record(variant, name)
     before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
+    before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base, images, looks))
     make.add("measure", "measure", {"study": study.model_dump(mode="json")}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
     return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))

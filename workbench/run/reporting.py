@@ -4,6 +4,7 @@ It also writes a first report as soon as there are pictures; tables that are not
 """
 
 import platform
+import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,7 @@ from workbench.analysis.sensitivity import Thresholds
 from workbench.models.variants import describe
 from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
-from workbench.run import budget_tables
+from workbench.run import analysing, budget_tables, clustering
 from workbench.run.changes import training_rows
 from workbench.storage import atomic, digest, read_json, read_table, write_table
 from workbench.study.study import BASE
@@ -54,12 +55,13 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     measured = room.plan.node("measure")
     at = room.store.path("measure", measured.shards[0].key)
     done = at.is_dir()
-    tables = read_json(at / "tables.json") if done else dict.fromkeys(MEASURED, [])
+    tables = dict.fromkeys((*MEASURED, *analysing.TABLES), []) | (read_json(at / "tables.json") if done else {})
     if done:
         tables["attacks"] = budget_tables.with_seconds(room, tables["attacks"])
         table = read_table(at / "neurons.parquet")
         write_table(folder / "neurons.parquet", table)
         write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))
+        _copy_sets(room, folder / "neuron-sets")
     else:
         tables["verdict"] = {
             "headline": "The run is still going on: pictures first, numbers follow.",
@@ -67,7 +69,7 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
             "reasons": [],
             "caveats": [],
         }
-    content = {name: tables[name] for name in (*MEASURED, "verdict")}
+    content = {name: tables[name] for name in (*MEASURED, *analysing.TABLES, "verdict")}
     content |= {
         "schema_version": document.SCHEMA_VERSION,
         "study": _study(room),
@@ -80,6 +82,14 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     content["reproduce"] = _reproduce(room, history, command, content["models"])
     document.write(content, folder)
     return render.render(folder, formats)
+
+
+def _copy_sets(room, folder):
+    """The clusters of this run as neuron sets that other studies can load; those of an earlier run of the study go."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in clustering.cluster_files(room):
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / path.name)
 
 
 def _study(room):

@@ -25,6 +25,7 @@ from workbench.storage import digest, file_digest, read_json
 from workbench.study.study import Study, load_study
 
 DEFAULT_FOLDER = "runs"
+OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20}  # outside the UNet
 
 
 @dataclass
@@ -161,7 +162,7 @@ def estimate(plan, room):
         row["nodes"] += 1
         row["kept"] += missing == 0
         row["passes"] += node.passes * share
-        row["seconds"] += node.passes * share * pace + (8 if node.stage in ("measure", "report") and missing else 0)
+        row["seconds"] += node.passes * share * pace + (OTHER_SECONDS.get(node.stage, 0) if missing else 0)
         row["bytes"] += int(node.bytes * share)
         left, kept = left + (missing > 0), kept + (missing == 0)
     weights = sum(p.numel() * p.element_size() for p in room.model.parameters().values())
@@ -180,18 +181,22 @@ class Watcher:
     finish: Callable = lambda path: None
 
 
-def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None):
+def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None, others=()):
     """Execute a study, or what is left of it; returns the Run.
 
+    others   run folders whose results of the same key are copied instead of computed anew
     Raises   WorkbenchError for everything a user can mend; what was finished stays, and running again resumes
     """
     watcher, study = watcher or Watcher(), load_study(study)
+    for folder in others:
+        Store(folder).manifest()  # refuses what is no run folder
     if device == "cpu":
         keep_freed_memory()
     plan, room = prepare(study, out, device, model)
     store = room.store
     with store.lock():
         store.open_for(study)
+        _take(plan.nodes, store, others)
         try:
             return _execute(plan, room, watcher, command or f"workbench run {shlex.quote(study.name)}")
         except OSError as error:
@@ -293,9 +298,7 @@ def run_nodes(room, nodes, *, watcher=None, others=()):
         keep_freed_memory()
     with store.lock():
         store.open_for(room.study)
-        for node in nodes:
-            for shard in node.shards:
-                any(store.take(node.stage, shard.key, Store(folder)) for folder in others)
+        _take(nodes, store, others)
         _check_inputs(plan, store, nodes)
         seconds, done = _earlier_seconds(store), 0.0
         of = sum(node.passes for node in nodes if not all(store.has(node.stage, shard.key) for shard in node.shards))
@@ -306,6 +309,13 @@ def run_nodes(room, nodes, *, watcher=None, others=()):
                     store.write_manifest(plan, seconds)
         finally:
             store.write_manifest(plan, seconds)
+
+
+def _take(nodes, store, others):
+    """Copy what other runs have of some nodes."""
+    for node in nodes:
+        for shard in node.shards:
+            any(store.take(node.stage, shard.key, Store(folder)) for folder in others)
 
 
 def _check_inputs(plan, store, nodes):

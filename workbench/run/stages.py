@@ -5,7 +5,7 @@ A stage reads results of other nodes through the store, computes, and writes its
 
 import copy
 import dataclasses
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas
@@ -84,7 +84,12 @@ class Room:
 
     def run(self, node, shard, folder):
         """Compute one shard of a node into `folder`."""
-        getattr(self, f"_{node.stage}")(node, shard, folder)
+        own = getattr(self, f"_{node.stage}", None)
+        if own is None:
+            from workbench.run.analysing import STAGES
+
+            own = partial(STAGES[node.stage], self)
+        own(node, shard, folder)
 
     def variant(self, name):
         """The merged change of a variant over the base; None for the base itself."""

@@ -8,30 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from workbench import registry, resources
 from workbench.errors import StudyError, nearest
 from workbench.storage import digest
-from workbench.study import combinations
+from workbench.study import asked, combinations
+from workbench.study.part import Part
 
 SCHEMA_VERSION = 1
 BASE = "base"
 SETS = ("target", "reference", "near", "far")
-
-
-class Part(BaseModel):
-    """A table of the study file; unknown keys are refused.
-
-    later   fields that came after the first studies: a dump has them only when they are given, so that older runs keep their keys
-    """
-
-    model_config = ConfigDict(extra="forbid")
-    later: ClassVar[tuple] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_later(self, serialize):
-        return {key: value for key, value in serialize(self).items() if value is not None or key not in self.later}
 
 
 class Concept(Part):
@@ -177,7 +164,7 @@ class Expected(Part):
 class Study(Part):
     """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged."""
 
-    later: ClassVar[tuple] = ("quality", "expect")
+    later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of the run folder")
@@ -194,6 +181,9 @@ class Study(Part):
     record: Record = Record()
     choose: Choose = Choose()
     expect: list[Expected] | None = None
+    attribute: asked.Attribute | None = None
+    cluster: asked.Cluster | None = None
+    ablate: asked.Ablate | None = None
 
     _path: Path | None = None
     _text: str = ""
@@ -246,6 +236,7 @@ class Study(Part):
         low, high = self.record.window
         if not 0 <= low < high <= 1:
             raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
+        asked.check(self)
         return self
 
     @property

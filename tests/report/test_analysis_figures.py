@@ -1,0 +1,64 @@
+"""Figures and tables about attribution, clusters and ablation: every row has its place, nulls are words, nothing is computed."""
+
+import pytest
+
+from tests.report.example import VARIANTS, example
+from workbench.report import analysis_views, figures, summary
+from workbench.report.alt import ALT
+
+DRAWN = {
+    "attribution": "attribution_figure",
+    "cluster_effects": "cluster_effects_figure",
+    "ablation": "ablation_figure",
+    "leave_one_out": "set_effects_figure",
+    "greedy": "set_effects_figure",
+    "necessity": "set_effects_figure",
+    "sufficiency": "set_effects_figure",
+}
+
+
+def numbers(figure):
+    """All values of markers that stand for a row."""
+    return [x for trace in figure.data if trace.customdata is not None for x in trace.x if x is not None]
+
+
+@pytest.mark.parametrize("table", DRAWN)
+def test_the_values_of_the_rows_are_in_the_figure_and_nulls_are_words(table):
+    rows = example()[table]
+    figure = getattr(figures, DRAWN[table])(rows, VARIANTS)
+    shown = [row for row in rows if row["value"] is not None and row.get("effect") != "sensitivity"]
+    curves = [y for trace in figure.data if trace.name == "the highest ranked" for y in trace.y]
+    values = curves if table == "ablation" else numbers(figure)
+    expected = [row["credit" if table == "attribution" else "value"] for row in shown]
+    assert sorted(values) == pytest.approx(sorted(expected))
+    words = " ".join(annotation.text for annotation in figure.layout.annotations)
+    nulls = [row for row in rows if row["value"] is None]
+    assert all(row["reason"].split(":")[0][:20] in " ".join(words.replace("<br>", " ").split()) for row in nulls)
+    alt = ALT[DRAWN[table]](rows, VARIANTS)
+    assert all(summary.number(value) in alt for value in expected)
+
+
+def test_clusters_differ_by_symbol_and_those_in_none_are_named():
+    points = [{"layer": "<l>", "index": i, "cluster": float(i % 3 - 1), "cluster_x": 0.1 * i, "cluster_y": 1.0} for i in range(9)]
+    figure = figures.cluster_map_figure(points)
+    assert len({trace.marker.symbol for trace in figure.data}) == 3 and figure.data[-1].name == "in no cluster (3)"
+    assert "<l>" not in figure.to_json().replace("\\u003c", "<").replace("&lt;l", "")
+    assert "cluster 1: 3" in ALT["cluster_map_figure"](points)
+
+
+def test_each_cluster_has_a_panel_of_its_own():
+    rows = example()["cluster_profiles"]
+    figure = figures.cluster_profiles_figure(rows, VARIANTS)
+    titles = [annotation.text for annotation in figure.layout.annotations[:2]]
+    assert titles == ["<b>cluster 0</b>", "<b>cluster 1</b>"]
+    lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert len(lines) == 6 and sorted(y for trace in lines for y in trace.y) == pytest.approx(sorted(row["value"] for row in rows))
+
+
+def test_the_neurons_that_add_most_come_first_with_both_halves():
+    neurons = [
+        {"layer": "l", "index": i, "attribution": value, "attribution_b": 0.5, "attribution_b_low": 0.4, "attribution_b_high": 0.6}
+        for i, value in enumerate((0.1, 0.3, None, 0.2))
+    ]
+    view = analysis_views.top_attributed(neurons, limit=2)
+    assert [row[1] for row in view["rows"]] == ["1", "3"] and analysis_views.top_attributed([{"layer": "l", "index": 0}]) is None

@@ -1,0 +1,119 @@
+"""A condition as attribution and one-step ablation take it: prompts, latents and the target, with the model as the variant.
+
+layers, here    the layers and neurons of the site ff, which these analyses are about
+rows_of         rows of the target set that belong to a half of the units
+condition       context manager: (Items, target) of a condition, the model computing as its variant inside
+"""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from workbench.diffusion import targets
+from workbench.diffusion.denoise import Trajectory, initial_noise
+from workbench.diffusion.objectives import add_noise
+from workbench.errors import MethodError
+from workbench.models import text
+from workbench.models.variants import applied, exchanged
+from workbench.storage import read_arrays
+from workbench.study.prompts import pairing
+from workbench.study.study import BASE
+
+SITE = "ff"
+IMAGE_NOISE = 13_000_003
+OVER_EMPTY = "T2 J_lin over the empty prompt"
+
+
+def layers(room):
+    """The recorded layers of the site ff."""
+    return [layer for layer in room.layers if layer.site.name == SITE]
+
+
+def here(room):
+    """(neuron,) bool: which recorded neurons are at the site ff."""
+    return (room.neurons["site"] == SITE).to_numpy()
+
+
+def spread(room, values):
+    """(neuron,) over all recorded neurons from values at the site ff; NaN elsewhere."""
+    found = np.full(len(room.neurons), np.nan)
+    found[here(room)] = values
+    return found
+
+
+def rows_of(room, half, n_units=None):
+    """Row numbers of the target set in the first n_units units of half "a" or "b"."""
+    inside = room.units_in_half_a() == (half == "a")
+    wanted = [unit for unit, mine in zip(room.units, inside, strict=True) if mine][:n_units]
+    return np.flatnonzero(np.isin(room.prompt_set("target").units, wanted))
+
+
+def picked(room, name, rows):
+    """The prompts of a set that pair with these rows of the target set, in their order."""
+    return room.prompt_set(name).picked(np.array(pairing(room.prompt_set("target"), room.prompt_set(name)))[rows])
+
+
+@torch.no_grad()
+def encoded(room, prompts):
+    """(prompt, token, channel) text states by the model as it is now."""
+    return text.encode(room.model, prompts.prompts, prompts.prefix)
+
+
+@contextmanager
+def condition(room, variant, name, rows, calls=None, target="T2", own_direction=False):
+    """(Items, target) of some rows; the latents are the base model's on the way to its target images.
+
+    rows            row numbers of the target set; other sets are paired with them
+    calls           default: all recorded ones at which the target makes sense
+    own_direction   of T2: not the concept's direction but that of these prompts themselves, seen from the empty prompt, so that
+                    it is 1 in the base model: for retained concepts
+    Raises          MethodError when the target can be asked at none of the calls
+    """
+    model, own = room.model, {key: parameter.data for key, parameter in room.model.parameters().items()}
+    plain = {one: picked(room, one, rows) for one in ("target", "reference")}
+    trajectory = _some_calls(room, room.trajectory("target", plain["target"]), calls, target)
+    units = list(plain["target"].units)
+    before = {one: encoded(room, prompts) for one, prompts in (plain | {name: picked(room, name, rows)}).items()}
+    empty = text.unconditional(model)
+    with applied(model, room.variant(variant)):
+        states = encoded(room, picked(room, name, rows))
+        if target == "T1":
+            found = targets.Quadratic(text.unconditional(model))
+        elif target == "T2" and own_direction:
+            lone = text.unconditional(model).expand_as(states)
+            found = targets.Linear(lone, before[name], empty.expand_as(states), base=lambda: exchanged(model, own))
+            found.name = OVER_EMPTY
+        elif target == "T2":
+            base = before["target"], before["reference"]
+            found = targets.Linear(encoded(room, plain["reference"]), *base, base=lambda: exchanged(model, own))
+        elif target == "T3":
+            trajectory, noise = _noised(room, trajectory, plain["target"], rows)
+            found = targets.Denoising(noise, text.unconditional(model))
+        else:
+            found = targets.Detected(targets.detector_logit(room.detector("steer"), room.study.detectors.labels[0]))
+        yield targets.Items(trajectory, states, units), found
+
+
+def _some_calls(room, trajectory, calls, target):
+    wanted = trajectory.calls if calls is None else calls
+    kept = [(place, call) for place, call in enumerate(trajectory.calls) if call in wanted]
+    if target == "T4" and calls is None:
+        signal = [float(room.model.signal(timestep, torch.zeros(()))) for timestep in trajectory.timesteps]
+        kept = [(place, call) for place, call in kept if signal[place] >= targets.LEAST_SIGNAL]
+    if not kept:
+        raise MethodError(
+            f"The target {target} can be asked at none of the recorded calls {trajectory.calls}: they are too noisy to hold an image. "
+            "Record later calls, or take T2."
+        )
+    places = [place for place, _ in kept]
+    return Trajectory(trajectory.inputs[:, places], [call for _, call in kept], [trajectory.timesteps[place] for place in places])
+
+
+def _noised(room, trajectory, prompts, rows):
+    """The base model's images of the concept, noised to the timesteps of a trajectory; (Trajectory, noise)."""
+    kept = torch.cat(room.gather("generate", BASE, "target", lambda folder: read_arrays(folder / "latents.safetensors")["latents"]))
+    clean = kept[rows].float()
+    noise = initial_noise(room.model, [seed + IMAGE_NOISE for seed in prompts.seeds])
+    made = [add_noise(room.model, clean, noise, torch.full((len(clean),), float(t))) for t in trajectory.timesteps]
+    return Trajectory(torch.stack(made, dim=1), trajectory.calls, trajectory.timesteps), noise
