@@ -42,11 +42,16 @@ st.caption(
 )
 
 st.subheader("Two conditions over each other")
-whole = [image for row in rows for cell in row["cells"] for image in cell]
-units = list(dict.fromkeys((image["unit"], image["seed"]) for image in whole))
-prompts = {(row["unit"], row["seed"]): row["prompt"] or row["unit"] for row in rows}
-unit = st.selectbox("Prompt", units, format_func=lambda key: f"{prompts[key]} (seed {key[1]})", key=f"images-unit-{title}")
-choices = {_pictures.column(image): image for image in whole if (image["unit"], image["seed"]) == unit}
+by_name = {(row["unit"], row["seed"]): row for row in rows}
+chosen = st.selectbox(
+    "Prompt",
+    list(by_name),
+    format_func=lambda name: f"{by_name[name]['prompt'] or name[0]} (seed {name[1]})",
+    key=f"images-unit-{title}",
+)
+choices = {}
+for image in [image for cell in by_name[chosen]["cells"] for image in cell]:
+    choices.setdefault(_pictures.column(image), image)
 if len(choices) < 2:
     st.info("This prompt was drawn in one condition only.", icon=":material/compare:")
     st.stop()

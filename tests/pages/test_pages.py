@@ -98,6 +98,15 @@ def test_the_models_and_conditions_of_the_matrix_can_be_chosen(opened):
     assert "Choose at least one model" in words(app)
 
 
+def test_an_image_from_another_seed_can_be_laid_over_its_prompts_others(opened):
+    app = opened("images", "finished")
+    block = app.segmented_control(key="images-block").value
+    controls = [words for words in app.selectbox(key=f"images-to-{block}").options if "control" in words]
+    assert controls and not any("1000003" in option for option in app.selectbox(key=f"images-unit-{block}").options)
+    app.selectbox(key=f"images-to-{block}").select(controls[0]).run()
+    assert not app.exception and len(app.get("imgs") or app.get("image")) > 3
+
+
 def test_every_figure_has_an_alternative_text_with_its_numbers(opened):
     charts = opened("sensitivity", "finished").get("plotly_chart")
     assert len(charts) == 5

@@ -271,7 +271,7 @@ def _images(n_units):
                     "control": control,
                     "unit": unit,
                     "prompt": prompt,
-                    "seed": place % 3,
+                    "seed": place % 3 + (1_000_003 if control else 0),  # the control "other seeds"
                     "path": f"images/{name}.png",
                     "blurred": success,
                     "success": success,
