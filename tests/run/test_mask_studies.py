@@ -9,7 +9,7 @@ from workbench.errors import RunError, StudyError
 from workbench.models.masks import count, save
 from workbench.models.variants import applied
 from workbench.registry import methods
-from workbench.run import changes, runs
+from workbench.run import changes, image_tables, runs
 from workbench.storage import read_table
 
 LEARNED = "iterations = 4, steps = 3, trajectories = 2, batch = 2"
@@ -186,3 +186,11 @@ def test_a_mask_that_cuts_into_watched_neurons_says_so(written, tmp_path):
     said = changes.watched_caveats(room, table)
     assert said[0].startswith("masked also cuts weights that feed 2 of the 2 watched neurons, 100.0% of these")
     assert not any(sentence.startswith("lot ") for sentence in said)
+
+
+def test_a_mask_is_compared_with_its_parent_its_controls_and_more_training():
+    pairs = list(image_tables._compared(workbench.load_study("emoji-robust-pruning").variants))
+    assert {("erased", "masked"), ("longer", "masked"), ("by-lot", "masked"), ("smallest", "masked")} <= set(pairs)
+    assert len(pairs) == len(set(pairs))
+    plain = list(image_tables._compared(workbench.load_study("emoji-ink-style").variants))
+    assert plain == [("base", "erased"), ("erased", "pruned"), ("base", "sham")]

@@ -118,7 +118,8 @@ def retention_rows(room):
 
 
 def comparison_rows(room):
-    """Variants side by side, paired by prompt: each against its parent, and erased ones of the same parent against each other.
+    """Variants side by side, paired by prompt: each against its parent, a mask against its controls of equal sparsity, and erased ones
+    against erased and pruned ones of the same parent.
 
     On plain prompts the share of images with the concept is compared, under an attack the ASR (definition). Where an attack was
     optimised on each of the two by itself, prompt_set is the one made against a, prompt_set_b the one made against b.
@@ -140,8 +141,10 @@ def _compared(variants):
     """(variant a, variant b) pairs."""
     for place, variant in enumerate(variants):
         yield variant.parent, variant.name
+        if variant.like and variant.like != variant.parent:
+            yield variant.name, variant.like
         for other in variants[place + 1 :]:
-            if variant.role == other.role == "erased" and variant.parent == other.parent:
+            if variant.role == "erased" and other.role != "sham" and variant.parent == other.parent:
                 yield variant.name, other.name
 
 
