@@ -341,6 +341,8 @@ def import_prompts(
     provenance: Annotated[str | None, typer.Option("--provenance", help="static | transferred | optimised; asked when missing")] = None,
     against: Annotated[str | None, typer.Option("--against", help="what they were made against: a variant's name, or words")] = None,
     column: Annotated[str | None, typer.Option("--column", help="the column with the prompts, when it is not found")] = None,
+    swap: Annotated[list[str] | None, typer.Option("--swap", help="old=new in every prompt, for reference and retained sets")] = None,
+    expect: Annotated[str | None, typer.Option("--expect", help="the label every image should show, for retained sets")] = None,
     model: Annotated[Path | None, typer.Option("--model", help="diffusers folder whose tokenizer counts what is cut")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
     as_json: AsJson = False,
@@ -348,7 +350,7 @@ def import_prompts(
     """Bring prompts or embeddings from outside: recognise, check, write what studies read."""
     from workbench.study import imports
 
-    found = imports.recognise(file, column)
+    found = imports.swapped(imports.recognise(file, column), file, swap or (), expect)
     if provenance is None and found.kind != "pairs" and not found.provenance and not as_json and sys.stdin.isatty():
         for word, meaning in imports.MEANING.items():
             console.print(f"  [bold]{word}[/]: {meaning}")

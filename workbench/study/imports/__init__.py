@@ -1,6 +1,7 @@
 """Prompt sets from outside: recognise a file, refuse what cannot be, write what the workbench reads and a note beside it.
 
 recognise     a file or folder -> Found
+swapped       Found -> the same list about something else
 check_made    is this provenance possible? -> (provenance, against)
 write         Found -> the imported file and <name>.about.json
 sentences     the note in words, for the terminal
@@ -17,6 +18,7 @@ from typing import Literal, get_args
 from workbench.errors import PromptError, nearest
 from workbench.storage import digest, file_digest, write_json, write_text
 from workbench.study.imports import cleaning, embeddings, lengths, logs, tables
+from workbench.study.imports.swapping import swapped as swapped
 
 ABOUT_VERSION = 1
 Provenance = Literal["static", "transferred", "optimised"]
