@@ -137,7 +137,17 @@ def test_where_units_have_several_images_the_test_that_swaps_units_decides_and_i
     assert "n = 90 in 30 units" in found["sentence"] and "p by swapping units = 0.004" in found["sentence"]
 
 
-@pytest.mark.parametrize("low, high, word", [(-0.5, -0.1, "quieter"), (0.1, 0.5, "louder"), (-0.1, 0.1, "undecided")])
+@pytest.mark.parametrize(
+    "low, high, word",
+    [
+        (-0.5, -0.1, "quieter"),
+        (0.1, 0.5, "louder"),
+        (-0.1, 0.1, "undecided"),
+        (0.0001, 0.002, "unchanged"),
+        (-0.004, 0.009, "unchanged"),
+        (-0.5, -0.001, "quieter"),
+    ],
+)
 def test_pruning_is_judged_by_the_side_of_its_interval(low, high, word):
     assert words.pruning_word(number(low, high)) == word
 

@@ -5,6 +5,7 @@ from workbench.analysis.sensitivity import Thresholds
 
 DEFAULT = Thresholds()
 WOKEN_IMAGES = "woken in the images"
+NEGLIGIBLE = 0.01
 CAVEATS = [
     "Prompt attacks alone prove no removal: what did not come back here may come back under an attack that was not tried.",
     "Activity is compared on the base model's own latents; images come from each model's own trajectory.",
@@ -85,7 +86,12 @@ def images_word(asr, control, paired=None, thresholds=DEFAULT):
 
 
 def pruning_word(effect):
-    """quieter | louder | undecided, from the paired effect of pruning on neurons that were not pruned."""
+    """quieter | louder | unchanged | undecided, from the paired effect of pruning on neurons that were not pruned.
+
+    unchanged   the whole interval lies within NEGLIGIBLE of 0, on the scale where the base model's concept activity is 1
+    """
+    if -NEGLIGIBLE < effect["low"] and effect["high"] < NEGLIGIBLE:
+        return "unchanged"
     return "quieter" if effect["high"] < 0 else "louder" if effect["low"] > 0 else "undecided"
 
 
