@@ -56,9 +56,12 @@ class Facts:
 
 
 def conditions(facts):
-    """[variant, prompt set] pairs that clusters are made and described by; every attack beside its control."""
+    """[variant, prompt set] pairs that clusters are made and described by; every attack beside its control.
+
+    Without pruned variants: what was pruned is silent there, and a cluster would only find the mask again.
+    """
     found = [[BASE, "reference"], [BASE, "target"]]
-    for variant in facts.plain:
+    for variant in (name for name in facts.plain if facts.study.variant(name).role != "pruned"):
         found.append([variant, "target"])
         for name in facts.met(variant):
             found += [[variant, name], [variant, f"{name}~control"]]

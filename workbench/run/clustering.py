@@ -97,7 +97,8 @@ def _credits(room):
 
         return of
 
-    nodes = room.plan.of_stage("attribute")
+    pruned = {variant.name for variant in room.study.variants if variant.role == "pruned"}
+    nodes = [node for node in room.plan.of_stage("attribute") if node.variant not in pruned]
     return {f"{node.variant} x {node.prompt_set}": credit(found(room, node.variant, node.prompt_set, method, "a")) for node in nodes}
 
 
