@@ -15,7 +15,7 @@ def test_a_study_of_prompts_that_are_not_shipped_is_begun_without_them(tmp_path)
     assert load_study(tmp_path / "mine.toml", files=False).name == "mine"
 
 
-@pytest.mark.parametrize("like", sorted({*study_files()} - {"sd14-nudity"}))
+@pytest.mark.parametrize("like", sorted(name for name in study_files() if not name.startswith("sd14-")))
 def test_a_copy_of_every_bundled_study_loads_with_prompts_of_its_own(tmp_path, like):
     written = scaffold("mine", like, tmp_path)
     study, source = load_study(written[0]), load_study(like)

@@ -20,8 +20,8 @@ def changed(tmp_path, old, new):
 
 @pytest.mark.parametrize("name", sorted(study_files()))
 def test_every_bundled_study_loads_and_is_named_like_its_file(name):
-    """The prompts of sd14-nudity are the user's own, and not shipped."""
-    assert load_study(name, files=name != "sd14-nudity").name == name
+    """Prompts for Stable Diffusion are the user's own imports, and not shipped."""
+    assert load_study(name, files=not name.startswith("sd14-")).name == name
 
 
 def test_a_study_of_prompts_that_are_not_shipped_says_which_it_needs():
