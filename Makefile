@@ -17,8 +17,8 @@ demo: $(VENV)/.installed  ## the default study on the bundled model
 app: $(VENV)/.installed  ## the pages, on 127.0.0.1
 	$(BIN)/workbench app
 
-test: $(VENV)/.installed  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed  ## the whole test suite, a process per core (at most 4), whole files each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed  ## style of code
 	$(BIN)/ruff check workbench pages tests data benchmarks
