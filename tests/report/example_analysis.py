@@ -112,6 +112,16 @@ def greedy():
     return _ablations(step=1, added="cluster 1")
 
 
+def shapley():
+    found = {"whole": -0.7, "summed": -0.7, "delta": 0.0, "n_sets": 3, "n_orders": None}
+    target, _, missing = _ablations(cluster="cluster 0")
+    return [
+        target | found,
+        target | found | {"cluster": "cluster 1", "value": -0.3, "low": -0.4, "high": -0.2},
+        missing | dict.fromkeys(found),
+    ]
+
+
 def necessity():
     return _ablations(neuron_set="concept", kind="held", variant="esd", **ATTACKED)
 

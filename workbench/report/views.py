@@ -355,6 +355,7 @@ def missing(document):
         "ablation",
         "leave_one_out",
         "greedy",
+        "shapley",
         "necessity",
         "sufficiency",
     ):

@@ -4,11 +4,13 @@ attribute:<variant>:<set>             one shard per method and half of the units
 fidelity:base:target                  one shard for single neurons, one for random sets
 tokens:<variant>:<set>                which words drive the leading neurons
 cluster                               on half A, described on half B
-ablate:<mode>:<effect>:<kind>         base model; one shard per group of prompts and share
+ablate:<mode>:<effect>:<kind>         base model; one shard per group of prompts and share (greedy, shapley: the target prompts alone)
 ablate:<mode>:<effect>:<variant>:<set>    necessity and sufficiency
 """
 
+from workbench.analysis import coalitions
 from workbench.errors import StudyError, nearest
+from workbench.study.asked import FEWEST_PARTITIONS
 from workbench.study.study import BASE
 
 GRADIENT = 2.5  # UNet row passes of a row with gradient
@@ -179,16 +181,28 @@ def _ablate(make, facts, before):
                 "dose_response": [[group, share] for group in groups for share in own["shares"]],
                 "leave_one_out": [[group] for group in groups],
                 "greedy": [["target"]],
+                "shapley": [["target"]],
             }[effect]
-            sets = (own["n_random"] + 1) * (1 if effect == "dose_response" else N_CLUSTERS)
+            n_random = own["n_random"]
+            if effect == "shapley":
+                n_random = FEWEST_PARTITIONS if part.n_partitions is None else part.n_partitions
+            sets = (n_random + 1) * _sets_of(effect, study.cluster)
             for kind in own["kinds"]:
                 parameters = common | {"effect": effect, "kind": kind, "factor": part.factor if kind == "scaled" else None}
-                parameters |= {"branch": part.branch, "n_random": own["n_random"], "ranking": part.ranking, "jobs": jobs}
+                parameters |= {"branch": part.branch, "n_random": n_random, "ranking": part.ranking, "jobs": jobs}
                 parameters |= {"prompts": facts.written(["target", "reference", *groups])}
                 ranges = tuple((place, place + 1) for place in range(len(jobs)))
                 node_id, passes = f"ablate:{mode}:{effect}:{kind}", once * sets * len(jobs)
                 added.append(make.add(node_id, "ablate", parameters, inputs, BASE, None, ranges, passes=passes, bytes=9000 * len(jobs)))
     return added
+
+
+def _sets_of(effect, cluster):
+    """How many sets an effect takes out, beside each random one; a guess where the number of clusters is open."""
+    if effect == "dose_response":
+        return 1
+    n = cluster.k if isinstance(cluster.k, int) else min(N_CLUSTERS, cluster.k[1]) if cluster.k else N_CLUSTERS
+    return coalitions.n_sets(n) if effect == "shapley" else N_CLUSTERS
 
 
 def _held(make, facts, mode, effect, common, passes):
