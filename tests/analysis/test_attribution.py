@@ -198,7 +198,7 @@ def test_shapley_of_ablated_clusters_is_what_captum_finds_in_all_orders(case):
     groups = {f"cluster {number}": columns == number for number in range(3)}
     made = shapley(OneStep(case.model, {"target": (case.items, case.target)}), groups, index_table(case.layers), n_random=0)
     rows = np.array([np.mean([captum(part, bound) for at, part, bound in case.parts if at == prompt], axis=0) for prompt in range(4)])
-    assert np.allclose(made["value"], -rows.mean(axis=0), rtol=1e-6, atol=1e-10)
+    assert np.allclose(made["value"], -rows.mean(axis=0), rtol=1e-4, atol=1e-5)
 
 
 def test_integrated_gradients_over_a_vanishing_share_are_the_gradient(case):

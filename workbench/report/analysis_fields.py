@@ -9,6 +9,9 @@ cluster_choice  every number of clusters tried; chosen marks the one taken; laye
                 tells, beside permuted labels
 clusters        the clusters taken; jaccard: how much of one comes back when units are resampled
 cluster_effects deactivation and reactivation in shares of the cluster's own base contrast, sensitivity (delta) in base standard deviations
+cluster_regions     where in the image a cluster is active, on the units that excite it most: share of its activity in the tenth of the
+                picture where it is most active; even: the same of a map that is the same everywhere; random_*: of matched random sets, each
+                in its own brightest tenth; n_tokens: places that its finest layer tells apart
 cluster_profiles    mean contrast in base standard deviations, by call
 ablation        dose-response: value is the mean change by taking out a share of the neurons; random_*: matched random sets
 leave_one_out   what a cluster adds to taking out all;  greedy   all clusters added so far
@@ -153,6 +156,21 @@ TABLES = {
         "id": "text",
         "unit": "text",
         "prompt": "text",
+    },
+    "cluster_regions": {
+        "cluster": "count",
+        **TEXT_CONDITION,
+        "control": "flag",
+        "rank": "count",
+        "id": "text",
+        "unit": "text",
+        "prompt": "text",
+        "n_neurons": "count",
+        "n_tokens": "count?",
+        "share": "number?",
+        "even": "number",
+        **RANDOM,
+        "reason": "text?",
     },
     "ablation": _ablation(share="number?"),
     "leave_one_out": _ablation(cluster="text?"),

@@ -269,6 +269,38 @@ def cluster_prompts(document):
     )
 
 
+def cluster_regions(document):
+    """Where in the image each cluster is active, on the units that excite it most."""
+    rows = summary.arranged(document["cluster_regions"], summary.variant_names(document))
+    rows.sort(key=lambda row: row["cluster"])
+    return view(
+        "How far the activity of each cluster gathers in one region of the image, on the units that excite it most",
+        ("Cluster", "Variant", "Prompts", "How made", "Rank", "Prompt", "Unit", "Neurons", "Places", "In its brightest tenth")
+        + ("Evenly spread", "Random sets", "Number of sets", "p", "If missing, why"),
+        [
+            (
+                row["cluster"],
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                row["rank"],
+                row["prompt"],
+                row["unit"],
+                integer(row["n_neurons"]),
+                integer(row["n_tokens"]),
+                summary.percent(row["share"]) if row["share"] is not None else None,
+                summary.percent(row["even"]),
+                summary.span(row["random_low"], row["random_high"], summary.percent),
+                integer(row["n_random"]),
+                summary.p_value(row["p_random"]),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(4, *range(7, 14)),
+    )
+
+
 ABLATIONS = {
     "ablation": (
         "Dose and response: the highest ranked neurons taken out",

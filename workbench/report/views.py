@@ -352,6 +352,7 @@ def missing(document):
         "fidelity",
         "tokens",
         "cluster_effects",
+        "cluster_regions",
         "ablation",
         "leave_one_out",
         "greedy",

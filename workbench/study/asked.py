@@ -52,6 +52,11 @@ class Cluster(Part):
     seed: int = 0
     n_resamples: int = Field(20, ge=5, description="bootstrap resamples of the units, in which clusters must come back")
     n_random: int = Field(199, ge=19, description="matched random sets beside each cluster")
+    regions: int | None = Field(
+        None, ge=0, le=20, description="of how many units of half B to say where in the image they excite a cluster; default 0"
+    )
+
+    later: ClassVar[tuple] = ("regions",)
 
 
 class AblateImages(Part):
