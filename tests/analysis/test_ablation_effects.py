@@ -1,12 +1,15 @@
 """What ablations show, against loops over units and sets, on a world where each neuron's effect is known."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas
 import pytest
 
 from tests.planted import LAYER, PLANTED
+from workbench.analysis import coalitions
 from workbench.analysis.ablation import Ablation
-from workbench.analysis.ablation_effects import Reading, dose_response, greedy, leave_one_out, necessity, sufficiency
+from workbench.analysis.ablation_effects import Reading, dose_response, greedy, leave_one_out, necessity, shapley, sufficiency
 from workbench.errors import StatisticsError
 
 N = 40
@@ -192,3 +195,66 @@ def test_given_their_base_values_planted_neurons_bring_the_concept_back(planted)
     found = sufficiency(run("erased", "A"), lambda neurons: base.record("target", neurons), truth, index, n_random=19).iloc[0]
     assert found["value"] > 0.2 and found["low"] > 0.1 and found["p"] == pytest.approx(1 / 20)
     assert max(abs(found["random_low"]), abs(found["random_high"])) < 1e-3
+
+
+def by_orders(players, value):
+    """Shapley values by walking through every order."""
+    found, orders = dict.fromkeys(players, 0.0), list(permutations(players))
+    for order in orders:
+        for place, player in enumerate(order):
+            found[player] += (value(order[: place + 1]) - value(order[:place])) / len(orders)
+    return found
+
+
+GROUPS = {"first": members(0), "second": members(1), "pair": members(2, 30)}
+
+
+def test_shapley_values_are_those_of_every_order_and_add_up_to_taking_out_all():
+    world = World(weights(n0=0.1, n1=0.2, n2=0.3, n30=0.1), together=0.4)
+    found = shapley(world, GROUPS, INDEX, seed=1)
+    target = found[(found["group"] == "target") & (found["outcome"] == "T2")].set_index("cluster")
+    value = lambda names: mean_change(world, np.any([GROUPS[name] for name in names], axis=0)) if names else 0.0  # noqa: E731
+    expected = by_orders(list(GROUPS), value)
+    assert target["value"].to_dict() == pytest.approx(expected) and set(target["n"]) == {6} and set(target["n_random"]) == {19}
+    assert (target["low"] < target["value"]).all() and (target["value"] < target["high"]).all()
+    assert target["whole"].iloc[0] == pytest.approx(value(list(GROUPS))) and target["summed"].iloc[0] == pytest.approx(
+        sum(expected.values())
+    )
+    assert np.allclose(target["delta"], 0, atol=1e-12) and set(target["n_sets"]) == {7} and target["n_orders"].isna().all()
+    # what hangs together is shared, where leaving one out gives all of it to each
+    alone = leave_one_out(world, GROUPS, INDEX).set_index(["group", "outcome", "cluster"])["value"]["target"]["T2"]
+    assert alone["first"] - target.loc["first", "value"] == pytest.approx(-0.2 * world.factor.mean())
+
+
+def test_random_partitions_are_disjoint_matched_by_layer_and_judged_in_the_same_orders():
+    world = World(weights(n0=0.5, n1=0.5, n2=0.4, n30=0.4))
+    found = shapley(world, GROUPS, INDEX, n_random=25, seed=2)
+    asked = [world.members(one) for one in world.asked[0]]
+    assert len(asked) <= 7 * 26
+    together = np.any(list(GROUPS.values()), axis=0)
+    for one in asked[7:]:
+        assert not (one & together).any() and one[:24].sum() <= 3 and one[24:].sum() <= 1
+    rows = found[(found["group"] == "target") & (found["outcome"] == "T2")]
+    assert (rows["p"] <= 2 / 26).all() and (rows["random_low"] > -0.01).all() and rows["reason"].isna().all()
+
+
+def test_without_random_partitions_values_stand_with_a_reason():
+    world = World(weights(n0=0.5))
+    many = {"most": np.arange(N) < 20, "other": members(30)}
+    for found, words in ((shapley(world, GROUPS, INDEX, n_random=0), "no random partition"), (shapley(world, many, INDEX), "too few")):
+        assert found["value"].notna().all() and found[["p", "n_random", "random_mean", "random_low"]].isna().all().all()
+        assert found["reason"].str.contains(words).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, coalitions.EXACT + 1, coalitions.EXACT + 3])
+def test_weights_of_coalitions_give_shapley_values_of_any_game(n):
+    rng = np.random.default_rng(n)
+    single, pair = rng.normal(size=n), np.triu(rng.normal(size=(n, n)), 1)
+    value = lambda inside: float(single @ inside + inside @ pair @ inside)  # noqa: E731
+    taken, weight, n_orders = coalitions.weights(n)
+    found = weight.T @ np.array([value(one.astype(float)) for one in taken])
+    assert len(taken) <= coalitions.n_sets(n) and len({one.tobytes() for one in taken}) == len(taken)
+    assert found.sum() == pytest.approx(value(np.ones(n)))
+    # with its reverse an order gives each half of a pair once: exact for games of pairs, drawn or not
+    assert found == pytest.approx(single + (pair + pair.T).sum(axis=1) / 2)
+    assert (n_orders is None) == (n <= coalitions.EXACT)

@@ -6,12 +6,15 @@ from functools import cached_property
 import numpy as np
 import pytest
 import torch
+from captum.attr import ShapleyValues
 from scipy import stats
 
 from tests import tiny
 from tests.planted import LAYER, PLANTED, planted_model
+from workbench.analysis.ablation_effects import shapley
 from workbench.analysis.attribution import attribute
 from workbench.analysis.gated import Gated, single
+from workbench.analysis.one_step import OneStep
 from workbench.diffusion.denoise import Trajectory
 from workbench.diffusion.targets import Items, Linear, predict
 from workbench.errors import MethodError, StatisticsError
@@ -183,6 +186,19 @@ def test_shapley_of_two_clusters_is_what_each_adds_in_the_order_that_was_drawn(c
         drawn.add(min((alone, last), key=lambda x: abs(x - found)))
         assert np.isclose(found, [alone, last], rtol=1e-4).any()
     assert drawn == {alone, last}
+
+
+def test_shapley_of_ablated_clusters_is_what_captum_finds_in_all_orders(case):
+    columns = clusters(case, 3)
+
+    def captum(part, bound):
+        gated = Gated(case.model, case.layers, part, bound, columns)
+        return ShapleyValues(gated).attribute(gated.ones(), 0.0, None, (gated.item(),)).detach().numpy()[0]
+
+    groups = {f"cluster {number}": columns == number for number in range(3)}
+    made = shapley(OneStep(case.model, {"target": (case.items, case.target)}), groups, index_table(case.layers), n_random=0)
+    rows = np.array([np.mean([captum(part, bound) for at, part, bound in case.parts if at == prompt], axis=0) for prompt in range(4)])
+    assert np.allclose(made["value"], -rows.mean(axis=0), rtol=1e-4, atol=1e-5)
 
 
 def test_integrated_gradients_over_a_vanishing_share_are_the_gradient(case):

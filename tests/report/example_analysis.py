@@ -90,6 +90,14 @@ def cluster_prompts():
     return [row | {"cluster": number} for number in (0, 1)]
 
 
+def cluster_regions():
+    row = {"rank": 1, "id": "7", "unit": "heart-noto", "prompt": "a red heart", "control": False, "n_neurons": 300, "n_tokens": 256}
+    row |= {"even": 0.1, "reason": None}
+    plain = row | {"variant": "base", "prompt_set": "target", **PLAIN, "share": 0.31, **RANDOM, "random_low": 0.1, "random_high": 0.2}
+    attacked = row | {"variant": "esd", "prompt_set": "adversarial", **ATTACKED, "share": 0.2, **dict.fromkeys(RANDOM)}
+    return [plain | {"cluster": 0}, attacked | {"cluster": 1, "reason": "too few other neurons: " + NOT_RUN}]
+
+
 def _ablations(**own):
     row = {"mode": "one_step", "kind": "zero", "variant": "base", **PLAIN, "n_neurons": 28, "n": 60, "random_mean": 0.0, **RANDOM}
     row |= {"reason": None, **own}
@@ -110,6 +118,16 @@ def leave_one_out():
 
 def greedy():
     return _ablations(step=1, added="cluster 1")
+
+
+def shapley():
+    found = {"whole": -0.7, "summed": -0.7, "delta": 0.0, "n_sets": 3, "n_orders": None}
+    target, _, missing = _ablations(cluster="cluster 0")
+    return [
+        target | found,
+        target | found | {"cluster": "cluster 1", "value": -0.3, "low": -0.4, "high": -0.2},
+        missing | dict.fromkeys(found),
+    ]
 
 
 def necessity():

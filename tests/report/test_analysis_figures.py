@@ -12,6 +12,7 @@ DRAWN = {
     "ablation": "ablation_figure",
     "leave_one_out": "set_effects_figure",
     "greedy": "set_effects_figure",
+    "shapley": "set_effects_figure",
     "necessity": "set_effects_figure",
     "sufficiency": "set_effects_figure",
 }

@@ -10,16 +10,19 @@ import workbench
 from workbench.analysis import ablation_effects, attribution, cluster_description, cluster_features, cluster_stability
 from workbench.analysis.ablation import Ablation
 from workbench.analysis.one_step import OneStep
+from workbench.analysis.regions import record_maps, regions
 from workbench.diffusion.targets import Items, Linear
-from workbench.errors import StudyError
+from workbench.errors import RecordingMismatch, StudyError
 from workbench.models import text
 from workbench.models.variants import applied, exchanged
+from workbench.neurons.maps import TokenMaps
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.neurons.sites import layers
 from workbench.report import analysis_fields, document
-from workbench.run import asking, attributing, probing
+from workbench.run import asking, attributing, locating, probing
 from workbench.run.runs import estimate, prepare, run_nodes
 from workbench.statistics import split_halves, unit_means
+from workbench.storage import read_arrays, read_json
 
 MORE = """
 [attribute]
@@ -32,9 +35,10 @@ k = [2, 3]
 share = 0.08
 n_resamples = 5
 n_random = 19
+regions = 1
 [ablate]
 modes = ["one_step", "images"]
-effects = ["dose_response", "leave_one_out", "greedy", "necessity", "sufficiency"]
+effects = ["dose_response", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency"]
 shares = [0.02]
 variants = ["erased"]
 n_held = 19
@@ -97,7 +101,13 @@ def test_the_report_has_every_table_and_section_and_fits_its_schema(ran):
 
 def test_a_study_that_asks_for_nothing_has_no_such_section_and_its_nodes_keep_their_keys(study_file, asked):
     plain, more = (prepare(path)[0] for path in (study_file, asked))
-    assert {node.stage for node in more.nodes} - {node.stage for node in plain.nodes} == {"attribute", "tokens", "cluster", "ablate"}
+    assert {node.stage for node in more.nodes} - {node.stage for node in plain.nodes} == {
+        "attribute",
+        "tokens",
+        "cluster",
+        "regions",
+        "ablate",
+    }
     for node in plain.nodes:
         if node.stage not in ("measure", "report"):
             assert node.key == more.node(node.id).key
@@ -157,6 +167,38 @@ def test_clusters_are_made_on_half_a_described_on_half_b_and_saved_as_neuron_set
         assert row["value"] == pytest.approx(here["value"].item(), rel=1e-4, abs=1e-5)
 
 
+def test_regions_are_those_of_the_library_on_the_units_that_excite_a_cluster_most(ran):
+    run, room = ran
+    rows, saved = rows_of(run, "cluster_regions"), read_arrays(locating.folder(room) / "maps.safetensors")
+    n_clusters = len(run.document["clusters"])
+    assert {(row["variant"], row["prompt_set"]) for row in rows} == {("base", "target"), ("erased", "embedding_pgd@erased")}
+    assert len(rows) == 2 * n_clusters == len(saved) and {row["n_random"] for row in rows} == {19}
+    top = {(row["cluster"], row["unit"]) for row in rows_of(run, "cluster_prompts", variant="base", prompt_set="target", rank=1)}
+    assert {(row["cluster"], row["unit"]) for row in rows if row["variant"] == "base"} == top
+    row, own = rows[0], layers(room.model.unet, ["ff"])
+    prompts = room.prompt_set("target").picked([list(room.prompt_set("target").units).index(row["unit"])])
+    with torch.no_grad():
+        states = text.encode(room.model, prompts.prompts)
+    group = {row["cluster"]: NeuronSet.load(run.store.report_folder / f"neuron-sets/cluster-{row['cluster']}.safetensors")}
+    recorded = record_maps(room.model, states, room.trajectory("target", prompts), own, group[row["cluster"]].neurons)
+    found, pictures = regions(recorded, group, room.model.latent_shape[-2:], room.model.latent_shape[-2:])
+    assert row["share"] == pytest.approx(found["share_in_brightest_tenth"].item(), abs=1e-4)
+    kept = saved[f"{row['cluster']}|base|target|1"].float()
+    assert torch.allclose(kept, pictures[row["cluster"]][0], rtol=2e-3, atol=2e-3)
+
+
+def test_a_cluster_that_is_silent_on_a_prompt_has_no_region_and_says_so(ran, tmp_path, monkeypatch):
+    def silent(self, latent, size):
+        raise RecordingMismatch("Every neuron of the set is 0 on these prompts; there is no map to draw.")
+
+    _, room = ran
+    node = room.plan.node("regions")
+    monkeypatch.setattr(TokenMaps, "images", silent)
+    locating.regions(room, node, node.shards[0], tmp_path)
+    rows = read_json(tmp_path / "rows.json")
+    assert rows and all(row["share"] is None and row["n_random"] is None and "is 0" in row["reason"] for row in rows)
+
+
 def test_one_step_ablations_are_those_of_the_library(ran):
     run, room = ran
     groups = {"target": items_of(room, "base", half_of(room, "b"))}
@@ -174,6 +216,13 @@ def test_one_step_ablations_are_those_of_the_library(ran):
     found = ablation_effects.leave_one_out(alone, clusters, room.neurons, n_random=50).set_index("cluster")
     for row in rows_of(run, "leave_one_out", group="target"):
         assert row["value"] == pytest.approx(found.loc[row["cluster"], "value"], abs=1e-4)
+    found = ablation_effects.shapley(alone, clusters, room.neurons).set_index("cluster")
+    rows = rows_of(run, "shapley")
+    assert len(rows) == len(clusters) and {row["n_random"] for row in rows} == {19} and {row["n_orders"] for row in rows} == {None}
+    for row in rows:
+        for name in ("value", "low", "high", "whole", "random_mean", "random_low"):
+            assert row[name] == pytest.approx(found.loc[row["cluster"], name], abs=1e-4), name
+    assert sum(row["value"] for row in rows) == pytest.approx(rows[0]["whole"], abs=1e-6)
     order = [row["added"] for row in rows_of(run, "greedy", mode="one_step")]
     assert sorted(order) == sorted(clusters)
 

@@ -90,7 +90,7 @@ def pruning_word(effect):
 
     unchanged   the whole interval lies within NEGLIGIBLE of 0, on the scale where the base model's concept activity is 1
     """
-    if -NEGLIGIBLE < effect["low"] and effect["high"] < NEGLIGIBLE:
+    if effect["low"] > -NEGLIGIBLE and effect["high"] < NEGLIGIBLE:
         return "unchanged"
     return "quieter" if effect["high"] < 0 else "louder" if effect["low"] > 0 else "undecided"
 

@@ -9,9 +9,14 @@ cluster_choice  every number of clusters tried; chosen marks the one taken; laye
                 tells, beside permuted labels
 clusters        the clusters taken; jaccard: how much of one comes back when units are resampled
 cluster_effects deactivation and reactivation in shares of the cluster's own base contrast, sensitivity (delta) in base standard deviations
+cluster_regions     where in the image a cluster is active, on the units that excite it most: share of its activity in the tenth of the
+                picture where it is most active; even: the same of a map that is the same everywhere; random_*: of matched random sets, each
+                in its own brightest tenth; n_tokens: places that its finest layer tells apart
 cluster_profiles    mean contrast in base standard deviations, by call
 ablation        dose-response: value is the mean change by taking out a share of the neurons; random_*: matched random sets
 leave_one_out   what a cluster adds to taking out all;  greedy   all clusters added so far
+shapley         what a cluster adds, averaged over the orders of taking them out: whole is the change by taking out all of them, summed the
+                sum of the values, delta = summed - whole; n_sets combinations were measured, in n_orders drawn orders (null = all orders)
 necessity       attacked prompts, the set held at its values without the attack;  sufficiency   plain prompts, the set given the base
                 model's values
 """
@@ -152,13 +157,29 @@ TABLES = {
         "unit": "text",
         "prompt": "text",
     },
+    "cluster_regions": {
+        "cluster": "count",
+        **TEXT_CONDITION,
+        "control": "flag",
+        "rank": "count",
+        "id": "text",
+        "unit": "text",
+        "prompt": "text",
+        "n_neurons": "count",
+        "n_tokens": "count?",
+        "share": "number?",
+        "even": "number",
+        **RANDOM,
+        "reason": "text?",
+    },
     "ablation": _ablation(share="number?"),
     "leave_one_out": _ablation(cluster="text?"),
     "greedy": _ablation(step="count?", added="text?"),
+    "shapley": _ablation(cluster="text?", whole="number?", summed="number?", delta="number?", n_sets="count?", n_orders="count?"),
     "necessity": _ablation(neuron_set="text"),
     "sufficiency": _ablation(neuron_set="text"),
 }
-ABLATIONS = ("ablation", "leave_one_out", "greedy", "necessity", "sufficiency")
+ABLATIONS = ("ablation", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency")
 VALUES = {"attribution": ("value", "low", "high", "credit", "credit_low", "credit_high")}
 VALUES |= {"fidelity": tuple(c for c in TABLES["fidelity"] if c.startswith(("spearman", "pearson"))), "tokens": ("value", "low", "high")}
 VALUES |= dict.fromkeys(("cluster_effects", *ABLATIONS), ("value", "low", "high"))

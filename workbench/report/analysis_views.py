@@ -269,6 +269,38 @@ def cluster_prompts(document):
     )
 
 
+def cluster_regions(document):
+    """Where in the image each cluster is active, on the units that excite it most."""
+    rows = summary.arranged(document["cluster_regions"], summary.variant_names(document))
+    rows.sort(key=lambda row: row["cluster"])
+    return view(
+        "How far the activity of each cluster gathers in one region of the image, on the units that excite it most",
+        ("Cluster", "Variant", "Prompts", "How made", "Rank", "Prompt", "Unit", "Neurons", "Places", "In its brightest tenth")
+        + ("Evenly spread", "Random sets", "Number of sets", "p", "If missing, why"),
+        [
+            (
+                row["cluster"],
+                row["variant"],
+                summary.condition(row),
+                summary.provenance(row),
+                row["rank"],
+                row["prompt"],
+                row["unit"],
+                integer(row["n_neurons"]),
+                integer(row["n_tokens"]),
+                summary.percent(row["share"]) if row["share"] is not None else None,
+                summary.percent(row["even"]),
+                summary.span(row["random_low"], row["random_high"], summary.percent),
+                integer(row["n_random"]),
+                summary.p_value(row["p_random"]),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=(4, *range(7, 14)),
+    )
+
+
 ABLATIONS = {
     "ablation": (
         "Dose and response: the highest ranked neurons taken out",
@@ -277,18 +309,27 @@ ABLATIONS = {
     ),
     "leave_one_out": ("What each cluster adds to taking out all", "Cluster", which),
     "greedy": ("Which clusters to take out first: order from one half of these units, numbers from the other", "Added", which),
+    "shapley": ("Shapley values: how the change by taking out all clusters falls to each of them", "Cluster", which),
     "necessity": ("Necessity: attacked prompts, the concept neurons held at their values without the attack", "Variant and attack", which),
     "sufficiency": ("Sufficiency: plain prompts, the concept neurons given their values in the base model", "Variant", which),
+}
+SHAPLEY = {
+    "All taken out": lambda row: number(row["whole"], 3),
+    "Values add up to": lambda row: number(row["summed"], 3),
+    "Gap": lambda row: number(row["delta"], 3),
+    "Combinations": lambda row: integer(row["n_sets"]),
+    "Orders": lambda row: "all" if row["n_sets"] and row["n_orders"] is None else integer(row["n_orders"]),
 }
 
 
 def ablation(document, table):
     """One of the tables ABLATIONS."""
     title, what, words = ABLATIONS[table]
+    more = SHAPLEY if table == "shapley" else {}
     return view(
         title,
         (what, "How made", "Measured", "Prompts", "Outcome", "What is put there", "Neurons", "Units", "Intact", "Change")
-        + ("95 % interval", "Random sets", "Number of sets", "p", "If missing, why"),
+        + ("95 % interval", "Random sets", "Number of sets", "p", *more, "If missing, why"),
         [
             (
                 words(row),
@@ -305,9 +346,10 @@ def ablation(document, table):
                 summary.span(row["random_low"], row["random_high"], lambda value: number(value, 3)),
                 integer(row["n_random"]),
                 summary.p_value(row["p_random"]),
+                *(form(row) for form in more.values()),
                 row["reason"],
             )
             for row in document[table]
         ],
-        numeric=range(6, 14),
+        numeric=range(6, 14 + len(more)),
     )

@@ -238,6 +238,7 @@ def _analysis_figures(add, document, neurons, variants):
     for table, title in (
         ("leave_one_out", "What each cluster adds"),
         ("greedy", "Which clusters first"),
+        ("shapley", "Whose change it is: Shapley values of the clusters"),
         ("necessity", "Held as without the attack: does the concept go again?"),
         ("sufficiency", "Given the base model's values: does the concept return?"),
     ):

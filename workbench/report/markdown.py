@@ -123,7 +123,7 @@ def _sections(document):
             "Groups of neurons that answer alike; made on one half of the units, described on the other.",
             tuple(
                 getattr(analysis_views, name)(document)
-                for name in ("cluster_choice", "clusters", "cluster_effects", "cluster_layers", "cluster_prompts")
+                for name in ("cluster_choice", "clusters", "cluster_effects", "cluster_layers", "cluster_prompts", "cluster_regions")
             ),
         ),
         (

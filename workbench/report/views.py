@@ -352,9 +352,11 @@ def missing(document):
         "fidelity",
         "tokens",
         "cluster_effects",
+        "cluster_regions",
         "ablation",
         "leave_one_out",
         "greedy",
+        "shapley",
         "necessity",
         "sufficiency",
     ):

@@ -1,6 +1,6 @@
 """The stage `ablate`, and what the report says of it: neurons taken out, on half B, each effect beside matched random sets.
 
-ablate   one effect in one mode: dose_response, leave_one_out, greedy on the base model; necessity, sufficiency on a variant
+ablate   one effect in one mode: dose_response, leave_one_out, greedy, shapley on the base model; necessity, sufficiency on a variant
 rows     {table: rows} of the report
 
 The sets come from half A: the ranking by the choosing score or by attribution, the clusters, the concept set.
@@ -34,6 +34,7 @@ ITS_OWN = {
     "ablation": ("share",),
     "leave_one_out": ("cluster",),
     "greedy": ("step", "added"),
+    "shapley": ("cluster", "whole", "summed", "delta", "n_sets", "n_orders"),
     "necessity": ("neuron_set",),
     "sufficiency": ("neuron_set",),
 }
@@ -58,7 +59,7 @@ def ablate(room, node, shard, folder):
 
 
 def _taken_out(lab, given, shard):
-    """Rows of dose_response, leave_one_out and greedy on the base model."""
+    """Rows of dose_response, leave_one_out, greedy and shapley on the base model."""
     room, job = lab.room, given["jobs"][shard.start]
     run = lab.run(BASE, [job[0]])
     kind = {"kind": "scaled", "factor": given["factor"]} if given["kind"] == "scaled" else {}
@@ -74,6 +75,8 @@ def _taken_out(lab, given, shard):
         raise StatisticsError("No cluster was found, so there is none to take out.")
     if given["effect"] == "leave_one_out":
         return _records(ablation_effects.leave_one_out(run, groups, room.neurons, template, **common))
+    if given["effect"] == "shapley":
+        return _records(ablation_effects.shapley(run, groups, room.neurons, template, **common))
     outcome = LOOKED_AT[given["mode"]] or lab.target_name
     return _records(ablation_effects.greedy(run, groups, room.neurons, "target", outcome, template, **common))
 
@@ -204,7 +207,7 @@ def _joined(parts):
 
 
 def _records(table):
-    return [{**row, "reason": None} for row in table.to_dict("records")]
+    return [{"reason": None} | row for row in table.to_dict("records")]
 
 
 def rows(room):

@@ -7,11 +7,11 @@ with_columns    the neuron table with attributions and clusters
 
 import pandas
 
-from workbench.run import ablating, attributing, clustering, probing
+from workbench.run import ablating, attributing, clustering, locating, probing
 
 STAGES = {"attribute": attributing.attribute, "cluster": clustering.cluster, "ablate": ablating.ablate}
-STAGES |= {"fidelity": probing.fidelity, "tokens": probing.tokens}
-TABLES = ("attribution", *probing.TABLES, *clustering.TABLES, *ablating.TABLES)
+STAGES |= {"regions": locating.regions, "fidelity": probing.fidelity, "tokens": probing.tokens}
+TABLES = ("attribution", *probing.TABLES, *clustering.TABLES, *locating.TABLES, *ablating.TABLES)
 
 
 def tables(room, table):
@@ -20,7 +20,7 @@ def tables(room, table):
     table   the neuron table with the concept set
     """
     rows = dict.fromkeys(TABLES, []) | {"attribution": attributing.attribution_rows(room, table)}
-    return rows | probing.rows(room) | clustering.rows(room) | ablating.rows(room)
+    return rows | probing.rows(room) | clustering.rows(room) | locating.rows(room) | ablating.rows(room)
 
 
 def with_columns(room, table):

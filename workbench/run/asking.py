@@ -4,11 +4,14 @@ attribute:<variant>:<set>             one shard per method and half of the units
 fidelity:base:target                  one shard for single neurons, one for random sets
 tokens:<variant>:<set>                which words drive the leading neurons
 cluster                               on half A, described on half B
-ablate:<mode>:<effect>:<kind>         base model; one shard per group of prompts and share
+regions                               where in the image the clusters are active
+ablate:<mode>:<effect>:<kind>         base model; one shard per group of prompts and share (greedy, shapley: the target prompts alone)
 ablate:<mode>:<effect>:<variant>:<set>    necessity and sufficiency
 """
 
+from workbench.analysis import coalitions
 from workbench.errors import StudyError, nearest
+from workbench.study.asked import FEWEST_PARTITIONS
 from workbench.study.study import BASE
 
 GRADIENT = 2.5  # UNet row passes of a row with gradient
@@ -18,6 +21,7 @@ STEPS = {"gradient": GRADIENT, "integrated": 16 * GRADIENT, "curvature": 2 * GRA
 PROBED_UNITS = 8  # of half B, on which fidelity and tokens are asked
 SAMPLE, TOP, N_SETS, SET_SHARE = 200, 50, 100, 0.01
 WORD_STEPS = 16
+REGION_SETS = 19
 N_CLUSTERS = 5  # a guess, where the study leaves k open
 
 
@@ -106,6 +110,8 @@ def add(make, facts):
         added += _probe(make, facts)
     if study.cluster:
         added.append(_cluster(make, facts, attributions))
+        if study.cluster.regions:
+            added.append(_regions(make, facts))
     if study.ablate:
         added += _ablate(make, facts, attributions)
     return added
@@ -157,10 +163,27 @@ def _cluster(make, facts, attributions):
     pairs = conditions(facts)
     uses = part.attribution is not False
     inputs = ["score", *(f"record:{variant}:{name}" for variant, name in pairs), *(attributions if uses else [])]
-    parameters = {"cluster": part.model_dump(mode="json"), "conditions": pairs, "seed": study.choose.seed}
+    own = {name: value for name, value in part.model_dump(mode="json").items() if name not in part.later}
+    parameters = {"cluster": own, "conditions": pairs, "seed": study.choose.seed}
     parameters |= {"trajectories": study.record.trajectories, "n_resamples": study.choose.n_resamples}
     size = facts.n_neurons * 60 + 50_000
     return make.add("cluster", "cluster", parameters, inputs, bytes=size)
+
+
+def _regions(make, facts):
+    """On base x target, and under the first attack that the first variant which is no sham met, one made against it before others."""
+    pairs = [[BASE, "target"]]
+    for variant in facts.plain[:1]:
+        names = sorted(facts.met(variant), key=lambda name: facts.plans[name].against != variant)
+        pairs += [[variant, name] for name in names[:1]]
+    n = facts.study.cluster.regions
+    parameters = facts.base | {"regions": n, "n_random": REGION_SETS, "seed": facts.study.choose.seed, "conditions": pairs}
+    parameters |= {"trajectories": facts.study.record.trajectories, "prompts": facts.written(["target", "reference"])}
+    needed = [node for pair in pairs for node in facts.needed(*pair)]
+    recorded = [f"record:{variant}:{name}" for variant, name in [[BASE, "reference"], *pairs]]
+    inputs = list(dict.fromkeys(["cluster", *recorded, *needed]))
+    n_maps = len(pairs) * n * N_CLUSTERS
+    return make.add("regions", "regions", parameters, inputs, passes=n_maps * len(facts.calls), bytes=n_maps * 10_000)
 
 
 def _ablate(make, facts, before):
@@ -182,16 +205,28 @@ def _ablate(make, facts, before):
                 "dose_response": [[group, share] for group in groups for share in own["shares"]],
                 "leave_one_out": [[group] for group in groups],
                 "greedy": [["target"]],
+                "shapley": [["target"]],
             }[effect]
-            sets = (own["n_random"] + 1) * (1 if effect == "dose_response" else N_CLUSTERS)
+            n_random = own["n_random"]
+            if effect == "shapley":
+                n_random = FEWEST_PARTITIONS if part.n_partitions is None else part.n_partitions
+            sets = (n_random + 1) * _sets_of(effect, study.cluster)
             for kind in own["kinds"]:
                 parameters = common | {"effect": effect, "kind": kind, "factor": part.factor if kind == "scaled" else None}
-                parameters |= {"branch": part.branch, "n_random": own["n_random"], "ranking": part.ranking, "jobs": jobs}
+                parameters |= {"branch": part.branch, "n_random": n_random, "ranking": part.ranking, "jobs": jobs}
                 parameters |= {"prompts": facts.written(["target", "reference", *groups])}
                 ranges = tuple((place, place + 1) for place in range(len(jobs)))
                 node_id, passes = f"ablate:{mode}:{effect}:{kind}", once * sets * len(jobs)
                 added.append(make.add(node_id, "ablate", parameters, inputs, BASE, None, ranges, passes=passes, bytes=9000 * len(jobs)))
     return added
+
+
+def _sets_of(effect, cluster):
+    """How many sets an effect takes out, beside each random one; a guess where the number of clusters is open."""
+    if effect == "dose_response":
+        return 1
+    n = cluster.k if isinstance(cluster.k, int) else min(N_CLUSTERS, cluster.k[1]) if cluster.k else N_CLUSTERS
+    return coalitions.n_sets(n) if effect == "shapley" else N_CLUSTERS
 
 
 def _held(make, facts, mode, effect, common, passes):

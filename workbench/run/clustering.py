@@ -3,6 +3,7 @@
 cluster         each cluster is saved as a neuron set
 to_cluster      which neurons are clustered
 cluster_files, members    the saved sets
+one_per_unit, headline_trajectory    prompts and recordings that describe them
 columns         columns of the neuron table
 """
 
@@ -28,7 +29,7 @@ NO_INFORMATION = dict.fromkeys(f"layer_{name}" for name in ("information", "chan
 def cluster(room, node, shard, folder):
     """tables.json, neurons.parquet (one row per clustered neuron) and cluster-<n>.safetensors, a NeuronSet each."""
     study, part, index = room.study, room.study.cluster, room.neurons
-    trajectory, half = _trajectory(study), room.units_in_half_a()
+    trajectory, half = headline_trajectory(study), room.units_in_half_a()
     recorded = {tuple(c): room.unit_means(c[1], room.mean_abs(*c, trajectory)) for c in node.parameters["conditions"]}
     a, b = ({c: array[rows] for c, array in recorded.items()} for rows in (half, ~half))
     members, credits = to_cluster(room), _credits(room)
@@ -125,7 +126,7 @@ def _described(room, node, sure, made, values, trajectory):
     about = room.trajectory(trajectory, room.prompt_set(trajectory))
     settings = {"n_resamples": study.choose.n_resamples, "seed": study.choose.seed}
     attacks = [(v, name, f"{name}~control") for v, name in values if (v, f"{name}~control") in values]
-    prompts = {name: _one_per_unit(room, name) for name in {name for _, name in values}}
+    prompts = {name: one_per_unit(room, name) for name in {name for _, name in values}}
     profiles = cluster_description.profiles(sure.labels, made, values, about.calls, **settings)
     effects = cluster_description.effects(sure.labels, made, values, index, attacks, n_random=part.n_random, **settings)
     top = cluster_description.top_prompts(sure.labels, made, values, prompts)
@@ -155,13 +156,13 @@ def _described(room, node, sure, made, values, trajectory):
     }
 
 
-def _one_per_unit(room, name):
+def one_per_unit(room, name):
     """Data frame, the first prompt of each unit of half B, in the order of `room.units`."""
     prompts = room.prompt_set(name).table.drop_duplicates("unit").set_index("unit", drop=False)
     return prompts.loc[[unit for unit, mine in zip(room.units, room.units_in_half_a(), strict=True) if not mine]]
 
 
-def _trajectory(study):
+def headline_trajectory(study):
     """The trajectory of the headline numbers."""
     return "reference" if "reference" in study.record.trajectories else study.record.trajectories[0]
 

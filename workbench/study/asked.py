@@ -15,11 +15,13 @@ from workbench.study.part import Part
 PER_NEURON = ("gradient", "integrated", "curvature")
 NOT_PER_NEURON = {
     "ablation": "takes a UNet pass for every neuron: set `fidelity = true`, which ablates a sample of them and compares",
-    "shapley": "takes hundreds of passes for every neuron: leave_one_out and greedy in [ablate] ask what clusters add to each other",
+    "shapley": 'takes hundreds of passes for every neuron: it is asked of clusters, as an effect in [ablate]: effects = ["shapley"]',
 }
 KINDS = ("zero", "scaled", "mean", "resampled")
-EFFECTS = ("dose_response", "leave_one_out", "greedy", "necessity", "sufficiency")
+EFFECTS = ("dose_response", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency")
+OF_CLUSTERS = ("leave_one_out", "greedy", "shapley")
 FEWEST_RANDOM = 50
+FEWEST_PARTITIONS = 19
 
 
 class Attribute(Part):
@@ -50,6 +52,11 @@ class Cluster(Part):
     seed: int = 0
     n_resamples: int = Field(20, ge=5, description="bootstrap resamples of the units, in which clusters must come back")
     n_random: int = Field(199, ge=19, description="matched random sets beside each cluster")
+    regions: int | None = Field(
+        None, ge=0, le=20, description="of how many units of half B to say where in the image they excite a cluster; default 0"
+    )
+
+    later: ClassVar[tuple] = ("regions",)
 
 
 class AblateImages(Part):
@@ -85,10 +92,13 @@ class Ablate(Part):
     units: int | None = Field(None, ge=2, description="how many units of half B; default: all")
     n_random: int = Field(50, ge=FEWEST_RANDOM, description="matched random sets of dose_response, leave_one_out and greedy")
     n_held: int = Field(199, ge=19, description="matched random sets of necessity and sufficiency")
+    n_partitions: int | None = Field(
+        None, ge=0, description="of shapley: how often all clusters are exchanged for matched random sets; default 19, 0 = never"
+    )
     seed: int = Field(0, description="of the random sets, and of the draw of resampled")
     images: AblateImages | None = None
 
-    later: ClassVar[tuple] = ("images",)
+    later: ClassVar[tuple] = ("images", "n_partitions")
 
     def of(self, mode):
         """The settings of one mode: {effects, kinds, shares, groups, units, n_random, n_held}."""
@@ -182,13 +192,24 @@ def _check_ablate(study, part):
                 raise ValueError(f'ablate.groups names "{group}", but prompts.{group} is not given. Give the file, or leave the group out')
         if "target" not in (own["groups"] or ["target"]):
             raise ValueError('ablate.groups needs "target": what else breaks is read beside what happens to the concept')
-        for effect in ("leave_one_out", "greedy"):
+        for effect in OF_CLUSTERS:
             if effect in own["effects"] and not study.cluster:
                 raise ValueError(f"ablate.effects: {effect} takes out clusters; add the table [cluster], or take dose_response")
+        if mode == "images" and "shapley" in own["effects"]:
+            raise ValueError(
+                "ablate.effects: shapley takes out clusters in every combination, and in images each one is a whole sampling. Take it in "
+                '`modes = ["one_step"]`, and give images other effects: [ablate.images] effects = ["leave_one_out"]'
+            )
         if "necessity" in own["effects"] and not study.attacks:
             raise ValueError("ablate.effects: necessity asks about attacked prompts, and the study has no [[attacks]]. Take sufficiency")
         if {"necessity", "sufficiency"} & set(own["effects"]) and all(variant.role == "sham" for variant in study.variants):
             raise ValueError("ablate.effects: necessity and sufficiency ask about an erased variant, and the study has only shams")
+    if part.n_partitions is not None and 0 < part.n_partitions < FEWEST_PARTITIONS:
+        raise ValueError(
+            f"ablate.n_partitions: {part.n_partitions} random partitions give no band; take {FEWEST_PARTITIONS} or more, or 0 for none"
+        )
+    if part.n_partitions is not None and "shapley" not in part.of("one_step")["effects"]:
+        raise ValueError("ablate.n_partitions is a setting of shapley, which is not among ablate.effects; add it there, or leave it out")
     scaled = any("scaled" in part.of(mode)["kinds"] for mode in part.modes)
     if scaled != (part.factor is not None):
         raise ValueError(
