@@ -148,6 +148,18 @@ def test_again_computes_nothing_and_a_stopped_table_goes_on_to_the_same_numbers(
     assert {**row, "seconds": 0} == {**wanted, "seconds": 0}
 
 
+def test_a_folder_killed_in_its_first_node_is_known_as_a_run_folder_again(study_file, tmp_path):
+    room, there = room_in(tmp_path / "ink", study_file), []
+
+    def stop(node, done, of, note=""):
+        there.append((room.store.folder / "manifest.json").exists())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.run_nodes(room, attack_table.picked(room, ["p4d_n"]), watcher=runs.Watcher(node=stop))
+    assert there == [True]
+
+
 def test_results_of_another_run_are_copied_instead_of_computed(computed, study_file, tmp_path):
     room = room_in(tmp_path / "ink", study_file)
     assert watched(room, list(ATTACKS), others=[tmp_path / "no such run", computed.store.folder]) == []

@@ -301,6 +301,7 @@ def run_nodes(room, nodes, *, watcher=None, others=()):
         _take(nodes, store, others)
         _check_inputs(plan, store, nodes)
         seconds, done = _earlier_seconds(store), 0.0
+        store.write_manifest(plan, seconds)  # first: a folder with results and no manifest is refused as not ours
         of = sum(node.passes for node in nodes if not all(store.has(node.stage, shard.key) for shard in node.shards))
         try:
             for node in nodes:
