@@ -107,15 +107,30 @@ def object_pairs(spec, name, things):
     write(f"emoji-{name}-erase", ["prompt", "anchor"], rows)
 
 
+def read_prompts(file):
+    """The prompts of one of the files."""
+    with (FOLDER / f"emoji-{file}.csv").open(newline="") as lines:
+        return [row["prompt"] for row in csv.DictReader(lines)]
+
+
 def retained(name, start, measured):
     """Prompts a mask may be taught to keep: those of the file `start` that no measured file has, each once."""
 
-    def prompts(file):
-        with (FOLDER / f"emoji-{file}.csv").open(newline="") as lines:
-            return [row["prompt"] for row in csv.DictReader(lines)]
+    taken = {prompt for file in measured for prompt in read_prompts(file)}
+    write(f"emoji-{name}-retain", ["prompt"], [(prompt,) for prompt in dict.fromkeys(read_prompts(start)) if prompt not in taken])
 
-    taken = {prompt for file in measured for prompt in prompts(file)}
-    write(f"emoji-{name}-retain", ["prompt"], [(prompt,) for prompt in dict.fromkeys(prompts(start)) if prompt not in taken])
+
+def other_objects(spec, name, things):
+    """Prompts a mask may be taught to keep for an object: each other object twice, by any name in any style; none that is measured."""
+    rng, prompts, hidden = random.Random(15), [], held_out()
+    for other in (o for o in spec["objects"] if o not in things):
+        styles = rng.sample([s for s in spec["styles"] if (other, s) not in hidden], 2)
+        for style in styles:
+            words = with_article(rng.choice(spec["objects"][other]["names"]), spec["objects"][other].get("plural", False))
+            template = rng.choice(spec["templates"]["object_and_style"])
+            prompts.append(template.format(object=words, style=rng.choice(spec["styles"][style]["names"])))
+    taken = {prompt for kind in ("target", "reference", "near", "far") for prompt in read_prompts(f"{name}-{kind}")}
+    write(f"emoji-{name}-retain", ["prompt"], [(prompt,) for prompt in dict.fromkeys(prompts) if prompt not in taken])
 
 
 def main():
@@ -132,10 +147,12 @@ def main():
 
     object_study(spec, "church", ["church"], ["house", "castle"], [*family("building"), "locomotive"])
     object_pairs(spec, "church", ["church"])
+    other_objects(spec, "church", ["church"])
     object_pairs(spec, "locomotive", ["locomotive"])
     vehicles = family("vehicle")[:5]
     object_study(spec, "weapon", family("weapon"), family("tool"), vehicles)
     object_pairs(spec, "weapon", family("weapon"))
+    other_objects(spec, "weapon", family("weapon"))
     object_pairs(spec, "vehicle", vehicles)
 
 
