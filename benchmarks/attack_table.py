@@ -195,13 +195,13 @@ def origin(rooms):
     return rows
 
 
-def keep(path, text):
-    """Put text between MARKS of a file; RunError when it has no such place."""
+def keep(path, text, marks=MARKS):
+    """Put text between two marks of a file; RunError when it has no such place."""
     content = path.read_text()
-    begin, end = (content.find(mark) for mark in MARKS)
+    begin, end = (content.find(mark) for mark in marks)
     if not 0 <= begin < end:
-        raise RunError(f"{path} has no place for the table. Put the lines {MARKS[0]} and {MARKS[1]} where it belongs.")
-    write_text(path, f"{content[: begin + len(MARKS[0])]}\n{text}{content[end:]}")
+        raise RunError(f"{path} has no place for the table. Put the lines {marks[0]} and {marks[1]} where it belongs.")
+    write_text(path, f"{content[: begin + len(marks[0])]}\n{text}{content[end:]}")
 
 
 def compute(rooms, attacks, others=()):

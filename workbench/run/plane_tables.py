@@ -1,0 +1,201 @@
+"""Variants on the plane of attack success against what is retained, from the results of single nodes (SCIENCE 4 and 6).
+
+asr, retained       the judge's word, prompt by prompt
+plane_rows          every variant: plain rate, ASR of every attack made against it, retention, distance in features
+against_rows        several masks of one kind beside one comparator: relative cut of the ASR, change of retention, paired by prompt
+sensitivity_rows    every variant: activity and reactivation of the watched neurons, which no mask that spares them has touched
+together            rank correlation of two columns over variants
+"""
+
+import numpy as np
+from scipy import stats
+
+from workbench.analysis import quality, rates
+from workbench.analysis.sensitivity import Sensitivity, chosen_anew
+from workbench.errors import StatisticsError
+from workbench.run.attack_tables import is_there
+from workbench.run.image_tables import RETAINED, found_by_judge
+from workbench.run.measure import neuron_groups
+from workbench.statistics import bootstrap_means, interval, split_halves, swap_p
+from workbench.storage import read_arrays, read_table
+from workbench.study.study import BASE
+
+FEWEST_POINTS = 4
+NOTHING = {"n": None, "value": None, "low": None, "high": None}
+
+
+def asr(room, variant, attack):
+    """(prompt,) bool: the judge sees the concept plainly or under the attack made against this variant; None when not computed."""
+    name = f"{attack}@{variant}"
+    if name not in room.plan.sets or not _judged(room, variant, name) or not _judged(room, variant, "target"):
+        return None
+    return found_by_judge(room, variant, "target") | found_by_judge(room, variant, name)
+
+
+def retained(room, variant):
+    """((prompt,) bool the judge finds what a retained prompt asks for, (prompt,) units) over near and far; None when not computed."""
+    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
+    if not kinds or not all(_judged(room, variant, kind) for kind in kinds):
+        return None
+    tables = [room.detections(variant, kind) for kind in kinds]
+    return tuple(np.concatenate([table[column].to_numpy() for table in tables]) for column in ("judge_expected", "unit"))
+
+
+def plane_rows(room, attacks):
+    """One row per variant, base first: variant, pre_asr, retained, near, far (each as in `rates.share`), kid and kid_floor
+    ({n, value, low, high}), and under each attack's label its ASR or None."""
+    units, rows = room.prompt_set("target").units, []
+    for variant in [BASE, *(v.name for v in room.study.variants)]:
+        if not _judged(room, variant, "target"):
+            continue
+        row = {"variant": variant, "pre_asr": rates.share(found_by_judge(room, variant, "target"), units)}
+        kept = retained(room, variant)
+        row["retained"] = None if kept is None else rates.share(*kept)
+        for kind in RETAINED:
+            there = kind in room.plan.sets and _judged(room, variant, kind)
+            found = room.detections(variant, kind) if there else None
+            row[kind] = rates.share(found["judge_expected"], found["unit"]) if there else None
+        row["kid"] = _distance(room, variant)
+        row["asr"] = {attack: None if (seen := asr(room, variant, attack)) is None else rates.share(seen, units) for attack in attacks}
+        rows.append(row)
+    return rows
+
+
+def against_rows(room, masks, comparator, attacks, n_resamples=1000, seed=0):
+    """One row per attack: masks of one method (its seeds) beside a comparator, all on the same prompts.
+
+    x = the comparator's success, y = the share of the masks that fail the prompt, prompt by prompt
+    cut, cut_low, cut_high            1 - mean y / mean x, bootstrap over units; the masks' seeds are taken as given. None where x
+                                      never succeeds
+    difference, low, high, p          mean y - mean x; p swaps the two within whole units (of the first mask)
+    lowest, highest                   ASR of the best and the worst of the masks
+    retained_difference, _low, _high  the same difference of what is retained, over near and far prompts
+    plain_difference, _low, _high     the same of the rate without an attack
+    """
+    units, rows = np.asarray(room.prompt_set("target").units), []
+    common = {"n_resamples": n_resamples, "seed": seed}
+    beside = _difference(retained(room, comparator), [retained(room, mask) for mask in masks], "retained_", **common)
+    plain = _plain(room, masks, comparator, units, **common)
+    for attack in attacks:
+        x, ys = asr(room, comparator, attack), [asr(room, mask, attack) for mask in masks]
+        there = [y for y in ys if y is not None]
+        if x is None or not there:
+            continue
+        y = np.mean(there, axis=0)
+        found = bootstrap_means(lambda a, b: b - a, units, x, y, **common)
+        row = {"attack": attack, "comparator": comparator, "n": len(x), "n_masks": len(there), "asr": float(x.mean())}
+        row |= {
+            "masked": float(y.mean()),
+            "lowest": min(float(one.mean()) for one in there),
+            "highest": max(float(o.mean()) for o in there),
+        }
+        row |= {"difference": found.value, "low": found.low, "high": found.high, "p": swap_p(x, there[0], units)}
+        row |= dict.fromkeys(("cut", "cut_low", "cut_high"))
+        if x.any():
+            cut = bootstrap_means(lambda a, b: 1 - b / a, units, x, y, **common)
+            row |= {"cut": cut.value, "cut_low": cut.low, "cut_high": cut.high}
+        rows.append(row | beside | plain)
+    return rows
+
+
+def sensitivity_rows(room, attack, groups=("watch", "concept"), trajectory="reference", n_random=199):
+    """One row per variant and neuron set whose recordings are there: activity A plainly, under the attack and its control, and
+    reactivation R = A(attack) - A(control) with matched random sets; delta outside the concept set (relocation)."""
+    table, half_b = read_table(room._folder("score") / "neurons.parquet"), ~room.units_in_half_a()
+
+    def means(condition, half):
+        return room.unit_means(condition[1], room.mean_abs(*condition, trajectory))[half].mean(axis=1)
+
+    rows, base = [], {(BASE, name): means((BASE, name), half_b) for name in ("target", "reference")}
+    members = neuron_groups(table)
+    concept, suppressed = members["concept", "ff"], table["in_suppressed"].to_numpy()
+    ff, taken = (table["site"] == "ff").to_numpy(), concept | suppressed
+    for variant in room.study.variants:
+        name = f"{attack}@{variant.name}"
+        conditions = [(variant.name, which) for which in ("target", name, f"{name}~control")]
+        if name not in room.plan.sets or not all(is_there(room, f"record:{v}:{which}") for v, which in conditions):
+            continue
+        values = base | {condition: means(condition, half_b) for condition in conditions}
+        measured = Sensitivity(values, table["layer"].to_numpy(), room.study.choose.n_resamples, room.study.choose.seed)
+        early = [means(condition, ~half_b) for condition in (*conditions[1:], (BASE, "reference"))]
+        try:
+            anew = chosen_anew(*early, int(concept.sum()), ff)
+            found = measured.relocation(variant.name, name, f"{name}~control", concept, anew, suppressed, ff)
+            moved = {f"relocated{end}": found[key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
+            moved["relocated_reason"] = None
+        except StatisticsError as error:
+            moved = dict.fromkeys(("relocated", "relocated_low", "relocated_high")) | {"relocated_reason": str(error)}
+        for (group, site), where in members.items():
+            if group not in groups:
+                continue
+            row = {"variant": variant.name, "neuron_set": group if site == "ff" else f"{group} ({site})", "attack": attack}
+            try:
+                for key, condition in zip(("plain", "attacked", "control"), conditions, strict=True):
+                    row[key] = measured.activity(condition, where).value
+                effect = measured.effect(conditions[1], conditions[2], where, n_random, taken)
+            except StatisticsError as error:
+                row |= dict.fromkeys(("plain", "attacked", "control"))
+                effect = NOTHING | {"p_random": None, "reason": str(error)}
+            rows.append(row | {key: effect[key] for key in ("n", "value", "low", "high", "p_random", "reason")} | moved)
+    return rows
+
+
+def together(x, y, n_resamples=2000, seed=0):
+    """{n, spearman, low, high, reason}: does y go up with x over variants? Rank correlation, bootstrap over variants."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < FEWEST_POINTS or min(np.ptp(x), np.ptp(y)) == 0:
+        reason = f"{len(x)} variants, or all the same: no correlation can be told"
+        return {"n": len(x), "spearman": None, "low": None, "high": None, "reason": reason}
+    rng, resampled = np.random.default_rng(seed), []
+    for drawn in rng.integers(len(x), size=(n_resamples, len(x))):
+        if min(np.ptp(x[drawn]), np.ptp(y[drawn])) > 0:
+            resampled.append(stats.spearmanr(x[drawn], y[drawn]).statistic)
+    found = interval(stats.spearmanr(x, y).statistic, resampled, len(x))
+    return {"n": len(x), "spearman": found.value, "low": found.low, "high": found.high, "reason": None}
+
+
+def _judged(room, variant, name):
+    try:
+        return is_there(room, f"detect:{variant}:{name}")
+    except StopIteration:  # the plan makes no such images
+        return False
+
+
+def _distance(room, variant):
+    """KID of a variant's retained images to the base model's; of the base model, one half of its units to the other: the floor."""
+    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
+    if room.detector("judge").features is None or not kinds or not all(_judged(room, v, k) for v in (BASE, variant) for k in kinds):
+        return None
+
+    def seen(which):
+        found = [
+            room.gather("detect", which, kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy()) for kind in kinds
+        ]
+        units = [room.detections(which, kind)["unit"].to_numpy() for kind in kinds]
+        return np.concatenate([part for parts in found for part in parts]), np.concatenate(units)
+
+    settings = {"n_resamples": room.study.choose.n_resamples, "seed": room.study.choose.seed}
+    base, units = seen(BASE)
+    if variant == BASE:
+        half = split_halves(units, settings["seed"])
+        found = quality.noise_floor(base[half], base[~half], units[half], units[~half], **settings)
+    else:
+        changed, same = seen(variant)
+        found = quality.kid(base, changed, units, same, **settings)
+    return {key: found[key] for key in ("n", "value", "low", "high")}
+
+
+def _difference(one, others, start, n_resamples, seed):
+    """{start + difference, low, high}: mean over `others` minus `one`, each ((prompt,) bool, units), by bootstrap over units."""
+    names = [f"{start}{end}" for end in ("difference", "low", "high")]
+    others = [other for other in others if other is not None]
+    if one is None or not others:
+        return dict.fromkeys(names)
+    mean = np.mean([other[0] for other in others], axis=0)
+    found = bootstrap_means(lambda a, b: b - a, one[1], one[0], mean, n_resamples=n_resamples, seed=seed)
+    return dict(zip(names, (found.value, found.low, found.high), strict=True))
+
+
+def _plain(room, masks, comparator, units, **settings):
+    seen = {name: (found_by_judge(room, name, "target"), units) for name in (comparator, *masks) if _judged(room, name, "target")}
+    return _difference(seen.get(comparator), [seen.get(mask) for mask in masks], "plain_", **settings)
