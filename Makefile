@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo app test lint bench attack-table emoji clean
+.PHONY: demo app test lint bench attack-table robust-pruning emoji clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,11 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 
 attack-table: $(VENV)/.installed  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
 	$(BIN)/python benchmarks/attack_table.py
+
+robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side (some 4 hours on 2 cores; resumes)
+	export OMP_NUM_THREADS=1; $(BIN)/python benchmarks/robust_pruning.py --concepts ink & first=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/robust_pruning.py --concepts church && wait $$first
+	$(BIN)/python benchmarks/robust_pruning.py
 
 emoji: $(VENV)/.installed  ## build the bundled model anew (about 2 h 35 min; resumes)
 	cd data/emoji/build && PYTHONPATH=../../.. ../../../$(BIN)/python build.py
