@@ -59,6 +59,8 @@ ATTACKS = {
     "p4d": {"method": "p4d", "form": "N", "iterations": 40},
 }
 EVERYWHERE = ("pgd", "inversion")
+# the family a mask was trained against says nothing about it
+IN_THE_LOOP = [name for name, given in ATTACKS.items() if MASK.get("adversarial_steps") and given["method"] == "embedding_pgd"]
 CORE = ("erased", "longer", "masked-0")
 COMPARATORS = ("erased", "longer", "twice", "eta", "lot-0", "smallest")
 NOT_ATTACKED = ("revived", "relearned")
@@ -182,7 +184,12 @@ def beside(rows, sought):
 
 
 def judged(row, sought):
-    """there | not there | undecided, of a cut of `sought` at no worse plain rate and retention within RETENTION."""
+    """there | not there | undecided, of a cut of `sought` at no worse plain rate and retention within RETENTION.
+
+    there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid
+    """
+    if row["attack"] in IN_THE_LOOP:
+        return "not scored: the masks were trained against it"
     if row["cut"] is None or row["retained_difference"] is None:
         return "undecided: the comparator never fails" if row["cut"] is None else "undecided"
     lost = row["retained_difference"] < -RETENTION or row["plain_low"] > 0

@@ -1,0 +1,86 @@
+"""The claim about pruning, as it is asked: fair comparators, no development concept in the test, nothing measured that was trained on."""
+
+import sys
+
+import pytest
+
+from workbench.run import runs
+from workbench.study.study import load_study
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """benchmarks/robust_pruning.py, whose neighbours it imports by name."""
+    from pathlib import Path
+
+    folder = str(Path(__file__).resolve().parents[2] / "benchmarks")
+    sys.path.insert(0, folder)
+    try:
+        import robust_pruning
+
+        yield robust_pruning
+    finally:
+        sys.path.remove(folder)
+
+
+@pytest.fixture(scope="module")
+def room(bench, tmp_path_factory):
+    esd = load_study("emoji-ink-style").variants[0].parameters
+    study = bench.study_of("ink", bench.tested_variants(esd, bench.MASK), 8)
+    return runs.prepare(study, tmp_path_factory.mktemp("claim") / "ink")[1]
+
+
+def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(bench, room):
+    parts = {variant.name: variant for variant in room.study.variants}
+    esd = parts["erased"].parameters
+    assert parts["longer"].parent == "erased" and parts["longer"].parameters["iterations"] == bench.MASK["iterations"]
+    assert parts["twice"].parameters["iterations"] == 2 * esd["iterations"] and parts["eta"].parameters["eta"] > esd["eta"]
+    masks = [name for name in parts if name.startswith("masked")]
+    assert len(masks) == 3 and len({parts[name].parameters["seed"] for name in masks}) == 3
+    assert all(parts[name].parent == "erased" for name in masks)
+    assert parts["lot-0"].like == parts["smallest"].like == "masked-0"
+    assert {"lot-0", "smallest", "twice", "eta", "longer", "erased"} == set(bench.COMPARATORS)
+
+
+def test_the_development_concept_is_not_tested_and_nothing_retained_in_training_is_measured(bench, room):
+    assert bench.DEVELOPMENT not in bench.TESTED
+    kept = set(room.plan.node("erase:masked-0").parameters["retained"])
+    measured = {prompt for name in ("target", "near", "far") for prompt in room.prompt_set(name).prompts}
+    assert kept and not kept & measured
+
+
+def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(bench, room):
+    sets = room.plan.sets
+    nodes = bench.picked(room)
+    attacked = [node for node in nodes if node.stage == "generate" and sets[node.prompt_set].attack]
+    assert all(sets[node.prompt_set].against == node.variant for node in attacked)
+    assert {node.variant for node in attacked if sets[node.prompt_set].attack == "uda"} == set(bench.CORE)
+    everyone = {v.name for v in room.study.variants if not v.name.startswith(bench.NOT_ATTACKED)}
+    assert {node.variant for node in attacked if sets[node.prompt_set].attack == "pgd"} == everyone
+    assert all(node.parameters["parameters"].get("looks", 0) == 0 for node in nodes if node.stage == "attack")
+    for small, large in (("pgd-small", "pgd"), ("inversion-small", "inversion"), ("p4d-small", "p4d")):
+        assert 4 * bench.ATTACKS[small]["iterations"] == bench.ATTACKS[large]["iterations"]
+
+
+def test_every_node_that_is_picked_finds_its_inputs(bench, room):
+    nodes = bench.picked(room)
+    ids = {node.id for node in nodes}
+    missing = {(node.id, name) for node in nodes for name in node.inputs if name not in ids}
+    assert not missing
+
+
+def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing(bench):
+    row = {"attack": "uda", "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0, "plain_low": -0.1}
+    assert bench.judged(row, 0.4) == "there"
+    assert bench.judged(row | {"cut_low": -0.1}, 0.4) == "undecided"
+    assert bench.judged(row | {"cut": 0.1, "cut_low": -0.2, "cut_high": 0.3}, 0.4) == "not there"
+    assert bench.judged(row | {"retained_difference": -0.05}, 0.4) == "not there"
+    assert bench.judged(row | {"plain_low": 0.01}, 0.4) == "not there"
+    assert bench.judged(row | {"cut": None, "cut_low": None, "cut_high": None}, 0.4).startswith("undecided")
+
+
+def test_the_family_in_the_loop_is_never_scored(bench, monkeypatch):
+    row = {"attack": "pgd", "cut": 0.9, "cut_low": 0.8, "cut_high": 1.0, "retained_difference": 0.0, "plain_low": -0.1}
+    assert bench.judged(row, 0.4) == "there" or bench.IN_THE_LOOP
+    monkeypatch.setattr(bench, "IN_THE_LOOP", ["pgd"])
+    assert bench.judged(row, 0.4).startswith("not scored")
