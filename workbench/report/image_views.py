@@ -216,7 +216,11 @@ def retention(document):
 
 
 def quality(document):
-    """How far the images of retained concepts moved, beside the noise floor."""
+    """How far the images of retained concepts moved, beside the noise floor, and which floors the study did not ask for."""
+    there = {row["definition"] for row in document["quality"]}
+    lacking = [what for what in ("seed", "dtype") if f"kid_floor_{what}" not in there] if there else []
+    asked = ", ".join(f'"{what}"' for what in lacking)
+    note = f"Noise floors not asked for: {asked}; a study asks for them by noise_floor = [{asked}] under [quality]." if lacking else ""
     return view(
         "Distance of the images of retained concepts to the base model's, with bootstrap 95 % intervals",
         ("Variant", "What", "Concepts", "Images per set", "Units", "Left out", "Value", "95 % interval", "Features of", "If missing, why"),
@@ -236,6 +240,7 @@ def quality(document):
             for row in document["quality"]
         ],
         numeric=(3, 4, 5, 6, 7),
+        note=note,
     )
 
 
