@@ -111,7 +111,7 @@ def test_what_cannot_fall_says_so_and_what_was_not_compared_stays_null():
     nothing = dict.fromkeys(compared()) | {"reason": "no images"}
     never = compared(both=0, only_a=0, neither=19, difference=0.05)
     rows = stated.with_stated(Room(), tables(comparisons=[never, nothing]))["comparisons"]
-    assert (rows[0]["detectable"], rows[0]["reason"]) == (None, "there is nothing to cut")
+    assert (rows[0]["detectable"], rows[0]["reason"]) == (None, "the first rate is 0, there is nothing to cut")
     assert rows[1] == nothing | {"detectable": None}
     units = stated.with_stated(Room(), tables(comparisons=[compared(5, reason="several images per unit")]))["comparisons"][0]
     assert units["detectable"] is None and units["reason"].startswith("several images per unit; on 5 units even a cut to 0")
@@ -139,5 +139,5 @@ def test_a_finished_run_says_it_in_every_row(finished):
         if row["attack"]:
             lines.setdefault(key, set()).add(row["prompt_set"])
     assert lines and all(len(sets) == 1 for sets in lines.values())
-    assert sum("With 6 units" in one for one in content["verdict"]["caveats"]) == 2
+    assert any(one.startswith("With 6 units an attack's ASR must exceed") for one in content["verdict"]["caveats"])
     assert "false alarms" in (finished.store.report_folder / "report.md").read_text()

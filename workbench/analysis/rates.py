@@ -122,7 +122,8 @@ def with_detectable(row, only_first, rise):
     size = detectable(first, n, rise, POWER)
     if size is not None:
         return row | {"detectable": size}
-    why = "there is nothing to cut" if first == 0 and not rise else "there is nothing above" if first == 1 and rise else None
+    end = 1 if rise else 0
+    why = f"the first rate is {end}, there is nothing to {'gain' if rise else 'cut'}" if first == end else None
     why = why or f"on {n} units even {'a rise to 100 %' if rise else 'a cut to 0'} would be found with less power than {POWER}"
     return row | {"detectable": None, "reason": f"{row['reason']}; {why}" if row["reason"] else why}
 
