@@ -20,7 +20,7 @@ from pathlib import Path
 
 from workbench import registry, resources
 from workbench.errors import RunError, StudyError, WorkbenchError, nearest
-from workbench.report.attack_table import looks_table, markdown, overview, rates_table, seconds_table
+from workbench.report.attack_table import decided, looks_table, markdown, overview, rates_table, seconds_table
 from workbench.run import runs
 from workbench.run.attack_tables import attack_of, attack_rows
 from workbench.run.budget_tables import budget_rows
@@ -162,7 +162,7 @@ def document(rooms, command):
         "looks are means over the prompts of the attack alone, without its control, which had as many looks at the detector.\n",
     ]
     for name, room in rooms.items():
-        parts += [f"## {name}\n", rates_table(rows[name])]
+        parts += [f"## {name}\n", *([decided(rows[name])] if rows[name] else []), rates_table(rows[name])]
         missing = {attack.label for attack in room.study.attacks} - {row["attack"] for row in rows[name]}
         if missing:
             parts.append(f"Not computed yet: {', '.join(sorted(missing))}.\n")

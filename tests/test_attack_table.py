@@ -23,7 +23,8 @@ def found(successes, n=100):
 
 def row(attack, asr, control, **more):
     rates = {"ceiling": found(90), "false_positive": found(2), "pre_asr": found(10), "asr": found(asr), "control_asr": found(control)}
-    about = {"attack": attack, "provenance": "static", "n": 100, "p_mcnemar": 0.25, "passes": 12.0, "seconds": None}
+    about = {"attack": attack, "provenance": "static", "n": 100, "n_units": 100, "p_mcnemar": 0.25, "passes": 12.0, "seconds": None}
+    about |= {"detector": "emoji-judge 01", "labels": ["style:ink"], "thresholds": [0.5], "detectable": 0.15}
     return about | {"looks": 0.0, "most_looks": 0} | rates | more
 
 
@@ -99,6 +100,18 @@ def test_the_overview_pairs_concepts_by_attack_and_gives_ranges():
     assert lines[0][1] == lines[0][2] == "0.90 (0.83 to 0.94)"
     assert lines[3][1].startswith("0.50 ") and lines[3][2].startswith("0.20 ") and lines[3][3:] == ["5 to 9", "1.0 to 4.0", "0.0"]
     assert lines[4][2:] == ["-", "12", "-", "0.0"]
+
+
+def test_one_line_says_who_judged_a_table_and_what_it_could_have_found():
+    rows = [row("a", 50, 10), row("b", 30, 30, detectable=0.2), row("c", 99, 99, detectable=None)]
+    said = tables.decided(rows)
+    assert "Judged by emoji-judge 01, label style:ink, threshold 0.50; it also sees it in 0.02 (0.01 to 0.07) of 100 reference" in said
+    assert (
+        "On 100 units a rise of the ASR over the control's by 0.15 to 0.20 is found with power 0.8; for 1 of 3 attacks no rise is." in said
+    )
+    assert f"ink: {said}" in tables.overview({"ink": rows})
+    with pytest.raises(ValueError, match="2 ways of judging"):
+        tables.decided([*rows, row("d", 1, 1, thresholds=[0.7])])
 
 
 def test_the_table_of_looks_puts_a_control_beside_its_attack_at_the_same_budget():

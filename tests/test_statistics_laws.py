@@ -142,6 +142,27 @@ def test_power_grows_with_pairs_and_with_correlation_and_is_near_alpha_without_e
     assert statistics.mcnemar_power(0.6, 0.0, 80) < 0.05
 
 
+@pytest.mark.parametrize(("rate", "n"), [(0.6, 40), (0.9, 100), (0.5, 15)])
+def test_the_detectable_cut_is_the_smallest_with_that_power(rate, n):
+    cut = statistics.detectable(rate, n)
+    assert statistics.mcnemar_power(rate, cut / rate, n) >= 0.8 > statistics.mcnemar_power(rate, (cut - 0.002) / rate, n)
+
+
+def test_a_rise_is_as_hard_to_see_as_the_cut_that_undoes_it():
+    rise = statistics.detectable(0.1, 60, rise=True)
+    assert statistics.mcnemar_power(0.1 + rise, rise / (0.1 + rise), 60) == pytest.approx(0.8, abs=0.01)
+    assert statistics.detectable(0.0, 20, rise=True) == pytest.approx(0.367, abs=0.002)  # some 7 of 20, so that 6 are seen in 4 of 5
+
+
+def test_the_detectable_change_shrinks_with_pairs_and_is_none_where_even_the_largest_is_missed():
+    by_n = [statistics.detectable(0.5, n) for n in (20, 40, 100, 400)]
+    assert by_n == sorted(by_n, reverse=True)
+    assert statistics.detectable(0.05, 40) is statistics.detectable(1.0, 40, rise=True) is statistics.detectable(0.5, 4) is None
+    for rate, n in ((1.2, 40), (0.5, 0)):
+        with pytest.raises(StatisticsError, match="n > 0"):
+            statistics.detectable(rate, n)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_false_discovery_agrees_with_its_definition(p):
     assert list(statistics.false_discovery(p)) == pytest.approx(slow.false_discovery(p), abs=1e-12)

@@ -344,6 +344,7 @@ def import_prompts(
     swap: Annotated[list[str] | None, typer.Option("--swap", help="old=new in every prompt, for reference and retained sets")] = None,
     expect: Annotated[str | None, typer.Option("--expect", help="the label every image should show, for retained sets")] = None,
     model: Annotated[Path | None, typer.Option("--model", help="diffusers folder whose tokenizer counts what is cut")] = None,
+    name: Annotated[list[str] | None, typer.Option("--name", help="a name of the concept: how many prompts say it?")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
     as_json: AsJson = False,
 ):
@@ -357,8 +358,8 @@ def import_prompts(
         provenance = typer.prompt("How were these prompts made?").strip()
         if provenance in ("transferred", "optimised") and against is None:
             against = typer.prompt("Against which model?", default=found.made)
-    name = file.absolute().parent if file.name == "log.json" else file.absolute()
-    about = imports.write(found, file, out or Path(f"{name.stem}-imported"), provenance, against, model, force)
+    source = file.absolute().parent if file.name == "log.json" else file.absolute()
+    about = imports.write(found, file, out or Path(f"{source.stem}-imported"), provenance, against, model, force, name or ())
     if as_json:
         typer.echo(json.dumps(about, indent=1))
         return

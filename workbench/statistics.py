@@ -7,6 +7,7 @@ bootstrap_means        the same for functions of means, by weights; the fast for
 interval               percentile interval of resampled values
 unit_means             average the rows of each unit first, where units are what counts
 mcnemar, mcnemar_power paired comparison of two rates
+detectable             the smallest change such a comparison would have found
 swap_p                 the same test where a unit has several pairs
 split_halves           choose on one half of the units, measure on the other
 matched_random_sets    as many neurons per layer, outside the set
@@ -199,19 +200,43 @@ def mcnemar_power(rate, relative_cut, n, alpha=0.05, correlation=0.3):
     """
     if n <= 0 or not 0 < rate <= 1 or not 0 <= relative_cut <= 1:
         raise StatisticsError(f"Power needs n > 0, a rate in (0, 1] and a cut in [0, 1]; got {n}, {rate}, {relative_cut}.")
-    after = rate * (1 - relative_cut)
-    both = rate * after + correlation * np.sqrt(rate * (1 - rate) * after * (1 - after))
-    both = min(max(both, rate + after - 1, 0.0), after)
-    lost, won = rate - both, after - both
+    return _power(rate, rate * (1 - relative_cut), n, alpha, correlation)
+
+
+def _power(before, after, n, alpha, correlation):
+    """Chance that the exact McNemar test rejects on n pairs: over every number of discordant pairs, both tails."""
+    both = before * after + correlation * np.sqrt(before * (1 - before) * after * (1 - after))
+    both = min(max(both, before + after - 1, 0.0), before, after)
+    lost, won = before - both, after - both
     if lost + won <= 0:
         return 0.0
-    power = 0.0
-    for discordant in range(1, n + 1):
-        kept = np.arange(discordant + 1)
-        p = np.minimum(1, 2 * stats.binom.cdf(np.minimum(kept, discordant - kept), discordant, 0.5))
-        reject = stats.binom.pmf(kept, discordant, won / (lost + won))[p < alpha].sum()
-        power += stats.binom.pmf(discordant, n, lost + won) * reject
-    return float(min(power, 1.0))
+    discordant = np.arange(1, n + 1)
+    last = stats.binom.ppf(alpha / 2, discordant, 0.5) - 1  # the most of the rarer kind at which the test still rejects
+    share = min(won / (lost + won), 1.0)
+    reject = stats.binom.cdf(last, discordant, share) + stats.binom.sf(discordant - last - 1, discordant, share)
+    return float(min((stats.binom.pmf(discordant, n, min(lost + won, 1.0)) * reject).sum(), 1.0))
+
+
+def detectable(rate, n, rise=False, power=0.8, alpha=0.05, correlation=0.3):
+    """The smallest change of a rate that the exact McNemar test finds on n pairs with a given power, up to 0.001.
+
+    rise      look upwards, to a rate of 1 at most; else for a cut, to 0 at most
+    returns   the size of the change, above 0; None when even the largest would be missed. Assumption as in mcnemar_power
+    Raises    StatisticsError for n = 0 or a rate outside [0, 1]
+    """
+    if n <= 0 or not 0 <= rate <= 1:
+        raise StatisticsError(f"A detectable change needs n > 0 and a rate in [0, 1]; got {n}, {rate}.")
+    sign, least, most = (1, 0.0, 1 - rate) if rise else (-1, 0.0, rate)
+
+    def seen(change):
+        return _power(rate, min(max(rate + sign * change, 0.0), 1.0), n, alpha, correlation) >= power
+
+    if most <= 0 or not seen(most):
+        return None
+    while most - least > 0.001:
+        middle = (least + most) / 2
+        least, most = (least, middle) if seen(middle) else (middle, most)
+    return float(most)
 
 
 def false_discovery(p):

@@ -81,6 +81,9 @@ def test_every_row_of_the_table_agrees_with_counting_by_hand(computed):
         assert row["difference"] == pytest.approx((won - lost) / 6)
         tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
         assert row["p_mcnemar"] == pytest.approx(min(1.0, 2 * tail))
+        assert row["detectable"] is None or row["detectable"] <= 1 - row["control_asr"]["rate"]
+        judge = computed.detector("judge")
+        assert (row["detector"], row["labels"], row["thresholds"]) == (judge.version, ["style:ink"], [judge.thresholds["style:ink"]])
 
 
 def test_two_attacks_of_one_method_are_two_rows_of_their_own_budget(computed):

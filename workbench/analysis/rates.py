@@ -11,10 +11,11 @@ import numpy as np
 from scipy import stats
 
 from workbench.errors import StatisticsError
-from workbench.statistics import bootstrap_means, mcnemar, mcnemar_power, swap_p, wilson
+from workbench.statistics import bootstrap_means, detectable, mcnemar, mcnemar_power, swap_p, wilson
 
 MISSING = {"n": 0, "n_units": 0, "successes": None, "rate": None, "low": None, "high": None}
 RELATIVE_CUT = 0.4
+POWER = 0.8
 
 
 def rate(successes, n, reason=None):
@@ -106,6 +107,25 @@ def compare(a, b, units=None, **labels):
             row |= {"relative_low": ratio.low, "relative_high": ratio.high}
         row["reason"] = "several images per unit are not independent pairs: interval by bootstrap, p by swapping whole units"
     return labels | row
+
+
+def with_detectable(row, only_first, rise):
+    """The row of a paired comparison with `detectable`: the change of the first rate that is found with the power POWER.
+
+    only_first   the column that counts successes of the first alone;  rise   look for a rise of its rate, else for a cut
+    Pairs are counted in units, so with several images per unit the change is rather too large than too small. Null, and the
+    reason says why, when even the largest change would be missed; null too when nothing was compared.
+    """
+    if row["n"] is None or row["difference"] is None:
+        return row | {"detectable": None}
+    n, first = row.get("n_units") or row["n"], (row["both"] + row[only_first]) / row["n"]
+    size = detectable(first, n, rise, POWER)
+    if size is not None:
+        return row | {"detectable": size}
+    end = 1 if rise else 0
+    why = f"the first rate is {end}, there is nothing to {'gain' if rise else 'cut'}" if first == end else None
+    why = why or f"on {n} units even {'a rise to 100 %' if rise else 'a cut to 0'} would be found with less power than {POWER}"
+    return row | {"detectable": None, "reason": f"{row['reason']}; {why}" if row["reason"] else why}
 
 
 def relative_interval(both, only_a, only_b, confidence=0.95):

@@ -39,9 +39,9 @@ def activity_by_call_alt(rows, variants=(), window=None, opening="Concept activi
     """First and last call of each line."""
     lines = {}
     for row in summary.arranged(rows, variants):
-        lines.setdefault((row["variant"], _condition(row), _set(row)), []).append(row)
+        lines.setdefault((row["variant"], _condition(row), _set(row), row["prompt_set"]), []).append(row)
     parts = []
-    for (variant, condition, _), points in lines.items():
+    for (variant, condition, *_), points in lines.items():
         first = min(points, key=lambda row: row["call"])
         last = max(points, key=lambda row: row["call"])
         parts.append(

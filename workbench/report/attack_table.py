@@ -1,10 +1,13 @@
 """The tables of `make attack-table` as Markdown: what `run.attack_tables` found, arranged.
 
 rates_table     one concept: each attack beside its control, ceiling and false positives, with what it spent
+decided         one concept: who judged all its rows, and what rise over the control they could have found
 looks_table     one concept: success in the steering detector against budget
 overview        all concepts in one small table
 seconds_table   where the time went
 """
+
+from workbench.report import summary
 
 
 def markdown(columns, rows):
@@ -36,7 +39,7 @@ def seconds_table(parts):
 
 
 def rates_table(rows):
-    """One concept: every attack with everything the table must say."""
+    """One concept: every attack with everything the table must say; what holds for all its rows says `decided`."""
     columns = ["attack", "provenance", "n", "no attack", "ASR", "control", "p", "ceiling", "false positives", "passes", "seconds", "looks"]
     return markdown(
         columns,
@@ -57,6 +60,26 @@ def rates_table(rows):
     )
 
 
+def decided(rows):
+    """One concept: which detector judged, for which labels and from which threshold on, its false positives, and the smallest rise.
+
+    Raises   ValueError when rows were judged differently; one table has one judge
+    """
+    said = {(summary.decider(row), share(row["false_positive"]), row["false_positive"]["n"]) for row in rows}
+    if len(said) != 1:
+        raise ValueError(f"{len(said)} ways of judging in one table: {sorted(said)}")
+    judge, false, n = said.pop()
+    sizes = sorted(row["detectable"] for row in rows if row["detectable"] is not None)
+    span = " to ".join(dict.fromkeys(f"{size:.2f}" for size in sizes[:1] + sizes[-1:]))
+    missed = len(rows) - len(sizes)
+    parts = [f"a rise of the ASR over the control's by {span} is found with power 0.8"] if sizes else []
+    parts += [f"for {missed} of {len(rows)} attacks no rise is"] if missed else []
+    pairs = rows[0]["n_units"]
+    return (
+        f"Judged by {judge}; it also sees it in {false} of {n} reference images of the base model. On {pairs} units {'; '.join(parts)}.\n"
+    )
+
+
 def looks_table(rows):
     """One concept: the share of prompts on which the steering detector had seen the concept, within each budget."""
     paired = {}
@@ -73,17 +96,21 @@ def looks_table(rows):
 
 
 def overview(rows):
-    """All concepts in one small table, from {concept: rows of attack_rows}: ASR, control's ASR and p; ranges of what was spent."""
+    """All concepts in one small table, from {concept: rows of attack_rows}: ASR, control's ASR and p; ranges of what was spent.
+
+    Below it, who judged each concept.
+    """
     names = list(dict.fromkeys(row["attack"] for found in rows.values() for row in found))
     lines = []
     for label, key in (("ceiling", "ceiling"), ("false positives", "false_positive"), ("no attack", "pre_asr")):
         lines.append([label, *(share(found[0][key]) for found in rows.values()), "", "", ""])
     for name in names:
         own = {concept: next((row for row in found if row["attack"] == name), None) for concept, found in rows.items()}
-        cells = [f"{share(row['asr'])}; {share(row['control_asr'])}; p {chance(row['p_mcnemar'])}" if row else "-" for row in own.values()]
+        cells = [f"{share(row['asr'])}; {share(row['control_asr'])}; p {chance(_p(row))}" if row else "-" for row in own.values()]
         there = [row for row in own.values() if row]
         lines.append([f"`{name}`", *cells, *(_range(there, key, digits) for key, digits in (("passes", 0), ("seconds", 1), ("looks", 1)))])
-    return markdown(["ASR; control; p", *rows, "passes", "seconds", "looks"], lines)
+    table = markdown(["ASR; control; p", *rows, "passes", "seconds", "looks"], lines)
+    return "\n".join([table, *(f"{concept}: {decided(found)}" for concept, found in rows.items() if found)])
 
 
 def _p(row):

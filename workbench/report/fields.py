@@ -11,10 +11,14 @@ budget      the share of prompts on which the steering detector had seen the con
             prompt; looks: the most looks any prompt had had; ended: the search had stopped, the rate only stays
 detectors   who looked; successes of n are false alarms on the base model's images of prompts without the concept
 sweep       of the images of a condition, the share in which the judge would see the concept at a threshold; own: the judge's
+rates       labels and thresholds of the judge, and its false alarms (false_positive_n images) stand in every row; named: prompts of
+            named_of of the attack that say a name of the concept, or a word forbidden to attacks
 against_control   the ASR of an attack beside that of its control on the same prompts, paired (McNemar)
 rates and their kin   n counts images, n_units the units they are of. Where these differ, intervals are by whole units, and a
             comparison has p_permutation (sides of whole units swapped) in place of p_mcnemar. Activity counts units
-attacks     what each attack is under the name all tables call it; passes, seconds and looks are means per prompt
+attacks     what each attack is under the name all tables call it; passes, seconds and looks are means per prompt; named: as in
+            rates, named_as_asked: where the target prompt says one too
+detectable  of a comparison: the cut of a's rate, against a control the rise, that is found with power 0.8 on so many units
 comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b: that of variant b, where it is another one
 quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself, half
             against half; kid_floor_seed, kid_floor_dtype: made again from other noise, in another number format;
@@ -28,6 +32,7 @@ clip        mean CLIP score of images of retained concepts; change: from the bas
 from workbench.report import analysis_fields
 
 ATTACK = {"attack": "text?", "provenance": "text?", "against": "text?"}
+DECIDED = {"labels": "list?", "thresholds": "list?"}
 RATE = {
     "n": "count?",
     "n_units": "count?",
@@ -60,6 +65,11 @@ TABLES = {
         "definition": "text",
         "detector": "text?",
         "threshold": "number?",
+        **DECIDED,
+        **{f"false_positive_{name}": "number?" for name in ("rate", "low", "high")},
+        "false_positive_n": "count?",
+        "named": "count?",
+        "named_of": "count?",
         **RATE,
     },
     "attacks": {
@@ -73,6 +83,8 @@ TABLES = {
         "seconds": "number?",
         "looks": "number",
         "most_looks": "count",
+        "named": "count?",
+        "named_as_asked": "count?",
     },
     "budget": {
         "variant": "text",
@@ -80,6 +92,7 @@ TABLES = {
         **ATTACK,
         "control": "flag",
         "detector": "text",
+        **DECIDED,
         "budget": "number",
         "looks": "count",
         "ended": "flag",
@@ -99,6 +112,7 @@ TABLES = {
         **ATTACK,
         "control": "flag",
         "detector": "text",
+        "labels": "list?",
         "threshold": "number",
         "own": "flag",
         **RATE,
@@ -132,12 +146,15 @@ TABLES = {
         **ATTACK,
         "control": "flag",
         "label": "text",
+        "detector": "text?",
+        "threshold": "number?",
         **RATE,
     },
     "retention": {
         "variant": "text",
         "kind": "text",
         "definition": "text",
+        "detector": "text?",
         **RATE,
     },
     "activity": {
@@ -158,8 +175,8 @@ TABLES = {
     "activity_by_call": {
         "variant": "text",
         "prompt_set": "text",
-        "attack": "text?",
-        "provenance": "text?",
+        **ATTACK,
+        "control": "flag?",
         "neuron_set": "text",
         "trajectory": "text",
         "call": "count",
@@ -221,6 +238,7 @@ TABLES = {
         "p_mcnemar": "number?",
         "p_permutation": "number?",
         "power": "number?",
+        "detectable": "number?",
         "reason": "text?",
     },
     "against_control": {
@@ -238,6 +256,7 @@ TABLES = {
         "high": "number?",
         "p_mcnemar": "number?",
         "p_permutation": "number?",
+        "detectable": "number?",
         "reason": "text?",
     },
     "waking": {
@@ -317,9 +336,17 @@ VALUES = {
 }
 
 ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training", *analysis_fields.TABLES)
-ADDED_COLUMNS = dict.fromkeys(("rates", "budget", "detectors", "sweep", "rates_by_label", "retention"), ("n_units",)) | {
-    "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation"),
-    "against_control": ("n_units", "p_permutation"),
+ADDED_COLUMNS = {
+    "rates": ("n_units", *DECIDED, *(c for c in TABLES["rates"] if c.startswith(("false_positive_", "named")))),
+    "attacks": ("named", "named_as_asked"),
+    "budget": ("n_units", *DECIDED),
+    "detectors": ("n_units",),
+    "sweep": ("n_units", "labels"),
+    "rates_by_label": ("n_units", "detector", "threshold"),
+    "retention": ("n_units", "detector"),
+    "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation", "detectable"),
+    "against_control": ("n_units", "p_permutation", "detectable"),
+    "activity_by_call": ("against", "control"),
     "images": ("id",),
 }
 
@@ -374,5 +401,5 @@ LISTS = {
 }
 EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
 SHARES = {"rate", "expected_share", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "p_permutation", "power"}
-SHARES |= analysis_fields.SHARES
+SHARES |= {"false_positive_rate", "detectable"} | analysis_fields.SHARES
 SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}

@@ -24,6 +24,27 @@ def paired_p(row):
     return summary.p_value(row["p_permutation"] if row["p_mcnemar"] is None else row["p_mcnemar"])
 
 
+def decided(rows):
+    """Which detector decided all these rows, with its false alarms where they say them, as a sentence; "" when they differ."""
+    said = {summary.decider(row) for row in rows}
+    words = next(iter(said)) if len(said) == 1 else None
+    if words is None:
+        return ""
+    row = rows[0]
+    if row.get("false_positive_rate") is None:
+        return f"Decided by {words}."
+    span = summary.span(row["false_positive_low"], row["false_positive_high"], percent)
+    return (
+        f"Decided by {words}; false alarms: {percent(row['false_positive_rate'])} ({span}) of {integer(row['false_positive_n'])} images of "
+        "the base model on prompts without the concept."
+    )
+
+
+def named(row, of):
+    """'12 of 40': prompts of an attack that say a name of the concept."""
+    return None if row["named"] is None else f"{integer(row['named'])} of {integer(of)}"
+
+
 def detectors(document):
     """Which detectors looked, and how often they err."""
     return view(
@@ -51,27 +72,30 @@ def detectors(document):
 def rates(document):
     """Every rate of the study."""
     rows = summary.arranged(document["rates"], summary.variant_names(document))
+    note = decided(rows)
     return view(
         "Rates with 95 % intervals",
-        ("Variant", "Prompts", "How made", "Rate", "Images", "Successes", "Value")
+        ("Variant", "Prompts", "How made", "Prompts that say the name", "Rate", "Images", "Successes", "Value")
         + ("95 % interval", "Detector", "Threshold", "If missing, why"),
         [
             (
                 row["variant"],
                 summary.condition(row),
                 summary.provenance(row),
+                named(row, row["named_of"]),
                 summary.DEFINITIONS.get(row["definition"], row["definition"]),
                 size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
                 summary.span(row["low"], row["high"], percent),
-                row["detector"],
-                number(row["threshold"]),
+                None if note else row["detector"],
+                None if note else number(row["threshold"]),
                 row["reason"],
             )
             for row in rows
         ],
-        numeric=(4, 5, 6, 7, 9),
+        numeric=(3, 5, 6, 7, 8, 10),
+        note=note,
     )
 
 
@@ -117,6 +141,7 @@ def budget(document):
             for row in rows
         ],
         numeric=(3, 4, 5, 6, 7, 8),
+        note=decided(rows),
     )
 
 
@@ -146,7 +171,8 @@ def attacks(document):
     """What each attack is, and what it spent."""
     return view(
         "The attacks, and what each spent on a prompt (means; one that succeeds early spends less)",
-        ("Attack", "Method", "Preset", "Made against", "Prompts", "UNet row passes", "Seconds", "Looks", "Looks, at most", "Settings"),
+        ("Attack", "Method", "Preset", "Made against", "Prompts", "That say the concept's name")
+        + ("UNet row passes", "Seconds", "Looks", "Looks, at most", "Settings"),
         [
             (
                 row["attack"],
@@ -154,6 +180,7 @@ def attacks(document):
                 row["preset"],
                 row["against"],
                 integer(row["n"]),
+                named(row, row["n"]),
                 integer(round(row["passes"])),
                 number(row["seconds"], 1),
                 number(row["looks"], 1),
@@ -162,7 +189,7 @@ def attacks(document):
             )
             for row in document["attacks"]
         ],
-        numeric=range(4, 9),
+        numeric=range(4, 10),
     )
 
 
@@ -189,7 +216,11 @@ def retention(document):
 
 
 def quality(document):
-    """How far the images of retained concepts moved, beside the noise floor."""
+    """How far the images of retained concepts moved, beside the noise floor, and which floors the study did not ask for."""
+    there = {row["definition"] for row in document["quality"]}
+    lacking = [what for what in ("seed", "dtype") if f"kid_floor_{what}" not in there] if there else []
+    asked = ", ".join(f'"{what}"' for what in lacking)
+    note = f"Noise floors not asked for: {asked}; a study asks for them by noise_floor = [{asked}] under [quality]." if lacking else ""
     return view(
         "Distance of the images of retained concepts to the base model's, with bootstrap 95 % intervals",
         ("Variant", "What", "Concepts", "Images per set", "Units", "Left out", "Value", "95 % interval", "Features of", "If missing, why"),
@@ -209,6 +240,7 @@ def quality(document):
             for row in document["quality"]
         ],
         numeric=(3, 4, 5, 6, 7),
+        note=note,
     )
 
 
@@ -243,7 +275,7 @@ def against_control(document):
     return view(
         "Attack against its control, paired",
         ("Variant", "Attack", "Provenance", "Against", "Pairs", "Both", "Only control", "Only attack", "Neither")
-        + ("Difference", "95 % interval", "p (McNemar, or by units)", "If missing, why"),
+        + ("Difference", "95 % interval", "p (McNemar, or by units)", "Rise found with power 0.8", "If missing, why"),
         [
             (
                 row["variant"],
@@ -255,11 +287,12 @@ def against_control(document):
                 percent(row["difference"]),
                 summary.span(row["low"], row["high"], percent),
                 paired_p(row),
+                percent(row["detectable"]),
                 row["reason"],
             )
             for row in document["against_control"]
         ],
-        numeric=tuple(range(4, 12)),
+        numeric=tuple(range(4, 13)),
     )
 
 
@@ -269,7 +302,7 @@ def comparisons(document):
         "Paired comparisons of variants, B minus A: shares of images with the concept, under an attack the ASR",
         ("Variant A", "Variant B", "Prompts", "Prompts of B", "Attack", "Pairs", "Both", "Only A", "Only B")
         + ("Neither", "Difference", "95 % interval", "Relative", "95 % interval, relative")
-        + ("p (McNemar, or by units)", "Power for a cut of 40 %", "If missing, why"),
+        + ("p (McNemar, or by units)", "Power for a cut of 40 %", "Cut found with power 0.8", "If missing, why"),
         [
             (
                 row["variant_a"],
@@ -288,9 +321,10 @@ def comparisons(document):
                 summary.span(row["relative_low"], row["relative_high"], percent),
                 paired_p(row),
                 number(row["power"]),
+                percent(row["detectable"]),
                 row["reason"],
             )
             for row in document["comparisons"]
         ],
-        numeric=tuple(range(5, 16)),
+        numeric=tuple(range(5, 17)),
     )

@@ -22,12 +22,12 @@ def activity_by_call_figure(rows, variants=(), window=None, guides=(0, 1), y_tit
     panels = list(dict.fromkeys(row["variant"] for row in rows))
     lines = {}
     for row in rows:
-        lines.setdefault((row["variant"], _line(row)), []).append(row)
-    looks = {name: place for place, name in enumerate(dict.fromkeys(name for _, name in lines))}
+        lines.setdefault((row["variant"], _line(row), row["prompt_set"]), []).append(row)
+    looks = {name: place for place, name in enumerate(dict.fromkeys(name for _, name, _ in lines))}
     figure = empty_panels(panels, shared_xaxes=True)
     palette = [COLOURS[name] for name in ("blue", "black", "vermillion", "orange", "green", "purple")]
     shown = set()
-    for (variant, name), points in lines.items():
+    for (variant, name, _), points in lines.items():
         place, where = looks[name], cell(panels, variant)
         colour = palette[place % len(palette)]
         points = sorted(points, key=lambda row: row["call"])

@@ -24,7 +24,7 @@ def render_markdown(document):
         if filled:
             parts += [f"## {heading}", intro]
             for table in filled:
-                parts += [f"### {_text(table['title'])}", _table(table)]
+                parts += [f"### {_text(table['title'])}", _text(table["note"]), _table(table)]
     missing = views.missing(document)
     if verdict["caveats"] or missing["rows"]:
         parts.append("## Failures and caveats")

@@ -133,6 +133,17 @@ def provenance(row):
     return PROVENANCE.get(row["provenance"], row["provenance"])
 
 
+def decider(row):
+    """Which detector decided, for which labels and from which threshold on; None when the row does not say all of it."""
+    if not (row.get("detector") and row.get("labels") and row.get("thresholds")):
+        return None
+    if len(set(row["thresholds"])) == 1:
+        labels = f"label{'s' if len(row['labels']) > 1 else ''} {' or '.join(map(str, row['labels']))}"
+        return f"{row['detector']}, {labels}, threshold {number(row['thresholds'][0])}"
+    each = (f"{label} (threshold {number(at)})" for label, at in zip(row["labels"], row["thresholds"], strict=True))
+    return f"{row['detector']}, labels {' or '.join(each)}"
+
+
 def kind(row):
     """The visual kind of a row: attack, control, target, reference or other."""
     if row.get("control"):

@@ -1,6 +1,6 @@
 """The tables a reader sees: the same rows as the CSV files, fewer columns, in words.
 
-Shared by the HTML and the Markdown report; a view is {title, head, rows, numeric} of plain text. What detectors saw in images
+Shared by the HTML and the Markdown report; a view is {title, note, head, rows, numeric} of plain text. What detectors saw in images
 is in image_views.
 """
 
@@ -8,12 +8,16 @@ from workbench.report import summary
 from workbench.report.summary import DASH, integer, number, percent
 
 
-def view(title, head, rows, numeric=()):
-    """A table of text; columns that are empty in every row are dropped."""
+def view(title, head, rows, numeric=(), note=""):
+    """A table of text; columns that are empty in every row are dropped.
+
+    note   what holds for every row, a sentence above the table
+    """
     rows = [[DASH if cell in (None, "") else str(cell) for cell in row] for row in rows]
     kept = [place for place in range(len(head)) if place == 0 or any(row[place] != DASH for row in rows)]
     return {
         "title": title,
+        "note": note,
         "head": [head[place] for place in kept],
         "rows": [[row[place] for place in kept] for row in rows],
         "numeric": [place in numeric for place in kept],

@@ -9,6 +9,7 @@ import numpy as np
 
 from workbench.analysis import budget, rates
 from workbench.run.image_tables import found_by_judge, labels
+from workbench.statistics import detectable
 from workbench.storage import read_table
 from workbench.study.study import BASE
 
@@ -32,12 +33,18 @@ def attack_rows(room, variant):
     The judge decides, on noise the search has never seen. b prompts show the concept without attack, k only under it:
     pre_asr, asr, control_asr   b / N; (b + k) / N; the same as asr for the control. Each as in `rates.rate`
     difference, low, high, p_mcnemar or p_permutation   asr - control_asr, paired by prompt, as in `rates.compare`
+    detectable                         the rise over the control's ASR that is found with power 0.8; None when none is
+    detector, labels, thresholds       who judged
     ceiling, false_positive            rates of the base model's images with and without the concept in the prompt
     passes, seconds, looks, most_looks of `spent`
     """
     before, ids = found_by_judge(room, variant, "target"), room.prompt_set("target").table["id"].tolist()
     units = room.prompt_set("target").units
+    judge, wanted = room.detector("judge"), list(room.study.detectors.labels)
     about = {
+        "detector": judge.version,
+        "labels": wanted,
+        "thresholds": [judge.thresholds[label] for label in wanted],
         "ceiling": rates.success_rate(found_by_judge(room, BASE, "target"), units=units),
         "false_positive": rates.success_rate(found_by_judge(room, BASE, "reference"), units=units),
         "pre_asr": rates.success_rate(before, units=units),
@@ -49,6 +56,7 @@ def attack_rows(room, variant):
         keys = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
         row = keys | about | {key: rates.success_rate(x, units=units) for key, x in (("asr", after), ("control_asr", drawn))}
         row |= {key: found[key] for key in ("n", "n_units", "difference", "low", "high", "p_mcnemar", "p_permutation")}
+        row["detectable"] = detectable(float(drawn.mean()), found["n_units"], rise=True, power=rates.POWER)
         rows.append(row | spent(*_logs(room, name), ids))
     return rows
 

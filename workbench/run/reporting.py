@@ -19,6 +19,7 @@ from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
 from workbench.run import analysing, budget_tables, clustering
 from workbench.run.changes import training_rows
+from workbench.run.stated import with_stated
 from workbench.storage import atomic, digest, read_json, read_table, write_table
 from workbench.study.study import BASE
 
@@ -58,6 +59,7 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     tables = dict.fromkeys((*MEASURED, *analysing.TABLES), []) | (read_json(at / "tables.json") if done else {})
     if done:
         tables["attacks"] = budget_tables.with_seconds(room, tables["attacks"])
+        tables = with_stated(room, tables)
         table = read_table(at / "neurons.parquet")
         write_table(folder / "neurons.parquet", table)
         write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))

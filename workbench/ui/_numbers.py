@@ -117,21 +117,22 @@ def n_of(rows):
 def four(document, listed, erased):
     """[(title, row or None)] lists by unit: base, erased, erased under attack, pruned under attack.
 
-    Units where the attack on the erased variant succeeded come first; the attack is the one of the headline number.
+    Units where the attack on the erased variant succeeded come first; the attack is the one of the headline number, made the same
+    way: an attack made against each of two variants has two sets of prompts.
     """
     pruned = next((name for name, parent in pruned_variants(document) if parent == erased), None)
     base = next((row["variant"] for row in document["models"] if row["role"] == "base"), None)
     picked = summary.cards(document, erased)
     named = picked["attack"] or picked["reactivation"]
-    attack = named["attack"] if named else None
+    attack, against = (named["attack"], named["against"]) if named else (None, None)
     wanted = [("Base", base, None), ("Erased", erased, None)]
     wanted += [("Erased, under attack", erased, attack)] if attack else []
     wanted += [("Pruned, under attack", pruned, attack)] if attack and pruned else []
     units = {}
     for place, (_, variant, name) in enumerate(wanted):
         for row in listed:
-            plain = name is not None or row["prompt_set"] == "target"
-            if (row["variant"], row["attack"], row["control"]) == (variant, name, False) and plain:
+            same = row["against"] == against if name else row["prompt_set"] == "target"
+            if (row["variant"], row["attack"], row["control"]) == (variant, name, False) and same:
                 units.setdefault((row["unit"], row["seed"]), {}).setdefault(place, row)
     full = {key: rows for key, rows in units.items() if 0 in rows}
     order = sorted(full, key=lambda key: (-len(full[key]), not (full[key].get(2) or {}).get("success")))

@@ -1,12 +1,12 @@
 """Paraphrase: say it in words the model was neither trained nor erased with, naming the concept by none of its names."""
 
 import random
-import re
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import MethodError
 from workbench.methods.attacks import reworded
+from workbench.study.words import any_of
 
 OPTIMISED = False
 
@@ -35,7 +35,7 @@ def control(model, targets, adversarial, parameters, context):
 
 
 def _reword(targets, wordings, seed, context, control):
-    pattern, forbidden = _any_of(context.called), _any_of(context.names)
+    pattern, forbidden = any_of(context.called), any_of(context.names)
     for wording in wordings:
         if forbidden.search(wording):
             raise MethodError(f'The wording "{wording}" uses a name of the concept or a forbidden word; a trained name is no attack.')
@@ -46,8 +46,3 @@ def _reword(targets, wordings, seed, context, control):
         wording = rng.choice(wordings)
         prompts.append(pattern.sub(lambda match, word=wording: word, prompt))
     return reworded(targets, prompts, context, control)
-
-
-def _any_of(names):
-    """A pattern for any of these words or phrases, the longest first."""
-    return re.compile(r"\b(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + r")\b", re.IGNORECASE)

@@ -19,6 +19,7 @@ from workbench.errors import PromptError, nearest
 from workbench.storage import digest, file_digest, write_json, write_text
 from workbench.study.imports import cleaning, embeddings, lengths, logs, tables
 from workbench.study.imports.swapping import swapped as swapped
+from workbench.study.words import saying
 
 ABOUT_VERSION = 1
 Provenance = Literal["static", "transferred", "optimised"]
@@ -124,15 +125,18 @@ def check_made(found, path, provenance=None, against=None):
     return provenance, against.strip() if against else None
 
 
-def write(found, path, out, provenance=None, against=None, model=None, force=False):
+def write(found, path, out, provenance=None, against=None, model=None, force=False, names=()):
     """Clean what was found, write it, and the note beside it.
 
     out       name of the file to write: CSV, or safetensors for embeddings; the ending may be left out
     model     folder whose tokenizer counts; else words are counted
+    names     of the concept: the note counts the prompts that say one of them, or its plural, as whole words
     returns   the note, a dict, with `file` and `about` the two paths written
-    Raises    PromptError when nothing is left, or a file of that name is there and `force` is not
+    Raises    PromptError when nothing is left, a file of that name is there and `force` is not, or names are given to what is no
+              list of prompts
     """
     provenance, against = check_made(found, path, provenance, against)
+    _check_names(found, path, names)
     path, out = Path(path), _out(found, Path(path), Path(out), force)
     note = {
         "schema_version": ABOUT_VERSION,
@@ -147,6 +151,7 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
         "ignored_columns": found.ignored,
         "notes": list(found.notes),
         "n_units": None,
+        "named": None,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if found.kind == "embeddings":
@@ -161,6 +166,8 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
         if found.kind == "prompts":
             note["n_units"] = len({row["unit"] for row in rows})
             note["notes"] += _of_units(rows, note["n_units"])
+            if names:
+                note["named"] = {"n": sum(saying([row["prompt"] for row in rows], names)), "names": list(names)}
         note["longer"] = lengths.longer([row["prompt"] for row in rows], model)
         write_text(out, _csv(rows, PAIR_COLUMNS if found.kind == "pairs" else PROMPT_COLUMNS))
     write_json(about_path(out), note)
@@ -178,6 +185,8 @@ def sentences(about):
     yield from (f"            {n} dropped: {reason}" for reason, n in sorted(about["dropped"].items()))
     if about["n_renamed"]:
         yield f"            {about['n_renamed']} repeated ids were made unique"
+    if named := about["named"]:
+        yield f"Named       {_named(named, about['n'])}"
     if about["longer"]:
         yield f"Cut         {_cut(about['longer'])}"
     if about["provenance"]:
@@ -185,6 +194,18 @@ def sentences(about):
     yield from (f"Note        {note}" for note in about["notes"])
     yield f"Written     {about['file']}, {about['about']}"
     yield f"Next        {NEXT[about['kind']].format(file=about['file'])}"
+
+
+def _check_names(found, path, names):
+    if names and found.kind != "prompts":
+        raise PromptError(f"{path} holds {found.kind}; --name counts in prompts. Leave it out.")
+    if not all(name.strip() for name in names):
+        raise PromptError("--name is empty. Write a name of the concept, --name church, as often as it has names.")
+
+
+def _named(named, n):
+    said = f"{named['n']} of {n} prompts say {' or '.join(named['names'])}"
+    return said + ("; as an attack, a success of these is no evidence of another way to the concept" if named["n"] else "")
 
 
 def _of_units(rows, n_units):
