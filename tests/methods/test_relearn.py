@@ -15,7 +15,8 @@ from workbench.methods.erasers import _training, relearn
 from workbench.models import text
 from workbench.models.masks import cut_incoming
 from workbench.models.variants import Variant, applied, exchanged
-from workbench.run import changes, runs
+from workbench.run import changes, image_tables, runs
+from workbench.study.study import VariantPart
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
 SMALL = {"steps": 3, "images": 2, "batch": 2, "iterations": 4}
@@ -57,7 +58,8 @@ def first_loss(model, base, given):
     with torch.no_grad():
         with base():
             states, empty = text.encode(model, prompts), text.unconditional(model)
-            images, _ = denoise(model, states, empty, [0, 1], n_steps=given.steps, guidance=given.guidance)
+            seeds = [(given.seed + relearn.OTHER_NOISE) * 100_003 + row for row in (0, 1)]
+            images, _ = denoise(model, states, empty, seeds, n_steps=given.steps, guidance=given.guidance)
         states = text.encode(model, prompts)
     generator = torch.Generator().manual_seed(given.seed)
     rows = torch.randint(2, (given.batch,), generator=generator)
@@ -247,3 +249,22 @@ def test_a_pruned_variant_relearns_in_a_study(study_file, tmp_path):  # noqa: F8
     rows = changes.training_rows(room)
     assert [(row["variant"], row["step"]) for row in rows] == [("lifted", 1), ("lifted", 2), ("held", 1), ("held", 2)]
     assert all(row["loss"] > 0 and row["retention"] is None and row["expected_share"] is None for row in rows)
+
+
+def test_the_same_relearning_over_a_mask_and_over_the_unpruned_eraser_is_compared():
+    def part(name, parent, method="relearn", **given):
+        return VariantPart(name=name, method=method, parent=parent, parameters=given)
+
+    erased, masked = (
+        VariantPart(name="erased", method="esd"),
+        VariantPart(name="masked", method="magnitude", parent="erased", role="pruned"),
+    )
+    first, again = part("erased-20", "erased", iterations=20), part("masked-20", "masked", iterations=20)
+    others = [part("masked-40", "masked", iterations=40), part("control-20", "masked", iterations=20, shows="anchor")]
+    others.append(part("masked-20-20", "masked-20", iterations=20))
+    pairs = list(image_tables._compared([erased, masked, first, again, *others]))
+    assert ("erased-20", "masked-20") in pairs and ("masked", "masked-20") in pairs
+    assert ("masked-20", "control-20") in pairs and ("masked-20", "masked-40") in pairs
+    assert not any(("erased-20", other) in pairs for other in ("masked-40", "control-20", "masked-20-20")) and len(pairs) == len(set(pairs))
+    two = [part("back", "masked", "revive"), part("lot-back", "lot", "revive")]
+    assert ("back", "lot-back") not in list(image_tables._compared(two))

@@ -9,6 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+OVER_OTHER_PARENTS = True
+OTHER_NOISE = 131
+
 
 class Parameters(BaseModel):
     """What can be set. Defaults are scaled for the emoji model."""
@@ -76,8 +79,9 @@ def erase(model, pairs, parameters, *, progress=None, base=nullcontext, kept=Non
     if not names:
         raise MethodError(f'No parameter of this UNet belongs to the modules "{parameters.modules}".')
     prompts = [pair[0] if parameters.shows == "concept" else pair[1] for pair in pairs]
+    unseen = parameters.model_copy(update={"seed": parameters.seed + OTHER_NOISE})  # no measured image is trained on
     with base():
-        pool = of_images(model, [(prompt, prompt) for prompt in prompts], parameters, max(parameters.images, len(pairs)))
+        pool = of_images(model, [(prompt, prompt) for prompt in prompts], unseen, max(parameters.images, len(pairs)))
     with torch.no_grad():
         states = text.encode(model, prompts)
     generator = torch.Generator().manual_seed(parameters.seed)
