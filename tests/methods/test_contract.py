@@ -16,6 +16,7 @@ PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
 SETTINGS = {
     "esd": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "ac": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
+    "relearn": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
     "learned_mask": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "cad": {"steps": 3, "trajectories": 2},
     "mask_from_file": {"file": "mask.safetensors"},

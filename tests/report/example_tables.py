@@ -221,8 +221,9 @@ def quality():
 
 
 def training():
-    """A learned mask, step by step."""
-    return [
+    """A learned mask and a relearned concept, step by step."""
+    relearned = {"variant": "esd-relearned", "method": "relearn", "retention": None, "expected_share": None}
+    return [relearned | {"step": step, "loss": 0.05 / step} for step in (1, 20)] + [
         {
             "variant": "esd-pruned",
             "method": "learned_mask",

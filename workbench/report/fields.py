@@ -24,7 +24,8 @@ quality     kid: distance of a variant's images of retained concepts to the base
             against half; kid_floor_seed, kid_floor_dtype: made again from other noise, in another number format;
             image_difference: of the latter pair, pixel by pixel
 training    how a mask was learned: the erasing loss on the drawn batch, the change on retained prompts, and the share of the gates
-            expected to be cut, all before the step's update; what was cut in the end stands in models
+            expected to be cut, all before the step's update; what was cut in the end stands in models. Of a relearned concept the
+            denoising loss on the drawn images of it; it has no retention term and no gates, so both are missing
 clip        mean CLIP score of images of retained concepts; change: from the base model's, prompt by prompt; n_cut: prompts that
             lost words to the model's context
 """
@@ -310,8 +311,8 @@ TABLES = {
         "method": "text",
         "step": "count",
         "loss": "number",
-        "retention": "number",
-        "expected_share": "number",
+        "retention": "number?",
+        "expected_share": "number?",
     },
     **analysis_fields.TABLES,
 }

@@ -63,15 +63,15 @@ def changes(document):
 
 
 def training(document, n_steps=9):
-    """How masks were learned, at a few steps of each."""
+    """How masks were learned and concepts relearned, at a few steps of each."""
     rows = []
     for variant in dict.fromkeys(row["variant"] for row in document["training"]):
         own = [row for row in document["training"] if row["variant"] == variant]
         places = sorted({round(place * (len(own) - 1) / max(1, n_steps - 1)) for place in range(n_steps)} & set(range(len(own))))
         rows += [own[place] for place in places]
     return view(
-        "Learning the masks",
-        ("Variant", "Step", "Erasing loss", "Change on retained prompts", "Share expected to be cut"),
+        "Learning the masks, relearning the concept",
+        ("Variant", "Step", "Loss (erasing; of relearning: denoising)", "Change on retained prompts", "Share expected to be cut"),
         [
             (
                 row["variant"],

@@ -27,22 +27,24 @@ SHOWN_STEPS = 200
 def write_change(folder, result, about, log=()):
     """Write what an eraser returned.
 
-    about   provenance, any JSON-able mapping;  log   rows (step, loss, retention, expected share) of a learned mask
+    about   provenance, any JSON-able mapping
+    log     rows (step, loss, retention, expected share) of a learned mask, (step, loss) of relearning
     """
     if all(value.dtype == torch.bool for value in result.values()):
         masks.save(folder / "mask.safetensors", result, about)
     else:
         write_arrays(folder / "weights.safetensors", result, {"method": about["method"], "provenance": json.dumps(about)})
     if log:
-        write_table(folder / "log.parquet", pandas.DataFrame(log, columns=LOG))
+        write_table(folder / "log.parquet", pandas.DataFrame(log, columns=LOG[: len(log[0])]))
 
 
 def read_change(part, folder):
     """The Variant of a node's folder; `part` is what the study says of it."""
     weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
     pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
-    lifts = getattr(registry.method("erasers", part.method).module, "LIFTS_MASKS", False)
-    return Variant(part.name, part.parent, weights, pruned, lifts)
+    method = registry.method("erasers", part.method)
+    lifts = getattr(method.module, "lifts_masks", lambda parameters: False)
+    return Variant(part.name, part.parent, weights, pruned, lifts(method.parameters(**part.parameters)))
 
 
 def merged(store, study, name):
@@ -70,7 +72,10 @@ def merged(store, study, name):
 
 
 def training_rows(room):
-    """[{variant, method, step, loss, retention, expected_share}] of the masks that were learned, at most 200 steps of each."""
+    """[{variant, method, step, loss, retention, expected_share}] of masks that were learned and concepts relearned.
+
+    At most 200 steps of each; relearning has neither a retention term nor gates, so both are None.
+    """
     rows = []
     for part in room.study.variants:
         node = room.plan.node(f"erase:{part.name}")
@@ -79,7 +84,8 @@ def training_rows(room):
             table = read_table(path)
             every = -(-len(table) // SHOWN_STEPS)
             kept = table.iloc[sorted({*range(0, len(table), every), len(table) - 1})]
-            rows += [{"variant": part.name, "method": part.method} | row for row in kept.to_dict("records")]
+            about = {"variant": part.name, "method": part.method} | dict.fromkeys(LOG)
+            rows += [about | row for row in kept.to_dict("records")]
     return rows
 
 

@@ -8,6 +8,7 @@ comparisons       variants side by side; against_control: an attack beside its c
 
 import numpy as np
 
+from workbench import registry
 from workbench.analysis import rates
 from workbench.study.study import BASE
 
@@ -119,7 +120,7 @@ def retention_rows(room):
 
 def comparison_rows(room):
     """Variants side by side, paired by prompt: each against its parent, a mask against its controls of equal sparsity, and erased ones
-    against erased and pruned ones of the same parent.
+    against erased and pruned ones of the same parent; of relearning the same over several parents.
 
     On plain prompts the share of images with the concept is compared, under an attack the ASR (definition). Where an attack was
     optimised on each of the two by itself, prompt_set is the one made against a, prompt_set_b the one made against b.
@@ -139,13 +140,24 @@ def comparison_rows(room):
 
 def _compared(variants):
     """(variant a, variant b) pairs."""
+    stress = [one for one in variants if getattr(registry.method("erasers", one.method).module, "OVER_OTHER_PARENTS", False)]
+    plain = [one for one in stress if one.parent not in {other.name for other in stress}]
     for place, variant in enumerate(variants):
         yield variant.parent, variant.name
         if variant.like and variant.like != variant.parent:
             yield variant.name, variant.like
         for other in variants[place + 1 :]:
-            if variant.role == "erased" and other.role != "sham" and variant.parent == other.parent:
+            beside = variant.role == "erased" and other.role != "sham" and variant.parent == other.parent
+            if beside or (variant in plain and other in plain and _same_test(variant, other)):
                 yield variant.name, other.name
+
+
+def _same_test(variant, other):
+    """Whether two variants are one stress test with the same settings, over two parents."""
+    if variant.method != other.method or variant.parent == other.parent or variant.pairs != other.pairs:
+        return False
+    method = registry.method("erasers", variant.method)
+    return method.parameters(**variant.parameters) == method.parameters(**other.parameters)
 
 
 def _seen(room, variant, name):

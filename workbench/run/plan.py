@@ -214,6 +214,9 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         }
         if variant.method == "prune_neurons":
             inputs.append("score")
+        if variant.spare:
+            inputs.append("score")
+            content["spare"] = variant.spare
         if variant.like:
             inputs.append(f"erase:{variant.like}")
             content["like"] = True

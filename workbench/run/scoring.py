@@ -1,6 +1,7 @@
 """The stage `score`: which neurons carry the concept, by every listed score, over the window of calls and at each call.
 
 score         write neurons.parquet and neurons_by_call.parquet of the base model
+chosen        the neurons of the site ff that it marked
 with_erased   both tables with the scores that compare the base model with an erased one
 agreement     how far a score's choice on one half of the units is that on the other
 """
@@ -12,7 +13,7 @@ from workbench import registry
 from workbench.methods import scores
 from workbench.neurons import sets, sites
 from workbench.statistics import iou, iou_chance
-from workbench.storage import read_json, write_table
+from workbench.storage import read_json, read_table, write_table
 from workbench.study.study import BASE
 
 
@@ -30,6 +31,12 @@ def score(room, folder):
     table["in_prune"], table["in_watch"] = sets.halve(concept_ff, value, choose.seed)
     write_table(folder / "neurons.parquet", table)
     write_table(folder / "neurons_by_call.parquet", _by_call(room).assign(**by_call))
+
+
+def chosen(folder, column):
+    """{layer path: indices} of the ff neurons marked in a column of the table in the score's folder, such as in_watch."""
+    table = read_table(folder / "neurons.parquet")
+    return sets.by_layer(table[["layer", "index"]], table[column] & (table["site"] == "ff"))
 
 
 def with_erased(room, table, by_call):

@@ -192,13 +192,15 @@ class Room:
         }
 
     def _erase(self, node, shard, folder):
+        from workbench.run.scoring import chosen
+
         part = self.study.variant(node.variant)
         method = registry.method("erasers", part.method)
-        prune = None
-        if "score" in node.inputs:
-            table = read_table(self._folder("score") / "neurons.parquet")
-            column = "in_prune" if part.parameters.get("neurons", "prune") == "prune" else "in_concept"
-            prune = neuron_sets.by_layer(table[["layer", "index"]], table[column] & (table["site"] == "ff"))
+        prune = spare = None
+        if part.method == "prune_neurons":
+            prune = chosen(self._folder("score"), "in_prune" if part.parameters.get("neurons", "prune") == "prune" else "in_concept")
+        if part.spare:
+            spare = chosen(self._folder("score"), f"in_{part.spare}")
         log, resuming = [], self._resuming(node, shard)
         with applied(self.model, self.variant(part.parent)):
             result = method.call(
@@ -206,6 +208,7 @@ class Room:
                 node.parameters["pairs"],
                 method.parameters(**part.parameters),
                 prune=prune,
+                spare=spare,
                 like=read_change(self.study.variant(part.like), self._folder(f"erase:{part.like}")).masks if part.like else None,
                 retained=node.parameters.get("retained", ()),
                 progress=self.progress,
@@ -216,6 +219,7 @@ class Room:
             )
             about = {"study": self.study.name, "variant": part.name, "method": part.method, "parent": part.parent}
             about |= {"parameters": method.parameters(**part.parameters).model_dump(mode="json")}
+            about |= {"spare": part.spare} if part.spare else {}
             about |= {"base": self.study.model.base, "base_digest": node.parameters["model"]}
             write_change(folder, result, about, log)
 

@@ -82,7 +82,7 @@ class Sampling(Part):
 class VariantPart(Part):
     """One variant of the base model."""
 
-    later: ClassVar[tuple] = ("like",)
+    later: ClassVar[tuple] = ("like", "spare")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     method: str
@@ -90,6 +90,9 @@ class VariantPart(Part):
     role: Literal["erased", "pruned", "sham"] = "erased"
     pairs: str | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
     like: str | None = Field(None, description="an earlier variant that is a mask: cut as many weights of each of its layers")
+    spare: Literal["watch"] | None = Field(
+        None, description="watch: a mask never cuts weights that feed or read the watched neurons; its share is of the others"
+    )
     parameters: dict = Field(default_factory=dict)
 
 
@@ -204,6 +207,8 @@ class Study(Part):
             _check_parameters("erasers", variant.method, variant.parameters, f"variant {variant.name}")
             if variant.like is not None:
                 combinations.check_like(variant, self.variants[: len(known) - 2])
+            if variant.spare is not None:
+                combinations.check_spare(variant)
         for attack in self.attacks:
             _check_attack(attack)
             for name in attack.against:

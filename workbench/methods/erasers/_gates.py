@@ -33,24 +33,32 @@ class Gated:
     """The weights of chosen layers with a gate for each weight or each neuron.
 
     A neuron's gate is one for its value and gate rows and biases where they feed it, for its column where it is read, and for a row
-    of attn2.to_k or to_v. `phi` {parameter name of the weight: logits (gate shape)}.
+    of attn2.to_k or to_v. `phi` {parameter name of the weight: logits (gate shape)}. `spared` {the same name: bool (gate shape)},
+    True = a gate that stays 1 and is not counted; given with the shape of the weight.
     """
 
-    def __init__(self, unet, weights, unit, start):
+    def __init__(self, unet, weights, unit, start, spared=None):
         self.weights, self.unit, parameters = weights, unit, dict(unet.named_parameters())
-        self.phi, self.biases = {}, {}
+        self.phi, self.biases, self.spared = {}, {}, {}
         for name, weight in weights.items():
             shape = weight.shape if unit == "weight" else self._gate_shape(name, weight)
             self.phi[name] = torch.full(shape, float(start), device=weight.device, requires_grad=True)
             bias = name.removesuffix("weight") + "bias"
             if unit == "neuron" and ".net.0.proj." in name and bias in parameters:
                 self.biases[name] = bias, parameters[bias].detach()
+            if name in (spared or {}):
+                self.spared[name] = spared[name][: shape[0], : shape[1]].to(weight.device)
 
     @staticmethod
     def _gate_shape(name, weight):
         if ".net.2." in name:
             return (1, weight.shape[1])
         return (weight.shape[0] // (2 if ".net.0.proj." in name else 1), 1)
+
+    def drawn(self, generator):
+        """{weight name: gates} by chance, 1 where spared."""
+        gates = {name: sample(phi, generator) for name, phi in self.phi.items()}
+        return gates | {name: gates[name].masked_fill(where, 1) for name, where in self.spared.items()}
 
     def spread(self, gates):
         """{parameter name: gates broadcast to its shape} from {weight name: gates}; biases of fed neurons included."""
@@ -70,4 +78,5 @@ class Gated:
 
     def pruned_share(self):
         """Expected share of the gates that are 0, a scalar with gradient."""
-        return sum(prunes(phi).sum() for phi in self.phi.values()) / sum(phi.numel() for phi in self.phi.values())
+        counted = [phi[~self.spared[name]] if name in self.spared else phi for name, phi in self.phi.items()]
+        return sum(prunes(phi).sum() for phi in counted) / sum(phi.numel() for phi in counted)

@@ -42,7 +42,7 @@ def attribution(model, weights, losses):
     return total
 
 
-def erase(model, pairs, parameters, *, progress=None, like=None, **context):
+def erase(model, pairs, parameters, *, progress=None, like=None, spare=None, **context):
     """Mask the weights with the largest alpha > 0; returns {"unet.<name>": bool tensor, True = pruned}.
 
     J = || sg[eps(x_t, t, null)] - eps(x_t, t, c) ||^2 on trajectories of c (erase), || eps - eps(x_t, t, c) ||^2 on the base
@@ -50,13 +50,14 @@ def erase(model, pairs, parameters, *, progress=None, like=None, **context):
     the first, a better model of the concept in the second. Weights of the wrong sign are never cut, so it may be fewer.
 
     like       a mask: cut as many weights of each of its layers
+    spare      {layer path: indices} of neurons whose weights are never cut
     Raises     MethodError when there are no pairs
     Source     arXiv 2412.02542, second-hand (SCIENCE 2.4); written from the formula
     """
     import torch
 
     from workbench.errors import MethodError
-    from workbench.methods.erasers._layers import candidates, cut
+    from workbench.methods.erasers._layers import candidates, cut, watched
     from workbench.methods.erasers._pool import along_trajectories, of_images
 
     if not pairs:
@@ -87,7 +88,7 @@ def erase(model, pairs, parameters, *, progress=None, like=None, **context):
         return loss
 
     alpha = attribution(model, weights, [at_call(call) for call in range(n_losses)])
-    masks = cut({name: -one for name, one in alpha.items()}, parameters.share, parameters.group, weights, like)
+    masks = cut({name: -one for name, one in alpha.items()}, parameters.share, parameters.group, weights, like, watched(weights, spare))
     if like is None:
         masks = {name: mask & (alpha[name.removeprefix("unet.")].cpu() > 0) for name, mask in masks.items()}
     return masks

@@ -18,28 +18,33 @@ class Parameters(Sampled):
     select_ratio: float = Field(0.0, ge=0, lt=1, description="a weight is cut when more than this share of the calls name it")
 
 
-def erase(model, pairs, parameters, *, progress=None, **context):
+def erase(model, pairs, parameters, *, progress=None, spare=None, **context):
     """Mask skilled weights; returns {"unet.<name>": bool tensor, True = pruned}.
 
     A_i = sqrt(sum over token rows of ahat_i^2), each token row brought to length 1, over all prompts; cond branch only,
     where the authors' code pools both.
 
+    spare    {layer path: indices} of neurons whose weights are left out: the rule sees each matrix without them
     Raises   MethodError when there are no pairs, or no weight is skilled
     Source   arXiv 2405.19237, public code (SCIENCE 2.4 and 4)
     """
+    import numpy as np
     import torch
 
     from workbench.errors import MethodError
     from workbench.methods.erasers._inputs import both, row_norm
-    from workbench.methods.erasers._layers import candidates
+    from workbench.methods.erasers._layers import candidates, left, watched
     from workbench.neurons.weights import voted
 
     weights = candidates(model.unet, parameters.layers)
     target, reference = both(model, pairs, parameters, list(weights), row_norm, "ConceptPrune")
-    masks = {}
+    masks, spared = {}, watched(weights, spare)
     for name, weight in weights.items():
-        sides = (one[name].square().sum(dim=0).sqrt().numpy() for one in (target, reference))
-        mask = voted(weight.float().cpu().numpy(), *sides, parameters.skill_ratio, parameters.select_ratio)
+        rows, columns = left(name, weight, spared)
+        part = np.ix_(rows, columns)
+        sides = (one[name].square().sum(dim=0).sqrt().numpy()[:, columns] for one in (target, reference))
+        mask = np.zeros(weight.shape, bool)
+        mask[part] = voted(weight.float().cpu().numpy()[part], *sides, parameters.skill_ratio, parameters.select_ratio)
         masks[f"unet.{name}"] = torch.from_numpy(mask)
     if not any(mask.any() for mask in masks.values()):
         raise MethodError("No weight is skilled in the concept. Raise `skill_ratio`, or lower `select_ratio`.")

@@ -47,30 +47,35 @@ def by_concept(pairs, concepts):
     return list(found.values())
 
 
-def erase(model, pairs, parameters, *, progress=None, **context):
+def erase(model, pairs, parameters, *, progress=None, spare=None, **context):
     """Mask weights that few concepts need; returns {"unet.<name>": bool tensor, True = pruned}.
 
+    spare      {layer path: indices} of neurons whose weights are left out: the formulas see each matrix without them
     progress   called with (concept, of, "concepts measured")
     Raises     MethodError when a concept has fewer than two images to compare, or the fused mask is empty
     Source     arXiv 2601.06163 second-hand, public code (SCIENCE 2.4 and 4)
     """
+    import numpy as np
     import torch
 
     from workbench.errors import MethodError
     from workbench.methods.erasers._inputs import both, norm
-    from workbench.methods.erasers._layers import candidates
+    from workbench.methods.erasers._layers import candidates, left, watched
     from workbench.neurons.weights import excess, fused, leading
 
     weights, groups = candidates(model.unet, parameters.layers), by_concept(pairs, parameters.concepts)
-    votes = {name: [] for name in weights}
+    votes, spared = {name: [] for name in weights}, watched(weights, spare)
     for number, group in enumerate(groups, start=1):
         if len(group) * parameters.seeds == 1:
             raise MethodError("FIA compares with a spread over images: give a concept two prompts, or set `seeds` to 2 or more.")
         target, reference = both(model, group, parameters, list(weights), norm, "FIA")
         for name, weight in weights.items():
-            sides = (one[name].numpy() for one in (target, reference))
-            important = excess(weight.float().cpu().numpy(), *sides, parameters.often)
-            votes[name].append(leading(important, parameters.share))
+            rows, columns = left(name, weight, spared)
+            part, vote = np.ix_(rows, columns), np.zeros(weight.shape, bool)
+            sides = (one[name].numpy()[:, :, columns] for one in (target, reference))
+            important = excess(weight.float().cpu().numpy()[part], *sides, parameters.often)
+            vote[part] = leading(important, parameters.share)
+            votes[name].append(vote)
         if progress:
             progress(number, len(groups), "concepts measured")
     masks = {f"unet.{name}": torch.from_numpy(fused(own, parameters.alpha)) for name, own in votes.items()}

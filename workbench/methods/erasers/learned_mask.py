@@ -51,6 +51,7 @@ def erase(
     *,
     progress=None,
     retained=(),
+    spare=None,
     base=nullcontext,
     kept=lambda name: None,
     keep=lambda name, state: None,
@@ -64,19 +65,21 @@ def erase(
     Then the share of the gates with the lowest logits is cut, exactly; weights that are zero already are never counted.
 
     retained     prompts whose answer shall stay, beside those without the concept
+    spare        {layer path: indices} of neurons whose gates stay open; shares are of the other gates
     base         context manager in which the model is the base model, when it is applied over another eraser; it sets the target
     kept, keep   what a killed training had reached: kept(name) -> state or None, keep(name, state)
     progress     called with (step, of, "loss …, … % pruned");  log  list that gets (step, erase, retention, expected share), and
                  first, after a kill, the steps before it
-    Raises       MethodError when there are no pairs
+    Raises       MethodError when there are no pairs, or nothing is left to cut
     Source       ours; in the spirit of arXiv 2405.16534, hard concrete of 1712.01312
     """
     from workbench.errors import MethodError
-    from workbench.methods.erasers._layers import candidates
+    from workbench.methods.erasers._layers import candidates, watched
 
     if not pairs:
         raise MethodError("A learned mask needs prompts with the concept and their anchors; the study gives none.")
-    run = _Run(model, pairs, parameters, retained, base, candidates(model.unet, parameters.layers))
+    weights = candidates(model.unet, parameters.layers)
+    run = _Run(model, pairs, parameters, retained, base, weights, watched(weights, spare))
     state = kept("mask")
     if state:
         run.restore(state)
@@ -101,7 +104,7 @@ def binarised(gated, share, group):
 
     full = {name: gated.weights[name] for name in gated.phi}
     alive = {name: full[name] if gated.unit == "weight" else _ones(gated.phi[name]) for name in full}
-    chosen = cut({name: phi.detach() for name, phi in gated.phi.items()}, share, group, alive)
+    chosen = cut({name: phi.detach() for name, phi in gated.phi.items()}, share, group, alive, spared=gated.spared)
     spread = gated.spread({name.removeprefix("unet."): mask for name, mask in chosen.items()})
     return {f"unet.{name}": mask.clone() for name, mask in spread.items() if mask.any()}
 
@@ -113,7 +116,7 @@ def _ones(phi):
 
 
 class _Run:
-    def __init__(self, model, pairs, parameters, retained, base, weights):
+    def __init__(self, model, pairs, parameters, retained, base, weights, spared=None):
         import torch
 
         from workbench.methods.erasers import _pool
@@ -130,7 +133,7 @@ class _Run:
         with torch.no_grad():
             others = [*dict.fromkeys([*retained, *(pair[1] for pair in pairs)])]
             self.others = torch.cat([self.pool.empty, text.encode(model, others)])
-        self.gated = Gated(model.unet, weights, parameters.unit, parameters.start)
+        self.gated = Gated(model.unet, weights, parameters.unit, parameters.start, spared)
         self.optimiser = torch.optim.Adam(self.gated.phi.values(), lr=parameters.learning_rate)
 
     def state(self):
@@ -152,11 +155,9 @@ class _Run:
         """One step; (erasing loss, retention loss, expected pruned share) before it."""
         import torch
 
-        from workbench.methods.erasers import _gates
-
         settings, model, n = self.parameters, self.model, self.parameters.batch
         drawn = self.pool.draw(model, self.generator, n)
-        weights = self.gated.applied({name: _gates.sample(phi, self.generator) for name, phi in self.gated.phi.items()})
+        weights = self.gated.applied(self.gated.drawn(self.generator))
         states = self.pool.concept[drawn.pair]
         if settings.adversarial_steps:
             states = self.attacked(drawn, {name: weight.detach() for name, weight in weights.items()})

@@ -9,12 +9,14 @@ class Parameters(Share):
     """What can be set."""
 
 
-def erase(model, pairs, parameters, *, like=None, **context):
+def erase(model, pairs, parameters, *, like=None, spare=None, **context):
     """Mask the weights with the smallest |w|; returns {"unet.<name>": bool tensor, True = pruned}.
 
     like       a mask: cut as many weights of each of its layers
+    spare      {layer path: indices} of neurons whose weights are never cut
     """
-    from workbench.methods.erasers._layers import candidates, cut
+    from workbench.methods.erasers._layers import candidates, cut, watched
 
     weights = candidates(model.unet, parameters.layers)
-    return cut({name: weight.abs() for name, weight in weights.items()}, parameters.share, parameters.group, weights, like)
+    scores = {name: weight.abs() for name, weight in weights.items()}
+    return cut(scores, parameters.share, parameters.group, weights, like, watched(weights, spare))

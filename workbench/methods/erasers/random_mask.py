@@ -13,15 +13,16 @@ class Parameters(Share):
     seed: int = Field(0, description="of the lots")
 
 
-def erase(model, pairs, parameters, *, like=None, **context):
+def erase(model, pairs, parameters, *, like=None, spare=None, **context):
     """Mask weights by lot; returns {"unet.<name>": bool tensor, True = pruned}.
 
     like       a mask: cut as many weights of each of its layers
+    spare      {layer path: indices} of neurons whose weights are never cut
     """
     import torch
 
-    from workbench.methods.erasers._layers import candidates, cut
+    from workbench.methods.erasers._layers import candidates, cut, watched
 
     generator, weights = torch.Generator().manual_seed(parameters.seed), candidates(model.unet, parameters.layers)
     lots = {name: torch.rand(weight.shape, generator=generator, dtype=torch.float64) for name, weight in weights.items()}
-    return cut(lots, parameters.share, parameters.group, weights, like)
+    return cut(lots, parameters.share, parameters.group, weights, like, watched(weights, spare))

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LIFTS_MASKS = True
 TOLERANCE = 1e-6
 INCOMING, OUTGOING = "net.0.proj.weight", "net.2.weight"
 
@@ -33,6 +32,11 @@ class Parameters(BaseModel):
     least: float = Field(
         1e-4, gt=0, lt=1, description="share of exact zeros from which a matrix counts as pruned; half precision makes a few by itself"
     )
+
+
+def lifts_masks(parameters):
+    """Whether the weights hold as they are where a parent pruned: that is the point of it."""
+    return True
 
 
 def completed(matrix, missing, threshold, iterations):

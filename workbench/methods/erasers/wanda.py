@@ -22,10 +22,11 @@ class Parameters(Share, Sampled):
     )
 
 
-def erase(model, pairs, parameters, *, like=None, **context):
+def erase(model, pairs, parameters, *, like=None, spare=None, **context):
     """Mask weights by S[r, i] = |W[r, i]| ||X_i||_2 over the tokens, calls and prompts with the concept.
 
     like       a mask: cut as many weights of each of its layers
+    spare      {layer path: indices} of neurons whose weights are never cut
     returns    {"unet.<name>": bool tensor, True = pruned}
     Raises     MethodError when there are no pairs
     Source     arXiv 2306.11695, public code (SCIENCE 2.4). Erasing by the largest is ours, in the spirit of 2406.18566
@@ -34,7 +35,7 @@ def erase(model, pairs, parameters, *, like=None, **context):
 
     from workbench.errors import MethodError
     from workbench.methods.erasers._inputs import norm, sizes
-    from workbench.methods.erasers._layers import candidates, cut
+    from workbench.methods.erasers._layers import candidates, cut, watched
     from workbench.neurons.weights import importance
 
     if not pairs:
@@ -46,7 +47,7 @@ def erase(model, pairs, parameters, *, like=None, **context):
     for name, one in seen.items():
         size = one.square().sum(dim=(0, 1)).sqrt().numpy()
         scores[name] = sign * torch.from_numpy(importance(weights[name].float().cpu().numpy(), size))
-    return cut(scores, parameters.share, parameters.group, weights, like)
+    return cut(scores, parameters.share, parameters.group, weights, like, watched(weights, spare))
 
 
 def passes(parameters, n_pairs):
