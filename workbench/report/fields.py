@@ -25,7 +25,7 @@ clip        mean CLIP score of images of retained concepts; change: from the bas
             lost words to the model's context
 """
 
-from workbench.report import analysis_fields
+from workbench.report import analysis_fields, choice_fields
 
 ATTACK = {"attack": "text?", "provenance": "text?", "against": "text?"}
 RATE = {
@@ -294,6 +294,7 @@ TABLES = {
         "retention": "number",
         "expected_share": "number",
     },
+    **choice_fields.TABLES,
     **analysis_fields.TABLES,
 }
 
@@ -313,10 +314,12 @@ VALUES = {
     "comparisons": ("difference", "low", "high"),
     "against_control": ("difference", "low", "high"),
     "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
+    **choice_fields.VALUES,
     **analysis_fields.VALUES,
 }
 
-ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training", *analysis_fields.TABLES)
+ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training")
+ADDED += (*choice_fields.TABLES, *analysis_fields.TABLES)
 ADDED_COLUMNS = dict.fromkeys(("rates", "budget", "detectors", "sweep", "rates_by_label", "retention"), ("n_units",)) | {
     "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation"),
     "against_control": ("n_units", "p_permutation"),
@@ -374,5 +377,5 @@ LISTS = {
 }
 EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
 SHARES = {"rate", "expected_share", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "p_permutation", "power"}
-SHARES |= analysis_fields.SHARES
+SHARES |= choice_fields.SHARES | analysis_fields.SHARES
 SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}

@@ -36,6 +36,8 @@ MEASURED = (
     "waking",
     "relocation",
     "scores",
+    "selection",
+    "stability",
     "detectors",
     "sweep",
     "attacks",
