@@ -35,17 +35,24 @@ def tables(room, table):
     p_adjusted, confirmed   of the chosen neurons, concept and suppressed set; null for all others
     frequency               in what share of random halves of the units a neuron of the site ff is in the concept set; NaN elsewhere
     """
-    confirmed, columns = selection_rows(room, table)
-    found, columns["frequency"] = stability_rows(room, table)
+    means = base_means(room)
+    confirmed, columns = selection_rows(room, table, means)
+    found, columns["frequency"] = stability_rows(room, table, means)
     return {"selection": confirmed, "stability": found}, columns
 
 
-def selection_rows(room, table):
+def base_means(room):
+    """{target, reference: (prompt, neuron)} mean |a| of the base model over trajectories and calls, in float64."""
+    return {name: _mean(room, name) for name in ("target", "reference")}
+
+
+def selection_rows(room, table, means):
     """(rows of the table, {p_adjusted, confirmed}): `selection.confirm` of every chosen set on half B."""
     choose, half = room.study.choose, room.units_in_half_a()
-    target, reference = (room.unit_means(name, _mean(room, name)[:, 0]) for name in ("target", "reference"))
+    target, reference = (room.unit_means(name, means[name]) for name in ("target", "reference"))
     kappa = (target - reference)[half].mean(axis=0)
     layer, taken = table["layer"].to_numpy(), (table["in_concept"] | table["in_suppressed"]).to_numpy()
+    how = {"n_resamples": choose.n_resamples, "n_random": choose.n_random, "exclude": taken, "seed": choose.seed}
     p_adjusted = np.full(len(table), np.nan)
     confirmed, rows = pandas.array([None] * len(table), dtype="boolean"), []
     for name in ("concept", "suppressed"):
@@ -55,10 +62,7 @@ def selection_rows(room, table):
             row |= {"n_chosen": int(members.sum()), "reason": None}
             rows.append(row)
             try:
-                of_each, summary = selection.confirm(
-                    members, kappa, target[~half], reference[~half], layer,
-                    n_resamples=choose.n_resamples, n_random=choose.n_random, exclude=taken, seed=choose.seed,
-                )  # fmt: skip
+                of_each, summary = selection.confirm(members, kappa, target[~half], reference[~half], layer, **how)
             except StatisticsError as error:
                 row["reason"] = str(error)
                 continue
@@ -68,13 +72,13 @@ def selection_rows(room, table):
     return rows, {"p_adjusted": p_adjusted, "confirmed": confirmed}
 
 
-def stability_rows(room, table):
+def stability_rows(room, table, means):
     """(rows of the table, (neuron,) frequency), all of the concept set of the site ff."""
     ff, choose, half = (table["site"] == "ff").to_numpy(), room.study.choose, room.units_in_half_a()
-    by = _Compared(table["layer"].to_numpy()[ff], choose.seed)
+    by = _Compared(_numbered(table["layer"])[ff], choose.seed)
     a, b = (one[ff] for one in scoring.on_halves(choose, table, ff))
     by.add("halves", "half A", a, "half B", b, n=int(half.sum()))
-    rule = _Rule(room, ff)
+    rule = _Rule(room, ff, means)
     frequency = np.full(len(table), np.nan)
     try:
         n_splits = N_SPLITS_OF_WEIGHTS if rule.reads("weights") else N_SPLITS
@@ -155,13 +159,13 @@ def _add_attacks(room, by, rule, a, half):
 class _Rule:
     """The study's rule at the site ff, on any rows of the base model's recordings."""
 
-    def __init__(self, room, ff):
-        self.room, self.ff, self.choose = room, ff, room.study.choose
+    def __init__(self, room, ff, means):
+        self.room, self.ff, self.means, self.choose = room, ff, means, room.study.choose
         self.methods = {name: method for name, method in scores.listed(self.choose).items() if name in self.choose.choosing}
-        self.layer = room.neurons["layer"].to_numpy()[ff]
-        weighed = self.reads("weights")
+        weighed, layer = self.reads("weights"), room.neurons["layer"]
+        # numbers are compared many times faster than names, but weights go by name
+        self.layer = (layer.to_numpy() if weighed else _numbered(layer))[ff]
         self.weights = sites.reading_weights(room.layers, room.model.unet, room.model.text_encoder) if weighed else {}
-        self._kept = {}
 
     def reads(self, what):
         """Whether a choosing score needs it."""
@@ -207,14 +211,11 @@ class _Rule:
 
     def _rows(self, name, quantity):
         """(row, call or 1, neuron of ff); averaged over calls where no choosing score looks at single calls."""
-        if (name, quantity) in self._kept:
-            return self._kept[name, quantity]
-        over_calls = quantity == "mean_abs" and not self.reads("calls")
-        values = _mean(self.room, name) if over_calls else scoring.pooled(self.room, (BASE, name), quantity)
-        values = self.room.in_units(name, values[:, :, self.ff])
-        if name in ("target", "reference"):
-            self._kept[name, quantity] = values
-        return values
+        if quantity == "mean_abs" and not self.reads("calls"):
+            values = (self.means[name] if name in self.means else _mean(self.room, name))[:, None]
+        else:
+            values = scoring.pooled(self.room, (BASE, name), quantity)
+        return self.room.in_units(name, values[:, :, self.ff])
 
 
 class _Compared:
@@ -247,8 +248,11 @@ class _Compared:
 
 
 def _mean(room, name):
-    """(prompt, 1, neuron) mean |a| of the base model over trajectories and calls, in float64."""
-    return scoring.pooled(room, (BASE, name), "mean_abs").mean(axis=1, dtype=float, keepdims=True)
+    return scoring.pooled(room, (BASE, name), "mean_abs").mean(axis=1, dtype=float)
+
+
+def _numbered(layer):
+    return pandas.factorize(layer)[0]
 
 
 def _places(rows):
