@@ -126,7 +126,7 @@ def test_the_page_of_neurons_says_whether_their_choice_is_stable(opened, tmp_pat
     from workbench.report import document as schema
 
     app = opened("neurons", "finished")
-    assert "Yes: the choice is stable" in words(app).replace("\\", "") and "140 are confirmed" in words(app)
+    assert "Yes: the choice is stable" in words(app) and "140 are confirmed" in words(app)
     holds, overlap = (table.value for table in app.dataframe[1:3])
     assert list(holds["Confirmed"]) == ["140", "—"] and overlap["Overlap (IoU)"].tolist()[:2] == ["0.71", "0.68"]
     assert "every unit has one seed" in overlap["If missing, why"].tolist()

@@ -7,6 +7,7 @@ import pytest
 
 from tests.report.example import HOSTILE, example, write_example
 from workbench.errors import RunError
+from workbench.report import choice_views, views
 from workbench.report import document as schema
 from workbench.report.html import render_html
 from workbench.report.images import matrix
@@ -166,7 +167,9 @@ def test_every_report_says_in_one_sentence_whether_the_choice_of_neurons_is_stab
     words = " ".join(" ".join(page.words).split())
     markdown = " ".join((folder / "report.md").read_text(encoding="utf-8").replace("\\", "").split())
     for found in (words, markdown):
-        assert "Is the choice of neurons stable?" in found and "Yes: the choice is stable. Of 160 concept neurons, 140 are confirmed" in found
+        assert (
+            "Is the choice of neurons stable?" in found and "Yes: the choice is stable. Of 160 concept neurons, 140 are confirmed" in found
+        )
         assert "two choices overlap by 0.68 (0.61 to 0.75 in 95 % of 100 splits; by chance 0.02)" in found
         assert "attack ring_a_bell" in found and "every unit has one seed" in found
     assert {"selection.csv", "stability.csv"} <= {path.name for path in (folder / "tables").iterdir()}
@@ -181,7 +184,11 @@ def test_every_report_says_in_one_sentence_whether_the_choice_of_neurons_is_stab
         ({"p_random": 0.2}, {}, "No: "),
         ({}, {"iou": 0.05, "low": 0.01}, "No: "),
         ({}, {"iou": None, "low": None, "reason": "nothing is chosen"}, "In part: "),
-        ({"same_sign": None, "reason": "too few units."}, {}, "Whether the choice holds on the other half of the units could not be told: too few"),
+        (
+            {"same_sign": None, "reason": "too few units."},
+            {},
+            "Whether the choice holds on the other half of the units could not be told: too few",
+        ),
     ],
 )
 def test_the_word_about_the_choice_follows_its_rule(held, again, word):
@@ -193,7 +200,9 @@ def test_the_word_about_the_choice_follows_its_rule(held, again, word):
 
 
 def test_neurons_chosen_by_agreement_are_listed_by_it():
-    neurons = [{"layer": "a", "index": i, "score": float(i), "agreement_a": 1 - i / 5, "agreement_b": 0.0, "confirmed": i == 1} for i in range(4)]
+    neurons = [
+        {"layer": "a", "index": i, "score": float(i), "agreement_a": 1 - i / 5, "agreement_b": 0.0, "confirmed": i == 1} for i in range(4)
+    ]
     table = views.top_neurons(neurons, example())
     assert "agreement of scores" in table["title"] and [row[1] for row in table["rows"]] == ["0", "1", "2", "3"]
     assert [row[table["head"].index("Confirmed")] for row in table["rows"]] == ["no", "yes", "no", "no"]
