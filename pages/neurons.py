@@ -66,6 +66,15 @@ st.caption(
     "Empty cells: the neuron is too weak in the base model to divide by."
 )
 
+stable = _neurons.stable(state.document)
+if stable:
+    st.subheader("Is the choice of neurons stable?")
+    st.markdown(plain(stable["sentence"]))
+    with st.expander("The numbers: half B, other halves, seeds, triggers, scores", icon=":material/table:"):
+        for view in stable["tables"]:
+            st.markdown(f"**{view['title']}**")
+            st.dataframe(_neurons.frame(view), hide_index=True, alt=f"{view['title']} {len(view['rows'])} rows, each with its control")
+
 name = st.text_input(
     "Neuron", key=_state.NEURON, bind="query-params", placeholder=f"layer:number, such as {_neurons.identity(part.iloc[0])}"
 )

@@ -122,6 +122,19 @@ def test_the_table_of_neurons_is_filtered_and_never_longer_than_asked(opened):
     assert len(app.dataframe[0].value) == 80 and app.dataframe[0].value["pruned"].all()
 
 
+def test_the_page_of_neurons_says_whether_their_choice_is_stable(opened, tmp_path):
+    from workbench.report import document as schema
+
+    app = opened("neurons", "finished")
+    assert "Yes: the choice is stable" in words(app) and "140 are confirmed" in words(app)
+    holds, overlap = (table.value for table in app.dataframe[1:3])
+    assert list(holds["Confirmed"]) == ["140", "—"] and overlap["Overlap (IoU)"].tolist()[:2] == ["0.71", "0.68"]
+    assert "every unit has one seed" in overlap["If missing, why"].tolist()
+    run = finished(tmp_path / "older")
+    schema.write(schema.load(run / "report") | {"selection": [], "stability": []}, run / "report")
+    assert "choice of neurons stable" not in words(opened("neurons", "older", tmp_path))
+
+
 def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
     app = opened("neurons", "finished")
     assert "No neuron is picked yet" in words(app)

@@ -50,6 +50,8 @@ def example(n_image_units=4):
             "waking": neuron_tables.waking(),
             "relocation": neuron_tables.relocation(),
             "scores": neuron_tables.scores(),
+            "selection": neuron_tables.selection(),
+            "stability": neuron_tables.stability(),
             **{name: getattr(analysis, name)() for name in analysis_fields.TABLES},
             "verdict": _verdict(),
             "images": _images(n_image_units),
@@ -106,6 +108,9 @@ def write_neurons(path, n=400):
             "in_watch": chosen and place % 2 == 1,
             "kappa": kappa,
             "kappa_se": 0.02,
+            "frequency": 0.9 if chosen else 0.02,
+            "p_adjusted": 0.01 if chosen else None,
+            "confirmed": place % 8 != 0 if chosen else None,
         }
         for variant, woken in (("esd", 0.55), ("uce", 0.35), ("esd-pruned", 0.12)):
             row[f"d_{variant}"] = deactivated

@@ -221,3 +221,27 @@ def scores():
             "note": "reading of the paper; uses the erased model, so D and R are biased for it",
         },
     ]
+
+
+def selection():
+    row = {"neuron_set": "concept", "site": "ff", "chosen_by": "contrast", "share": 0.04, "n": 60, "n_chosen": 160, "m": 160}
+    row |= {"alpha": 0.05, "test": "sign_flip", "confirmed": 140, "same_sign": 0.95, "low": 0.93, "high": 0.98}
+    row |= {"random": 0.56, "random_low": 0.49, "random_high": 0.64, "n_random": 199, "p_random": 0.005, "reason": None}
+    without = dict.fromkeys(set(row) - {"neuron_set", "site", "chosen_by", "share"})
+    return [
+        row,
+        row | without | {"neuron_set": "suppressed", "n_chosen": 0, "reason": "The chosen set is empty; there is nothing to confirm."},
+    ]
+
+
+def stability():
+    row = {"over": "halves", "site": "ff", "first": "half A", "second": "half B", "n": 60, "n_first": 160, "n_second": 160, "iou": 0.71}
+    row |= {"low": None, "high": None, "n_splits": None, "chance": 0.021, "chance_low": 0.01, "chance_high": 0.04}
+    row |= {"n_random": 999, "p_random": 0.001, "reason": None}
+    splits = {"over": "repeated halves", "first": "one half", "second": "the other half", "iou": 0.68, "low": 0.61, "high": 0.75}
+    splits |= {"n": 120, "n_splits": 100, "n_random": None, "p_random": None}
+    attack = {"over": "triggers", "first": "prompts of the study", "second": "attack ring_a_bell", "iou": 0.44}
+    score = {"over": "scores", "first": "contrast", "second": "auroc", "n_second": 155, "iou": 0.52}
+    nothing = dict.fromkeys(set(row) - {"over", "site", "first", "second"})
+    seeds = {"over": "seeds", "first": "one seed", "second": "another", "reason": "every unit has one seed"}
+    return [row, row | splits, row | attack, row | score, row | nothing | seeds]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.report.example import HOSTILE, example, write_example
 from workbench.errors import RunError
+from workbench.report import choice_views, views
 from workbench.report import document as schema
 from workbench.report.html import render_html
 from workbench.report.images import matrix
@@ -160,6 +161,51 @@ def test_detectors_thresholds_budgets_and_distances_are_in_every_report(folder, 
         assert "65.6 %" in found and "58.4 to 72.1 %" in found and "this search never looked at the detector" in found
         assert "noise floor" in found and "0.0141 to 0.0250" in found and "−0.0011 to 0.0023" in found
     assert {"budget.csv", "detectors.csv", "sweep.csv", "quality.csv"} <= {path.name for path in (folder / "tables").iterdir()}
+
+
+def test_every_report_says_in_one_sentence_whether_the_choice_of_neurons_is_stable(folder, page):
+    words = " ".join(" ".join(page.words).split())
+    markdown = " ".join((folder / "report.md").read_text(encoding="utf-8").replace("\\", "").split())
+    for found in (words, markdown):
+        assert (
+            "Is the choice of neurons stable?" in found and "Yes: the choice is stable. Of 160 concept neurons, 140 are confirmed" in found
+        )
+        assert "two choices overlap by 0.68 (0.61 to 0.75 in 95 % of 100 splits; by chance 0.02)" in found
+        assert "attack ring_a_bell" in found and "every unit has one seed" in found
+    assert {"selection.csv", "stability.csv"} <= {path.name for path in (folder / "tables").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("held", "again", "word"),
+    [
+        ({}, {}, "Yes: "),
+        ({"confirmed": 70}, {}, "In part: "),
+        ({}, {"iou": 0.3, "low": 0.2}, "In part: "),
+        ({"p_random": 0.2}, {}, "No: "),
+        ({}, {"iou": 0.05, "low": 0.01}, "No: "),
+        ({}, {"iou": None, "low": None, "reason": "nothing is chosen"}, "In part: "),
+        (
+            {"same_sign": None, "reason": "too few units."},
+            {},
+            "Whether the choice holds on the other half of the units could not be told: too few",
+        ),
+    ],
+)
+def test_the_word_about_the_choice_follows_its_rule(held, again, word):
+    document = example()
+    document["selection"][0].update(held)
+    document["stability"][1].update(again)
+    assert choice_views.sentence(document).startswith(word)
+    assert choice_views.sentence(document | {"selection": []}) is None
+
+
+def test_neurons_chosen_by_agreement_are_listed_by_it():
+    neurons = [
+        {"layer": "a", "index": i, "score": float(i), "agreement_a": 1 - i / 5, "agreement_b": 0.0, "confirmed": i == 1} for i in range(4)
+    ]
+    table = views.top_neurons(neurons, example())
+    assert "agreement of scores" in table["title"] and [row[1] for row in table["rows"]] == ["0", "1", "2", "3"]
+    assert [row[table["head"].index("Confirmed")] for row in table["rows"]] == ["no", "yes", "no", "no"]
 
 
 def test_an_older_report_renders_without_the_added_tables(tmp_path):

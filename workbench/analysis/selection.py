@@ -5,8 +5,9 @@ votes, by_votes      agreement as k of n: in the top share of at least k scores
 agreement            how many neurons how many scores agree on, beside chance
 confirm              sign and p of every chosen neuron on half B, Benjamini-Hochberg over a stated number of tests
 stability            overlap of sets chosen by other seeds, triggers or scores, pair by pair, beside chance
-repeated_halves      overlap of the choice on two halves of the units, over many splits
-by_group, frequency  the choice on each group of units; how often a neuron is chosen when units are resampled
+over_halves, repeated_halves   overlap of the choice on two halves of the units, over many splits; of any rule, of a score
+over_groups, by_group   the choice on each group of units, by any rule or a score
+frequency            how often a neuron is chosen when units are resampled
 
 A score is a function (target (unit, neuron), reference (unit, neuron)) -> (neuron,); bind whatever else it takes. One score
 alone chooses by `workbench.neurons.sets.top`.
@@ -46,10 +47,14 @@ def mean_rank(scores, within=None):
     return ranks
 
 
-def by_rank(scores, share, within=None):
-    """(neuron,) bool: the top share by mean rank; of equals at the end of it, those that come first."""
+def by_rank(scores, share, within=None, among=None):
+    """(neuron,) bool: the top share by mean rank; of equals at the end of it, those that come first.
+
+    among   (neuron,) bool, who of those ranked may be chosen; default everyone
+    """
     within = _aligned(scores, within)[1]
-    return top(mean_rank(scores, within), share, within)
+    ranks = mean_rank(scores, within)
+    return top(ranks if among is None else np.where(among, ranks, np.nan), share, within)
 
 
 def votes(scores, share, within=None):
@@ -191,37 +196,62 @@ def stability(sets, layer, within=None, n_random=999, seed=0):
 
 
 def repeated_halves(target, reference, score, share, layer, *, within=None, units=None, n_splits=100, seed=0):
-    """Overlap of the top share of a score on two halves of the units, over many splits into halves.
+    """`over_halves` of the top share of a score.
 
     Shapes    target, reference (unit, neuron), paired;  units (unit,) names, equal names stay in one half; default every row
-    returns   dict n (units), n_splits, share, n_chosen, value (mean IoU), low, high (where 95 % of the splits lie), chance,
-              chance_low, chance_high (of random sets with the counts of each split's halves)
+    returns   the dict of `over_halves`, and share
     """
     units = np.arange(len(target)) if units is None else np.asarray(units)
     within = np.ones(target.shape[1], bool) if within is None else np.asarray(within, bool)
-    rng, found, null = np.random.default_rng(seed), [], []
+    row, _ = over_halves(lambda rows: top(score(target[rows], reference[rows]), share, within), units, layer, within, n_splits, seed)
+    return row | {"share": share}
+
+
+def over_halves(choose, units, layer, within=None, n_splits=100, seed=0):
+    """Overlap of what a rule chooses on two halves of the units, over many splits into halves.
+
+    choose    boolean (row,) -> (neuron,) bool;  units (row,) names, equal names stay in one half
+    returns   dict n (units), n_splits, n_chosen, value (mean IoU), low, high (where 95 % of the splits lie), chance, chance_low,
+              chance_high (of random sets with the counts of each split's halves); and (neuron,) in what share of all those halves a
+              neuron was chosen
+    Raises    StatisticsError when nothing is chosen on some half
+    """
+    units, found, null, often = np.asarray(units), [], [], 0
+    rng = np.random.default_rng(seed)
     for split in range(n_splits):
         half = split_halves(units.tolist(), [seed, split])
-        a, b = (top(score(target[rows], reference[rows]), share, within) for rows in (half, ~half))
+        a, b = (choose(rows) for rows in (half, ~half))
+        if not (a.any() and b.any()):
+            raise StatisticsError(f"In split {split + 1} into halves nothing is chosen on one of them; the overlap says nothing.")
         found.append(iou(a, b))
         null.append(_random_iou(a, b, layer, within, 1, rng)[0])
-    row = {"n": len(np.unique(units)), "n_splits": n_splits, "share": share, "n_chosen": int(a.sum())}
+        often = often + a + b
+    row = {"n": len(np.unique(units)), "n_splits": n_splits, "n_chosen": int(a.sum())}
     for name, series in (("value", found), ("chance", null)):
         start = "" if name == "value" else "chance_"
         low, high = np.quantile(series, [0.025, 0.975])
         row |= {name: float(np.mean(series)), f"{start}low": float(low), f"{start}high": float(high)}
-    return row
+    return row, often / (2 * n_splits)
 
 
 def by_group(target, reference, groups, score, share, within=None):
-    """{group: (neuron,) bool} the top share of a score on each group of units alone, such as the prompts of one trigger."""
+    """`over_groups` of the top share of a score; target, reference (unit, neuron)."""
     within = np.ones(target.shape[1], bool) if within is None else np.asarray(within, bool)
+    return over_groups(lambda rows: top(score(target[rows], reference[rows]), share, within), groups)
+
+
+def over_groups(choose, groups):
+    """{group: (neuron,) bool} what a rule chooses on each group of units alone, such as the prompts of one trigger.
+
+    choose   boolean (row,) -> (neuron,) bool;  groups (row,) names
+    Raises   StatisticsError for a group of one row
+    """
     groups, chosen = np.asarray(groups), {}
     for group in np.unique(groups).tolist():
         rows = groups == group
         if rows.sum() < 2:
             raise StatisticsError(f'The group "{group}" has {rows.sum()} unit; a choice needs at least 2. Join small groups.')
-        chosen[group] = top(score(target[rows], reference[rows]), share, within)
+        chosen[group] = choose(rows)
     return chosen
 
 

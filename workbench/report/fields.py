@@ -30,7 +30,7 @@ clip        mean CLIP score of images of retained concepts; change: from the bas
             lost words to the model's context
 """
 
-from workbench.report import analysis_fields
+from workbench.report import analysis_fields, choice_fields
 
 ATTACK = {"attack": "text?", "provenance": "text?", "against": "text?"}
 DECIDED = {"labels": "list?", "thresholds": "list?"}
@@ -314,6 +314,7 @@ TABLES = {
         "retention": "number?",
         "expected_share": "number?",
     },
+    **choice_fields.TABLES,
     **analysis_fields.TABLES,
 }
 
@@ -333,10 +334,12 @@ VALUES = {
     "comparisons": ("difference", "low", "high"),
     "against_control": ("difference", "low", "high"),
     "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
+    **choice_fields.VALUES,
     **analysis_fields.VALUES,
 }
 
-ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training", *analysis_fields.TABLES)
+ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training")
+ADDED += (*choice_fields.TABLES, *analysis_fields.TABLES)
 ADDED_COLUMNS = {
     "rates": ("n_units", *DECIDED, *(c for c in TABLES["rates"] if c.startswith(("false_positive_", "named")))),
     "attacks": ("named", "named_as_asked"),
@@ -402,5 +405,5 @@ LISTS = {
 }
 EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
 SHARES = {"rate", "expected_share", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "p_permutation", "power"}
-SHARES |= {"false_positive_rate", "detectable"} | analysis_fields.SHARES
+SHARES |= {"false_positive_rate", "detectable"} | choice_fields.SHARES | analysis_fields.SHARES
 SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")}

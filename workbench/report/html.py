@@ -8,7 +8,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from workbench.errors import RunError
-from workbench.report import analysis_views, figures, image_views, images, summary, views
+from workbench.report import analysis_views, choice_views, figures, image_views, images, summary, views
 from workbench.report.alt import ALT
 
 POLICY = (
@@ -104,6 +104,7 @@ def _context(document, neurons):
         "views": views,
         "image_views": image_views,
         "analysis_views": analysis_views,
+        "choice_views": choice_views,
         "top_attributed": analysis_views.top_attributed(neurons),
         "evidence": views.evidence,
         "figures": _figures(document, neurons),

@@ -2,7 +2,7 @@
 
 import re
 
-from workbench.report import analysis_views, image_views, summary, views
+from workbench.report import analysis_views, choice_views, image_views, summary, views
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
@@ -112,6 +112,11 @@ def _sections(document):
             "Single neurons",
             "How many neurons fell silent, and how many an attack woke.",
             (views.shares(document), views.waking(document), views.relocation(document), views.scores(document)),
+        ),
+        (
+            "Is the choice of neurons stable?",
+            _text(choice_views.sentence(document) or ""),
+            (choice_views.selection(document), choice_views.stability(document)),
         ),
         (
             "What carries the concept",

@@ -172,27 +172,33 @@ def shares(document):
 
 
 def top_neurons(neurons, document, limit=20):
-    """The neurons that carry the concept most, by the score that chose them on half A; the score on half B beside it."""
-    ranked = [neuron for neuron in neurons if neuron.get("score") is not None]
-    ranked.sort(key=lambda n: (-n["score"], str(n["layer"]), n["index"]))
+    """The neurons that carry the concept most, by what chose them on half A: a score, or the agreement of several; half B beside it."""
+    agreed = any(neuron.get("agreement_a") is not None for neuron in neurons)
+    by = "agreement_a" if agreed else "score"
+    ranked = [neuron for neuron in neurons if neuron.get(by) is not None and neuron.get("score") is not None]
+    ranked.sort(key=lambda n: (-n[by], str(n["layer"]), n["index"]))
     variants = [name for name in summary.subjects(document) if any(f"d_{name}" in n for n in ranked[:1])]
+    what = f"{min(limit, len(ranked))} of {integer(len(ranked))} neurons by the {'agreement of scores' if agreed else 'score'}"
     return view(
-        f"Top {min(limit, len(ranked))} of {integer(len(ranked))} neurons by the score on the half that chooses; D and R on the other half",
-        ("Layer", "Neuron", "Score, half A", "Score, half B", "κ", "Role")
+        f"Top {what} on the half that chooses; D and R on the other half",
+        ("Layer", "Neuron", "Agreement, half A", "Agreement, half B", "Score, half A", "Score, half B", "Confirmed", "κ", "Role")
         + tuple(f"{symbol} {name}" for name in variants for symbol in ("D", "R")),
         [
             (
                 neuron["layer"],
                 neuron["index"],
+                number(neuron.get("agreement_a"), 3),
+                number(neuron.get("agreement_b"), 3),
                 number(neuron["score"]),
                 number(neuron.get("score_b")),
+                {True: "yes", False: "no", None: None}[neuron.get("confirmed")],
                 number(neuron.get("kappa"), 3),
                 _role(neuron),
                 *(number(neuron.get(f"{key}_{name}")) for name in variants for key in ("d", "r")),
             )
             for neuron in ranked[:limit]
         ],
-        numeric=(1, 2, 3, 4, *range(6, 6 + 2 * len(variants))),
+        numeric=(1, 2, 3, 4, 5, 7, *range(9, 9 + 2 * len(variants))),
     )
 
 
@@ -352,6 +358,8 @@ def missing(document):
         "effects",
         "neurons",
         "comparisons",
+        "selection",
+        "stability",
         "attribution",
         "fidelity",
         "tokens",
@@ -366,10 +374,19 @@ def missing(document):
     ):
         for row in document[table]:
             if row["reason"]:
-                subject = row.get("variant") or row.get("role") or f"{row['variant_a']} against {row['variant_b']}"
-                about = row.get("effect") or row.get("kind") or row.get("method") or row.get("prompt_sets") or summary.condition(row)
+                subject, about = _about(row)
                 rows.append((table, subject, about.replace("_", " "), row["reason"]))
     return view("Not measured", ("Table", "Variant", "What", "Why"), list(dict.fromkeys(rows)))
+
+
+def _about(row):
+    """Whose number is missing, and which."""
+    if "over" in row:
+        return "base", f"{row['over']}: {row['first']} and {row['second']}"
+    if "chosen_by" in row:
+        return "base", f"choice of {summary.NEURON_SETS.get(row['neuron_set'], row['neuron_set'])} at {row['site']}"
+    subject = row.get("variant") or row.get("role") or f"{row['variant_a']} against {row['variant_b']}"
+    return subject, row.get("effect") or row.get("kind") or row.get("method") or row.get("prompt_sets") or summary.condition(row)
 
 
 def _cell(row, name, form):

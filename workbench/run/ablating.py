@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from workbench import registry
 from workbench.analysis import ablation_effects
 from workbench.analysis.ablation import Ablation, derangement
 from workbench.analysis.ablation_effects import Reading
@@ -19,10 +18,10 @@ from workbench.analysis.ablation_images import Images, Prompts
 from workbench.analysis.one_step import OneStep
 from workbench.diffusion.denoise import n_calls
 from workbench.errors import StatisticsError
-from workbench.methods import scores
 from workbench.models import text
 from workbench.models.variants import applied
 from workbench.report.document import plain
+from workbench.run import choosing
 from workbench.run.attributing import leading
 from workbench.run.clustering import members
 from workbench.run.conditions import condition, encoded, here, picked, rows_of
@@ -96,8 +95,7 @@ def _held(lab, given, shard):
 def _ranking(room, ranking):
     if ranking == "attribution":
         return leading(room)
-    choose, table = room.study.choose, read_table(room._folder("score") / "neurons.parquet")
-    return table[f"{choose.score}_a"].to_numpy() - scores.neutral(registry.method("scores", choose.score))
+    return choosing.value(room.study.choose, read_table(room._folder("score") / "neurons.parquet"))
 
 
 class Lab:

@@ -9,13 +9,12 @@ columns         columns of the neuron table
 
 import numpy as np
 
-from workbench import registry
 from workbench.analysis import cluster_description, cluster_features, clusters
 from workbench.analysis.cluster_stability import choose_k, layer_information, stability
 from workbench.errors import StatisticsError
-from workbench.methods import scores
 from workbench.neurons import sets as neuron_sets
 from workbench.report.document import plain
+from workbench.run import choosing
 from workbench.run.attributing import found, leading
 from workbench.run.conditions import here, spread
 from workbench.run.image_tables import labels
@@ -72,7 +71,7 @@ def to_cluster(room):
     """
     study, ff = room.study, here(room)
     table = read_table(room._folder("score") / "neurons.parquet")
-    value = table[f"{study.choose.score}_a"].to_numpy() - scores.neutral(registry.method("scores", study.choose.score))
+    value = choosing.value(study.choose, table)
     members = (table["in_concept"] | table["in_suppressed"]).to_numpy() & ff
     members |= neuron_sets.top(np.abs(value), study.cluster.share, ff)
     first = leading(room) if study.cluster.attribution is not False else None

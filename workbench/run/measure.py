@@ -8,7 +8,7 @@ from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
-from workbench.run import analysing, budget_tables, image_tables, quality_tables, scoring
+from workbench.run import analysing, budget_tables, image_tables, quality_tables, scoring, selecting
 from workbench.run.changes import watched_caveats
 from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import unit_means
@@ -45,6 +45,9 @@ def measure(room, folder):
         for name, rows in found.items():
             tables[name] += rows
     tables["scores"] = scoring.agreement(room, table)
+    chosen, columns = selecting.tables(room, table)
+    tables |= chosen
+    table = table.assign(**columns)
     variants = [(variant.name, variant.role) for variant in study.variants]
     best = "reference" if "reference" in study.record.trajectories else "target"
     moved = [

@@ -37,6 +37,8 @@ MEASURED = (
     "waking",
     "relocation",
     "scores",
+    "selection",
+    "stability",
     "detectors",
     "sweep",
     "attacks",

@@ -4,6 +4,8 @@ score         write neurons.parquet and neurons_by_call.parquet of the base mode
 chosen        the neurons of the site ff that it marked
 with_erased   both tables with the scores that compare the base model with an erased one
 agreement     how far a score's choice on one half of the units is that on the other
+on_halves     what the study's rule takes on each half
+pooled        a recorded quantity over the trajectories
 """
 
 import numpy as np
@@ -12,23 +14,30 @@ import pandas
 from workbench import registry
 from workbench.methods import scores
 from workbench.neurons import sets, sites
+from workbench.run import choosing
 from workbench.statistics import iou, iou_chance
 from workbench.storage import read_json, read_table, write_table
 from workbench.study.study import BASE
 
 
 def score(room, folder):
-    """Score all recorded neurons on both halves of the units and choose on half A: concept and suppressed set of every site."""
+    """Score all recorded neurons on both halves of the units and choose on half A: concept and suppressed set of every site.
+
+    Where several scores must agree, the table also has agreement_a and agreement_b, see `choosing.agreed`.
+    """
     choose, (columns, by_call) = room.study.choose, _scored(room, scores.listed(room.study.choose))
     table = room.neurons.assign(**columns)
-    value = table[f"{choose.score}_a"].to_numpy() - scores.neutral(registry.method("scores", choose.score))
+    values = choosing.on_half(choose, table, "a")
     table["in_concept"] = table["in_suppressed"] = False
     for site in room.study.record.sites:
         here = (table["site"] == site).to_numpy()
-        table["in_concept"] |= _positive(value, choose.share, here)
-        table["in_suppressed"] |= _positive(-value, choose.share, here)
+        table["in_concept"] |= choosing.chosen(choose, values, here)
+        table["in_suppressed"] |= choosing.chosen(choose, {name: -value for name, value in values.items()}, here)
+    if choose.agree:
+        table = table.assign(**_agreement(room, table))
     concept_ff = table["in_concept"] & (table["site"] == "ff")
-    table["in_prune"], table["in_watch"] = sets.halve(concept_ff, value, choose.seed)
+    choosing.refuse_empty(choose, concept_ff)
+    table["in_prune"], table["in_watch"] = sets.halve(concept_ff, choosing.value(choose, table), choose.seed)
     write_table(folder / "neurons.parquet", table)
     write_table(folder / "neurons_by_call.parquet", _by_call(room).assign(**by_call))
 
@@ -52,27 +61,42 @@ def agreement(room, table):
     choose, rows = room.study.choose, []
     ff = (table["site"] == "ff").to_numpy()
 
-    def add(label, column, method, note):
-        both = (table[f"{column}_{half}"].to_numpy() - scores.neutral(method) for half in "ab")
-        a, b = (_positive(value, choose.share, ff) for value in both)
-        found = (
-            {"iou_halves": iou(a, b), "iou_chance": iou_chance(choose.share)}
-            if (a | b).any()
-            else dict.fromkeys(("iou_halves", "iou_chance"))
-        )
-        rows.append({"score": label, "n_chosen": int(a.sum())} | found | {"note": note})
+    def add(label, a, b, chance, note):
+        overlap = {"iou_halves": iou(a, b), "iou_chance": chance} if (a | b).any() else dict.fromkeys(("iou_halves", "iou_chance"))
+        rows.append({"score": label, "n_chosen": int(a.sum())} | overlap | {"note": note})
 
+    def alone(label, column, method, note):
+        both = (table[f"{column}_{half}"].to_numpy() - scores.neutral(method) for half in "ab")
+        add(label, *(choosing.positive(value, choose.share, ff) for value in both), iou_chance(choose.share), note)
+
+    if choose.agree:
+        a, b = on_halves(choose, table, ff)
+        chance = 1 / (1 / (a.sum() / ff.sum()) + 1 / (b.sum() / ff.sum()) - 1) if a.any() and b.any() else 0.0
+        add(choosing.in_words(choose), a, b, chance, "chose the concept set")
     for name, method in scores.listed(choose).items():
-        add(name, name, method, "chose the concept set" if name == choose.score else "for comparison")
+        role = ("agrees on" if choose.agree else "chose") if name in choose.choosing else None
+        alone(name, name, method, f"{role} the concept set" if role else "for comparison")
     for name, method in _needing_erased(choose).items():
         for variant in _erased(room):
-            add(f"{name} ({variant})", f"{name}_{variant}", method, method.help)
+            alone(f"{name} ({variant})", f"{name}_{variant}", method, method.help)
     return rows
 
 
-def _positive(value, share, here):
-    """The highest share of the values at a site, as far as they speak for the concept."""
-    return sets.top(value, share, here) & (value > 0)
+def on_halves(choose, table, here):
+    """What the study's rule takes of a site on half A and on half B, boolean (neuron,) each, from a neuron table."""
+    return tuple(choosing.chosen(choose, choosing.on_half(choose, table, half), here) for half in "ab")
+
+
+def _agreement(room, table):
+    """{agreement_a, agreement_b: (neuron,)} where the scores put a neuron together, within its site."""
+    columns = {}
+    for half in "ab":
+        values = choosing.on_half(room.study.choose, table, half)
+        columns[f"agreement_{half}"] = np.full(len(table), np.nan)
+        for site in room.study.record.sites:
+            here = (table["site"] == site).to_numpy()
+            columns[f"agreement_{half}"][here] = choosing.agreed(values, here)[here]
+    return columns
 
 
 def _erased(room):
@@ -118,13 +142,13 @@ def _evidence(room, quantity, methods, variant=None):
 
 def _of_units(room, condition, quantity):
     """(unit, call, neuron): a mean over tokens is averaged over a unit's prompts, the square of a norm likewise."""
-    values = _pooled(room, condition, quantity)
+    values = pooled(room, condition, quantity)
     if quantity == "mean_abs" or len(room.units) == len(values):
         return room.unit_means(condition[1], values)
     return np.sqrt(room.unit_means(condition[1], np.square(values)))
 
 
-def _pooled(room, condition, quantity):
+def pooled(room, condition, quantity):
     """(prompt, call, neuron) over the trajectories: a mean over tokens is averaged, a norm runs over the tokens of both."""
     parts = (room.mean_abs(*condition, trajectory, quantity) for trajectory in room.study.record.trajectories)
     if quantity == "mean_abs":

@@ -1,13 +1,40 @@
 """Parts of a study that must fit together, told when it is read.
 
+check_choice     what chooses the concept neurons
 check_like       a control of equal sparsity and the mask it equals
 check_spare      a mask that leaves the watched neurons alone
 check_expected   a rate known from elsewhere
-Both raise ValueError with one sentence, as pydantic's validators want it.
+All raise ValueError with one sentence, as pydantic's validators want it.
 """
 
 from workbench import registry
 from workbench.errors import nearest
+
+
+def check_choice(choose):
+    """One score of the base model alone, or several that agree: each once, the listed one among them, no more votes than scores."""
+    for where, names in (("score", [choose.score]), ("agree", choose.agree or [])):
+        for name in names:
+            if "erased" in registry.method("scores", name).module.NEEDS:
+                raise ValueError(f'choose.{where}: "{name}" needs an erased model; choose by a score of the base model alone')
+    if choose.agree is None:
+        for name in ("by", "votes"):
+            if getattr(choose, name) is not None:
+                raise ValueError(f"choose.{name} says how scores agree, but none are given: list at least 2 in choose.agree")
+        return
+    if len(set(choose.agree)) < max(2, len(choose.agree)):
+        raise ValueError(f"choose.agree needs at least 2 scores, each once, not {choose.agree}. One score chooses as choose.score")
+    if choose.score not in choose.agree:
+        raise ValueError(
+            f'choose.score "{choose.score}" is not among choose.agree: it is the one listed first, so set it to one of '
+            + ", ".join(choose.agree)
+        )
+    if choose.by == "votes" and choose.votes is None:
+        raise ValueError(f"choose.by is votes: say with choose.votes how many of the {len(choose.agree)} scores must agree")
+    if choose.by != "votes" and choose.votes is not None:
+        raise ValueError('choose.votes counts only with choose.by = "votes"; by rank all scores weigh the same')
+    if (choose.votes or 0) > len(choose.agree):
+        raise ValueError(f"choose.votes = {choose.votes}, but only {len(choose.agree)} scores are listed in choose.agree")
 
 
 def check_like(variant, earlier):

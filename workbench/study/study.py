@@ -144,13 +144,25 @@ class Record(Part):
 class Choose(Part):
     """How concept neurons are chosen, and how sure we want to be."""
 
-    score: str = "contrast"
+    later: ClassVar[tuple] = ("agree", "by", "votes")
+
+    score: str = Field("contrast", description="what chooses; with `agree`, the one of them that is listed first")
     parameters: dict = Field(default_factory=dict, description="of the score")
     compare: list[str] | None = Field(None, description="scores listed beside it; default: every one")
+    agree: list[str] | None = Field(None, description="scores that choose together, at least 2")
+    by: Literal["rank", "votes"] | None = Field(
+        None, description="of agree: the best mean rank (default), or in the top share of at least `votes` of them"
+    )
+    votes: int | None = Field(None, ge=1, description="how many of the scores in agree must have a neuron in their top share")
     share: float = Field(0.04, gt=0, lt=0.5, description="share of the neurons of the site ff in the concept set")
     seed: int = Field(0, description="of the halves, the coin of pruned or watched, and the random sets")
     n_random: int = Field(199, ge=19, description="matched random sets")
     n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of units")
+
+    @property
+    def choosing(self):
+        """The scores that choose: one, or those that must agree."""
+        return self.agree or [self.score]
 
 
 class Expected(Part):
@@ -232,10 +244,10 @@ class Study(Part):
                 raise ValueError(f"detectors.{which} needs a `method`")
             _check_parameters("detectors", name, given, f"detectors.{which}")
         _check_parameters("scores", self.choose.score, self.choose.parameters, "choose.score")
-        if "erased" in registry.method("scores", self.choose.score).module.NEEDS:
-            raise ValueError(f'choose.score: "{self.choose.score}" needs an erased model; choose by a score of the base model alone')
-        for name in self.choose.compare or []:
-            _check_parameters("scores", name, {}, "choose.compare")
+        for where, names in (("compare", self.choose.compare), ("agree", self.choose.agree)):
+            for name in names or []:
+                _check_parameters("scores", name, {}, f"choose.{where}")
+        combinations.check_choice(self.choose)
         for one in self.expect or []:
             combinations.check_expected(one, known, labels)
         low, high = self.record.window

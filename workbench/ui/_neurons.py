@@ -1,9 +1,9 @@
-"""Single neurons: filter, sort and cut a frame of neurons.parquet; one of them by its id, layer:number."""
+"""Single neurons: filter, sort and cut a frame of neurons.parquet; one of them by its id, layer:number; is their choice stable?"""
 
 import pandas
 
 from workbench.errors import RunError, nearest
-from workbench.report import summary
+from workbench.report import choice_views, summary
 
 MOST = 500
 MOST_POINTS = 1500
@@ -12,10 +12,15 @@ SHORT = {
     "layer": "layer",
     "index": "neuron",
     "site": "site",
+    "agreement_a": "agreement, half A",
+    "agreement_b": "agreement, half B",
     "score": "score, half A",
     "score_b": "score, half B",
     "kappa": "κ",
     "kappa_se": "κ, standard error",
+    "frequency": "chosen in halves",
+    "p_adjusted": "p, half B",
+    "confirmed": "confirmed",
     "in_concept": "chosen",
     "in_prune": "pruned",
     "in_watch": "watched",
@@ -94,6 +99,17 @@ def woken(table, variant):
     far = known[[x, y]].abs().max(axis=1)
     order = known.assign(far=far).sort_values(["in_concept", "far", "layer", "index"], ascending=[False, False, True, True])
     return order.head(MOST_POINTS)[wanted].to_dict("records")
+
+
+def stable(document):
+    """{sentence, tables: views} about the choice of neurons, as in the report; None where the report is older."""
+    said = choice_views.sentence(document)
+    return said and {"sentence": said, "tables": [choice_views.selection(document), choice_views.stability(document)]}
+
+
+def frame(view):
+    """A view of the report as a data frame of text."""
+    return pandas.DataFrame(view["rows"], columns=view["head"])
 
 
 def clusters(table):

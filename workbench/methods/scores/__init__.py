@@ -49,9 +49,9 @@ def neutral(method):
 
 
 def listed(choose):
-    """{name: Method} of the scores a study computes on the base model: the choosing one and those it is compared with."""
+    """{name: Method} of the scores a study computes on the base model: the choosing ones and those they are compared with."""
     known = {name: method for name, method in registry.methods("scores").items() if "erased" not in method.module.NEEDS}
-    return {name: method for name, method in known.items() if choose.compare is None or name in (choose.score, *choose.compare)}
+    return {name: method for name, method in known.items() if choose.compare is None or name in (*choose.choosing, *choose.compare)}
 
 
 def norms(choose):
