@@ -1,7 +1,7 @@
 """The tables a reader sees of attribution, clusters and ablation."""
 
 from workbench.report import summary
-from workbench.report.ablation_figures import GROUPS, MODES, which
+from workbench.report.ablation_figures import GROUPS, MODES, outcome, which
 from workbench.report.summary import integer, number
 from workbench.report.views import view
 
@@ -336,7 +336,7 @@ def ablation(document, table):
                 summary.provenance(row),
                 MODES.get(row["mode"], row["mode"]),
                 GROUPS.get(row["group"], row["group"]),
-                row["outcome"].replace("_", " "),
+                outcome(row),
                 row["kind"],
                 integer(row["n_neurons"]),
                 integer(row["n"]),
