@@ -9,6 +9,7 @@ import torch
 import workbench
 from workbench.analysis import ablation_effects, attribution, cluster_description, cluster_features, cluster_stability
 from workbench.analysis.ablation import Ablation
+from workbench.analysis.conductance import conductance
 from workbench.analysis.one_step import OneStep
 from workbench.analysis.regions import record_maps, regions
 from workbench.diffusion.targets import Items, Linear
@@ -30,6 +31,7 @@ methods = ["gradient", "curvature"]
 prompt_sets = ["target", "embedding_pgd@erased"]
 variants = ["base", "erased"]
 tokens = 2
+conductance = true
 [cluster]
 k = [2, 3]
 share = 0.08
@@ -103,6 +105,7 @@ def test_a_study_that_asks_for_nothing_has_no_such_section_and_its_nodes_keep_th
     plain, more = (prepare(path)[0] for path in (study_file, asked))
     assert {node.stage for node in more.nodes} - {node.stage for node in plain.nodes} == {
         "attribute",
+        "conductance",
         "tokens",
         "cluster",
         "regions",
@@ -135,6 +138,30 @@ def test_attributions_are_those_of_the_library_on_each_half(ran):
         made = attribution.attribute(room.model, own, items, target, "gradient")
     (row,) = rows_of(run, "attribution", variant="erased", prompt_set="embedding_pgd@erased", method="gradient")
     assert row["provenance"] == "optimised" and row["value"] == pytest.approx(made.items["value"].mean(), abs=1e-4)
+
+
+def test_conductance_stands_beside_the_methods_and_changes_nothing_that_is_made_from_them(ran, asked):
+    run, room = ran
+    own, ff = layers(room.model.unet, ["ff"]), (run.neurons["site"] == "ff").to_numpy()
+    with torch.no_grad():
+        empty = text.unconditional(room.model)
+    for half in "ab":
+        items, target = items_of(room, "base", half_of(room, half))
+        made = conductance(room.model, own, items, target, empty)
+        column = run.neurons[f"attribution_conductance_base_target_{half}"]
+        assert np.allclose(column[ff], made.scores["value"], atol=1e-5) and column[~ff].isna().all()
+    (row,) = rows_of(run, "attribution", variant="base", prompt_set="target", method="conductance")
+    assert row["value"] == pytest.approx(1, abs=1e-5) and row["n_random"] == 19 and row["n"] == 3
+    assert row["off"] == pytest.approx(made.items["off"].mean(), abs=1e-5) and row["explained"] == pytest.approx(1 - row["off"], abs=0.02)
+    concept = run.neurons.loc[ff, "in_concept"].to_numpy()
+    assert row["credit"] == pytest.approx(made.scores["value"][concept].sum(), abs=1e-5)
+    assert len(rows_of(run, "attribution", method="conductance")) == 4
+    without = prepare(workbench.load_study(asked).with_values(["attribute.conductance=false"]))[0]
+    assert [node.id for node in room.plan.nodes if node.key not in {one.key for one in without.nodes}] == [
+        *(f"conductance:{v}:{s}" for v in ("base", "erased") for s in ("target", "embedding_pgd@erased")),
+        "measure",
+        "report",
+    ]
 
 
 def test_clusters_are_made_on_half_a_described_on_half_b_and_saved_as_neuron_sets(ran):

@@ -1,7 +1,9 @@
 """The tables of report.json about attribution, clusters and ablation; `fields` puts them with the others.
 
 attribution     the target's value under a condition, how far scores add up (explained against value - off; delta is the gap), and the
-                summed score of the concept set, credit, beside matched random sets; on half B. n counts units
+                summed score of the concept set, credit, beside matched random sets; on half B. n counts units. Of the method
+                conductance off is the value at the empty prompt, and explained the same integral over the text; its credit counts a path
+                in every layer it goes through
 fidelity        scores against exact ablation: where = sample (random single neurons), top (of the list) or sets (random sets of a share)
 tokens          mean credit of the words of a prompt for a neuron's signed activation: part = concept, plain (its other words), added
                 (by the attack); words: those with most credit
