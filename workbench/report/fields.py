@@ -321,6 +321,7 @@ ADDED_COLUMNS = dict.fromkeys(("rates", "budget", "detectors", "sweep", "rates_b
     "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation"),
     "against_control": ("n_units", "p_permutation"),
     "images": ("id",),
+    "cluster_regions": tuple(analysis_fields.REGION_PICTURES),
 }
 
 OBJECTS = {
