@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import workbench
 from workbench.analysis import ablation_effects, attribution, cluster_description, cluster_features, cluster_stability
@@ -20,7 +21,8 @@ from workbench.neurons.maps import TokenMaps
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.neurons.sites import layers
 from workbench.report import analysis_fields, document
-from workbench.run import asking, attributing, locating, probing
+from workbench.report import region_pictures as pictures_of
+from workbench.run import asking, attributing, locating, probing, region_pictures
 from workbench.run.runs import estimate, prepare, run_nodes
 from workbench.statistics import split_halves, unit_means
 from workbench.storage import read_arrays, read_json
@@ -212,6 +214,41 @@ def test_regions_are_those_of_the_library_on_the_units_that_excite_a_cluster_mos
     assert row["share"] == pytest.approx(found["share_in_brightest_tenth"].item(), abs=1e-4)
     kept = saved[f"{row['cluster']}|base|target|1"].float()
     assert torch.allclose(kept, pictures[row["cluster"]][0], rtol=2e-3, atol=2e-3)
+
+
+def test_maps_lie_over_the_image_the_neurons_were_shown_hidden_unless_asked_for(ran, tmp_path):
+    run, room = ran
+    units, pixels = list(room.prompt_set("target").units), room.images("base", "target")
+    rows = rows_of(run, "cluster_regions")
+    for row in rows:
+        assert row["blurred"] and row["top"] >= 2 and row["place"] and row["picture_reason"] is None
+        assert (row["drawn"] is None) == (row["variant"] == "base")
+        for name in ("drawn", "read_on", "overlay"):
+            assert row[name] is None or (run.store.report_folder / row[name]).is_file()
+    measured = [{key: value for key, value in row.items() if key not in analysis_fields.REGION_PICTURES} for row in rows]
+    shown = region_pictures.with_pictures(room, measured, tmp_path, reveal=True)
+    assert not {row["overlay"] for row in shown} & {row["overlay"] for row in rows} and not any(row["blurred"] for row in shown)
+    maps = read_arrays(locating.folder(room) / "maps.safetensors")
+    for row in shown:
+        base = Image.fromarray(pixels[units.index(row["unit"])].permute(1, 2, 0).numpy())
+        level = maps[f"{row['cluster']}|{row['variant']}|{row['prompt_set']}|1"].float().numpy()
+        assert (tmp_path / row["overlay"]).read_bytes() == pictures_of.webp(pictures_of.overlay(base, level, row["top"]))
+        assert (tmp_path / row["read_on"]).read_bytes() == pictures_of.webp(pictures_of.small(base))
+    hidden = region_pictures.with_pictures(room, measured, tmp_path, reveal=False)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.webp")}
+    assert left == {row[name] for row in hidden for name in ("drawn", "read_on", "overlay") if row[name]}  # no clear one stays
+
+
+def test_an_image_the_study_did_not_draw_is_said_not_invented(ran, tmp_path, monkeypatch):
+    run, room = ran
+    monkeypatch.setattr(
+        region_pictures, "_image", lambda room, variant, name, place: None if variant != "base" else Image.new("RGB", (16, 16))
+    )
+    rows = region_pictures.with_pictures(room, rows_of(run, "cluster_regions"), tmp_path, False)
+    assert all(row["drawn"] is None and row["picture_reason"] == region_pictures.NOT_DRAWN for row in rows if row["variant"] != "base")
+    monkeypatch.setattr(region_pictures, "_image", lambda room, variant, name, place: None)
+    rows = region_pictures.with_pictures(room, rows_of(run, "cluster_regions"), tmp_path, False)
+    assert all(row["overlay"] is None and row["picture_reason"] == region_pictures.NOT_DRAWN for row in rows)
 
 
 def test_a_cluster_that_is_silent_on_a_prompt_has_no_region_and_says_so(ran, tmp_path, monkeypatch):
