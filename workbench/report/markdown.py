@@ -1,6 +1,7 @@
 """report.md: the report as GitHub-flavoured Markdown: tables, words, and the pictures of regions, which lie in images/ beside it."""
 
 import re
+from urllib.parse import quote
 
 from workbench.report import analysis_views, image_views, region_views, summary, views
 
@@ -141,7 +142,7 @@ def _regions(document):
     parts = []
     for card in region_views.cards(document):
         if card["shots"]:
-            pictures = " ".join(f"![{_text(shot['alt'])}]({shot['path']})" for shot in card["shots"])
+            pictures = " ".join(f"![{_text(shot['alt'])}]({quote(shot['path'])})" for shot in card["shots"])
             parts += [pictures, f"**{_text(card['title'])}** — {_text(card['prompt'])}. {_text(card['words'])}"]
     return ["### Where in the image they are active", *parts] if parts else []
 
