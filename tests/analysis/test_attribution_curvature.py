@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.analysis.attribution import METHODS, _ByUnit
+from workbench.analysis.attribution import METHODS, ByUnit
 
 
 class Bowl:
@@ -37,7 +37,7 @@ def bowl(own, cross, n_rows=400):
 
 def scores(function, paired=False):
     parts = METHODS["curvature"].call(function, 8, torch.Generator().manual_seed(1), size=0.5, paired=paired).numpy()
-    kept = _ByUnit(2, 4, [])
+    kept = ByUnit(2, 4, [])
     for row in range(function.n_rows):
         kept.add(str(row), parts[:, row])
     return kept.result()[0]

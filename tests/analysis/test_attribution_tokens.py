@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tests import tiny
-from workbench.analysis.tokens import conductance, drivers, word_vectors
+from workbench.analysis.tokens import drivers, word_vectors
 from workbench.diffusion.denoise import Trajectory
-from workbench.diffusion.targets import Items, Linear, predict
+from workbench.diffusion.targets import Items, predict
 from workbench.errors import MethodError
 from workbench.models import text
 from workbench.models.load import from_pipeline
@@ -78,32 +78,6 @@ def test_credit_equals_an_integral_of_plain_gradients(case, found):
         total += weight / 2 * torch.autograd.grad(value, at)[0]
     expected = (total * (end - start)).sum(dim=2)[0]
     assert np.allclose(tokens[tokens["prompt"] == 0]["value"], expected, rtol=1e-5, atol=1e-12)
-
-
-def test_conductance_equals_steps_along_the_line_from_the_empty_prompt(case):
-    target = Linear(case.states.flip(0), case.states, case.states.flip(0))
-    table = conductance(case.model, case.layers[:1], case.items, target, case.empty, n_steps=20)
-    total = torch.zeros(case.layers[0].n_neurons, dtype=torch.float64)
-    module = dict(case.model.unet.named_modules())[case.layers[0].path]
-    for prompt in (0, 1):
-        part = next(case.items.batches([prompt]))
-        bound, kept, before = target.at(case.model, part), [], None
-        handle = module.register_forward_pre_hook(lambda module, args, kept=kept: kept.append(args[0]))
-        try:
-            for alpha in np.linspace(0, 1, 31):
-                states = (case.empty + alpha * (part.states - case.empty)).requires_grad_()
-                value = bound.value(predict(case.model, part, states)).sum()
-                now = kept.pop()
-                slope = torch.autograd.grad(value, now)[0]
-                if before is not None:
-                    total += (((slope + before[1]) / 2) * (now - before[0])).detach().sum(dim=(0, 1))
-                before = now.detach(), slope
-        finally:
-            handle.remove()
-    expected = (total / 2).numpy()
-    assert np.corrcoef(table["value"], expected)[0, 1] > 0.999
-    assert np.abs(table["value"] - expected).max() < 0.1 * np.abs(expected).max()
-    assert table["rank"].min() == 1 and table["value"].abs().idxmax() == table["rank"].idxmin()
 
 
 def test_what_cannot_be_attributed_to_words_is_refused(case):

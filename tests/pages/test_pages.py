@@ -146,6 +146,17 @@ def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
     assert list(app.table[0].value["Model"]) == ["esd", "uce", "esd-pruned"]
 
 
+def test_the_page_of_neurons_shows_where_a_cluster_is_active_blurred_until_asked_for(opened):
+    app = opened("neurons", "finished")
+    assert "Where in the image is a cluster active?" in words(app)
+    assert "31.0 % of its activity in its brightest tenth" in words(app) and "maps made as coarse" in words(app)
+    assert len(app.get("image") or app.get("imgs")) == 2
+    app.segmented_control(key="neurons-region").select(1).run()
+    assert not app.exception and "every neuron is 0" in words(app) and len(app.get("image") or app.get("imgs")) == 3
+    app.toggle(key="blur").set_value(False).run()
+    assert not app.exception and "only blurred here" in words(app) and "shown as drawn" in words(app)
+
+
 def test_a_neuron_that_is_not_there_is_one_sentence(opened):
     app = opened("neurons", "finished")
     app.text_input(key="neuron").set_value("nowhere:3").run()

@@ -8,11 +8,13 @@ import numpy as np
 import pandas
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from tests.pages import example_runs
 from tests.report.example import example
 from workbench.errors import RunError
-from workbench.ui import _neurons, _numbers, _pictures, _runs
+from workbench.report import region_pictures
+from workbench.ui import _neurons, _numbers, _pictures, _regions, _runs
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,47 @@ def test_clear_pixels_come_from_the_results_and_hidden_ones_are_blurred(run):
     original = Image.fromarray(example_runs.stripes(0).transpose(1, 2, 0)).resize((128, 128), Image.Resampling.LANCZOS)
     assert note == "" and np.array_equal(np.asarray(shown), np.asarray(original))
     assert sharpness(_pictures.picture(state, row)[0]) < 0.3 * sharpness(shown)
+
+
+def with_maps(run, folder):
+    """The state of a copy of the run that has a map of the example's first cluster, and that map."""
+    shutil.copytree(run, folder)
+    level = np.linspace(0, 4, 64, dtype=np.float16).reshape(8, 8)
+    (folder / "nodes" / "regions" / "k").mkdir(parents=True)
+    save_file({"0|base|target|1": level}, folder / "nodes" / "regions" / "k" / "maps.safetensors")
+    example_runs.manifest(folder, [*_runs.look(run).nodes, example_runs.node("regions", "", "") | {"id": "regions", "shards": ["k"]}])
+    return _runs.look(folder), level.astype(float)
+
+
+def test_clear_maps_come_from_the_results_and_hidden_ones_lie_on_blurred_pixels(run, tmp_path):
+    state, level = with_maps(run, tmp_path / "r")
+    (card,) = _regions.cards(state.document, 0)
+    (plain, _, _), (clear, words, alt) = _regions.pictures(state, card, reveal=True)
+    original = Image.fromarray(example_runs.stripes(0).transpose(1, 2, 0))
+    assert np.array_equal(np.asarray(clear), np.asarray(region_pictures.overlay(original, level, 3.2))) and words == "active here" and alt
+    assert np.array_equal(np.asarray(plain), np.asarray(region_pictures.small(original)))
+    files = [Image.open(state.report_folder / shot["path"]).convert("RGB") for shot in card["shots"]]
+    hidden = [one for one, *_ in _regions.pictures(state, card)]
+    assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(files, hidden, strict=True))
+
+
+def test_maps_that_the_report_shows_clear_are_coarse_on_a_page_that_blurs(run, tmp_path):
+    state, level = with_maps(run, tmp_path / "r")
+    (card,) = _regions.cards(state.document, 0)
+    original = Image.fromarray(example_runs.stripes(0).transpose(1, 2, 0))
+    made = (region_pictures.small(original), region_pictures.overlay(original, level, 3.2))
+    for shot, one in zip(card["shots"], made, strict=True):
+        (state.report_folder / shot["path"]).write_bytes(region_pictures.webp(one))
+    card["row"]["blurred"] = False
+    hidden, shown = ([one for one, *_ in _regions.pictures(state, card, reveal)] for reveal in (False, True))
+    assert all(sharpness(a) < 0.5 * sharpness(b) for a, b in zip(hidden, shown, strict=True))
+
+
+def test_a_damaged_file_of_maps_is_one_sentence(run, tmp_path):
+    state, _ = with_maps(run, tmp_path / "r")
+    (state.folder / "nodes" / "regions" / "k" / "maps.safetensors").write_bytes(b"x")
+    with pytest.raises(RunError, match=r"maps.safetensors is damaged"):
+        _regions.pictures(state, _regions.cards(state.document, 0)[0], reveal=True)
 
 
 def test_pictures_that_asked_for_the_concept_are_blurred_even_when_the_report_shows_them(run):

@@ -9,11 +9,13 @@ from PIL import Image, ImageDraw, ImageFilter
 from tests.report import example_analysis as analysis
 from tests.report import example_neurons as neuron_tables
 from tests.report import example_tables as tables
+from tests.report.example_analysis import HOSTILE
 from tests.report.example_tables import ATTACKS, VARIANTS
 from workbench.report import analysis_fields
 from workbench.report import document as schema
+from workbench.report.images import blurred
+from workbench.report.region_pictures import overlay, small, webp
 
-HOSTILE = '<script>alert(1)</script> a red heart, "quoted" | piped'
 UNITS = (
     "heart-noto",
     "heart-twemoji",
@@ -80,6 +82,13 @@ def write_example(folder, **options):
     (folder / "images").mkdir(exist_ok=True)
     for row in document["images"]:
         _picture(row).save(folder / row["path"])
+    for row in document["cluster_regions"]:
+        shots = [row[kind] for kind in ("drawn", "read_on", "overlay") if row[kind]]
+        for path in shots:
+            picture = _picture({"path": path, "success": "esd" not in path, "blurred": False})
+            hill = [[4 * math.exp(-((x - 5) ** 2 + (y - 4) ** 2) / 9) for x in range(16)] for y in range(16)]
+            picture = overlay(picture, hill, 3.2, hide=True) if path == row["overlay"] else small(blurred(picture))
+            (folder / path).write_bytes(webp(picture))
     write_neurons(folder / document["neuron_table"])
     return document
 

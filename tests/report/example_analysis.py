@@ -2,6 +2,7 @@
 
 from tests.report.example_tables import NOT_RUN
 
+HOSTILE = '<script>alert(1)</script> a red heart, "quoted" | piped'
 PLAIN = {"attack": None, "provenance": None, "against": None}
 ATTACKED = {"attack": "unlearndiffatk", "provenance": "optimised", "against": "esd"}
 RANDOM = {"p_random": 0.005, "n_random": 199, "random_low": -0.04, "random_high": 0.05}
@@ -91,11 +92,15 @@ def cluster_prompts():
 
 
 def cluster_regions():
-    row = {"rank": 1, "id": "7", "unit": "heart-noto", "prompt": "a red heart", "control": False, "n_neurons": 300, "n_tokens": 256}
-    row |= {"even": 0.1, "reason": None}
+    row = {"rank": 1, "id": "7", "unit": "heart-noto", "prompt": HOSTILE, "control": False, "n_neurons": 300, "n_tokens": 256}
+    row |= {"even": 0.1, "reason": None, "blurred": True, "top": 3.2, "place": "upper left", "picture_reason": None, "drawn": None}
+    row |= {"read_on": "images/region-base.webp", "overlay": "images/region-0.webp"}
     plain = row | {"variant": "base", "prompt_set": "target", **PLAIN, "share": 0.31, **RANDOM, "random_low": 0.1, "random_high": 0.2}
     attacked = row | {"variant": "esd", "prompt_set": "adversarial", **ATTACKED, "share": 0.2, **dict.fromkeys(RANDOM)}
-    return [plain | {"cluster": 0}, attacked | {"cluster": 1, "reason": "too few other neurons: " + NOT_RUN}]
+    attacked |= {"drawn": "images/region-esd.webp", "overlay": "images/region-1.webp", "reason": "too few other neurons: " + NOT_RUN}
+    silent = attacked | {"share": None, "n_tokens": None, "reason": "every neuron is 0", "picture_reason": "every neuron is 0"}
+    silent |= dict.fromkeys(("drawn", "read_on", "overlay", "blurred", "top", "place"))
+    return [plain | {"cluster": 0}, attacked | {"cluster": 1}, silent | {"cluster": 1, "rank": 2}]
 
 
 def _ablations(**own):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.report.example import VARIANTS, example
-from workbench.report import analysis_views, figures, summary
+from workbench.report import ablation_figures, analysis_views, figures, forest, lines, summary
 from workbench.report.alt import ALT
 
 DRAWN = {
@@ -37,6 +37,34 @@ def test_the_values_of_the_rows_are_in_the_figure_and_nulls_are_words(table):
     assert all(row["reason"].split(":")[0][:20] in " ".join(words.replace("<br>", " ").split()) for row in nulls)
     alt = ALT[DRAWN[table]](rows, VARIANTS)
     assert all(summary.number(value) in alt for value in expected)
+
+
+def test_no_title_of_a_panel_is_longer_than_its_panel_and_what_is_missing_stands_in_its_own():
+    rows = example()["ablation"]
+    figure = figures.ablation_figure(rows, VARIANTS)
+    names = list(dict.fromkeys(map(ablation_figures.reading, rows)))
+    titles = [annotation.text.replace("<b>", "").replace("</b>", "") for annotation in figure.layout.annotations[: len(names)]]
+    assert [" ".join(title.split("<br>")) for title in titles] == names and "T2 J_lin of prompts with the concept (one step, zero)" in names
+    assert max(len(line) for title in titles for line in title.split("<br>")) <= lines.TITLE
+    tallest = max(title.count("<br>") for title in titles)
+    assert figure.layout.margin.t == lines.TOP + lines.TITLE_LINE * tallest > lines.TOP
+    (missing,) = [annotation for annotation in figure.layout.annotations if annotation.text.startswith("<i>")]
+    # without a trace plotly.js would draw no axes there, and put the words into the first panel
+    assert missing.xref == "x3 domain" and any(trace.xaxis == "x3" for trace in figure.data)
+    assert list(figure.layout.xaxis.ticktext) == ["1", "4"]
+
+
+def test_a_long_legend_gets_lines_of_its_own_above_the_panels():
+    short, long = ([{**row, "attack": row["attack"] and name} for row in example()["cluster_profiles"]] for name in ("a", "a" * 60))
+    plain, tall = (figures.cluster_profiles_figure(rows, VARIANTS).layout for rows in (short, long))
+    assert tall.margin.t == plain.margin.t + lines.KEY_LINE and tall.height - tall.margin.t == plain.height - plain.margin.t
+
+
+def test_a_long_heading_of_a_forest_plot_takes_lines_not_the_width_of_the_numbers():
+    figure = figures.set_effects_figure(example()["leave_one_out"], VARIANTS)
+    heads = [words for words in figure.layout.yaxis.ticktext if words.startswith("<b>")]
+    assert any("<br>" in words for words in heads)
+    assert max(len(line) for words in heads for line in words.replace("<b>", "").replace("</b>", "").split("<br>")) <= forest.HEAD_WRAP
 
 
 def test_clusters_differ_by_symbol_and_those_in_none_are_named():

@@ -108,7 +108,7 @@ def test_budget_draws_each_measured_row_once_a_panel_per_attack_and_says_what_is
     assert len(points(figure)) == len(known) < len(rows)
     assert drawn == {(row["budget"], 100 * row["rate"], row["looks"]) for row in known}
     assert "unlearndiffatk on esd" in words(figure) and "unlearndiffatk on uce" in words(figure)
-    assert words(figure).count("this search never looked at the detector") == 1
+    assert words(figure).replace("<br>", " ").count("this search never looked at the detector") == 1
 
 
 def test_budget_marks_where_a_search_had_ended_and_bands_are_the_intervals():

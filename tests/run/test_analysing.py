@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import workbench
 from workbench.analysis import ablation_effects, attribution, cluster_description, cluster_features, cluster_stability
 from workbench.analysis.ablation import Ablation
+from workbench.analysis.conductance import conductance
 from workbench.analysis.one_step import OneStep
 from workbench.analysis.regions import record_maps, regions
 from workbench.diffusion.targets import Items, Linear
@@ -19,7 +21,8 @@ from workbench.neurons.maps import TokenMaps
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.neurons.sites import layers
 from workbench.report import analysis_fields, document
-from workbench.run import asking, attributing, locating, probing
+from workbench.report import region_pictures as pictures_of
+from workbench.run import asking, attributing, locating, probing, region_pictures
 from workbench.run.runs import estimate, prepare, run_nodes
 from workbench.statistics import split_halves, unit_means
 from workbench.storage import read_arrays, read_json
@@ -30,6 +33,7 @@ methods = ["gradient", "curvature"]
 prompt_sets = ["target", "embedding_pgd@erased"]
 variants = ["base", "erased"]
 tokens = 2
+conductance = true
 [cluster]
 k = [2, 3]
 share = 0.08
@@ -103,6 +107,7 @@ def test_a_study_that_asks_for_nothing_has_no_such_section_and_its_nodes_keep_th
     plain, more = (prepare(path)[0] for path in (study_file, asked))
     assert {node.stage for node in more.nodes} - {node.stage for node in plain.nodes} == {
         "attribute",
+        "conductance",
         "tokens",
         "cluster",
         "regions",
@@ -135,6 +140,30 @@ def test_attributions_are_those_of_the_library_on_each_half(ran):
         made = attribution.attribute(room.model, own, items, target, "gradient")
     (row,) = rows_of(run, "attribution", variant="erased", prompt_set="embedding_pgd@erased", method="gradient")
     assert row["provenance"] == "optimised" and row["value"] == pytest.approx(made.items["value"].mean(), abs=1e-4)
+
+
+def test_conductance_stands_beside_the_methods_and_changes_nothing_that_is_made_from_them(ran, asked):
+    run, room = ran
+    own, ff = layers(room.model.unet, ["ff"]), (run.neurons["site"] == "ff").to_numpy()
+    with torch.no_grad():
+        empty = text.unconditional(room.model)
+    for half in "ab":
+        items, target = items_of(room, "base", half_of(room, half))
+        made = conductance(room.model, own, items, target, empty)
+        column = run.neurons[f"attribution_conductance_base_target_{half}"]
+        assert np.allclose(column[ff], made.scores["value"], atol=1e-5) and column[~ff].isna().all()
+    (row,) = rows_of(run, "attribution", variant="base", prompt_set="target", method="conductance")
+    assert row["value"] == pytest.approx(1, abs=1e-5) and row["n_random"] == 19 and row["n"] == 3
+    assert row["off"] == pytest.approx(made.items["off"].mean(), abs=1e-5) and row["explained"] == pytest.approx(1 - row["off"], abs=0.02)
+    concept = run.neurons.loc[ff, "in_concept"].to_numpy()
+    assert row["credit"] == pytest.approx(made.scores["value"][concept].sum(), abs=1e-5)
+    assert len(rows_of(run, "attribution", method="conductance")) == 4
+    without = prepare(workbench.load_study(asked).with_values(["attribute.conductance=false"]))[0]
+    assert [node.id for node in room.plan.nodes if node.key not in {one.key for one in without.nodes}] == [
+        *(f"conductance:{v}:{s}" for v in ("base", "erased") for s in ("target", "embedding_pgd@erased")),
+        "measure",
+        "report",
+    ]
 
 
 def test_clusters_are_made_on_half_a_described_on_half_b_and_saved_as_neuron_sets(ran):
@@ -185,6 +214,41 @@ def test_regions_are_those_of_the_library_on_the_units_that_excite_a_cluster_mos
     assert row["share"] == pytest.approx(found["share_in_brightest_tenth"].item(), abs=1e-4)
     kept = saved[f"{row['cluster']}|base|target|1"].float()
     assert torch.allclose(kept, pictures[row["cluster"]][0], rtol=2e-3, atol=2e-3)
+
+
+def test_maps_lie_over_the_image_the_neurons_were_shown_hidden_unless_asked_for(ran, tmp_path):
+    run, room = ran
+    units, pixels = list(room.prompt_set("target").units), room.images("base", "target")
+    rows = rows_of(run, "cluster_regions")
+    for row in rows:
+        assert row["blurred"] and row["top"] >= 2 and row["place"] and row["picture_reason"] is None
+        assert (row["drawn"] is None) == (row["variant"] == "base")
+        for name in ("drawn", "read_on", "overlay"):
+            assert row[name] is None or (run.store.report_folder / row[name]).is_file()
+    measured = [{key: value for key, value in row.items() if key not in analysis_fields.REGION_PICTURES} for row in rows]
+    shown = region_pictures.with_pictures(room, measured, tmp_path, reveal=True)
+    assert not {row["overlay"] for row in shown} & {row["overlay"] for row in rows} and not any(row["blurred"] for row in shown)
+    maps = read_arrays(locating.folder(room) / "maps.safetensors")
+    for row in shown:
+        base = Image.fromarray(pixels[units.index(row["unit"])].permute(1, 2, 0).numpy())
+        level = maps[f"{row['cluster']}|{row['variant']}|{row['prompt_set']}|1"].float().numpy()
+        assert (tmp_path / row["overlay"]).read_bytes() == pictures_of.webp(pictures_of.overlay(base, level, row["top"]))
+        assert (tmp_path / row["read_on"]).read_bytes() == pictures_of.webp(pictures_of.small(base))
+    hidden = region_pictures.with_pictures(room, measured, tmp_path, reveal=False)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.webp")}
+    assert left == {row[name] for row in hidden for name in ("drawn", "read_on", "overlay") if row[name]}  # no clear one stays
+
+
+def test_an_image_the_study_did_not_draw_is_said_not_invented(ran, tmp_path, monkeypatch):
+    run, room = ran
+    monkeypatch.setattr(
+        region_pictures, "_image", lambda room, variant, name, place: None if variant != "base" else Image.new("RGB", (16, 16))
+    )
+    rows = region_pictures.with_pictures(room, rows_of(run, "cluster_regions"), tmp_path, False)
+    assert all(row["drawn"] is None and row["picture_reason"] == region_pictures.NOT_DRAWN for row in rows if row["variant"] != "base")
+    monkeypatch.setattr(region_pictures, "_image", lambda room, variant, name, place: None)
+    rows = region_pictures.with_pictures(room, rows_of(run, "cluster_regions"), tmp_path, False)
+    assert all(row["overlay"] is None and row["picture_reason"] == region_pictures.NOT_DRAWN for row in rows)
 
 
 def test_a_cluster_that_is_silent_on_a_prompt_has_no_region_and_says_so(ran, tmp_path, monkeypatch):

@@ -28,6 +28,11 @@ def test_tables_that_are_not_there_leave_no_trace():
     assert STUDY.with_values(["cluster.k=[2, 4]"]).with_values(["cluster.seed=1"]).cluster.k == (2, 4)
 
 
+def test_what_came_later_is_in_a_dump_only_when_it_is_asked_for():
+    plain, asked_for = STUDY.with_values(['attribute.target="T2"']), STUDY.with_values(["attribute.conductance=true"])
+    assert "conductance" not in plain.attribute.model_dump(mode="json") and asked_for.attribute.model_dump()["conductance"] is True
+
+
 def test_images_take_what_they_do_not_say_from_the_table():
     part = STUDY.with_values(['ablate.modes=["one_step", "images"]', "ablate.images.shares=[0.04]", "ablate.units=8"]).ablate
     assert part.of("images")["shares"] == [0.04] and part.of("images")["units"] == 8
@@ -40,6 +45,7 @@ def test_images_take_what_they_do_not_say_from_the_table():
         (['attribute.methods=["gradients"]'], 'Did you mean "gradient"'),
         (['attribute.methods=["ablation"]'], "set `fidelity = true`"),
         (['attribute.methods=["shapley"]'], 'effects = ["shapley"]'),
+        (['attribute.methods=["conductance"]'], "set `conductance = true`"),
         (['attribute.target="T5"'], "'T1', 'T2', 'T3' or 'T4'"),
         (['attribute.variants=["erasd"]'], 'Did you mean "erased"'),
         (["attribute.calls=[2]"], "record.calls has 1, 4, 7"),

@@ -86,7 +86,7 @@ def attribute(
             total = total + found / len(items.trajectory.calls)
             passes = dict(gated.counted)
             rows.append(_checked(gated, part, items, found, how.share(settings)))
-        kept = kept or _ByUnit(total.shape[0], total.shape[2], watch)
+        kept = kept or ByUnit(total.shape[0], total.shape[2], watch)
         for position, prompt in enumerate(prompts):
             kept.add(items.units[prompt], total[:, position].numpy())
     scores, watched = kept.result()
@@ -123,7 +123,7 @@ def _checked(gated, part, items, found, share):
     )
 
 
-class _ByUnit:
+class ByUnit:
     """Streams scores (part, column) of prompts sorted by unit; the scores' parts are added up at the end.
 
     A second part is a correction that carries noise of its own: it is multiplied by max(0, 1 - se^2 / mean^2), so that a

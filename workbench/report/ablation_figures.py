@@ -1,21 +1,25 @@
 """What happens when neurons are taken out, beside matched random sets."""
 
-from html import escape
-
 import plotly.graph_objects as go
 
 from workbench.report import forest, summary
 from workbench.report.forest import COLOURS
-from workbench.report.lines import band, cell, empty_panels, finished
+from workbench.report.lines import band, cell, empty_panels, finished, say
 
 GROUPS = {"target": "prompts with the concept", "near": "neighbours of the concept", "far": "things far from it"}
 MODES = {"one_step": "one step", "images": "images"}
 
 
+def outcome(row):
+    """'pixel change', 'T2 J_lin': columns in words, targets by their name."""
+    name = row["outcome"]
+    return name.replace("_", " ") if name.islower() else name
+
+
 def reading(row):
     """'T2 J_lin of prompts with the concept (one step, zero)'."""
     group = GROUPS.get(row["group"], row["group"])
-    return f"{row['outcome'].replace('_', ' ')} of {group} ({MODES.get(row['mode'], row['mode'])}, {row['kind']})"
+    return f"{outcome(row)} of {group} ({MODES.get(row['mode'], row['mode'])}, {row['kind']})"
 
 
 def ablation_figure(rows, variants=()):
@@ -29,8 +33,9 @@ def ablation_figure(rows, variants=()):
         where = cell(names, name)
         known = sorted((row for row in points if row["value"] is not None), key=lambda row: row["share"])
         if not known:
-            words = f"<i>{summary.DASH} {escape(points[0]['reason'])}</i>"
-            figure.add_annotation(x=0.5, y=0.5, xref="x domain", yref="y domain", text=words, showarrow=False, font={"size": 11}, **where)
+            say(figure, points[0]["reason"], where)
+            figure.update_xaxes(showticklabels=False, showgrid=False, **where)
+            figure.update_yaxes(showticklabels=False, showgrid=False, **where)
             continue
         x = [100 * row["share"] for row in known]
         random = [{"low": row["random_low"], "high": row["random_high"]} for row in known]
@@ -58,7 +63,8 @@ def ablation_figure(rows, variants=()):
                 **where,
             )
             shown.add(key)
-    figure.update_xaxes(type="log")
+    taken = sorted({row["share"] for row in rows if row["share"] is not None})
+    figure.update_xaxes(type="log", tickvals=[100 * share for share in taken], ticktext=[f"{100 * share:g}" for share in taken])
     return finished(figure, names, "share of the neurons taken out (per cent)", "change")
 
 

@@ -44,6 +44,19 @@ def cluster_effects_alt(rows, variants=()):
     return "Effects on each cluster, in shares of its base contrast. " + "; ".join(parts) + "."
 
 
+def region_alt(row, kind):
+    """What one picture of a row of cluster_regions shows: `drawn`, `read_on` or `overlay`."""
+    condition = f"{row['variant']}, {summary.condition(row)}"
+    blurred = " (blurred)" if row["blurred"] else ""
+    if kind == "drawn":
+        return f"Image drawn by {condition}: {row['prompt']}{blurred}"
+    if kind == "read_on":
+        return f"The base model's image of the plain prompt of {row['unit']}{blurred}"
+    share = f"{summary.percent(row['share'])} of its activity in its brightest tenth, {row['place']}"
+    where = f"over it where cluster {row['cluster']} is active in {condition}: {share}"
+    return f"The base model's image of {row['unit']} in grey, {where}{blurred}"
+
+
 def ablation_alt(rows, variants=()):
     """Each change with its interval and the range of random sets."""
     parts = [

@@ -1,7 +1,9 @@
 """The tables of report.json about attribution, clusters and ablation; `fields` puts them with the others.
 
 attribution     the target's value under a condition, how far scores add up (explained against value - off; delta is the gap), and the
-                summed score of the concept set, credit, beside matched random sets; on half B. n counts units
+                summed score of the concept set, credit, beside matched random sets; on half B. n counts units. Of the method
+                conductance off is the value at the empty prompt, and explained the same integral over the text; its credit counts a path
+                in every layer it goes through
 fidelity        scores against exact ablation: where = sample (random single neurons), top (of the list) or sets (random sets of a share)
 tokens          mean credit of the words of a prompt for a neuron's signed activation: part = concept, plain (its other words), added
                 (by the attack); words: those with most credit
@@ -11,7 +13,10 @@ clusters        the clusters taken; jaccard: how much of one comes back when uni
 cluster_effects deactivation and reactivation in shares of the cluster's own base contrast, sensitivity (delta) in base standard deviations
 cluster_regions     where in the image a cluster is active, on the units that excite it most: share of its activity in the tenth of the
                 picture where it is most active; even: the same of a map that is the same everywhere; random_*: of matched random sets, each
-                in its own brightest tenth; n_tokens: places that its finest layer tells apart
+                in its own brightest tenth; n_tokens: places that its finest layer tells apart. Files: drawn, the condition's own image;
+                read_on, the base model's image on whose latents the map was recorded; overlay, the same under the map. place: where the
+                brightest tenth lies; top: how many times its mean a place is as active that has the full colour; picture_reason: why a
+                file is missing
 cluster_profiles    mean contrast in base standard deviations, by call
 ablation        dose-response: value is the mean change by taking out a share of the neurons; random_*: matched random sets
 leave_one_out   what a cluster adds to taking out all;  greedy   all clusters added so far
@@ -24,6 +29,8 @@ necessity       attacked prompts, the set held at its values without the attack;
 TEXT_CONDITION = {"variant": "text", "prompt_set": "text", "attack": "text?", "provenance": "text?", "against": "text?"}
 INTERVAL = {"n": "count?", "value": "number?", "low": "number?", "high": "number?"}
 RANDOM = {"p_random": "number?", "n_random": "count?", "random_low": "number?", "random_high": "number?"}
+REGION_PICTURES = {"drawn": "text?", "read_on": "text?", "overlay": "text?", "blurred": "flag?", "place": "text?", "top": "number?"}
+REGION_PICTURES |= {"picture_reason": "text?"}
 LAYER = {f"layer_{name}": "number?" for name in ("information", "chance", "chance_low", "chance_high", "p")}
 
 
@@ -171,6 +178,7 @@ TABLES = {
         "even": "number",
         **RANDOM,
         "reason": "text?",
+        **REGION_PICTURES,
     },
     "ablation": _ablation(share="number?"),
     "leave_one_out": _ablation(cluster="text?"),

@@ -1,11 +1,14 @@
 """The tables a reader sees of attribution, clusters and ablation."""
 
 from workbench.report import summary
-from workbench.report.ablation_figures import GROUPS, MODES, which
+from workbench.report.ablation_figures import GROUPS, MODES, outcome, which
 from workbench.report.summary import integer, number
 from workbench.report.views import view
 
 EFFECTS = {"deactivation": "deactivation", "reactivation": "reactivation", "sensitivity": "sensitivity δ (base standard deviations)"}
+
+
+METHODS = {"conductance": "conductance (adds up over the text)"}
 
 
 def attribution(document):
@@ -13,7 +16,7 @@ def attribution(document):
     rows = summary.arranged(document["attribution"], summary.variant_names(document))
     return view(
         "Attribution: value of the target, and what goes through the concept neurons",
-        ("Variant", "Prompts", "How made", "Method", "Target", "Units", "Value of the target", "95 % interval", "All gates off")
+        ("Variant", "Prompts", "How made", "Method", "Target", "Units", "Value of the target", "95 % interval", "All gates off, or no text")
         + ("Scores add up to", "Gap", "Credit of the concept neurons", "95 % interval", "Random sets", "Number of sets", "p")
         + ("UNet passes", "If missing, why"),
         [
@@ -21,7 +24,7 @@ def attribution(document):
                 row["variant"],
                 summary.condition(row),
                 summary.provenance(row),
-                row["method"],
+                METHODS.get(row["method"], row["method"]),
                 row["target"],
                 integer(row["n"]),
                 number(row["value"], 3),
@@ -336,7 +339,7 @@ def ablation(document, table):
                 summary.provenance(row),
                 MODES.get(row["mode"], row["mode"]),
                 GROUPS.get(row["group"], row["group"]),
-                row["outcome"].replace("_", " "),
+                outcome(row),
                 row["kind"],
                 integer(row["n_neurons"]),
                 integer(row["n"]),

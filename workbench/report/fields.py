@@ -352,6 +352,7 @@ ADDED_COLUMNS = {
     "against_control": ("n_units", "p_permutation", "detectable"),
     "activity_by_call": ("against", "control"),
     "images": ("id",),
+    "cluster_regions": tuple(analysis_fields.REGION_PICTURES),
 }
 
 OBJECTS = {

@@ -41,7 +41,7 @@ SETS = {
 SETS = {name: look | {"name": summary.NEURON_SETS[name]} for name, look in SETS.items()}
 BAND = "#dedede"
 LINE, SMALL_LINE = 27, 37
-WRAP = 30
+WRAP, HEAD_WRAP, HEAD_LINE = 30, 38, 0.65  # letters of a reason and of a heading, rows that a line of a heading takes
 LEGEND = {
     "orientation": "h",
     "x": 0,
@@ -100,8 +100,10 @@ def figure(
     for row in rows:
         if group(row) != group_now:
             group_now, key_now, y = group(row), None, y + (0.3 if lines else 0)
-            heads.append((y, group_now))
-            y += 1
+            words = wrap(str(group_now), HEAD_WRAP) or [""]
+            more = max(0.0, HEAD_LINE * len(words) - 1)
+            heads.append((y, y + more / 2, words))
+            y += 1 + more
         key = same(row) if same else object()
         line = {"row": row, "y": y, "first": key != key_now, "key": (group_now, key)}
         key_now = key
@@ -143,8 +145,8 @@ def figure(
         built.update_xaxes(range=list(x_range))
     built.update_yaxes(
         range=[bottom, -0.6],
-        tickvals=[at for at, _ in heads] + [line["y"] for line in lines],
-        ticktext=[f"<b>{escape(words)}</b>" for _, words in heads] + labels,
+        tickvals=[at for _, at, _ in heads] + [line["y"] for line in lines],
+        ticktext=["<br>".join(f"<b>{escape(line)}</b>" for line in words) for *_, words in heads] + labels,
         ticks="",
         showgrid=False,
         showline=False,
@@ -152,7 +154,7 @@ def figure(
     )
     for line in lines:
         _numbers(built, line, value, form, note)
-    for at, _ in heads[1:]:
+    for at, *_ in heads[1:]:
         built.add_shape(
             type="line",
             x0=0,

@@ -8,7 +8,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from workbench.errors import RunError
-from workbench.report import analysis_views, choice_views, figures, image_views, images, summary, views
+from workbench.report import analysis_views, choice_views, figures, image_views, images, region_views, summary, views
 from workbench.report.alt import ALT
 
 POLICY = (
@@ -23,7 +23,7 @@ def render_html(document, folder, neurons=(), max_mb=10):
     """The report as one HTML text of at most max_mb megabytes (10^6 bytes).
 
     neurons   rows of neurons.parquet
-    Rows of the image matrix are left out from the end until the file fits; the report says how many.
+    Rows of the image matrix and pictures of regions are left out until the file fits; the report says how many.
     The same document and files give the same bytes.
     """
     budget = max_mb * MEGABYTE
@@ -37,7 +37,10 @@ def render_html(document, folder, neurons=(), max_mb=10):
             f"{len(bare) / MEGABYTE:.1f} MB ({len(get_plotlyjs()) / MEGABYTE:.1f} MB of it are "
             "plotly.js). Allow more with max_mb, or write the Markdown report."
         )
-    pixels, kept = _fitting(blocks, folder, budget - len(bare))
+    # a third of what is left at most, so that they never push out the images
+    regions = region_views.fitting(document, folder, min(region_views.ROOM, (budget - len(bare)) // 3))
+    context["regions"] = dict(zip(("cards", "pixels", "left_out"), regions, strict=False))
+    pixels, kept = _fitting(blocks, folder, budget - len(bare) - regions[-1])
     while True:
         page = _render(context, blocks, pixels, kept, total - sum(kept))
         if len(page) <= budget or not any(kept):
@@ -105,6 +108,7 @@ def _context(document, neurons):
         "image_views": image_views,
         "analysis_views": analysis_views,
         "choice_views": choice_views,
+        "regions": {"cards": [], "pixels": {}, "left_out": 0},
         "top_attributed": analysis_views.top_attributed(neurons),
         "evidence": views.evidence,
         "figures": _figures(document, neurons),

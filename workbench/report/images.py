@@ -21,6 +21,7 @@ BLOCKS = {
 }
 RETAINED = ("near", "far", "retained")
 SHOWN_UNITS = 8
+COARSE = 9  # pixels that a hidden picture has left on each side
 
 
 def matrix(document):
@@ -74,7 +75,7 @@ def _column(image):
     return image["variant"], summary.condition(image) + (f", {made}" if made else "")
 
 
-def blurred(picture, size=9):
+def blurred(picture, size=COARSE):
     """A picture in which shapes cannot be recognised: shrunk to size x size pixels, enlarged, smoothed."""
     small = picture.resize((size, size), Image.Resampling.BOX)
     return small.resize(picture.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(picture.width / 32))

@@ -1,6 +1,7 @@
 """Figures of lines with bands, one panel each, side by side: along the sampling run, and against the budget of an attack."""
 
 from html import escape
+from textwrap import wrap
 
 import plotly.graph_objects as go
 
@@ -10,6 +11,9 @@ from workbench.report.forest import COLOURS, KINDS, LEGEND, layout
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 PANEL, TOP = 230, 74
+NARROWEST = 600  # pixels that panels and legend have on the smallest screen
+TITLE, TITLE_LINE = 34, 16  # letters of a panel's title beside another, and pixels of its further lines
+LETTER, KEY, KEY_LINE = 6.8, 46, 20  # pixels of a letter, of the line and marker before it, of a line of the legend
 
 
 def activity_by_call_figure(rows, variants=(), window=None, guides=(0, 1), y_title="activity A"):
@@ -78,8 +82,7 @@ def budget_figure(rows, variants=()):
         look, where = KINDS["control" if control else "attack"], cell(panels, panel)
         known = sorted((point for point in points if point["rate"] is not None), key=lambda row: row["budget"])
         if not known:
-            words = f"<i>{look['name']}: {summary.DASH} {escape(points[0]['reason'])}</i>"
-            figure.add_annotation(x=0.5, y=95, xref="x domain", text=words, showarrow=False, font={"size": 11}, **where)
+            say(figure, f"{look['name']}: {points[0]['reason']}", where, 0.3 if control else 0.7)
             continue
         x, intervals = [point["budget"] for point in known], [{end: 100 * p[end] for end in ("low", "high")} for p in known]
         figure.add_trace(band(x, intervals, COLOURS["grey" if control else "vermillion"], look["name"], steps=True), **where)
@@ -106,32 +109,42 @@ def budget_figure(rows, variants=()):
 
 
 def empty_panels(names, shared_xaxes, shared_yaxes="all"):
-    """An empty figure with one panel per name, two beside each other."""
+    """An empty figure with one panel per name, two beside each other; long names take several lines."""
     from plotly.subplots import make_subplots
 
     depth = _depth(names)
+    gap = (44 if shared_xaxes else 70) + _more_title(names)
     return make_subplots(
         rows=depth,
         cols=_columns(names),
         shared_xaxes=shared_xaxes,
         shared_yaxes=shared_yaxes,
-        subplot_titles=[f"<b>{escape(name)}</b>" for name in names],
+        subplot_titles=["<br>".join(f"<b>{escape(line)}</b>" for line in _title(name, names)) for name in names],
         horizontal_spacing=0.06 if shared_yaxes else 0.12,
-        vertical_spacing=(44 if shared_xaxes else 70) / (PANEL * depth) if depth > 1 else 0,
+        vertical_spacing=gap / _inner_height(names) if depth > 1 else 0,
     )
 
 
 def finished(figure, names, x_title, y_title):
     """The figure with sizes, titles and legend."""
-    depth = _depth(names)
-    layout(figure, height=TOP + 52 + PANEL * depth, margin={"l": 56, "r": 16, "t": TOP, "b": 52})
-    figure.update_xaxes(title={"text": x_title, "standoff": 6}, row=depth)
+    top = TOP + _more_title(names) + _more_legend(figure)
+    layout(figure, height=top + 52 + _inner_height(names), margin={"l": 56, "r": 16, "t": top, "b": 52})
+    figure.update_xaxes(title={"text": x_title, "standoff": 6}, row=_depth(names))
     figure.update_yaxes(title={"text": y_title, "standoff": 4}, col=1)
     for place, annotation in enumerate(figure.layout.annotations[: len(names)]):
         axis = figure.layout[f"xaxis{place + 1 if place else ''}"]
-        annotation.update(x=axis.domain[0], xanchor="left", font={"size": 13})
+        annotation.update(x=axis.domain[0], xanchor="left", align="left", font={"size": 13})
     figure.update_layout(legend=LEGEND)
     return figure
+
+
+def say(figure, reason, where, y=0.5):
+    """Words in the middle of a panel, or at another share of its height, in the place of a line that could not be measured."""
+    words = "<br>".join(map(escape, wrap(f"{summary.DASH} {reason}", TITLE)))
+    # plotly.js draws no axes without a trace, and moves what refers to them into the first panel
+    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", showlegend=False, hoverinfo="skip"), **where)
+    place = {"x": 0.5, "y": y, "xref": "x domain", "yref": "y domain"}
+    figure.add_annotation(text=f"<i>{words}</i>", showarrow=False, font={"size": 11, "color": "#595959"}, **place, **where)
 
 
 def band(x, points, colour, group, steps=False):
@@ -165,6 +178,30 @@ def _columns(names):
 
 def _depth(names):
     return -(-len(names) // _columns(names)) or 1
+
+
+def _title(name, names):
+    """The lines of a panel's title."""
+    return wrap(str(name), TITLE if len(names) > 1 else 2 * TITLE) or [""]
+
+
+def _more_title(names):
+    """Pixels that titles take beyond their first line."""
+    return TITLE_LINE * (max((len(_title(name, names)) for name in names), default=1) - 1)
+
+
+def _more_legend(figure):
+    """Pixels that the legend takes beyond its first line on the smallest screen; in a full line all entries have the widest one's width."""
+    widths = [KEY + LETTER * len(trace.name) for trace in figure.data if trace.name and trace.showlegend is not False]
+    if sum(widths) <= NARROWEST:
+        return 0
+    return KEY_LINE * (-(-len(widths) // max(1, int(NARROWEST // max(widths)))) - 1)
+
+
+def _inner_height(names):
+    """Pixels from the top of the first panel to the bottom of the last."""
+    depth = _depth(names)
+    return PANEL * depth + _more_title(names) * (depth - 1)
 
 
 def cell(names, name):

@@ -1,8 +1,9 @@
-"""report.md: the report as GitHub-flavoured Markdown, tables and words only."""
+"""report.md: the report as GitHub-flavoured Markdown: tables, words, and the pictures of regions, which lie in images/ beside it."""
 
 import re
+from urllib.parse import quote
 
-from workbench.report import analysis_views, choice_views, image_views, summary, views
+from workbench.report import analysis_views, choice_views, image_views, region_views, summary, views
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
@@ -25,6 +26,8 @@ def render_markdown(document):
             parts += [f"## {heading}", intro]
             for table in filled:
                 parts += [f"### {_text(table['title'])}", _text(table["note"]), _table(table)]
+        if heading == "Clusters":
+            parts += _regions(document)
     missing = views.missing(document)
     if verdict["caveats"] or missing["rows"]:
         parts.append("## Failures and caveats")
@@ -137,6 +140,16 @@ def _sections(document):
             tuple(analysis_views.ablation(document, name) for name in analysis_views.ABLATIONS),
         ),
     )
+
+
+def _regions(document):
+    """Pictures of where in the image clusters are active, each with its words."""
+    parts = []
+    for card in region_views.cards(document):
+        if card["shots"]:
+            pictures = " ".join(f"![{_text(shot['alt'])}]({quote(shot['path'])})" for shot in card["shots"])
+            parts += [pictures, f"**{_text(card['title'])}** — {_text(card['prompt'])}. {_text(card['words'])}"]
+    return ["### Where in the image they are active", *parts] if parts else []
 
 
 def _table(table):

@@ -98,6 +98,8 @@ def _corner(figure, x, y, text, anchor):
         text=f"<i>{text}</i>",
         showarrow=False,
         xanchor=anchor,
+        bgcolor="rgba(255,255,255,0.8)",
+        borderpad=1,
         font={"color": COLOURS["grey"], "size": 12},
     )
 

@@ -7,10 +7,10 @@ with_columns    the neuron table with attributions and clusters
 
 import pandas
 
-from workbench.run import ablating, attributing, clustering, locating, probing
+from workbench.run import ablating, attributing, clustering, conducting, locating, probing
 
 STAGES = {"attribute": attributing.attribute, "cluster": clustering.cluster, "ablate": ablating.ablate}
-STAGES |= {"regions": locating.regions, "fidelity": probing.fidelity, "tokens": probing.tokens}
+STAGES |= {"conductance": conducting.conduct, "regions": locating.regions, "fidelity": probing.fidelity, "tokens": probing.tokens}
 TABLES = ("attribution", *probing.TABLES, *clustering.TABLES, *locating.TABLES, *ablating.TABLES)
 
 

@@ -1,6 +1,7 @@
 """The nodes that the tables [attribute], [cluster] and [ablate] of a study add to the graph, and what they cost.
 
 attribute:<variant>:<set>             one shard per method and half of the units
+conductance:<variant>:<set>           the same conditions, one shard per half
 fidelity:base:target                  one shard for single neurons, one for random sets
 tokens:<variant>:<set>                which words drive the leading neurons
 cluster                               on half A, described on half B
@@ -20,7 +21,7 @@ COMPARES = {"T1": 1, "T2": 3, "T3": 1, "T4": 0}  # passes for what a target comp
 STEPS = {"gradient": GRADIENT, "integrated": 16 * GRADIENT, "curvature": 2 * GRADIENT}
 PROBED_UNITS = 8  # of half B, on which fidelity and tokens are asked
 SAMPLE, TOP, N_SETS, SET_SHARE = 200, 50, 100, 0.01
-WORD_STEPS = 16
+WORD_STEPS = TEXT_STEPS = 16
 REGION_SETS = 19
 N_CLUSTERS = 5  # a guess, where the study leaves k open
 
@@ -107,7 +108,7 @@ def add(make, facts):
         added += _attribute(make, facts)
     attributions = list(added)
     if study.attribute:
-        added += _probe(make, facts)
+        added += _conductance(make, facts) + _probe(make, facts)
     if study.cluster:
         added.append(_cluster(make, facts, attributions))
         if study.cluster.regions:
@@ -117,12 +118,17 @@ def add(make, facts):
     return added
 
 
-def _attribute(make, facts):
-    study, part, added = facts.study, facts.study.attribute, []
-    calls = attributed_calls(facts)
-    jobs = [[method, half] for method in part.methods for half in ("a", "b")]
+def _attribution_of(facts):
+    """Parameters of every node about the target of [attribute]."""
+    study, part = facts.study, facts.study.attribute
     detector = {"steer": facts.looks["steer"], "labels": facts.looks["labels"]} if part.target == "T4" else {}
-    common = facts.base | {"target": part.target, "calls": calls, "units": part.units, "seed": study.choose.seed} | detector
+    calls = attributed_calls(facts)
+    return facts.base | {"target": part.target, "calls": calls, "units": part.units, "seed": study.choose.seed} | detector
+
+
+def _attribute(make, facts):
+    part, added, common = facts.study.attribute, [], _attribution_of(facts)
+    calls, jobs = common["calls"], [[method, half] for method in part.methods for half in ("a", "b")]
     for variant, name in attributed(facts):
         parameters = common | {"prompts": facts.written(["target", "reference", name]), "set": name, "jobs": jobs}
         each = COMPARES[part.target] + 2
@@ -133,6 +139,21 @@ def _attribute(make, facts):
         added.append(
             make.add(f"attribute:{variant}:{name}", "attribute", parameters, inputs, variant, name, ranges, passes=passes, bytes=size)
         )
+    return added
+
+
+def _conductance(make, facts):
+    """Nodes of their own, so that what is made from attributions is not made anew."""
+    part, added = facts.study.attribute, []
+    jobs = [["conductance", half] for half in ("a", "b")]
+    for variant, name in attributed(facts) if part.conductance else []:
+        parameters = _attribution_of(facts) | {"set": name, "steps": TEXT_STEPS, "jobs": jobs}
+        parameters |= {"prompts": facts.written(["target", "reference", name])}
+        n_rows = sum(facts.n_rows(part.units, half) for _, half in jobs)
+        passes = (COMPARES[part.target] + (TEXT_STEPS + 1) * GRADIENT) * n_rows * len(parameters["calls"])
+        size, inputs = facts.n_neurons * (48 + 4 * n_rows), facts.needed(variant, name)
+        node_id, ranges = f"conductance:{variant}:{name}", ((0, 1), (1, 2))
+        added.append(make.add(node_id, "conductance", parameters, inputs, variant, name, ranges, passes=passes, bytes=size))
     return added
 
 

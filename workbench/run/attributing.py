@@ -1,7 +1,8 @@
-"""The stage `attribute`, and what the report says of it.
+"""The stage `attribute`, and what the report says of it and of the stage `conductance`.
 
 attribute           scores of every neuron of one condition, by one method, on one half of the units
-Found, found        what a shard of it found
+kept                writes them, and those of the stage `conductance`
+Found, found        what a shard of either found
 leading             base x target by the first method on half A: what rankings and clusters read
 attribution_rows    rows of the table `attribution`
 columns             columns of the neuron table
@@ -28,8 +29,14 @@ def attribute(room, node, shard, folder):
     with condition(room, node.variant, node.prompt_set, rows, part.calls, part.target) as (items, target):
         batch, seed = room.study.sampling.batch, room.study.choose.seed
         made = attribution.attribute(room.model, own, items, target, method, watch=range(n_neurons), batch=batch, seed=seed)
+    kept(made, items, folder)
+
+
+def kept(made, items, folder):
+    """Write an Attribution that watched every neuron; `Found` reads it."""
     arrays = {name: torch.tensor(made.scores[name].to_numpy(float)) for name in ("value", "low", "high")}
-    arrays["per_unit"] = torch.tensor(np.stack([made.watched[neuron] for neuron in range(n_neurons)], axis=1), dtype=torch.float32)
+    per_unit = np.stack([made.watched[neuron] for neuron in range(len(made.scores))], axis=1)
+    arrays["per_unit"] = torch.tensor(per_unit, dtype=torch.float32)
     write_arrays(folder / "scores.safetensors", arrays)
     write_table(folder / "items.parquet", made.items)
     about = {"target": made.target, "complete": made.complete, "calls": made.calls, "settings": made.settings, "passes": made.passes}
@@ -37,7 +44,7 @@ def attribute(room, node, shard, folder):
 
 
 class Found:
-    """What a shard of `attribute` found; arrays are over the neurons of the site ff.
+    """What a shard of `attribute` or `conductance` found; arrays are over the neurons of the site ff.
 
     value, low, high   (neuron,);  per_unit (unit, neuron), units in the order of `about["units"]`;  items  data frame
     """
@@ -50,12 +57,17 @@ class Found:
 
 def found(room, variant, prompt_set, method, half):
     """The Found of one condition, method and half; None when the study does not ask for it."""
-    for node in room.plan.of_stage("attribute"):
+    for node in _nodes(room):
         if (node.variant, node.prompt_set) == (variant, prompt_set):
             for shard in node.shards:
                 if node.parameters["jobs"][shard.start] == [method, half]:
-                    return Found(room.store.path("attribute", shard.key))
+                    return Found(room.store.path(node.stage, shard.key))
     return None
+
+
+def _nodes(room):
+    """Every condition that was attributed, then the same ones by conductance."""
+    return room.plan.of_stage("attribute") + room.plan.of_stage("conductance")
 
 
 def leading(room):
@@ -68,7 +80,7 @@ def leading(room):
 
 def attribution_rows(room, table):
     """The target's value, how complete the attribution is, and how much of it goes to the concept set; all on half B."""
-    nodes = room.plan.of_stage("attribute")
+    nodes = _nodes(room)
     if not nodes:
         return []
     choose, rows, ff = room.study.choose, [], here(room)
@@ -80,7 +92,7 @@ def attribution_rows(room, table):
         random, reason = None, str(error)
     for node in nodes:
         keys = labels(room, node.variant, node.prompt_set)
-        for method in room.study.attribute.methods:
+        for method in dict.fromkeys(method for method, _ in node.parameters["jobs"]):
             one = found(room, node.variant, node.prompt_set, method, "b")
             whole, about = one.items, one.about
             value = bootstrap_means(lambda mean: mean, whole["unit"], whole["value"], **resampling)
@@ -106,7 +118,7 @@ def _beside_random(credit, value, random):
 def columns(room):
     """{column of the neuron table: (neuron,)}, see analysing.with_columns."""
     new = {}
-    for node in room.plan.of_stage("attribute"):
+    for node in _nodes(room):
         for method, half in node.parameters["jobs"]:
             one = found(room, node.variant, node.prompt_set, method, half)
             new[f"attribution_{method}_{node.variant}_{node.prompt_set}_{half}"] = spread(room, one.value)

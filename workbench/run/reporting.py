@@ -19,6 +19,7 @@ from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
 from workbench.run import analysing, budget_tables, clustering
 from workbench.run.changes import training_rows
+from workbench.run.region_pictures import with_pictures
 from workbench.run.stated import with_stated
 from workbench.storage import atomic, digest, read_json, read_table, write_table
 from workbench.study.study import BASE
@@ -79,6 +80,7 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
         "study": _study(room),
         "models": _models(room, history),
         "images": _images(room, folder, reveal),
+        "cluster_regions": with_pictures(room, tables["cluster_regions"], folder, reveal),
         "timings": _timings(room, history),
         "training": training_rows(room),
         "neuron_table": "neurons.parquet" if done else None,

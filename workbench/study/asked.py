@@ -37,6 +37,11 @@ class Attribute(Part):
     units: int | None = Field(None, ge=2, description="how many units of each half; default: all")
     fidelity: bool = Field(False, description="compare the scores with exact ablation, of single neurons and of random sets")
     tokens: int = Field(0, ge=0, le=50, description="of how many leading neurons to ask which words drive them, clean beside adversarial")
+    conductance: bool | None = Field(
+        None, description="how much of the target flows from the text through each neuron, beside the methods; default false"
+    )
+
+    later: ClassVar[tuple] = ("conductance",)
 
 
 class Cluster(Part):
@@ -138,6 +143,11 @@ def _check_attribute(study, part):
     for name in part.methods:
         if name in NOT_PER_NEURON:
             raise ValueError(f'attribute.methods: "{name}" {NOT_PER_NEURON[name]}')
+        if name == "conductance":
+            raise ValueError(
+                'attribute.methods: "conductance" is no method on gates and ranks within a layer only: set `conductance = true`, '
+                "which puts it beside the methods"
+            )
         if name not in PER_NEURON:
             raise ValueError(f'attribute.methods: no method is called "{name}".{nearest(name, PER_NEURON)}')
     if len(set(part.methods)) < len(part.methods):

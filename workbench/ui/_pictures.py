@@ -2,7 +2,7 @@
 
 rows      rows like those of report.json's table `images`; of a running run also what is finished since its first report
 picture   row -> picture, blurred unless it is to be revealed
-clear     the picture of a prompt in a condition, from the run's own results
+clear     the picture of a prompt in a condition, from the run's own results;  of_report   one of the report folder
 """
 
 from functools import lru_cache
@@ -86,7 +86,7 @@ def picture(state, row, reveal=False):
         return _enlarged(own if reveal or not delicate(row) else images.blurred(own)), ""
     if row["path"] is None:
         return None, "not there"
-    shown = _of_report(state.report_folder, row["path"])
+    shown = of_report(state.report_folder, row["path"])
     if not row["blurred"] and delicate(row) and not reveal:
         shown = images.blurred(shown)
     return _enlarged(shown), "only blurred here" if reveal and row["blurred"] else ""
@@ -149,7 +149,8 @@ def _pixels(path, row, of):
         raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
 
 
-def _of_report(folder, path):
+def of_report(folder, path):
+    """A picture of the report folder, RGB; RunError for a path outside it or a file that is no picture."""
     folder = Path(folder).resolve()
     file = (folder / path).resolve()
     if not file.is_relative_to(folder):
