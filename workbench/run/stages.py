@@ -192,13 +192,11 @@ class Room:
         }
 
     def _erase(self, node, shard, folder):
+        from workbench.run.named_sets import to_prune
+
         part = self.study.variant(node.variant)
         method = registry.method("erasers", part.method)
-        prune = None
-        if "score" in node.inputs:
-            table = read_table(self._folder("score") / "neurons.parquet")
-            column = "in_prune" if part.parameters.get("neurons", "prune") == "prune" else "in_concept"
-            prune = neuron_sets.by_layer(table[["layer", "index"]], table[column] & (table["site"] == "ff"))
+        prune = to_prune(self, part, node) if part.method == "prune_neurons" else None
         log, resuming = [], self._resuming(node, shard)
         with applied(self.model, self.variant(part.parent)):
             result = method.call(

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from workbench import registry, resources
 from workbench.errors import StudyError, nearest
 from workbench.storage import digest
-from workbench.study import asked, combinations
+from workbench.study import asked, combinations, named
 from workbench.study.part import Part
 
 SCHEMA_VERSION = 1
@@ -164,7 +164,7 @@ class Expected(Part):
 class Study(Part):
     """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged."""
 
-    later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate")
+    later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate", "sets")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of the run folder")
@@ -184,6 +184,7 @@ class Study(Part):
     attribute: asked.Attribute | None = None
     cluster: asked.Cluster | None = None
     ablate: asked.Ablate | None = None
+    sets: list[named.NamedSet] | None = None
 
     _path: Path | None = None
     _text: str = ""
@@ -236,6 +237,7 @@ class Study(Part):
         low, high = self.record.window
         if not 0 <= low < high <= 1:
             raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
+        named.check(self)
         asked.check(self)
         return self
 
@@ -362,4 +364,5 @@ def load_study(path, files=True):
     for variant in study.variants:
         if variant.pairs:
             resources.find_file(variant.pairs, study.folder)
+    named.find_files(study)
     return study
