@@ -6,7 +6,7 @@ import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import summary
-from workbench.ui import _cards, _neurons, _state
+from workbench.ui import _cards, _neurons, _sets, _state
 from workbench.ui._numbers import plain
 
 state = _state.run_to_show()
@@ -32,6 +32,8 @@ if drawable:
         "To the right: fires more with the concept. Up: fires more under the attack than under its control. "
         "Both are read on the half of the units that did not choose. Click a point to open its card."
     )
+
+_sets.show(state)
 
 st.subheader("The table")
 with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -1,6 +1,7 @@
 """Neuron sets from neuron sets, across runs: what the result is made of, which base model it is of, how wide its layers are.
 
 combine     union, intersection or difference of several sets
+same_base   refuse sets of different base models
 belongs     whether a set is of a base model, whatever variant or number format of it the set was made on
 check_fit   refuse a set that the recorded layers of a model cannot hold
 widths_of   {layer: neurons} as far as the sets say
@@ -28,8 +29,7 @@ def combine(how, sets, name):
         raise ModelError(f'Neuron sets cannot be combined by "{how}".{nearest(how, HOW)}')
     if len(sets) < 2:
         raise ModelError(f"A {how} needs at least two neuron sets; {len(sets)} was given.")
-    first = sets[0]
-    alike = [first, *(_as_of(one, first) for one in sets[1:])]
+    alike = same_base(sets)
     about = {"made": f"{how} of {', '.join(_called(one) for one in sets)}", "of": [_without_lists(one) for one in sets]}
     for key in ("base", "base_digest"):
         said = {one.provenance.get(key) for one in sets}
@@ -39,7 +39,23 @@ def combine(how, sets, name):
     about |= {"widths": widths} if widths else {}
     seen = sorted({row for one in sets for row in one.provenance.get("chosen_on", ())})
     about |= {"chosen_on": seen} if seen else {}
-    return NeuronSet(name, first.model, reduce(HOW[how], alike).neurons, about)
+    return NeuronSet(name, alike[0].model, reduce(HOW[how], alike).neurons, about)
+
+
+def same_base(sets):
+    """The sets as ones of the first one's model, when all are of one base model, whatever variant or number format.
+
+    Raises   RecordingMismatch when one is of another base
+    """
+    first, alike = sets[0], []
+    for one in sets:
+        if not (one.model == first.model or belongs(one, first.model, first.provenance.get("base_digest", first.model))):
+            raise RecordingMismatch(
+                f'The sets "{first.name}" and "{one.name}" belong to different models ({first.model[:12]}, {one.model[:12]}); neuron '
+                "numbers mean nothing across models."
+            )
+        alike.append(NeuronSet(one.name, first.model, one.neurons, one.provenance))
+    return alike
 
 
 def belongs(found, model, source):
@@ -77,16 +93,6 @@ def widths_of(sets):
                     f'The sets do not belong to one model: the layer "{layer}" has {widths[layer]} neurons in one and {n} in "{one.name}".'
                 )
     return widths
-
-
-def _as_of(one, first):
-    """The set as one of the first set's model, when both are of one base."""
-    if one.model == first.model:
-        return one
-    said = one.provenance.get("base_digest"), first.provenance.get("base_digest")
-    same = None not in said and said[0] == said[1]
-    # NeuronSet itself refuses what is not of one model, and says why
-    return NeuronSet(one.name, first.model, one.neurons, one.provenance) if same else one
 
 
 def _called(one):

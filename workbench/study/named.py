@@ -15,7 +15,7 @@ from workbench.study.part import Part
 
 HOW = ("union", "intersection", "difference")
 OWN = ("concept", "suppressed")
-OTHERS = ("pruned", "watch", "complement", "random")
+OTHERS = ("pruned", "watch", "complement", "random", "all", "chosen", "watched")
 CLUSTER = re.compile(r"cluster-(\d+)")
 
 
@@ -122,6 +122,8 @@ def _cluster_names(part):
 def _check_pruned(study, variant, name, names):
     if name not in names:
         raise ValueError(f'variant "{variant.name}" prunes the set "{name}", which is none of the [[sets]].{nearest(name, names)}')
+    if "neurons" in variant.parameters:
+        raise ValueError(f'variant "{variant.name}" is to prune `neurons` of the concept set and the set "{name}"; give one of the two')
     if any(CLUSTER.fullmatch(one) for one in uses(study, name)):
         raise ValueError(
             f'variant "{variant.name}" prunes the set "{name}", which is made of clusters, and clusters are made of what the variants do. '

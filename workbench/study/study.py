@@ -326,10 +326,16 @@ def _nearest_field(location, model):
     for step in location[:-1]:
         field = getattr(model, "model_fields", {}).get(step) if isinstance(step, str) else None
         if field is not None:
-            inner = field.annotation
-            arguments = [a for a in getattr(inner, "__args__", ()) if hasattr(a, "model_fields")]
-            model = inner if hasattr(inner, "model_fields") else (arguments[0] if arguments else model)
+            model = next(_tables(field.annotation), model)
     return nearest(location[-1], getattr(model, "model_fields", {}))
+
+
+def _tables(annotation):
+    """The tables named in a field's type, such as those of list[Table] | None."""
+    if hasattr(annotation, "model_fields"):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _tables(inner)
 
 
 def _validated(data, source):
