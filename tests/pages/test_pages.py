@@ -130,7 +130,7 @@ def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
     app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
     assert not app.exception and f"Neuron {row['neuron']} of {row['layer']}" in words(app)
     assert [metric.value for metric in app.metric][0] == f"{row['score, half A']:.2f}".replace("-", "−")
-    assert list(app.table[0].value["Model"]) == ["esd", "uce", "esd-pruned"]
+    assert list(app.table[-1].value["Model"]) == ["esd", "uce", "esd-pruned"]
 
 
 def test_a_neuron_that_is_not_there_is_one_sentence(opened):

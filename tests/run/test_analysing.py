@@ -142,7 +142,7 @@ def test_clusters_are_made_on_half_a_described_on_half_b_and_saved_as_neuron_set
     table = run.neurons
     assert table.loc[table["in_concept"] & (table["site"] == "ff"), "cluster"].notna().all()
     assert table["cluster"].notna().sum() > table["in_concept"].sum() and set(table.loc[table["cluster"].notna(), "site"]) == {"ff"}
-    saved = sorted((run.store.report_folder / "neuron-sets").iterdir())
+    saved = sorted((run.store.report_folder / "neuron-sets").glob("cluster-*"))
     assert [f"neuron-sets/{path.name}" for path in saved] == [row["file"] for row in run.document["clusters"]]
     for number, path in enumerate(saved):
         group = NeuronSet.load(path, model=room.model.digest(), index=room.neurons)

@@ -194,6 +194,8 @@ def _effects(room, node, found):
     attacks = [(variant, name, f"{name}~control") for variant, name in values if (variant, f"{name}~control") in values]
     settings = {"n_resamples": study.choose.n_resamples, "n_random": study.choose.n_random, "seed": study.choose.seed}
     table = cluster_description.effects_of_sets(found, values, room.neurons, attacks, **settings)
+    if table.empty:
+        return []
     # a column of counts with a gap in it is one of floats
     table["n_random"] = table["n_random"].astype("Int64")
     rows = table.astype(object).where(table.notna(), None).to_dict("records")

@@ -24,7 +24,10 @@ def check(study, model, source, layers):
     Raises   ModelError for no neuron set; RecordingMismatch for another model, layer or width; StudyError for neurons outside the
              UNet where they are to be taken out
     """
-    files, index = read(study), index_table(layers)
+    files = read(study)
+    if not files:
+        return
+    index = index_table(layers)
     own = model.digest() if any(not belongs(one, source, source) for one in files.values()) else source
     ablated = study.ablate is not None and any("sets" in study.ablate.of(mode)["effects"] for mode in study.ablate.modes)
     outside = {layer.path for layer in layers if layer.site.part != "unet"}
