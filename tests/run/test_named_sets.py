@@ -205,7 +205,7 @@ def test_keys_depend_on_what_is_in_a_file_and_not_on_where_it_is(study_file, sha
     NeuronSet(found.name, found.model, found.neurons | {layer: index[1:]}, found.provenance).save(moved)
     after = keys(prepare(second(study_file, moved, "keys"))[0])
     changed = {name for name in before if before[name] != after[name]}
-    assert {"sets", "erase:cut", "ablate:one_step:sets:zero:other", "ablate:one_step:sets:zero:both"} <= changed
+    assert {"named_sets", "erase:cut", "ablate:one_step:sets:zero:other", "ablate:one_step:sets:zero:both"} <= changed
     assert not {"score", "erase:pruned", "cluster", "ablate:one_step:sets:zero:nothing"} & changed
 
 
@@ -251,7 +251,7 @@ def test_a_set_of_another_model_is_refused_before_anything_runs(study_file, shar
 def test_a_set_of_a_variant_of_the_same_base_fits_when_its_layers_do(study_file, shared, tmp_path):
     found = NeuronSet.load(shared)
     plan, room = prepare(second(study_file, save(found, tmp_path / "variant.safetensors", "f" * 64), "variant"))
-    assert naming.read(room.study)["other"].model == "f" * 64 and plan.node("sets")
+    assert naming.read(room.study)["other"].model == "f" * 64 and plan.node("named_sets")
     layer = next(iter(found.neurons))
     wide = save(found, tmp_path / "wide.safetensors", "f" * 64, widths=found.provenance["widths"] | {layer: 4096})
     with pytest.raises(RecordingMismatch, match="has 4096 neurons, that of this model"):
@@ -274,5 +274,5 @@ def test_neurons_of_the_text_encoder_cannot_be_taken_out(study_file, shared, tmp
 
 def test_the_run_folder_holds_the_tables_that_the_report_shows(ran):
     run, room = ran
-    node = room.plan.node("sets")
-    assert read_json(room.store.path("sets", node.shards[0].key) / "tables.json")["sets"] == run.document["sets"]
+    node = room.plan.node("named_sets")
+    assert read_json(room.store.path("named_sets", node.shards[0].key) / "tables.json")["sets"] == run.document["sets"]

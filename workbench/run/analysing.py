@@ -10,7 +10,7 @@ import pandas
 from workbench.run import ablating, attributing, clustering, locating, named_sets, probing
 
 STAGES = {"attribute": attributing.attribute, "cluster": clustering.cluster, "ablate": ablating.ablate}
-STAGES |= {"regions": locating.regions, "fidelity": probing.fidelity, "tokens": probing.tokens, "sets": named_sets.sets}
+STAGES |= {"regions": locating.regions, "fidelity": probing.fidelity, "tokens": probing.tokens, "named_sets": named_sets.named_sets}
 TABLES = ("attribution", *probing.TABLES, *clustering.TABLES, *locating.TABLES, *named_sets.TABLES, *ablating.TABLES)
 
 

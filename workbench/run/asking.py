@@ -5,7 +5,7 @@ fidelity:base:target                  one shard for single neurons, one for rand
 tokens:<variant>:<set>                which words drive the leading neurons
 cluster                               on half A, described on half B
 regions                               where in the image the clusters are active
-sets                                  the [[sets]], described on half B
+named_sets                            the [[sets]], described on half B
 ablate:<mode>:<effect>:<kind>         base model; one shard per group of prompts and share (greedy, shapley: the target prompts alone)
 ablate:<mode>:<effect>:<variant>:<set>    necessity and sufficiency
 ablate:<mode>:sets:<kind>:<name>          one of the [[sets]]
@@ -198,7 +198,7 @@ def _sets(make, facts):
     parameters |= {name: getattr(study.choose, name) for name in ("seed", "n_resamples", "n_random")}
     inputs = ["score", *(f"record:{variant}:{name}" for variant, name in pairs)]
     inputs += ["cluster"] if any("cluster" in naming.inputs(study, one.name) for one in study.sets) else []
-    return make.add("sets", "sets", parameters, inputs, bytes=20_000 * len(study.sets))
+    return make.add("named_sets", "named_sets", parameters, inputs, bytes=20_000 * len(study.sets))
 
 
 def _ablate(make, facts, before):

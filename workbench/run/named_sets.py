@@ -1,10 +1,10 @@
-"""The stage `sets`, and what the report says of it: the [[sets]] of a study, described on half B beside its own concept set.
+"""The stage `named_sets`, and what the report says of it: the [[sets]] of a study, described on half B beside its own concept set.
 
-sets       each is saved as a neuron set: where it comes from, what it overlaps with, what erasing and attacks do to it
-resolve    a set by name, from its file, the study's own choice, a cluster, or other sets;  members   the same as (neuron,) bool
-to_prune   {layer: indices} that the eraser prune_neurons cuts
+named_sets   each is saved as a neuron set: where it comes from, what it overlaps with, what erasing and attacks do to it
+resolve      a set by name, from its file, the study's own choice, a cluster, or other sets;  members   the same as (neuron,) bool
+to_prune     {layer: indices} that the eraser prune_neurons cuts
 rows, columns, caveats   for the report, the neuron table, the verdict
-export     the sets of a run as files that other studies can take
+export       the sets of a run as files that other studies can take
 """
 
 import shutil
@@ -32,7 +32,7 @@ FOLDER = "neuron-sets"
 MADE_OF = "one is made of the other, so that their overlap is no news"
 
 
-def sets(room, node, shard, folder):
+def named_sets(room, node, shard, folder):
     """tables.json, and <name>.safetensors, a NeuronSet each that has neurons."""
     study, written, found = room.study, {name: [] for name in TABLES}, {}
     model = room.model.digest()
@@ -205,14 +205,14 @@ def _effects(room, node, found):
 def rows(room):
     """{table: rows} of what the stage wrote; nothing where the study has no [[sets]]."""
     found = {name: [] for name in TABLES}
-    for node in room.plan.of_stage("sets"):
+    for node in room.plan.of_stage("named_sets"):
         found |= read_json(_folder(room, node) / "tables.json")
     return found
 
 
 def columns(room):
     """{column of the neuron table: (neuron,)}: set_<name>, whether a neuron is in the set."""
-    saved = [path for node in room.plan.of_stage("sets") for path in sorted(_folder(room, node).glob("*.safetensors"))]
+    saved = [path for node in room.plan.of_stage("named_sets") for path in sorted(_folder(room, node).glob("*.safetensors"))]
     return {f"set_{path.stem}": NeuronSet.load(path).to_boolean(room.neurons) for path in saved}
 
 
@@ -235,10 +235,10 @@ def export(room, folder):
     for one in choices:
         if len(one):
             one.save(folder / f"{one.name}.safetensors")
-    for node in room.plan.of_stage("sets"):
+    for node in room.plan.of_stage("named_sets"):
         for path in _folder(room, node).glob("*.safetensors"):
             shutil.copyfile(path, folder / path.name)
 
 
 def _folder(room, node):
-    return room.store.path("sets", node.shards[0].key)
+    return room.store.path("named_sets", node.shards[0].key)

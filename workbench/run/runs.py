@@ -25,7 +25,7 @@ from workbench.storage import digest, file_digest, read_json
 from workbench.study.study import Study, load_study
 
 DEFAULT_FOLDER = "runs"
-OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20, "sets": 3}  # outside the UNet
+OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20, "named_sets": 3}  # outside the UNet
 
 
 @dataclass
