@@ -10,6 +10,7 @@ from tests import tiny
 from workbench.analysis import ablation_effects
 from workbench.analysis.one_step import OneStep
 from workbench.errors import RecordingMismatch, RunError, StudyError
+from workbench.neurons import sites
 from workbench.neurons.sets import NeuronSet
 from workbench.report import document
 from workbench.run import naming
@@ -265,7 +266,8 @@ def test_a_set_of_a_variant_of_the_same_base_fits_when_its_layers_do(study_file,
 
 
 def test_neurons_of_the_text_encoder_cannot_be_taken_out(study_file, shared, tmp_path):
-    layer = "text_model.encoder.layers.0.mlp.fc2"
+    _, room = prepare(study_file)
+    layer = sites.layers(room.model.unet, ["text_mlp"], room.model.text_encoder)[0].path
     NeuronSet("words", NeuronSet.load(shared).model, {layer: [1]}, {"made": "by hand"}).save(tmp_path / "words.safetensors")
     study = workbench.load_study(second(study_file, tmp_path / "words.safetensors", "words"))
     with pytest.raises(StudyError, match="some in the text encoder"):

@@ -7,6 +7,7 @@ ordered    the sets, each after those it is made of;  uses   what a set is made 
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
@@ -21,6 +22,8 @@ CLUSTER = re.compile(r"cluster-(\d+)")
 
 class NamedSet(Part):
     """A neuron set under a name: described beside the concept set, taken out by the effect `sets` of [ablate]."""
+
+    later: ClassVar[tuple] = ("file", *HOW)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="what every table calls it")
     file: str | None = Field(None, description="a saved neuron set, relative to the study file or absolute")
