@@ -23,13 +23,13 @@ from workbench.run.clustering import cluster_files, headline_trajectory
 from workbench.run.conditions import SITE, here
 from workbench.run.image_tables import labels
 from workbench.storage import digest, read_json, read_table, write_json
-from workbench.study.named import OWN, ordered, uses
+from workbench.study.named import OWN, ordered
 from workbench.study.study import BASE
 
 TABLES = ("sets", "set_layers", "set_overlaps", "set_effects")
 SAID = ("study", "concept", "score", "half", "date")
 FOLDER = "neuron-sets"
-MADE_OF = "one is made of the other, so that their overlap is no news"
+MADE_OF = "one is made of the other, or both of the same set, so that their overlap is no news"
 
 
 def named_sets(room, node, shard, folder):
@@ -173,7 +173,7 @@ def _overlaps(room, chosen):
             else:
                 row = stability({one: chosen[one] for one in (first, second)}, layer, seed=room.study.choose.seed).iloc[0].to_dict()
                 row["reason"] = None
-                if first in _parts(room.study, second) or second in _parts(room.study, first):
+                if _parts(room.study, first) & _parts(room.study, second):
                     row |= dict.fromkeys(("chance", "chance_low", "chance_high", "n_random", "p_random")) | {"reason": MADE_OF}
             both = int((chosen[first] & chosen[second]).sum())
             rows.append(row | {"first": first, "second": second, "both": both})
@@ -181,9 +181,9 @@ def _overlaps(room, chosen):
 
 
 def _parts(study, name):
-    """Every set that goes into a set."""
+    """A set and every set that goes into it."""
     one = next((one for one in study.sets if one.name == name), None)
-    return set() if one is None else {*one.operands, *uses(study, name)}.union(*(_parts(study, part) for part in one.operands))
+    return {name}.union(*(_parts(study, part) for part in (one.operands if one else ())))
 
 
 def _effects(room, node, found):
