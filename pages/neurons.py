@@ -6,7 +6,7 @@ import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import summary
-from workbench.ui import _cards, _neurons, _region_cards, _state
+from workbench.ui import _cards, _neurons, _region_cards, _sets, _state
 from workbench.ui._numbers import plain
 
 state = _state.run_to_show()
@@ -34,6 +34,7 @@ if drawable:
     )
 
 _region_cards.regions(state)
+_sets.show(state)
 
 st.subheader("The table")
 with st.container(horizontal=True, vertical_alignment="bottom"):

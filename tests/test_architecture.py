@@ -23,6 +23,7 @@ ORDER = [
     "run",
     "cli_say",
     "cli_masks",
+    "cli_sets",
     "cli_inspect",
     "cli",
     "ui",

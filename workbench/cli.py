@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from workbench import __version__, cli_inspect, cli_masks, registry, resources
+from workbench import __version__, cli_inspect, cli_masks, cli_sets, registry, resources
 from workbench.cli_say import console, errors, say
 from workbench.errors import WorkbenchError, nearest
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Is a concept really gone from a text-to-image diffusion model?",
 )
 app.add_typer(cli_masks.app, name="mask")
+app.add_typer(cli_sets.app, name="sets")
 app.command()(cli_masks.export)
 app.command()(cli_inspect.inspect)
 # without torchvision transformers warns at every start that it uses its PIL processors, which is what we want
@@ -166,9 +167,8 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
     elif what == "runs":
         from workbench.run.store import Store
 
-        folders = sorted(p.parent for p in Path("runs").glob("*/manifest.json"))
         rows = []
-        for folder in folders:
+        for folder in sorted(p.parent for p in Path("runs").glob("*/manifest.json")):
             nodes = Store(folder).manifest()["nodes"]
             done = sum(node["state"] == "done" for node in nodes)
             rows.append({"run": folder.name, "done": f"{done}/{len(nodes)}", "running": Store(folder).is_running()})

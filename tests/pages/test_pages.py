@@ -143,7 +143,7 @@ def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
     app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
     assert not app.exception and f"Neuron {row['neuron']} of {row['layer']}" in words(app)
     assert [metric.value for metric in app.metric][0] == f"{row['score, half A']:.2f}".replace("-", "−")
-    assert list(app.table[0].value["Model"]) == ["esd", "uce", "esd-pruned"]
+    assert list(app.table[-1].value["Model"]) == ["esd", "uce", "esd-pruned"]
 
 
 def test_the_page_of_neurons_shows_where_a_cluster_is_active_blurred_until_asked_for(opened):

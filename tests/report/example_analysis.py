@@ -141,3 +141,41 @@ def necessity():
 
 def sufficiency():
     return _ablations(neuron_set="concept", kind="held", variant="esd", mode="images")
+
+
+def set_ablation():
+    return _ablations(neuron_set="church-neurons")
+
+
+def sets():
+    said = {
+        "made": "concept set of the site ff by contrast",
+        "study": "emoji-church",
+        "concept": "church",
+        "score": "contrast",
+        "half": "a",
+    }
+    said |= {"date": "2026-11-25", "digest": "ab" * 32, "file": "neuron-sets/church-neurons.safetensors"}
+    row = {"neuron_set": "church-neurons", "how": "file", "of": [], **said, "n_neurons": 160, "n_layers": 4, "n_seen": 3, "reason": None}
+    empty = dict.fromkeys(said) | {"neuron_set": "both", "how": "intersection", "of": ["concept", "church-neurons"]}
+    return [row, empty | {"n_neurons": None, "n_layers": None, "n_seen": None, "reason": "no cluster-3 was found: " + NOT_RUN}]
+
+
+def set_layers():
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2"
+    return [{"neuron_set": "church-neurons", "layer": layer, "n": 100, "share": 0.3, "expected": 0.25, "n_concept": 20}]
+
+
+def set_overlaps():
+    row = {"n_first": 160, "n_second": 160, "both": 40, "iou": 0.143, "chance": 0.021, "chance_low": 0.01, "chance_high": 0.03}
+    row |= {"p_random": 0.001, "n_random": 999, "reason": None}
+    other = row | dict.fromkeys(("chance", "chance_low", "chance_high", "p_random", "n_random")) | {"reason": "one is made of the other"}
+    return [row | {"first": "concept", "second": "church-neurons"}, other | {"first": "church-neurons", "second": "both"}]
+
+
+def set_effects():
+    rows = []
+    for row in cluster_effects():
+        own = {name: value for name, value in row.items() if name != "cluster"}
+        rows.append(own | {"neuron_set": ("church-neurons", "both")[row["cluster"]]})
+    return rows

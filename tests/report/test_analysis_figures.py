@@ -15,6 +15,8 @@ DRAWN = {
     "shapley": "set_effects_figure",
     "necessity": "set_effects_figure",
     "sufficiency": "set_effects_figure",
+    "set_ablation": "set_effects_figure",
+    "set_effects": "named_effects_figure",
 }
 
 

@@ -1,6 +1,7 @@
 """What ablations show: each effect beside matched random sets, with a bootstrap interval over units.
 
 dose_response   ablate growing shares of a ranking
+alone           ablate one set
 leave_one_out   what each cluster adds to the ablation of all
 greedy          which clusters to ablate first; chosen on one half of the units, reported on the other
 shapley         how the change by ablating all clusters falls to each of them
@@ -76,6 +77,14 @@ def dose_response(run, score, index, template=None, *, shares=SHARES, n_random=N
             null = [reading.change(which).mean() for which in random]
             rows.append({"share": share} | _row(reading, chosen, reading.change(own), null))
     return pandas.DataFrame(rows)
+
+
+def alone(run, chosen, index, template=None, *, n_random=N_RANDOM, seed=0):
+    """Ablate one set of neurons, (neuron,) bool; arguments and data frame otherwise as of dose_response, without `share`."""
+    plan = _Plan(index, template, n_random, seed)
+    members, own, random = plan.with_random(np.asarray(chosen, bool))
+    readings = plan.run(run)
+    return pandas.DataFrame([_row(one, members, one.change(own), [one.change(which).mean() for which in random]) for one in readings])
 
 
 def leave_one_out(run, clusters, index, template=None, *, n_random=N_RANDOM, seed=0):

@@ -3,7 +3,7 @@
 describe      all of the tables below, by name
 profiles      mean contrast of each cluster in every condition at every call
 layers        where its neurons are, beside where all clustered neurons are
-effects       its deactivation, reactivation and sensitivity, through Sensitivity (SCIENCE 2.5)
+effects       its deactivation, reactivation and sensitivity, through Sensitivity (SCIENCE 2.5); effects_of_sets: of any sets
 top_prompts   the prompts, and so the images, that excite it most
 
 labels and found   what `cluster` returned and the Features it was given
@@ -80,25 +80,41 @@ def effects(labels, found, values, index, attacks=(), n_resamples=1000, n_random
     returns   data frame: cluster, effect, variant, prompt_set, n (units), value, low, high, against matched random sets p_random,
               n_random, random_low, random_high (not for sensitivity), and reason, a sentence where there is no value
     """
-    window = {condition: array.mean(axis=1, dtype=float) for condition, array in values.items()}
-    measured = Sensitivity(window, index["layer"].to_numpy(), n_resamples, seed, base)
-    rows = []
+    measured, rows = _measuring(values, index, n_resamples, seed, base), []
     for number in np.unique(labels[labels >= 0]).tolist():
         members = np.zeros(len(index), bool)
         members[found.position[labels == number]] = True
-        wanted = [
-            ("deactivation", variant, "target", (base, "target"), (variant, "target"))
-            for variant, prompt_set in values
-            if prompt_set == "target" and variant != base
-        ]
-        wanted += [("reactivation", variant, name, (variant, name), (variant, control)) for variant, name, control in attacks]
-        for effect, variant, name, plus, minus in wanted:
-            row = {"cluster": number, "effect": effect, "variant": variant, "prompt_set": name}
-            rows.append(row | _measured(measured, lambda p=plus, m=minus, s=members: measured.effect(p, m, s, n_random)))
-        for variant, name, control in attacks:
-            row = {"cluster": number, "effect": "sensitivity", "variant": variant, "prompt_set": name}
-            rows.append(row | _measured(measured, lambda v=variant, a=name, c=control, s=members: _delta(measured.mean_delta(v, a, c, s))))
+        rows += [{"cluster": number} | row for row in _effects(measured, members, values, attacks, n_random, base)]
     return pandas.DataFrame(rows)
+
+
+def effects_of_sets(sets, values, index, attacks=(), n_resamples=1000, n_random=99, seed=0, base="base"):
+    """`effects` of named sets {name: (neuron,) bool}, which may overlap; data frame with `neuron_set` in the place of `cluster`."""
+    measured, rows = _measuring(values, index, n_resamples, seed, base), []
+    for name, members in sets.items():
+        rows += [{"neuron_set": name} | row for row in _effects(measured, np.asarray(members, bool), values, attacks, n_random, base)]
+    return pandas.DataFrame(rows)
+
+
+def _measuring(values, index, n_resamples, seed, base):
+    window = {condition: array.mean(axis=1, dtype=float) for condition, array in values.items()}
+    return Sensitivity(window, index["layer"].to_numpy(), n_resamples, seed, base)
+
+
+def _effects(measured, members, values, attacks, n_random, base):
+    """Rows of D, R and delta of one set."""
+    wanted = [
+        ("deactivation", variant, "target", (base, "target"), (variant, "target"))
+        for variant, prompt_set in values
+        if prompt_set == "target" and variant != base
+    ]
+    wanted += [("reactivation", variant, name, (variant, name), (variant, control)) for variant, name, control in attacks]
+    for effect, variant, name, plus, minus in wanted:
+        row = {"effect": effect, "variant": variant, "prompt_set": name}
+        yield row | _measured(measured, lambda p=plus, m=minus: measured.effect(p, m, members, n_random))
+    for variant, name, control in attacks:
+        row = {"effect": "sensitivity", "variant": variant, "prompt_set": name}
+        yield row | _measured(measured, lambda v=variant, a=name, c=control: _delta(measured.mean_delta(v, a, c, members)))
 
 
 def top_prompts(labels, found, values, prompts=None, variant="base", n=5, base="base"):

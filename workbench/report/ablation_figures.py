@@ -88,4 +88,6 @@ def which(row):
         return f"{row['step']}. {row['added']}"
     if row.get("cluster"):
         return row["cluster"]
+    if row["kind"] != "held" and row.get("neuron_set"):
+        return row["neuron_set"]
     return f"{row['variant']}, {row['attack']}" if row["attack"] else row["variant"]

@@ -2,6 +2,7 @@
 
 from workbench.report import alt_analysis, summary
 from workbench.report.alt_neurons import waking_alt
+from workbench.report.set_figures import named_effects_alt
 
 
 def rates_alt(rows, variants=()):
@@ -140,6 +141,7 @@ ALT = {
     "cluster_map_figure": alt_analysis.cluster_map_alt,
     "cluster_profiles_figure": alt_analysis.cluster_profiles_alt,
     "cluster_effects_figure": alt_analysis.cluster_effects_alt,
+    "named_effects_figure": named_effects_alt,
     "ablation_figure": alt_analysis.ablation_alt,
     "set_effects_figure": alt_analysis.set_effects_alt,
 }

@@ -1,4 +1,4 @@
-"""The tables of report.json about attribution, clusters and ablation; `fields` puts them with the others.
+"""The tables of report.json about attribution, clusters and ablation; `fields` puts them with the others (set_fields: [[sets]]).
 
 attribution     the target's value under a condition, how far scores add up (explained against value - off; delta is the gap), and the
                 summed score of the concept set, credit, beside matched random sets; on half B. n counts units. Of the method
@@ -25,6 +25,8 @@ shapley         what a cluster adds, averaged over the orders of taking them out
 necessity       attacked prompts, the set held at its values without the attack;  sufficiency   plain prompts, the set given the base
                 model's values
 """
+
+from workbench.report import set_fields
 
 TEXT_CONDITION = {"variant": "text", "prompt_set": "text", "attack": "text?", "provenance": "text?", "against": "text?"}
 INTERVAL = {"n": "count?", "value": "number?", "low": "number?", "high": "number?"}
@@ -186,9 +188,13 @@ TABLES = {
     "shapley": _ablation(cluster="text?", whole="number?", summed="number?", delta="number?", n_sets="count?", n_orders="count?"),
     "necessity": _ablation(neuron_set="text"),
     "sufficiency": _ablation(neuron_set="text"),
+    "set_ablation": _ablation(neuron_set="text"),
 }
-ABLATIONS = ("ablation", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency")
+TABLES |= set_fields.TABLES | {
+    "set_effects": {"neuron_set": "text"} | {k: v for k, v in TABLES["cluster_effects"].items() if k != "cluster"}
+}
+ABLATIONS = ("ablation", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency", "set_ablation")
 VALUES = {"attribution": ("value", "low", "high", "credit", "credit_low", "credit_high")}
 VALUES |= {"fidelity": tuple(c for c in TABLES["fidelity"] if c.startswith(("spearman", "pearson"))), "tokens": ("value", "low", "high")}
-VALUES |= dict.fromkeys(("cluster_effects", *ABLATIONS), ("value", "low", "high"))
-SHARES = {"share", "expected", "p_silhouette", "layer_p", "jaccard"}
+VALUES |= dict.fromkeys(("cluster_effects", "set_effects", *ABLATIONS), ("value", "low", "high")) | set_fields.VALUES
+SHARES = {"share", "expected", "p_silhouette", "layer_p", "jaccard"} | set_fields.SHARES

@@ -315,6 +315,7 @@ ABLATIONS = {
     "shapley": ("Shapley values: how the change by taking out all clusters falls to each of them", "Cluster", which),
     "necessity": ("Necessity: attacked prompts, the concept neurons held at their values without the attack", "Variant and attack", which),
     "sufficiency": ("Sufficiency: plain prompts, the concept neurons given their values in the base model", "Variant", which),
+    "set_ablation": ("Named sets, each taken out of the base model", "Set", which),
 }
 SHAPLEY = {
     "All taken out": lambda row: number(row["whole"], 3),

@@ -8,7 +8,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from workbench.errors import RunError
-from workbench.report import analysis_views, choice_views, figures, image_views, images, region_views, summary, views
+from workbench.report import analysis_views, choice_views, figures, image_views, images, region_views, set_views, summary, views
 from workbench.report.alt import ALT
 
 POLICY = (
@@ -109,6 +109,7 @@ def _context(document, neurons):
         "analysis_views": analysis_views,
         "choice_views": choice_views,
         "regions": {"cards": [], "pixels": {}, "left_out": 0},
+        "set_views": set_views,
         "top_attributed": analysis_views.top_attributed(neurons),
         "evidence": views.evidence,
         "figures": _figures(document, neurons),
@@ -238,6 +239,8 @@ def _analysis_figures(add, document, neurons, variants):
         add("clusters", "cluster_profiles_figure", "What each cluster does along the sampling run", plain, variants)
     if any(row["effect"] != "sensitivity" for row in document["cluster_effects"]):
         add("clusters", "cluster_effects_figure", "What erasing and attacks do to each cluster", document["cluster_effects"], variants)
+    if any(row["effect"] != "sensitivity" for row in document["set_effects"]):
+        add("sets", "named_effects_figure", "What erasing and attacks do to each set", document["set_effects"], variants)
     if document["ablation"]:
         add("ablation", "ablation_figure", "The more is taken out", document["ablation"], variants)
     for table, title in (
@@ -246,6 +249,7 @@ def _analysis_figures(add, document, neurons, variants):
         ("shapley", "Whose change it is: Shapley values of the clusters"),
         ("necessity", "Held as without the attack: does the concept go again?"),
         ("sufficiency", "Given the base model's values: does the concept return?"),
+        ("set_ablation", "Named sets taken out"),
     ):
         if document[table]:
             add("ablation", "set_effects_figure", title, document[table], variants)

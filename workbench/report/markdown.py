@@ -3,7 +3,7 @@
 import re
 from urllib.parse import quote
 
-from workbench.report import analysis_views, choice_views, image_views, region_views, summary, views
+from workbench.report import analysis_views, choice_views, image_views, region_views, set_views, summary, views
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
@@ -133,6 +133,11 @@ def _sections(document):
                 getattr(analysis_views, name)(document)
                 for name in ("cluster_choice", "clusters", "cluster_effects", "cluster_layers", "cluster_prompts", "cluster_regions")
             ),
+        ),
+        (
+            "Neuron sets",
+            "Sets by name, from other runs or made of other sets, beside the concept neurons of this study.",
+            tuple(getattr(set_views, name)(document) for name in set_views.NAMES),
         ),
         (
             "Ablation",

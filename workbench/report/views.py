@@ -371,6 +371,8 @@ def missing(document):
         "shapley",
         "necessity",
         "sufficiency",
+        "set_effects",
+        "set_ablation",
     ):
         for row in document[table]:
             if row["reason"]:

@@ -1,9 +1,9 @@
 """The stage `ablate`, and what the report says of it: neurons taken out, on half B, each effect beside matched random sets.
 
-ablate   one effect in one mode: dose_response, leave_one_out, greedy, shapley on the base model; necessity, sufficiency on a variant
+ablate   one effect in one mode: dose_response, leave_one_out, greedy, shapley, sets on the base model; necessity, sufficiency on a variant
 rows     {table: rows} of the report
 
-The sets come from half A: the ranking by the choosing score or by attribution, the clusters, the concept set.
+The sets come from half A: the ranking by the choosing score or by attribution, the clusters, the concept set; or they are [[sets]].
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ from workbench.errors import StatisticsError
 from workbench.models import text
 from workbench.models.variants import applied
 from workbench.report.document import plain
-from workbench.run import choosing
+from workbench.run import choosing, named_sets
 from workbench.run.attributing import leading
 from workbench.run.clustering import members
 from workbench.run.conditions import condition, encoded, here, picked, rows_of
@@ -36,9 +36,10 @@ ITS_OWN = {
     "shapley": ("cluster", "whole", "summed", "delta", "n_sets", "n_orders"),
     "necessity": ("neuron_set",),
     "sufficiency": ("neuron_set",),
+    "set_ablation": ("neuron_set",),
 }
 TABLES = tuple(ITS_OWN)
-TABLE_OF = {"dose_response": "ablation"}
+TABLE_OF = {"dose_response": "ablation", "sets": "set_ablation"}
 NUMBERS = ("value", "low", "high", "random_mean", "random_low", "random_high")
 AT_ONCE = 20  # ablations between two moments at which a killed shard is kept
 LOOKED_AT = {"one_step": None, "images": "score"}
@@ -58,7 +59,7 @@ def ablate(room, node, shard, folder):
 
 
 def _taken_out(lab, given, shard):
-    """Rows of dose_response, leave_one_out, greedy and shapley on the base model."""
+    """Rows of dose_response, leave_one_out, greedy, shapley and sets on the base model."""
     room, job = lab.room, given["jobs"][shard.start]
     run = lab.run(BASE, [job[0]])
     kind = {"kind": "scaled", "factor": given["factor"]} if given["kind"] == "scaled" else {}
@@ -69,6 +70,9 @@ def _taken_out(lab, given, shard):
         score = _ranking(room, given["ranking"])
         shares = {"shares": [job[1]], "within": here(room)}
         return _records(ablation_effects.dose_response(run, score, room.neurons, template, **shares, **common))
+    if given["effect"] == "sets":
+        chosen = named_sets.members(room, given["named"], given["identity"])
+        return _records(ablation_effects.alone(run, chosen, room.neurons, template, **common))
     groups = members(room)
     if not groups:
         raise StatisticsError("No cluster was found, so there is none to take out.")
@@ -219,7 +223,8 @@ def rows(room):
         keys |= {"mode": given["mode"], "kind": given.get("kind", "held")}
         for shard in node.shards:
             for row in read_json(room.store.path("ablate", shard.key) / "rows.json"):
-                own = dict.fromkeys(ITS_OWN[name]) | ({"neuron_set": "concept"} if "neuron_set" in ITS_OWN[name] else {})
+                own = dict.fromkeys(ITS_OWN[name])
+                own |= {"neuron_set": given.get("named", "concept")} if "neuron_set" in own else {}
                 row = own | dict.fromkeys(("n_neurons", "n", "intact", *NUMBERS, "n_random", "p")) | row
                 found[name].append(keys | {"p_random" if key == "p" else key: value for key, value in row.items()})
     return found

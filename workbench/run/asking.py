@@ -1,4 +1,4 @@
-"""The nodes that the tables [attribute], [cluster] and [ablate] of a study add to the graph, and what they cost.
+"""The nodes that the tables [attribute], [cluster], [[sets]] and [ablate] of a study add to the graph, and what they cost.
 
 attribute:<variant>:<set>             one shard per method and half of the units
 conductance:<variant>:<set>           the same conditions, one shard per half
@@ -6,12 +6,15 @@ fidelity:base:target                  one shard for single neurons, one for rand
 tokens:<variant>:<set>                which words drive the leading neurons
 cluster                               on half A, described on half B
 regions                               where in the image the clusters are active
+named_sets                            the [[sets]], described on half B
 ablate:<mode>:<effect>:<kind>         base model; one shard per group of prompts and share (greedy, shapley: the target prompts alone)
 ablate:<mode>:<effect>:<variant>:<set>    necessity and sufficiency
+ablate:<mode>:sets:<kind>:<name>          one of the [[sets]]
 """
 
 from workbench.analysis import coalitions
 from workbench.errors import StudyError, nearest
+from workbench.run import naming
 from workbench.study.asked import FEWEST_PARTITIONS
 from workbench.study.study import BASE
 
@@ -113,6 +116,8 @@ def add(make, facts):
         added.append(_cluster(make, facts, attributions))
         if study.cluster.regions:
             added.append(_regions(make, facts))
+    if study.sets:
+        added.append(_sets(make, facts))
     if study.ablate:
         added += _ablate(make, facts, attributions)
     return added
@@ -207,6 +212,16 @@ def _regions(make, facts):
     return make.add("regions", "regions", parameters, inputs, passes=n_maps * len(facts.calls), bytes=n_maps * 10_000)
 
 
+def _sets(make, facts):
+    study, pairs, files = facts.study, conditions(facts), naming.read(facts.study)
+    parameters = {"sets": [[one.name, naming.identity(study, one.name, files)] for one in study.sets], "conditions": pairs}
+    parameters |= {"provenance": {name: one.provenance for name, one in files.items()}, "trajectories": study.record.trajectories}
+    parameters |= {name: getattr(study.choose, name) for name in ("seed", "n_resamples", "n_random")}
+    inputs = ["score", *(f"record:{variant}:{name}" for variant, name in pairs)]
+    inputs += ["cluster"] if any("cluster" in naming.inputs(study, one.name) for one in study.sets) else []
+    return make.add("named_sets", "named_sets", parameters, inputs, bytes=20_000 * len(study.sets))
+
+
 def _ablate(make, facts, before):
     study, part, added = facts.study, facts.study.ablate, []
     for mode in part.modes:
@@ -219,6 +234,9 @@ def _ablate(make, facts, before):
         for effect in own["effects"]:
             if effect in ("necessity", "sufficiency"):
                 added += _held(make, facts, mode, effect, common | {"n_random": own["n_held"]}, once * (own["n_held"] + 1))
+                continue
+            if effect == "sets":
+                added += _named(make, facts, mode, common, groups, once)
                 continue
             inputs = [f"generate:{BASE}:target", "score"]
             inputs += ["cluster"] if effect != "dose_response" else before if part.ranking == "attribution" else []
@@ -239,6 +257,22 @@ def _ablate(make, facts, before):
                 ranges = tuple((place, place + 1) for place in range(len(jobs)))
                 node_id, passes = f"ablate:{mode}:{effect}:{kind}", once * sets * len(jobs)
                 added.append(make.add(node_id, "ablate", parameters, inputs, BASE, None, ranges, passes=passes, bytes=9000 * len(jobs)))
+    return added
+
+
+def _named(make, facts, mode, common, groups, once):
+    """A node per set and kind, so that a set more computes only its own."""
+    study, part, added = facts.study, facts.study.ablate, []
+    own, files, jobs = part.of(mode), naming.read(study), [[group] for group in groups]
+    for one in study.sets:
+        inputs = [f"generate:{BASE}:target", *naming.inputs(study, one.name)]
+        about = {"named": one.name, "identity": naming.identity(study, one.name, files), "n_random": own["n_random"], "jobs": jobs}
+        for kind in own["kinds"]:
+            parameters = common | about | {"effect": "sets", "kind": kind, "factor": part.factor if kind == "scaled" else None}
+            parameters |= {"branch": part.branch, "prompts": facts.written(["target", "reference", *groups])}
+            ranges, passes = tuple((place, place + 1) for place in range(len(jobs))), once * (own["n_random"] + 1) * len(jobs)
+            node_id, size = f"ablate:{mode}:sets:{kind}:{one.name}", 9000 * len(jobs)
+            added.append(make.add(node_id, "ablate", parameters, inputs, BASE, None, ranges, passes=passes, bytes=size))
     return added
 
 

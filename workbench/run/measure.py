@@ -8,7 +8,7 @@ from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
-from workbench.run import analysing, budget_tables, image_tables, quality_tables, scoring, selecting
+from workbench.run import analysing, budget_tables, image_tables, named_sets, quality_tables, scoring, selecting
 from workbench.run.changes import watched_caveats
 from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import unit_means
@@ -62,7 +62,7 @@ def measure(room, folder):
     tables["verdict"] = expectations.applied(verdict(variants, tables, study.concept.name, best, relocations=moved), known)
     tables |= analysing.tables(room, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
-    tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table), *unsure]
+    tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table), *unsure, *named_sets.caveats(tables)]
     table = analysing.with_columns(room, with_headline(table, tables["effects"], study, best))
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)

@@ -12,14 +12,14 @@ from pathlib import Path
 from workbench import registry, resources
 from workbench.errors import StudyError
 from workbench.methods import detectors, scores
-from workbench.run import asking
+from workbench.run import asking, naming
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE
 
 # raise a number when the stage's code starts to give other results
 VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 2, "measure": 14, "report": 1, "clip": 1, "again": 1}
-VERSIONS |= {"attribute": 1, "conductance": 1, "fidelity": 1, "tokens": 1, "cluster": 2, "regions": 1, "ablate": 1}
+VERSIONS |= {"attribute": 1, "conductance": 1, "fidelity": 1, "tokens": 1, "cluster": 2, "regions": 1, "ablate": 1, "named_sets": 1}
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,10 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             "parameters": parameters.model_dump(),
             "pairs": _pairs(study, variant.pairs or study.prompts.erase),
         }
-        if variant.method == "prune_neurons":
+        if variant.method == "prune_neurons" and (chosen := content["parameters"].get("set")):
+            inputs += naming.inputs(study, chosen)
+            content["set"] = naming.identity(study, chosen, naming.read(study))
+        elif variant.method == "prune_neurons":
             inputs.append("score")
         if variant.spare:
             inputs.append("score")
@@ -295,7 +298,9 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 record(variant, name)
     before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
     before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base, images, looks))
-    make.add("measure", "measure", {"study": study.model_dump(mode="json")}, before)
+    # what the [[sets]] are is in the keys of their nodes; where their files lie is in none
+    said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
+    make.add("measure", "measure", {"study": said}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
     return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))
 

@@ -4,7 +4,6 @@ It also writes a first report as soon as there are pictures; tables that are not
 """
 
 import platform
-import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +16,7 @@ from workbench.analysis.sensitivity import Thresholds
 from workbench.models.variants import describe
 from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
-from workbench.run import analysing, budget_tables, clustering
+from workbench.run import analysing, budget_tables, named_sets
 from workbench.run.changes import training_rows
 from workbench.run.region_pictures import with_pictures
 from workbench.run.stated import with_stated
@@ -66,7 +65,7 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
         table = read_table(at / "neurons.parquet")
         write_table(folder / "neurons.parquet", table)
         write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))
-        _copy_sets(room, folder / "neuron-sets")
+        named_sets.export(room, folder / named_sets.FOLDER)
     else:
         tables["verdict"] = {
             "headline": "The run is still going on: pictures first, numbers follow.",
@@ -88,14 +87,6 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     content["reproduce"] = _reproduce(room, history, command, content["models"])
     document.write(content, folder)
     return render.render(folder, formats)
-
-
-def _copy_sets(room, folder):
-    """The clusters of this run as neuron sets that other studies can load; those of an earlier run of the study go."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for path in clustering.cluster_files(room):
-        folder.mkdir(exist_ok=True)
-        shutil.copyfile(path, folder / path.name)
 
 
 def _study(room):

@@ -25,7 +25,7 @@ from workbench.storage import digest, file_digest, read_json
 from workbench.study.study import Study, load_study
 
 DEFAULT_FOLDER = "runs"
-OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20}  # outside the UNet
+OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20, "named_sets": 3}  # outside the UNet
 
 
 @dataclass
@@ -109,10 +109,11 @@ def source_digest(name):
 def prepare(study, out=None, device="cpu", model=None, command=None):
     """(plan, room) of a study in its run folder; the folder is not touched yet.
 
-    Raises   StudyError, PromptError, ModelError: everything that can be told before work begins
+    Raises   StudyError, PromptError, ModelError, RecordingMismatch: everything that can be told before work begins
     """
     from workbench.diffusion.denoise import n_calls
     from workbench.neurons.sites import layers
+    from workbench.run import naming
     from workbench.run import plan as planning
     from workbench.run.stages import DTYPES, Room
 
@@ -126,6 +127,7 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
     else:
         source = model.digest()
     recorded = layers(model.unet, study.record.sites, model.text_encoder)
+    naming.check(study, model, source, recorded)
     n_neurons = sum(layer.n_neurons for layer in recorded)
     channels, height, width = model.latent_shape
     size = {"image_bytes": 3 * height * width * model.vae_scale**2, "latent_bytes": 4 * channels * height * width}

@@ -192,15 +192,13 @@ class Room:
         }
 
     def _erase(self, node, shard, folder):
+        from workbench.run.named_sets import to_prune
         from workbench.run.scoring import chosen
 
         part = self.study.variant(node.variant)
         method = registry.method("erasers", part.method)
-        prune = spare = None
-        if part.method == "prune_neurons":
-            prune = chosen(self._folder("score"), "in_prune" if part.parameters.get("neurons", "prune") == "prune" else "in_concept")
-        if part.spare:
-            spare = chosen(self._folder("score"), f"in_{part.spare}")
+        prune = to_prune(self, part, node) if part.method == "prune_neurons" else None
+        spare = chosen(self._folder("score"), f"in_{part.spare}") if part.spare else None
         log, resuming = [], self._resuming(node, shard)
         with applied(self.model, self.variant(part.parent)):
             result = method.call(

@@ -18,7 +18,7 @@ NOT_PER_NEURON = {
     "shapley": 'takes hundreds of passes for every neuron: it is asked of clusters, as an effect in [ablate]: effects = ["shapley"]',
 }
 KINDS = ("zero", "scaled", "mean", "resampled")
-EFFECTS = ("dose_response", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency")
+EFFECTS = ("dose_response", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency", "sets")
 OF_CLUSTERS = ("leave_one_out", "greedy", "shapley")
 FEWEST_RANDOM = 50
 FEWEST_PARTITIONS = 19
@@ -95,7 +95,7 @@ class Ablate(Part):
     calls: list[int] | None = Field(None, min_length=1, description="in which the ablation works; default: all")
     branch: Literal["cond", "both"] = Field("cond", description="the half of guidance it works on")
     units: int | None = Field(None, ge=2, description="how many units of half B; default: all")
-    n_random: int = Field(50, ge=FEWEST_RANDOM, description="matched random sets of dose_response, leave_one_out and greedy")
+    n_random: int = Field(50, ge=FEWEST_RANDOM, description="matched random sets of dose_response, leave_one_out, greedy and sets")
     n_held: int = Field(199, ge=19, description="matched random sets of necessity and sufficiency")
     n_partitions: int | None = Field(
         None, ge=0, description="of shapley: how often all clusters are exchanged for matched random sets; default 19, 0 = never"
@@ -205,6 +205,8 @@ def _check_ablate(study, part):
         for effect in OF_CLUSTERS:
             if effect in own["effects"] and not study.cluster:
                 raise ValueError(f"ablate.effects: {effect} takes out clusters; add the table [cluster], or take dose_response")
+        if "sets" in own["effects"] and not study.sets:
+            raise ValueError("ablate.effects: sets takes out the [[sets]], and the study has none. Name one, or take dose_response")
         if mode == "images" and "shapley" in own["effects"]:
             raise ValueError(
                 "ablate.effects: shapley takes out clusters in every combination, and in images each one is a whole sampling. Take it in "

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from workbench import registry, resources
 from workbench.errors import StudyError, nearest
 from workbench.storage import digest
-from workbench.study import asked, combinations
+from workbench.study import asked, combinations, named
 from workbench.study.part import Part
 
 SCHEMA_VERSION = 1
@@ -179,7 +179,7 @@ class Expected(Part):
 class Study(Part):
     """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged."""
 
-    later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate")
+    later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate", "sets")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of the run folder")
@@ -199,6 +199,7 @@ class Study(Part):
     attribute: asked.Attribute | None = None
     cluster: asked.Cluster | None = None
     ablate: asked.Ablate | None = None
+    sets: list[named.NamedSet] | None = None
 
     _path: Path | None = None
     _text: str = ""
@@ -253,6 +254,7 @@ class Study(Part):
         low, high = self.record.window
         if not 0 <= low < high <= 1:
             raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
+        named.check(self)
         asked.check(self)
         return self
 
@@ -341,10 +343,16 @@ def _nearest_field(location, model):
     for step in location[:-1]:
         field = getattr(model, "model_fields", {}).get(step) if isinstance(step, str) else None
         if field is not None:
-            inner = field.annotation
-            arguments = [a for a in getattr(inner, "__args__", ()) if hasattr(a, "model_fields")]
-            model = inner if hasattr(inner, "model_fields") else (arguments[0] if arguments else model)
+            model = next(_tables(field.annotation), model)
     return nearest(location[-1], getattr(model, "model_fields", {}))
+
+
+def _tables(annotation):
+    """The tables named in a field's type, such as those of list[Table] | None."""
+    if hasattr(annotation, "model_fields"):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _tables(inner)
 
 
 def _validated(data, source):
@@ -379,4 +387,5 @@ def load_study(path, files=True):
     for variant in study.variants:
         if variant.pairs:
             resources.find_file(variant.pairs, study.folder)
+    named.find_files(study)
     return study

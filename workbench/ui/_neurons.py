@@ -29,7 +29,12 @@ SHORT = {
 
 def roles(table):
     """The roles that some neuron of the table has."""
-    return [role for role, column in ROLES.items() if column is None or (column in table and table[column].any())]
+    return [role for role, column in _columns_of(table).items() if column is None or (column in table and table[column].any())]
+
+
+def _columns_of(table):
+    """{role: its column}, and the same of the study's named sets."""
+    return ROLES | {column.removeprefix("set_"): column for column in table if column.startswith("set_")}
 
 
 def columns(table, variants):
@@ -58,14 +63,15 @@ def selected(table, layers=(), role="all", sort="score", descending=True, cluste
     """
     if sort not in table:
         raise RunError(f'The neuron table has no column "{sort}".{nearest(sort, table.columns)}')
-    if role not in ROLES:
-        raise RunError(f'There is no role "{role}" of neurons.{nearest(role, ROLES)}')
+    known = _columns_of(table)
+    if role not in known:
+        raise RunError(f'There is no role "{role}" of neurons.{nearest(role, known)}')
     if layers:
         table = table[table["layer"].isin(list(layers))]
     if clusters:
         table = table[table["cluster"].isin(list(clusters))]
-    if ROLES[role] and ROLES[role] in table:
-        table = table[table[ROLES[role]].astype(bool)]
+    if known[role] and known[role] in table:
+        table = table[table[known[role]].astype(bool)]
     return table.sort_values([sort, "layer", "index"], ascending=[not descending, True, True], na_position="last")
 
 
@@ -139,7 +145,7 @@ def find(table, name):
 
 def words(row):
     """What a neuron is, in words: its sets, its cluster."""
-    found = [role for role, column in ROLES.items() if column and row.get(column)] or ["in no set"]
+    found = [role for role, column in _columns_of(row).items() if column and row.get(column)] or ["in no set"]
     return found + ([f"cluster {row['cluster']:.0f}"] if row.get("cluster") is not None else [])
 
 

@@ -1,0 +1,134 @@
+"""[[sets]] of a study: neuron sets by name, from a file of another run or made of other sets.
+
+NamedSet   one of them
+check      refuse names, operands and circles that mean nothing; find_files: refuse files that are not there
+ordered    the sets, each after those it is made of;  uses   what a set is made of in the end
+"""
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from workbench.errors import StudyError, nearest
+from workbench.study.part import Part
+
+HOW = ("union", "intersection", "difference")
+OWN = ("concept", "suppressed")
+OTHERS = ("pruned", "watch", "complement", "random", "all", "chosen", "watched")
+CLUSTER = re.compile(r"cluster-(\d+)")
+
+
+class NamedSet(Part):
+    """A neuron set under a name: described beside the concept set, taken out by the effect `sets` of [ablate]."""
+
+    later: ClassVar[tuple] = ("file", *HOW)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="what every table calls it")
+    file: str | None = Field(None, description="a saved neuron set, relative to the study file or absolute")
+    union: list[str] | None = Field(None, min_length=2, description="what is in any of these sets")
+    intersection: list[str] | None = Field(None, min_length=2, description="what is in all of them")
+    difference: list[str] | None = Field(None, min_length=2, description="what is in the first and in none of the others")
+
+    @model_validator(mode="after")
+    def _one_way(self):
+        given = [way for way in ("file", *HOW) if getattr(self, way) is not None]
+        if len(given) != 1:
+            found = f"has {' and '.join(given)}" if given else "has none of them"
+            raise ValueError(f'the set "{self.name}" comes from one of file, union, intersection, difference; it {found}')
+        return self
+
+    @property
+    def how(self):
+        """file, union, intersection or difference."""
+        return next(way for way in ("file", *HOW) if getattr(self, way) is not None)
+
+    @property
+    def operands(self):
+        """Names of the sets it is made of; none for a file."""
+        return [] if self.file is not None else getattr(self, self.how)
+
+    def path(self, folder):
+        """Where its file is; folder: that of the study file."""
+        return Path(folder) / Path(self.file).expanduser()
+
+
+def check(study):
+    """Refuse names that are taken, operands that are not there and circles; ValueError with the way out."""
+    sets, numbers = study.sets or [], _cluster_names(study.cluster)
+    names = [one.name for one in sets]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'two [[sets]] are called "{name}"; give each a name of its own')
+        if name in (*OWN, *OTHERS) or CLUSTER.fullmatch(name):
+            raise ValueError(f'no [[sets]] can be called "{name}", which the study makes itself; choose another name')
+    for one in sets:
+        for operand in one.operands:
+            if CLUSTER.fullmatch(operand) and study.cluster is None:
+                raise ValueError(f'the set "{one.name}" is made of "{operand}", and the study has no table [cluster]; add it')
+            known = operand in (*OWN, *names) or operand in numbers or (CLUSTER.fullmatch(operand) and not numbers)
+            if not known:
+                possible = {*OWN, *names, *numbers} - {one.name}
+                raise ValueError(f'the set "{one.name}" is made of "{operand}", which is no set of this study.{nearest(operand, possible)}')
+    ordered(study)
+    for variant in study.variants:
+        if (name := variant.parameters.get("set")) is not None and variant.method == "prune_neurons":
+            _check_pruned(study, variant, name, names)
+
+
+def find_files(study):
+    """Refuse files of sets that are not there.
+
+    Raises   StudyError with the nearest name beside it
+    """
+    for one in study.sets or []:
+        if one.file is not None and not (path := one.path(study.folder)).is_file():
+            beside = nearest(path.name, (p.name for p in path.parent.glob("*.safetensors")))
+            raise StudyError(f'The set "{one.name}" is to come from {path}, and there is no such file.{beside}')
+
+
+def ordered(study):
+    """The [[sets]], each after those it is made of.
+
+    Raises   ValueError that names the circle
+    """
+    sets, done = {one.name: one for one in study.sets or []}, {}
+
+    def visit(name, way):
+        if name in way:
+            circle = '", which is made of "'.join([*way[way.index(name) :], name])
+            raise ValueError(f'the set "{circle}": a circle; let one of them come from a file or from other sets')
+        if name in sets and name not in done:
+            for operand in sets[name].operands:
+                visit(operand, [*way, name])
+            done[name] = sets[name]
+
+    for name in sets:
+        visit(name, [])
+    return list(done.values())
+
+
+def uses(study, name):
+    """What a set is made of in the end: "concept", "suppressed" and "cluster-N" as far as it needs them, and names of files' sets."""
+    one = next((one for one in study.sets or [] if one.name == name), None)
+    if one is None or one.file is not None:
+        return {name}
+    return set().union(*(uses(study, operand) for operand in one.operands))
+
+
+def _cluster_names(part):
+    """Names of the clusters, where the study says how many there are."""
+    return [f"cluster-{number}" for number in range(part.k)] if part is not None and isinstance(part.k, int) else []
+
+
+def _check_pruned(study, variant, name, names):
+    if name not in names:
+        raise ValueError(f'variant "{variant.name}" prunes the set "{name}", which is none of the [[sets]].{nearest(name, names)}')
+    if "neurons" in variant.parameters:
+        raise ValueError(f'variant "{variant.name}" is to prune `neurons` of the concept set and the set "{name}"; give one of the two')
+    if any(CLUSTER.fullmatch(one) for one in uses(study, name)):
+        raise ValueError(
+            f'variant "{variant.name}" prunes the set "{name}", which is made of clusters, and clusters are made of what the variants do. '
+            "Run the study without it, and prune the saved report/neuron-sets/cluster-N.safetensors in another study"
+        )
