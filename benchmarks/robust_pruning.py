@@ -34,9 +34,11 @@ RETENTION = 0.03
 
 # what the learned masks are; frozen after the search on weapon
 MASK = {"iterations": STEPS, "eta": 0.4, "steps": 10, "share": 0.02}
+SPARE = "watch"  # half of the concept's neurons are left alone by every mask, so that they say what it does elsewhere; None: no such rule
 # one setting changed at a time
 CANDIDATES = {
     "plain": {},
+    "not-spared": {"spare": None},
     "share-5": {"share": 0.05},
     "share-10": {"share": 0.1},
     "neurons": {"unit": "neuron", "share": 0.05},
@@ -64,25 +66,26 @@ IN_THE_LOOP = [name for name, given in ATTACKS.items() if MASK.get("adversarial_
 CORE = ("erased", "longer", "masked-0")
 COMPARATORS = ("erased", "longer", "twice", "eta", "lot-0", "smallest")
 NOT_ATTACKED = ("revived", "relearned")
-RELEARN = ()
+RELEARN = (10, 20, 40)
 ALL_LAYERS = {"layers": ["feeds", "reads", "attention"]}
+SPARED = {"spare": SPARE} if SPARE else {}
 
 
 def masks_over(parent, mask, seeds):
     """The learned masks of these seeds over a variant."""
-    about = {"method": "learned_mask", "parent": parent, "role": "pruned"}
+    about = {"method": "learned_mask", "parent": parent, "role": "pruned"} | SPARED
     return [{"name": f"masked-{seed}", **about, "parameters": mask | {"seed": seed}} for seed in seeds]
 
 
 def tested_variants(esd, mask, seeds=SEEDS):
     """What is compared: erased, longer, masks by learning, lot and size, stronger erasers, peers, and what the stress leaves."""
     more = lambda name, **changes: {"name": name, "method": "esd", "parameters": esd | changes}  # noqa: E731
-    pruned = {"parent": "erased", "role": "pruned", "like": "masked-0", "parameters": ALL_LAYERS}
+    pruned = {"parent": "erased", "role": "pruned", "like": "masked-0", "parameters": ALL_LAYERS} | SPARED
     found = [more("erased"), more("longer", iterations=mask["iterations"]) | {"parent": "erased"}, *masks_over("erased", mask, seeds)]
     found += [more("twice", iterations=2 * esd["iterations"]), more("eta", eta=2.5 * esd["eta"])]
     found += [{"name": "lot-0", "method": "random_mask", **pruned}, {"name": "smallest", "method": "magnitude", **pruned}]
     found += [{"name": "wanda", "method": "wanda", **pruned}]
-    found += [{"name": "alone", "method": "learned_mask", "role": "pruned", "parameters": mask}]
+    found += [{"name": "alone", "method": "learned_mask", "role": "pruned", "parameters": mask} | SPARED]
     found += [{"name": f"revived-{seed}", "method": "revive", "parent": f"masked-{seed}"} for seed in seeds]
     for parent in ("erased", "masked-0"):
         short = parent.removesuffix("-0")
@@ -272,6 +275,14 @@ def _mean_score(room, variant, name):
     return float(room.detections(variant, name)["judge_score"].mean()) if name in room.plan.sets else None
 
 
+def candidate(name):
+    """The variant of the search that this name stands for."""
+    settings = MASK | CANDIDATES[name]
+    spare = settings.pop("spare", SPARE)
+    variant = masks_over("erased", settings, [0])[0] | {"name": name}
+    return {key: value for key, value in variant.items() if key != "spare"} | ({"spare": spare} if spare else {})
+
+
 def rooms_of(given):
     """{concept: room} of what was asked for."""
     esd = lambda concept: load_study(CONCEPTS[concept]).variants[0].parameters  # noqa: E731
@@ -279,7 +290,7 @@ def rooms_of(given):
     if given.search:
         erased = {"name": "erased", "method": "esd", "parameters": esd(DEVELOPMENT)}
         wanted = chosen(given.candidates, CANDIDATES, "candidate")
-        variants = [erased, *({**masks_over("erased", MASK | CANDIDATES[name], [0])[0], "name": name} for name in wanted)]
+        variants = [erased, *(candidate(name) for name in wanted)]
         attacks = {name: ATTACKS[name] for name in EVERYWHERE}
         study = study_of(DEVELOPMENT, variants, n or N_SEARCH, attacks, shorter)
         return {DEVELOPMENT: runs.prepare(study, out / f"search-{DEVELOPMENT}")[1]}
