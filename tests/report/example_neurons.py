@@ -239,7 +239,7 @@ def stability():
     row |= {"low": None, "high": None, "n_splits": None, "chance": 0.021, "chance_low": 0.01, "chance_high": 0.04}
     row |= {"n_random": 999, "p_random": 0.001, "reason": None}
     splits = {"over": "repeated halves", "first": "one half", "second": "the other half", "iou": 0.68, "low": 0.61, "high": 0.75}
-    splits |= {"n": 120, "n_splits": 100, "n_random": None, "p_random": None}
+    splits |= {"n": 60, "n_splits": 100, "n_random": None, "p_random": None}
     attack = {"over": "triggers", "first": "prompts of the study", "second": "attack ring_a_bell", "iou": 0.44}
     score = {"over": "scores", "first": "contrast", "second": "auroc", "n_second": 155, "iou": 0.52}
     nothing = dict.fromkeys(set(row) - {"over", "site", "first", "second"})

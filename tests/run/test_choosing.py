@@ -8,7 +8,7 @@ import workbench
 from workbench.analysis import selection
 from workbench.errors import StatisticsError, StudyError
 from workbench.report import choice_views, document
-from workbench.run import choosing, runs, scoring, selecting
+from workbench.run import ablating, choosing, clustering, runs, scoring, selecting
 from workbench.storage import digest, read_table
 from workbench.study.study import BASE, Choose
 
@@ -57,6 +57,7 @@ class Planted:
         """The neuron table of the stage score."""
         folder.mkdir(exist_ok=True)
         scoring.score(self.room, folder)
+        self.room._folder = lambda node: folder
         return read_table(folder / "neurons.parquet")
 
 
@@ -97,7 +98,7 @@ def test_agreement_finds_the_planted_neurons_where_one_score_takes_loud_ones(pla
 
 
 def test_everything_that_follows_uses_the_same_choice(planted):
-    run, table = planted(f"choose.agree={THREE}", "choose.share=0.05")
+    run, table = planted(f"choose.agree={THREE}", "choose.share=0.05", "cluster.share=0.2")
     choose, ff = run.study.choose, run.ff
     values = choosing.on_half(choose, table, "a")
     assert list(values) == THREE
@@ -111,6 +112,12 @@ def test_everything_that_follows_uses_the_same_choice(planted):
     concept = table[table["in_concept"] & ff]
     assert (concept["in_prune"] ^ concept["in_watch"]).all()
     assert concept[concept["in_prune"]]["agreement_a"].mean() == pytest.approx(concept[concept["in_watch"]]["agreement_a"].mean(), abs=0.05)
+    assert np.array_equal(ablating._ranking(run.room, "score"), table["agreement_a"], equal_nan=True)
+    clustered, first = clustering.to_cluster(run.room), np.argsort(-np.abs(table["agreement_a"].where(ff, 0)), kind="stable")
+    assert set(np.flatnonzero(clustered)) == {
+        *first[: round(0.2 * ff.sum())],
+        *np.flatnonzero((table["in_concept"] | table["in_suppressed"]) & ff),
+    }
     rows = pandas.DataFrame(scoring.agreement(run.room, table)).set_index("score")
     assert rows.loc["rank of contrast, welch_z, auroc", "note"] == "chose the concept set" and rows.loc["z", "note"] == "for comparison"
     assert rows.loc["auroc", "note"] == "agrees on the concept set"

@@ -155,6 +155,17 @@ def test_waking_and_relocation_have_a_row_for_every_attack_on_every_changed_vari
         assert np.isfinite(row["value"]) if row["reason"] is None else np.isnan(row["value"] or np.nan)
 
 
+def test_a_run_says_whether_its_choice_of_neurons_holds_and_is_stable(finished):
+    held, overlap, neurons = finished.table("selection"), finished.table("stability"), finished.neurons
+    assert list(held["site"]) == ["ff", "update"] * 2 and set(held["n_chosen"] > 0) and (held["n"].dropna() == 3).all()
+    assert list(overlap["over"])[:2] == ["halves", "repeated halves"] and set(overlap["over"]) >= {"seeds", "triggers", "scores"}
+    assert {"attack embedding_pgd@erased", "attack paraphrase"} <= set(overlap["second"])
+    chosen = neurons["in_concept"] | neurons["in_suppressed"]
+    assert (neurons["confirmed"].notna() <= chosen).all() and (neurons["frequency"].notna() == (neurons["site"] == "ff")).all()
+    for name in ("report.html", "report.md"):
+        assert "Is the choice of neurons stable?" in (finished.store.report_folder / name).read_text(encoding="utf-8")
+
+
 def test_the_report_of_a_real_run_shows_single_neurons(finished):
     table = finished.neurons
     assert {"score", "score_b", "kappa", "d_erased", "r_erased", "d_pruned", "r_pruned"} <= set(table)

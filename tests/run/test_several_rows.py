@@ -48,6 +48,13 @@ def test_reports_say_how_many_images_of_how_many_units(twofold):
     assert "8 in 4 units" in (run.store.report_folder / "report.html").read_text()
 
 
+def test_choices_by_the_seeds_of_the_units_stand_beside_each_other(twofold):
+    run, _ = twofold
+    rows = [row for row in run.document["stability"] if row["over"] == "seeds"]
+    assert [(row["first"], row["second"]) for row in rows] == [("seed 1 of each unit", "seed 2 of each unit")]
+    assert rows[0]["n"] == 2 and 0 <= rows[0]["iou"] < 1 and rows[0]["reason"] is None
+
+
 def test_every_row_has_a_picture_of_its_own(twofold):
     run, room = twofold
     shown = run.images

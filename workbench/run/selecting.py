@@ -235,7 +235,7 @@ class _Compared:
 
     def add_splits(self, found):
         """What `selection.over_halves` found."""
-        more = {"iou": found["value"], "n_first": found["n_chosen"], "n_second": found["n_chosen"]}
+        more = {"n": found["n"] // 2, "iou": found["value"], "n_first": found["n_chosen"], "n_second": found["n_chosen"]}
         self._row("repeated halves", "one half", "the other half", found | more)
 
     def missing(self, over, first, second, reason):
