@@ -82,8 +82,8 @@ def test_the_policy_allows_nothing_outside_and_comes_before_any_script(page):
 def test_share_button_and_logo_are_off_in_every_figure(text):
     drawn = re.findall(r"Plotly\.newPlot\(\s+\"(figure-[a-z]+-\d+)\"", text)
     assert len(drawn) == len(set(drawn)) == 23
-    assert len(re.findall(r'"showSendToCloud": ?false', text)) == 21
-    assert len(re.findall(r'"displaylogo": ?false', text)) == 21
+    assert len(re.findall(r'"showSendToCloud": ?false', text)) == 23
+    assert len(re.findall(r'"displaylogo": ?false', text)) == 23
 
 
 def test_plotly_is_there_exactly_once(page):
