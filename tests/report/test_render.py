@@ -194,7 +194,7 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
     assert len(ids) == len(set(ids))
     links = [a["href"][1:] for tag, a in page.tags if tag == "a"]
     sections = [a["id"] for tag, a in page.tags if tag == "section"]
-    assert links == sections and len(sections) == 14
+    assert links == sections and len(sections) == 15
     plots = [a for _, a in page.tags if a.get("role") == "img"]
     assert len(plots) == 23 and all(len(a["aria-label"]) > 40 for a in plots)
     assert all(a["alt"] and a["src"].startswith("data:") for t, a in page.tags if t == "img")
