@@ -1,6 +1,7 @@
 """Sets of several runs: they combine as sets do, only within one base model, and overlaps stand beside what chance gives."""
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def test_overlaps_are_those_of_python_sets_in_each_layer_and_in_all(a, b):
     for layer in table.index[:-1]:
         one, other = ({place for name, place in side if name == layer} for side in (a, b))
         assert table.loc[layer, "iou"] == pytest.approx(len(one & other) / len(one | other))
-        assert (table.loc[layer, "reason"] is None) == bool(one and other) and table.loc[layer, "n"] == WIDTHS[layer]
+        assert pandas.isna(table.loc[layer, "reason"]) == bool(one and other) and table.loc[layer, "n"] == WIDTHS[layer]
 
 
 def test_chance_is_what_random_sets_give():

@@ -10,7 +10,7 @@ def test_the_page_says_where_sets_come_from_and_how_far_they_overlap(opened):
     assert "Sets by name" in [heading.value for heading in app.subheader]
     sets, overlaps = app.table[0].value, app.table[1].value
     assert sets["Set"].tolist() == [plain("church-neurons"), "both"] and sets["Study"].tolist()[0] == plain("emoji-church")
-    assert overlaps["By chance"].tolist()[0] == "0.021"
+    assert overlaps["By chance"].tolist()[0] == plain("0.021")
     assert any("Effects on each set" in chart.proto.alt for chart in app.get("plotly_chart"))
 
 
