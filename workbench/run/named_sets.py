@@ -18,7 +18,7 @@ from workbench.errors import RunError, StatisticsError
 from workbench.neurons.combining import combine
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.report.document import plain
-from workbench.run import naming
+from workbench.run import choosing, naming
 from workbench.run.clustering import cluster_files, headline_trajectory
 from workbench.run.conditions import SITE, here
 from workbench.run.image_tables import labels
@@ -119,8 +119,8 @@ def _choice(room, what, site, model):
     study, choose = room.study, room.study.choose
     table = read_table(room._folder("score") / "neurons.parquet")
     neurons = by_layer(table, table[f"in_{what}"] & (table["site"] == site))
-    about = {"made": f"{what} set of the site {site} by {choose.score}", "study": study.name, "concept": study.concept.name}
-    about |= {"score": choose.score, "share": choose.share, "half": "a", "seed": choose.seed}
+    about = {"made": f"{what} set of the site {site} by {choosing.in_words(choose)}", "study": study.name, "concept": study.concept.name}
+    about |= {"score": choosing.in_words(choose), "share": choose.share, "half": "a", "seed": choose.seed}
     name = what if site == SITE else f"{what}-{site.replace('_', '-')}"
     return NeuronSet(name, model, neurons, about | _origin(room, neurons))
 
