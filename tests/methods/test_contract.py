@@ -94,7 +94,7 @@ def test_esd_lowers_its_own_loss(model, form):
 def test_eraser_without_pairs_or_neurons_is_refused(model):
     with pytest.raises(MethodError, match="gives none"):
         method("erasers", "esd").call(model, [], method("erasers", "esd").parameters())
-    with pytest.raises(MethodError, match="neuron set"):
+    with pytest.raises(MethodError, match="no neurons to cut"):
         method("erasers", "prune_neurons").call(model, [], method("erasers", "prune_neurons").parameters())
 
 
