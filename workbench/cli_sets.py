@@ -78,9 +78,13 @@ def compare(
     if as_json:
         say(rows, True)
         return
-    say([{key: _short(value) for key, value in row.items()} for row in rows], False)
+    for pair in dict.fromkeys((row["first"], row["second"]) for row in rows):
+        console.print(f"{pair[0]} and {pair[1]}", markup=False, soft_wrap=True)
+        for row in rows:
+            if (row["first"], row["second"]) == pair:
+                console.print(f"  {row['layer']}: {_overlap(row)}", markup=False, soft_wrap=True)
     console.print(
-        "iou: neurons in both / neurons in either. chance, its 95 % band: sets that lie by lot, as many neurons in every layer; "
+        "IoU: neurons in both / neurons in either. By chance, with 95 %: sets that lie by lot, as many neurons in every layer; "
         "p: how often they overlap at least as far.",
         soft_wrap=True,
     )
@@ -120,5 +124,11 @@ def _widths(name):
     return {layer.path: layer.n_neurons for layer in found}
 
 
-def _short(value):
-    return "none" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+def _overlap(row):
+    """What a row of `overlaps` says, in words."""
+    told = f"{row['n_first']} and {row['n_second']} neurons" + (f" of {row['n']}" if row["n"] is not None else "")
+    if row["iou"] is not None:
+        told += f", IoU {row['iou']:.4f}"
+    if row["chance"] is not None:
+        told += f", by chance {row['chance']:.4f} ({row['chance_low']:.4f} to {row['chance_high']:.4f}), p {row['p_random']:.4f}"
+    return told + (f"; {row['reason']}" if row["reason"] else "")

@@ -176,7 +176,10 @@ def test_the_budget_of_a_run_is_that_of_its_log(finished, measured):
 
 def test_every_table_that_was_measured_is_in_the_report(finished, measured):
     for table in TABLES:
-        assert measured[table] and finished.document[table] == measured[table]
+        told = finished.document[table]
+        assert (
+            measured[table] and [{key: row[key] for key in one} for row, one in zip(told, measured[table], strict=True)] == measured[table]
+        )
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,9 @@ class Pictures:
 
 
 def checked(table, rows):
-    """The rows, after the report's own check of that table."""
-    for position, row in enumerate(rows):
+    """The rows, after the report's own check of that table; what the report itself adds to it is null here."""
+    added = dict.fromkeys(document.ADDED_COLUMNS.get(table, ()))
+    for position, row in enumerate(added | row for row in rows):
         document._check_row(row, document.TABLES[table], f"row {position}")
         document._check_values(table, row, f"row {position}")
     return rows
@@ -214,7 +215,9 @@ def test_variants_are_compared_with_their_parents_and_their_likes_by_the_rates_o
     room = Room()
     role = {"base": "base", "esd": "erased", "uce": "erased", "pruned": "pruned", "sham": "sham"}
     parent = {"pruned": "esd"}
-    room.study.variants = [Thing(name=name, role=role[name], parent=parent.get(name, "base"), like=None) for name in list(role)[1:]]
+    room.study.variants = [
+        Thing(name=name, role=role[name], parent=parent.get(name, "base"), like=None, method="esd") for name in list(role)[1:]
+    ]
     for name in ("pgd@esd", "pgd@pruned", "words"):
         for control in (False, True):
             planned = Thing(kind="control" if control else "adversarial", attack=name.split("@")[0], control=control)
