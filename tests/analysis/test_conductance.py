@@ -90,7 +90,7 @@ def test_every_layer_has_what_captum_finds_when_it_is_asked_alone(case):
             forward = lambda fed, item, part=part, bound=bound: bound.value(predict(case.model, part, fed, item), item)  # noqa: E731
             attributed = LayerConductance(forward, module).attribute(
                 part.states,
-                case.empty.expand_as(part.states),
+                bound.other,
                 additional_forward_args=(torch.arange(3),),
                 n_steps=96,
                 internal_batch_size=96,
@@ -108,14 +108,22 @@ def test_over_the_text_itself_everything_adds_up(case):
     assert len(rows) == 6 and set(rows["unit"]) == {"u", "v"}
     sizes = (rows["value"] - rows["off"]).abs()
     assert (rows["delta"].abs() < 2e-3 * sizes.max()).all() and sizes.max() > 1e-3
-    assert np.allclose(rows["delta"], rows["explained"] - (rows["value"] - rows["off"]))
+    assert np.allclose(rows["delta"], rows["explained"] - (rows["value"] - rows["off"])) and np.allclose(rows["off"], 0)
     for place in (0, 1, 2):
         part = next(case.items.batches([place]))
         bound = case.target.at(case.model, part)
         row = rows[(rows["prompt"] == place) & (rows["call"] == 1)].iloc[0]
-        for name, states in (("value", part.states), ("off", case.empty)):
+        for name, states in (("value", part.states), ("off", bound.other)):
             with torch.no_grad():
                 assert row[name] == pytest.approx(float(bound.value(predict(case.model, part, states))), abs=1e-9)
+
+
+def test_a_target_that_compares_with_no_prompt_starts_at_the_empty_one(case):
+    rows = conductance(case.model, case.layers[:1], case.items, Plain(), case.empty, n_steps=2).items
+    part = next(case.items.batches([0]))
+    with torch.no_grad():
+        expected = float(predict(case.model, part, case.empty).sum())
+    assert rows[(rows["prompt"] == 0) & (rows["call"] == 1)]["off"].item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_more_steps_change_little_and_batches_nothing(case):

@@ -74,7 +74,7 @@ def test_the_line_encloses_a_tenth_of_the_picture():
     [
         (hill(0.2, 0.2), "upper left"),
         (hill(0.5, 0.5), "centre"),
-        (hill(0.85, 0.5), "lower"),
+        (hill(0.85, 0.5), "bottom"),
         (hill(0.5, 0.9), "right"),
         (hill(0.1, 0.1) + hill(0.9, 0.9), "several places"),
     ],

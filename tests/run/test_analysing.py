@@ -155,7 +155,7 @@ def test_conductance_stands_beside_the_methods_and_changes_nothing_that_is_made_
         assert np.allclose(column[ff], made.scores["value"], atol=1e-5) and column[~ff].isna().all()
     (row,) = rows_of(run, "attribution", variant="base", prompt_set="target", method="conductance")
     assert row["value"] == pytest.approx(1, abs=1e-5) and row["n_random"] == 19 and row["n"] == 3
-    assert row["off"] == pytest.approx(made.items["off"].mean(), abs=1e-5) and row["explained"] == pytest.approx(1 - row["off"], abs=0.02)
+    assert row["off"] == pytest.approx(0, abs=1e-5) and row["explained"] == pytest.approx(1, abs=0.02) and row["complete"]
     concept = run.neurons.loc[ff, "in_concept"].to_numpy()
     assert row["credit"] == pytest.approx(made.scores["value"][concept].sum(), abs=1e-5)
     assert len(rows_of(run, "attribution", method="conductance")) == 4

@@ -3,8 +3,9 @@
 conductance   per neuron, averaged over calls and units, with intervals; an Attribution like those of analysis/attribution.py
 by_neuron, module_of   where a layer is read
 
-The text state moves on a straight line from that of the empty prompt to that of the prompt. Captum's LayerConductance goes that
-line once for every layer; here all layers share the passes, by the trapezoid rule, and a test holds the two equal.
+The text state moves on a straight line from that of the prompt the target compares with to that of the prompt. Captum's
+LayerConductance goes that line once for every layer; here all layers share the passes, by the trapezoid rule, and a test holds the
+two equal.
 """
 
 import numpy as np
@@ -21,13 +22,16 @@ N_STEPS = 16
 def conductance(model, layers, items, target, empty, *, n_steps=N_STEPS, watch=(), batch=8):
     """Attribute a target to neurons along the line of text states.
 
-    conductance of neuron i = sum over image tokens k of the integral of dJ/da_ik da_ik along  e(s) = empty + s (prompt - empty)
+    conductance of neuron i = sum over image tokens k of the integral of dJ/da_ik da_ik along  e(s) = start + s (prompt - start)
+
+    start = the prompt the target compares with: of T2 the reference, of T1 and T3 the empty one, so that the target is 0 there and its
+    whole value is followed; of T4, which compares with none, the empty one
 
     items     `Items`: prompts at calls, on the latents of the shared regime;  layers   of the site ff, or another that is what a
               module takes or gives
-    empty     (1, token, channel) text state of the empty prompt, by the same model
+    empty     (1, token, channel) text state of the empty prompt, by the same model, for a target that compares with no prompt
     watch     neurons, through all layers in their order, whose scores per unit are kept;  batch   prompts at once
-    returns   Attribution: scores by neuron; of its items `off` is the target at the empty prompt, `explained` the same integral over
+    returns   Attribution: scores by neuron; of its items `off` is the target at the start, `explained` the same integral over
               the text state itself, which must add up to value - off (delta = 0 up to the step), as nothing goes round the text.
               The neurons' own sums must not: layers feed each other, so a path through two of them counts in both, and one
               that passes a layer by in the residual stream counts in none. Compare neurons, or sets, within their layers.
@@ -53,7 +57,7 @@ def conductance(model, layers, items, target, empty, *, n_steps=N_STEPS, watch=(
     return Attribution(
         "conductance",
         target.name,
-        {"n_steps": n_steps, "from": "the empty prompt"},
+        {"n_steps": n_steps},
         scores,
         pandas.concat(rows, ignore_index=True),
         watched,
@@ -68,7 +72,7 @@ def conductance(model, layers, items, target, empty, *, n_steps=N_STEPS, watch=(
 def _along(model, layers, modules, part, bound, empty, n_steps):
     """((row, neuron) float64, {value, off, explained, delta} (row,)) of one batch."""
     end = part.states.to(model.device, model.dtype)
-    start = empty.to(end).expand_as(end)
+    start = (empty if bound.other is None else bound.other).to(end).expand_as(end)
     before, found, text_slope, values = None, 0.0, 0.0, []
     for step in range(n_steps + 1):
         share, half = step / n_steps, 0.5 if step in (0, n_steps) else 1.0

@@ -2,8 +2,8 @@
 
 attribution     the target's value under a condition, how far scores add up (explained against value - off; delta is the gap), and the
                 summed score of the concept set, credit, beside matched random sets; on half B. n counts units. Of the method
-                conductance off is the value at the empty prompt, and explained the same integral over the text; its credit counts a path
-                in every layer it goes through
+                conductance off is the value at the prompt it starts from, explained the same integral over the text; its credit counts
+                a path in every layer it goes through
 fidelity        scores against exact ablation: where = sample (random single neurons), top (of the list) or sets (random sets of a share)
 tokens          mean credit of the words of a prompt for a neuron's signed activation: part = concept, plain (its other words), added
                 (by the attack); words: those with most credit

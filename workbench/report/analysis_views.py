@@ -16,7 +16,17 @@ def attribution(document):
     rows = summary.arranged(document["attribution"], summary.variant_names(document))
     return view(
         "Attribution: value of the target, and what goes through the concept neurons",
-        ("Variant", "Prompts", "How made", "Method", "Target", "Units", "Value of the target", "95 % interval", "All gates off, or no text")
+        (
+            "Variant",
+            "Prompts",
+            "How made",
+            "Method",
+            "Target",
+            "Units",
+            "Value of the target",
+            "95 % interval",
+            "All gates off, or the start",
+        )
         + ("Scores add up to", "Gap", "Credit of the concept neurons", "95 % interval", "Random sets", "Number of sets", "p")
         + ("UNet passes", "If missing, why"),
         [

@@ -74,7 +74,7 @@ def place(level):
     if np.sqrt(y.var() + x.var()) > 0.25:  # of a disc of that size 0.13, of points anywhere 0.41
         return "several places"
     words = [names[int(np.digitize(at.mean(), (0.4, 0.6)))] for at, names in ((y, ("upper", "", "lower")), (x, ("left", "", "right")))]
-    return " ".join(filter(None, words)) or "centre"
+    return " ".join(filter(None, words)) if words[1] else {"upper": "top", "": "centre", "lower": "bottom"}[words[0]]
 
 
 def webp(picture):
