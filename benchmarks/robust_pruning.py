@@ -19,7 +19,7 @@ from attack_table import CONCEPTS, chosen, expected, keep, paces
 from workbench.errors import WorkbenchError
 from workbench.report.attack_table import chance, markdown, number, share
 from workbench.run import runs
-from workbench.run.plane_tables import against_rows, plane_rows, sensitivity_rows, together
+from workbench.run.plane_tables import against_rows, held_rows, plane_rows, sensitivity_rows, together
 from workbench.storage import write_text
 from workbench.study.study import BASE, Study, load_study
 
@@ -213,6 +213,19 @@ def sensitivity(rows):
     return markdown(columns, lines)
 
 
+def held(room):
+    """Markdown: is the concept set needed under attack, and enough without one, before and after pruning?"""
+    columns = ["effect", "variant", "prompts", "n", "T2 as it is", "change", "random sets", "p"]
+    lines = []
+    for row in held_rows(room):
+        value = signed(row.get("value"), row.get("low"), row.get("high"))
+        band = "-" if row.get("random_low") is None else f"{row['random_low']:+.2f} to {row['random_high']:+.2f}"
+        p = "-" if row.get("p") is None else chance(row["p"])
+        n = row["n"] if row.get("n") is not None else row.get("reason")
+        lines.append([row["effect"], row["variant"], row["prompt_set"], n, number(row.get("intact"), 2), value, band, p])
+    return markdown(columns, lines)
+
+
 def correlations(room, rows, attacks):
     """Sentences: does less sensitivity go with less ASR over all masks tried?"""
     found, planes = [], {row["variant"]: row for row in plane_rows(room, attacks)}
@@ -255,6 +268,7 @@ def document(rooms, attacks):
             beside(rows, sought),
         ]
         parts += [f"## {concept}: sensitivity\n", sensitivity(watched), correlations(room, watched, EVERYWHERE)]
+        parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(room)]
         parts += [f"## {concept}: stress\n", stress(room)]
         small = [row for row in rows if row["attack"] in EVERYWHERE]
         short += [f"**{concept}**\n", beside(small, sought)]

@@ -223,13 +223,18 @@ def cluster_effects(document):
     """D, R and delta of each cluster."""
     rows = summary.arranged(document["cluster_effects"], summary.variant_names(document))
     rows.sort(key=lambda row: row["cluster"])
+    return effects_of("What erasing and attacks do to each cluster, on the other half of the units", "Cluster", "cluster", rows)
+
+
+def effects_of(title, head, key, rows):
+    """D, R and delta of groups of neurons, each named in the column `key` of its rows under the heading `head`."""
     return view(
-        "What erasing and attacks do to each cluster, on the other half of the units",
-        ("Cluster", "Effect", "Variant", "Attack", "How made", "Units", "Value", "95 % interval", "Random sets", "Number of sets", "p")
+        title,
+        (head, "Effect", "Variant", "Attack", "How made", "Units", "Value", "95 % interval", "Random sets", "Number of sets", "p")
         + ("If missing, why",),
         [
             (
-                row["cluster"],
+                row[key],
                 EFFECTS.get(row["effect"], row["effect"]),
                 row["variant"],
                 row["attack"],

@@ -1,7 +1,7 @@
 """The tables a reader sees of the [[sets]] of a study."""
 
 from workbench.report import summary
-from workbench.report.analysis_views import EFFECTS
+from workbench.report.analysis_views import effects_of
 from workbench.report.summary import integer, number, percent
 from workbench.report.views import view
 
@@ -69,29 +69,7 @@ def set_effects(document):
     rows = summary.arranged(document["set_effects"], summary.variant_names(document))
     places = {row["neuron_set"]: place for place, row in enumerate(document["sets"])}
     rows.sort(key=lambda row: places.get(row["neuron_set"], len(places)))
-    return view(
-        "What erasing and attacks do to each set, on half B of the units",
-        ("Set", "Effect", "Variant", "Attack", "How made", "Units", "Value", "95 % interval", "Random sets", "Number of sets", "p")
-        + ("If missing, why",),
-        [
-            (
-                row["neuron_set"],
-                EFFECTS.get(row["effect"], row["effect"]),
-                row["variant"],
-                row["attack"],
-                summary.provenance(row),
-                integer(row["n"]),
-                number(row["value"]),
-                summary.span(row["low"], row["high"]),
-                summary.span(row["random_low"], row["random_high"]),
-                integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
-                row["reason"],
-            )
-            for row in rows
-        ],
-        numeric=(5, 6, 7, 8, 9, 10),
-    )
+    return effects_of("What erasing and attacks do to each set, on half B of the units", "Set", "neuron_set", rows)
 
 
 def set_layers(document):

@@ -4,6 +4,7 @@ asr, retained       the judge's word, prompt by prompt
 plane_rows          every variant: plain rate, ASR of every attack made against it, retention, distance in features
 against_rows        several masks of one kind beside one comparator: relative cut of the ASR, change of retention, paired by prompt
 sensitivity_rows    every variant: activity and reactivation of the watched neurons, which no mask that spares them has touched
+held_rows           necessity under attack and sufficiency without, as far as they are there
 together            rank correlation of two columns over variants
 """
 
@@ -17,7 +18,7 @@ from workbench.run.attack_tables import is_there
 from workbench.run.image_tables import RETAINED, found_by_judge
 from workbench.run.measure import neuron_groups
 from workbench.statistics import bootstrap_means, interval, split_halves, swap_p
-from workbench.storage import read_arrays, read_table
+from workbench.storage import read_arrays, read_json, read_table
 from workbench.study.study import BASE
 
 FEWEST_POINTS = 4
@@ -137,6 +138,16 @@ def sensitivity_rows(room, attack, groups=("watch", "concept"), trajectory="refe
                 row |= dict.fromkeys(("plain", "attacked", "control"))
                 effect = NOTHING | {"p_random": None, "reason": str(error)}
             rows.append(row | {key: effect[key] for key in ("n", "value", "low", "high", "p_random", "reason")} | moved)
+    return rows
+
+
+def held_rows(room):
+    """The rows that the effects necessity and sufficiency of [ablate] have written, each with effect, variant and prompt_set."""
+    rows = []
+    for node in room.plan.of_stage("ablate"):
+        if is_there(room, node.id):
+            about = {"effect": node.parameters["effect"], "variant": node.variant, "prompt_set": node.prompt_set}
+            rows += [row | about for shard in node.shards for row in read_json(room.store.path("ablate", shard.key) / "rows.json")]
     return rows
 
 

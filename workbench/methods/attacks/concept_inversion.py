@@ -1,6 +1,5 @@
 """Concept inversion: new vectors learned from the base model's images of the concept, put in its name's place; white box."""
 
-import re
 import time
 from dataclasses import replace
 from math import inf
@@ -12,6 +11,7 @@ from workbench.errors import MethodError
 from workbench.methods.attacks import vectors_before
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Levels, denoising, minimised
 from workbench.methods.attacks._search import RandomVectors, generator, search
+from workbench.study.words import any_of
 
 OPTIMISED = True
 PUBLISHED = {
@@ -51,7 +51,7 @@ def placed(prompts, names):
     """
     from workbench.models.text import HERE
 
-    pattern = re.compile(r"\b(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + r")\b", re.IGNORECASE)
+    pattern = any_of(names)
     if not any(pattern.search(prompt) for prompt in prompts):
         raise MethodError(
             f'No target prompt holds a name of the concept ({", ".join(names)}), e.g. "{prompts[0]}", so that no vector can stand '
