@@ -9,6 +9,7 @@ is one more token row at the end, filled up with zeros: text states are one tens
 """
 
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 
 import torch
 
@@ -30,16 +31,23 @@ def tokenize(tokenizer, prompts, n_prefix=0):
     `encode` puts the vectors there. The room is filled with the start token: the pooled state is that of the first end token, which
     often is the padding too.
     """
+    return _tokenized(tokenizer, tuple(prompts), n_prefix)[0].clone()
+
+
+@lru_cache(maxsize=64)  # an attack encodes the same words at every step
+def _tokenized(tokenizer, prompts, n_prefix):
+    """Token ids (prompt, token) as `tokenize` gives them, and the place of the first vector in each prompt."""
     length, read = tokenizer.model_max_length, list(prompts)
     if n_prefix:
         read = [prompt.replace(HERE, " ") for prompt in read]
     ids = tokenizer(read, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    at = starts(tokenizer, prompts, n_prefix)
     if n_prefix:
-        room, at = ids.new_full((n_prefix,), tokenizer.bos_token_id), starts(tokenizer, prompts, n_prefix)
+        room = ids.new_full((n_prefix,), tokenizer.bos_token_id)
         ids = torch.stack([torch.cat([row[:i], room, row[i : length - n_prefix]]) for row, i in zip(ids, at, strict=True)])
         cut = (ids != tokenizer.eos_token_id).all(dim=1)
         ids[cut, -1] = tokenizer.eos_token_id
-    return ids
+    return ids, at
 
 
 def n_cut(model, prompts, n_prefix=0):
@@ -138,15 +146,16 @@ def encode(model, prompts, prefix=None):
     In a prompt that says `HERE`, they stand there. Without vectors `HERE` is read as any other text.
     Raises   PromptError for an empty list
     """
-    prompts = list(prompts)
+    prompts = tuple(prompts)
     if not prompts:
         raise PromptError("No prompts to encode: the prompt set is empty.")
     n_prefix = 0 if prefix is None else prefix.shape[1]
     # each tokenizer reads for itself: SDXL's second one takes "!" for padding
-    ids = [tokenize(tokenizer, prompts, n_prefix) for tokenizer in (model.tokenizer, model.tokenizer_2) if tokenizer is not None]
+    read = [_tokenized(tokenizer, prompts, n_prefix) for tokenizer in (model.tokenizer, model.tokenizer_2) if tokenizer is not None]
+    ids, at = [ids for ids, _ in read], read[0][1]
     if prefix is None:
         return _states(model, ids, None, None)
-    return _states(model, ids, prefix.flatten(0, 1), _places(ids[0], n_prefix, starts(model.tokenizer, prompts, n_prefix)))
+    return _states(model, ids, prefix.flatten(0, 1), _places(ids[0], n_prefix, at))
 
 
 def unconditional(model):

@@ -117,8 +117,9 @@ class SoftWords(Learned):
             self.chances[row].grad = direction(gradient) if self.parameters.shared else gradient.clamp(-1, 1)
         self.optimiser.step()
         with torch.no_grad():
-            for row in rows:
-                self.chances[row].copy_(project_to_simplex(self.chances[row]))
+            nearest = project_to_simplex(torch.stack([self.chances[row] for row in rows]))
+            for row, chances in zip(rows, nearest, strict=True):
+                self.chances[row].copy_(chances)
         return losses.tolist()
 
     def candidate(self, rows):
