@@ -62,11 +62,28 @@ def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(bench, roo
         assert 4 * bench.ATTACKS[small]["iterations"] == bench.ATTACKS[large]["iterations"]
 
 
-def test_every_node_that_is_picked_finds_its_inputs(bench, room):
-    nodes = bench.picked(room)
-    ids = {node.id for node in nodes}
-    missing = {(node.id, name) for node in nodes for name in node.inputs if name not in ids}
-    assert not missing
+def test_every_node_that_is_picked_comes_once_and_after_its_inputs(bench, room):
+    done = set()
+    for node in bench.picked(room):
+        assert node.id not in done and set(node.inputs) <= done
+        done.add(node.id)
+
+
+def test_a_run_that_stops_early_knows_the_masks_beside_no_pruning_first(bench, room):
+    ids = [node.id for node in bench.picked(room)]
+    masks = ["erased", "longer", "masked-0", "masked-1", "masked-2"]
+    core = [f"detect:{name}:{about}" for name in masks for about in ("target", f"pgd@{name}", f"inversion@{name}", "near", "far")]
+    last = max(ids.index(name) for name in core)
+    assert last < min(ids.index(f"detect:{name}:target") for name in ("twice", "lot-0", "revived-0", "relearned-erased-10"))
+    assert last < ids.index("attack:p4d@masked-0") and ids[-1].startswith("detect:")
+    assert not [name for name in ids if name.startswith("generate:revived") and name.endswith((":near", ":far"))]
+
+
+def test_what_is_frozen_is_a_candidate_of_the_search_setting_for_setting(bench):
+    (tested,) = bench.masks_over("erased", bench.MASK, [0], bench.SPARE)
+    assert bench.candidate(bench.FROZEN) == tested | {"name": bench.FROZEN}
+    one_changed = [name for name, settings in bench.CANDIDATES.items() if len(settings) == 1]
+    assert len(one_changed) >= 4 and bench.candidate("not-spared").keys() == tested.keys() - {"spare"}
 
 
 def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing(bench):

@@ -15,7 +15,7 @@ EDGE = 1e-6
 def sample(phi, generator):
     """Gates m in [0, 1], of the shape of phi; differentiable with respect to phi where 0 < m < 1."""
     u = torch.rand(phi.shape, generator=generator).to(phi.device).clamp(EDGE, 1 - EDGE)
-    stretched = torch.sigmoid((u.log() - (-u).log1p() + phi) / BETA) * (ZETA - GAMMA) + GAMMA
+    stretched = torch.sigmoid((u.logit() + phi) / BETA) * (ZETA - GAMMA) + GAMMA
     return stretched.clamp(0, 1)
 
 

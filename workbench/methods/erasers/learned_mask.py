@@ -134,7 +134,7 @@ class _Run:
             others = [*dict.fromkeys([*retained, *(pair[1] for pair in pairs)])]
             self.others = torch.cat([self.pool.empty, text.encode(model, others)])
         self.gated = Gated(model.unet, weights, parameters.unit, parameters.start, spared)
-        self.optimiser = torch.optim.Adam(self.gated.phi.values(), lr=parameters.learning_rate)
+        self.optimiser = torch.optim.Adam(self.gated.phi.values(), lr=parameters.learning_rate, fused=True)
 
     def state(self):
         return {
