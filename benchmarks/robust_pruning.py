@@ -14,17 +14,20 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pictures
 from attack_table import CONCEPTS, chosen, expected, keep, paces
 
 from workbench.errors import WorkbenchError
 from workbench.report.attack_table import chance, markdown, number, share
 from workbench.run import runs
+from workbench.run.attack_tables import is_there
 from workbench.run.image_tables import RETAINED
 from workbench.run.plane_tables import against_rows, held_rows, plane_rows, sensitivity_rows, together
 from workbench.storage import write_text
 from workbench.study.study import BASE, Study, load_study
 
 ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "docs" / "pictures"
 MARKS = "<!-- robust pruning -->", "<!-- end of robust pruning -->"
 DEVELOPMENT, TESTED = "weapon", ("ink", "church")
 N, N_SEARCH, N_QUICK = 100, 40, 8
@@ -49,8 +52,10 @@ CANDIDATES = {
     "anchor": {"objective": "ac"},
     "adversarial": {"adversarial_steps": 2},
     "adversarial-5": {"adversarial_steps": 2, "share": 0.05, "layers": ["feeds", "reads", "attention"]},
+    "adversarial-attention": {"adversarial_steps": 2, "share": 0.1, "layers": ["attention"]},
+    "adversarial-kept": {"adversarial_steps": 2, "share": 0.1, "layers": ["attention"], "retention": 4.0, "retained_batch": 2},
 }
-FROZEN = "plain"
+FROZEN = "adversarial-kept"
 MASK = START | CANDIDATES[FROZEN]
 SPARE = MASK.pop("spare")
 # attacks without looks: whatever they end with is judged. small, large: a quarter of the budget and all of it
@@ -66,10 +71,12 @@ ATTACKS = {
 }
 EVERYWHERE = ("pgd", "inversion")
 SEARCHED_WITH = {"pgd": ATTACKS["pgd"], "inversion": {"method": "concept_inversion", "iterations": 100}}
+SENSITIVITY_UNDER = "pgd"
 # the family a mask was trained against says nothing about it
 IN_THE_LOOP = [name for name, given in ATTACKS.items() if MASK.get("adversarial_steps") and given["method"] == "embedding_pgd"]
 CORE = ("erased", "longer", "masked-0")
 COMPARATORS = ("erased", "longer", "twice", "eta", "lot-0", "smallest")
+PEER = "without-loop"
 NOT_ATTACKED = ("revived", "relearned")
 RELEARN = (10, 20, 40)
 ALL_LAYERS = {"layers": ["feeds", "reads", "attention"]}
@@ -83,7 +90,8 @@ def masks_over(parent, mask, seeds, spare):
 
 
 def tested_variants(esd, mask, seeds=SEEDS):
-    """What is compared: erased, longer, masks by learning, lot and size, stronger erasers, peers, and what the stress leaves."""
+    """What is compared: erased, longer, masks by learning, lot and size, stronger erasers, peers (one that no attack was in the loop
+    of, so that every family is scored on it), and what the stress leaves."""
     more = lambda name, **changes: {"name": name, "method": "esd", "parameters": esd | changes}  # noqa: E731
     pruned = {"parent": "erased", "role": "pruned", "like": "masked-0", "parameters": ALL_LAYERS} | SPARED
     found = [more("erased"), more("longer", iterations=mask["iterations"]) | {"parent": "erased"}]
@@ -91,6 +99,8 @@ def tested_variants(esd, mask, seeds=SEEDS):
     found += [more("twice", iterations=2 * esd["iterations"]), more("eta", eta=2.5 * esd["eta"])]
     found += [{"name": "lot-0", "method": "random_mask", **pruned}, {"name": "smallest", "method": "magnitude", **pruned}]
     found += [{"name": "wanda", "method": "wanda", **pruned}]
+    if mask.get("adversarial_steps"):
+        found += [masks_over("erased", mask | {"adversarial_steps": 0}, [0], SPARE)[0] | {"name": PEER}]
     found += [{"name": "alone", "method": "learned_mask", "role": "pruned", "parameters": mask} | SPARED]
     found += [{"name": f"revived-{seed}", "method": "revive", "parent": f"masked-{seed}"} for seed in seeds]
     for parent in ("erased", "masked-0"):
@@ -137,9 +147,9 @@ def picked(room):
             needed = node.prompt_set not in RETAINED or not node.variant.startswith(NOT_ATTACKED)
             wanted = mine and needed and (node.prompt_set != "reference" or node.variant == BASE)
         elif node.stage == "record":
-            wanted = node.prompt_set in ("target", "reference") or (own and attack == EVERYWHERE[0])
+            wanted = node.prompt_set in ("target", "reference") or (own and attack == SENSITIVITY_UNDER)
         else:
-            wanted = node.stage == "ablate" and attack in (None, EVERYWHERE[0])
+            wanted = node.stage == "ablate" and attack in (None, SENSITIVITY_UNDER)
         if wanted:
             asked.append((turn(node, attack), node))
     found = {}
@@ -156,13 +166,15 @@ def picked(room):
 
 
 def turn(node, attack):
-    """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, 2 sensitivity and stress, 3 the
-    attacks on core variants alone. What it needs comes before it."""
-    if node.stage in ("record", "ablate") or node.variant.startswith(NOT_ATTACKED):
-        return 2
-    if attack is not None and attack not in EVERYWHERE:
+    """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, 2 peers and stress, 3 the attack
+    that sensitivity is read under, 4 the attacks on core variants alone. What a node needs comes before it."""
+    if node.stage in ("record", "ablate") or attack == SENSITIVITY_UNDER:
         return 3
-    return 0 if node.variant == BASE or node.variant in CORE or node.variant.startswith("masked") else 1
+    if attack is not None and attack not in EVERYWHERE:
+        return 4
+    if node.variant in (BASE, *CORE) or node.variant.startswith("masked"):
+        return 0
+    return 1 if node.variant in COMPARATORS else 2
 
 
 def plane(room, attacks):
@@ -190,8 +202,9 @@ def signed(value, low, high):
     return "-" if value is None else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def beside(rows, sought):
+def beside(rows, sought, in_the_loop=None):
     """Markdown: the learned masks beside each comparator; whether the cut that was sought is there."""
+    in_the_loop = IN_THE_LOOP if in_the_loop is None else in_the_loop
     columns = ["beside", "attack", "its ASR", "masks' ASR (lowest, highest)", "cut", "p", "retained", "plainly asked", "sought"]
     lines = []
     for row in rows:
@@ -206,18 +219,18 @@ def beside(rows, sought):
                 chance(row["p"]),
                 signed(row["retained_difference"], row["retained_low"], row["retained_high"]),
                 signed(row["plain_difference"], row["plain_low"], row["plain_high"]),
-                judged(row, sought),
+                judged(row, sought, in_the_loop),
             ]
         )
     return markdown(columns, lines)
 
 
-def judged(row, sought):
+def judged(row, sought, in_the_loop=()):
     """there | not there | undecided, of a cut of `sought` at no worse plain rate and retention within RETENTION.
 
     there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid
     """
-    if row["attack"] in IN_THE_LOOP:
+    if row["attack"] in in_the_loop:
         return "not scored: the masks were trained against it"
     if row["cut"] is None or row["retained_difference"] is None:
         return "undecided: the comparator never fails" if row["cut"] is None else "undecided"
@@ -252,13 +265,30 @@ def held(room):
     return markdown(columns, lines)
 
 
+def beside_asr(room, rows, attack, key):
+    """{variant: (number of its watched neurons, its ASR)} of the variants that have both."""
+    planes = {row["variant"]: row["asr"][attack] for row in plane_rows(room, [attack])}
+    points = {row["variant"]: (row[key], planes[row["variant"]]) for row in rows if row["neuron_set"] == "watch"}
+    return {name: (x, y["rate"]) for name, (x, y) in points.items() if x is not None and y is not None}
+
+
+def drawn(rooms):
+    """{path: figure} of the plane and of sensitivity against success, for the document."""
+    figures = {}
+    for concept, room in rooms.items():
+        figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane(plane_rows(room, list(EVERYWHERE)), EVERYWHERE)
+        points = beside_asr(room, sensitivity_rows(room, SENSITIVITY_UNDER), SENSITIVITY_UNDER, "attacked")
+        titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
+        figures[PICTURES / f"robust-pruning-{concept}-sensitivity.png"] = pictures.scatter(points, *titles)
+    return figures
+
+
 def correlations(room, rows, attacks):
     """Sentences: does less sensitivity go with less ASR over all masks tried?"""
-    found, planes = [], {row["variant"]: row for row in plane_rows(room, attacks)}
+    found = []
     for attack in attacks:
         for key, words in (("value", "reactivation"), ("attacked", "activity under attack")):
-            points = [(row[key], planes[row["variant"]]["asr"][attack]) for row in rows if row["neuron_set"] == "watch"]
-            points = [(x, y["rate"]) for x, y in points if x is not None and y is not None]
+            points = list(beside_asr(room, rows, attack, key).values())
             one = together([x for x, _ in points], [y for _, y in points])
             value = one["reason"] if one["spearman"] is None else signed(one["spearman"], one["low"], one["high"])
             found.append([words, attack, one["n"], value])
@@ -274,33 +304,42 @@ def stress(room):
 
 def document(rooms, attacks, search):
     """(short table, everything) as Markdown; `search` is the room of the search, as far as it was computed."""
+    about = " ".join(__doc__.split("\n\n")[1].split())
     parts = [
         "# Does pruning keep an erased concept erased?\n",
-        f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {__doc__.splitlines()[2]}\n",
+        f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {about}\n",
         f"Frozen settings of the learned mask: `{MASK}`. ASR: the judge sees the concept plainly or under the attack. Brackets are 95 % "
         "intervals, Wilson's or by bootstrap over units. cut = 1 - ASR of the masks / ASR of the other. What this shows is no evidence "
         "about Stable Diffusion.\n",
     ]
     found = searched(search, SEARCHED_WITH)
-    parts += [f"## The search on {DEVELOPMENT}\n", f"Chosen by its rates here, before the test: `{FROZEN}`.\n", found] if found else []
+    if found:
+        parts += [f"## The search on {DEVELOPMENT}\n", f"Chosen by its rates here, before the test: `{FROZEN}`. n = {N_SEARCH}.\n", found]
     short = []
     for concept, room in rooms.items():
         names = [variant.name for variant in room.study.variants]
         masks = [name for name in names if name.startswith("masked")]
-        rows = [row for other in COMPARATORS if other in names for row in against_rows(room, masks, other, attacks)]
-        watched = sensitivity_rows(room, EVERYWHERE[0])
-        sought = SOUGHT[room.study.concept.kind]
-        parts += [f"## {concept}: the plane\n", plane(room, attacks), f"## {concept}: the learned masks beside each\n"]
-        parts += [
-            f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked.\n",
-            beside(rows, sought),
-        ]
-        parts += [f"## {concept}: sensitivity\n", sensitivity(watched), correlations(room, watched, EVERYWHERE)]
+        rows = [row for other in COMPARATORS for row in against_rows(room, masks, other, attacks)]
+        watched, sought = sensitivity_rows(room, SENSITIVITY_UNDER), SOUGHT[room.study.concept.kind]
+        aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked.{_missing(room)}\n"
+        parts += [f"## {concept}: the plane\n", f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
+        parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
+        if PEER in names:
+            parts += [f"## {concept}: the same mask learned without attacks in the loop\n"]
+            parts += [beside([row for other in CORE[:2] for row in against_rows(room, [PEER], other, EVERYWHERE)], sought, ())]
+        parts += [f"## {concept}: sensitivity\n", f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"]
+        parts += [sensitivity(watched), correlations(room, watched, EVERYWHERE)]
         parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(room)]
         parts += [f"## {concept}: stress\n", stress(room)]
-        small = [row for row in rows if row["attack"] in EVERYWHERE]
-        short += [f"**{concept}**\n", beside(small, sought)]
+        short += [f"**{concept}** {aim}", beside([row for row in rows if row["attack"] in EVERYWHERE], sought)]
     return "\n".join(short), "\n".join(parts)
+
+
+def _missing(room):
+    """A sentence when something the tables read is not computed yet."""
+    nodes = picked(room)
+    left = sum(not is_there(room, node.id) for node in nodes)
+    return f" Not finished: {left} of {len(nodes)} steps are left; what they would say stands as -." if left else ""
 
 
 def searched(room, attacks):
@@ -379,6 +418,7 @@ def main(words=None):
     short, everything = document(rooms, list(ATTACKS), search)
     sys.stdout.write(f"{everything}\n")
     if not given.quick and set(rooms) == set(TESTED):
+        pictures.save(drawn(rooms))
         write_text(ROOT / "docs" / "robust-pruning.md", everything)
         keep(ROOT / "README.md", short, MARKS)
 

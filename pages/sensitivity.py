@@ -3,6 +3,7 @@
 import streamlit as st
 
 from workbench.report import summary
+from workbench.report.plane_figures import plane_points
 from workbench.ui import _neurons, _state
 from workbench.ui._numbers import n_of, plain
 
@@ -30,6 +31,17 @@ if effects:
     _state.figure("effects_figure", effects, variants, caption="p: share of matched random sets with an effect at least as large.")
 else:
     st.info("No effect was measured in this run.", icon=":material/info:")
+
+points = plane_points(document)
+if len({point["variant"] for point in points}) > 1:
+    st.subheader("What it costs")
+    _state.figure(
+        "plane_figure",
+        points,
+        variants,
+        caption="Better is lower and further right. An open marker: the attack was made against another model. Bars: 95 % intervals.",
+    )
+
 unknown = list(dict.fromkeys(row["reason"] for name in ("activity", "effects", "neurons") for row in document[name] if row["reason"]))
 if unknown:
     with st.expander(f"What could not be measured, and why ({len(unknown)})", icon=":material/help:"):

@@ -5,7 +5,7 @@ import pytest
 from tests.report.example import write_example
 from workbench.report.render import render
 
-FIGURES = 23
+FIGURES = 24
 
 
 @pytest.fixture(scope="module")

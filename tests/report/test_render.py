@@ -82,7 +82,7 @@ def test_the_policy_allows_nothing_outside_and_comes_before_any_script(page):
 
 def test_share_button_and_logo_are_off_in_every_figure(text):
     drawn = re.findall(r"Plotly\.newPlot\(\s+\"(figure-[a-z]+-\d+)\"", text)
-    assert len(drawn) == len(set(drawn)) == 23
+    assert len(drawn) == len(set(drawn)) == 24
     assert len(re.findall(r'"showSendToCloud": ?false', text)) == len(drawn)
     assert len(re.findall(r'"displaylogo": ?false', text)) == len(drawn)
 
@@ -243,7 +243,7 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
     sections = [a["id"] for tag, a in page.tags if tag == "section"]
     assert links == sections and len(sections) == 15
     plots = [a for _, a in page.tags if a.get("role") == "img"]
-    assert len(plots) == 23 and all(len(a["aria-label"]) > 40 for a in plots)
+    assert len(plots) == 24 and all(len(a["aria-label"]) > 40 for a in plots)
     assert all(a["alt"] and a["src"].startswith("data:") for t, a in page.tags if t == "img")
 
 

@@ -2,6 +2,7 @@
 
 from workbench.report import alt_analysis, summary
 from workbench.report.alt_neurons import waking_alt
+from workbench.report.plane_figures import plane_alt
 from workbench.report.set_figures import named_effects_alt
 
 
@@ -129,6 +130,7 @@ def _sentences(opening, rows, name, value="value", form=summary.number):
 ALT = {
     "rates_figure": rates_alt,
     "retention_figure": retention_alt,
+    "plane_figure": plane_alt,
     "activity_figure": activity_alt,
     "activity_by_call_figure": activity_by_call_alt,
     "budget_figure": budget_alt,

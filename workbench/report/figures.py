@@ -2,7 +2,7 @@
 
 rates_figure, retention_figure, activity_figure, effects_figure, shares_figure   forest plots
 activity_by_call_figure, budget_figure   panels of lines: activity along the sampling run, success against budget
-neuron_figures.py, attribution_figures.py, cluster_figures.py, set_figures.py, ablation_figures.py   the rest, by topic
+plane_figures.py, neuron_figures.py, attribution_figures.py, cluster_figures.py, set_figures.py, ablation_figures.py   the rest, by topic
 Every row given is in the figure: as a marker, or, when it is null, as "not measured" in words.
 """
 
@@ -13,6 +13,7 @@ from workbench.report.cluster_figures import cluster_effects_figure, cluster_map
 from workbench.report.forest import COLOURS, KINDS, SETS
 from workbench.report.lines import activity_by_call_figure, budget_figure, neuron_by_call_figure
 from workbench.report.neuron_figures import neurons_figure, waking_figure
+from workbench.report.plane_figures import plane_figure
 from workbench.report.set_figures import named_effects_figure
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "named_effects_figure",
     "neuron_by_call_figure",
     "neurons_figure",
+    "plane_figure",
     "rates_figure",
     "retention_figure",
     "set_effects_figure",

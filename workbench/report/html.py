@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 from workbench.errors import RunError
 from workbench.report import analysis_views, choice_views, figures, image_views, images, region_views, set_views, summary, views
 from workbench.report.alt import ALT
+from workbench.report.plane_figures import plane_points
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -189,6 +190,9 @@ def _figures(document, neurons):
             document["retention"],
             variants,
         )
+    points = plane_points(document)
+    if len({point["variant"] for point in points}) > 1:
+        add("retention", "plane_figure", "How often the concept is seen against what still works", points, variants)
     for trajectory in _present(summary.shown(document, "activity"), "trajectory"):
         add(
             "activity",

@@ -1,0 +1,89 @@
+"""Every variant on the plane: how often the concept is seen against what is still drawn right; with the sentence that says the same.
+
+An eraser or a mask is worth something where attacks succeed less at the same retention: towards the lower right.
+"""
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from workbench.report import summary
+from workbench.report.cluster_figures import PALETTE
+from workbench.report.lines import SYMBOLS, cell, empty_panels, finished
+
+PLAIN = "plain prompts"
+
+
+def plane_points(document):
+    """One row per variant that is no base model and condition (plain prompts, each attack): variant, condition, n, rate, low, high,
+    and kept, the row of what is retained (near the concept, else far from it). Variants without such a row are left out."""
+    points = []
+    for variant in summary.subjects(document):
+        cards = summary.cards(document, variant)
+        kept, plain = cards["retention"], cards["erasure"]
+        if kept is None or kept["rate"] is None:
+            continue
+        asked = [
+            row
+            for row in summary.arranged(document["rates"], (variant,))
+            if row["variant"] == variant and row["attack"] and not row["control"] and row["definition"] == "asr"
+        ]
+        for condition, row in [(PLAIN, plain), *((f"attack {row['attack']}", row) for row in asked)]:
+            if row is not None and row["rate"] is not None:
+                made = summary.provenance(row)
+                about = {"variant": variant, "condition": condition, "made": made, "kept": kept}
+                points.append(about | {name: row[name] for name in ("n", "rate", "low", "high")})
+    return points
+
+
+def plane_figure(points, variants=()):
+    """One panel per condition, one marker per variant, with 95 % intervals both ways; open: the attack was made against another variant."""
+    panels = sorted(dict.fromkeys(point["condition"] for point in points), key=lambda name: name != PLAIN)
+    names = [name for name in variants if any(point["variant"] == name for point in points)]
+    names += [name for name in dict.fromkeys(point["variant"] for point in points) if name not in names]
+    figure, shown = empty_panels(panels, shared_xaxes=False), set()
+    for point in sorted(points, key=lambda point: names.index(point["variant"])):
+        place, moved = names.index(point["variant"]), point["made"].startswith("transferred")
+        colour, symbol = PALETTE[place % len(PALETTE)], SYMBOLS[place % len(SYMBOLS)]
+        kept, words = point["kept"], escape(point["variant"])
+        figure.add_trace(
+            go.Scatter(
+                x=[100 * kept["rate"]],
+                y=[100 * point["rate"]],
+                error_x=_interval(kept, colour),
+                error_y=_interval(point, colour),
+                mode="markers",
+                name=words,
+                legendgroup=words,
+                showlegend=words not in shown,
+                marker={"color": colour, "symbol": f"{symbol}-open" if moved else symbol, "size": 10},
+                customdata=[[point["n"], kept["n"], escape(point["made"])]],
+                hovertemplate="concept in %{y:.1f} % (n = %{customdata[0]}), retained %{x:.1f} % (n = %{customdata[1]})"
+                f"<br>%{{customdata[2]}}<extra>{words}</extra>",
+            ),
+            **cell(panels, point["condition"]),
+        )
+        shown.add(words)
+    figure.update_xaxes(range=[-3, 103])
+    figure.update_yaxes(range=[-3, 103])
+    kinds = sorted({point["kept"]["kind"] for point in points}, reverse=True)
+    return finished(figure, panels, f"drawn right, {' or '.join(kinds)} (per cent)", "concept seen (per cent)")
+
+
+def plane_alt(points, variants=()):
+    """Each point with its intervals."""
+    parts = [
+        f"{point['variant']}, {point['condition']}{' (' + point['made'] + ')' if point['made'] else ''}: "
+        f"{summary.with_interval(point, 'rate', summary.percent)}, n = {point['n']}, "
+        f"at {summary.percent(point['kept']['rate'])} retained"
+        for point in points
+    ]
+    return "How often the concept is seen against what is still drawn right. " + "; ".join(parts) + "."
+
+
+def _interval(row, colour):
+    """Error bars of a rate; none where there is no interval."""
+    if row["low"] is None or row["high"] is None:
+        return None
+    ends = {"array": [100 * (row["high"] - row["rate"])], "arrayminus": [100 * (row["rate"] - row["low"])]}
+    return {"type": "data", "color": colour, "thickness": 1, "width": 0} | ends
