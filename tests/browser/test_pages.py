@@ -210,7 +210,7 @@ def test_every_figure_has_an_alternative_text(opened):
         " : chart.querySelector('[aria-label], [alt]') || chart.closest('[aria-label]');"
         " return named ? (named.getAttribute('aria-label') || named.getAttribute('alt')) : ''; })"
     )
-    assert len(texts) == 5
+    assert len(texts) == 6
     assert all(len(text) > 40 for text in texts), texts
 
 

@@ -109,7 +109,7 @@ def test_an_image_from_another_seed_can_be_laid_over_its_prompts_others(opened):
 
 def test_every_figure_has_an_alternative_text_with_its_numbers(opened):
     charts = opened("sensitivity", "finished").get("plotly_chart")
-    assert len(charts) == 5
+    assert len(charts) == 6
     assert all(len(chart.proto.alt) > 60 for chart in charts)
 
 
