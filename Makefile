@@ -36,7 +36,7 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 attack-table: $(VENV)/.installed  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
 	$(BIN)/python benchmarks/attack_table.py
 
-robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side (some 4 hours on 2 cores; resumes)
+robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side (some 5 hours on 2 cores; resumes)
 	export OMP_NUM_THREADS=1; $(BIN)/python benchmarks/robust_pruning.py --concepts ink & first=$$!; \
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/robust_pruning.py --concepts church && wait $$first
 	$(BIN)/python benchmarks/robust_pruning.py

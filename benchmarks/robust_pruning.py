@@ -228,7 +228,8 @@ def beside(rows, sought, in_the_loop=None):
 def judged(row, sought, in_the_loop=()):
     """there | not there | undecided, of a cut of `sought` at no worse plain rate and retention within RETENTION.
 
-    there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid
+    there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid.
+    Where the comparator pays for its success by what it retains, that is said beside it.
     """
     if row["attack"] in in_the_loop:
         return "not scored: the masks were trained against it"
@@ -237,7 +238,9 @@ def judged(row, sought, in_the_loop=()):
     lost = row["retained_difference"] < -RETENTION or row["plain_low"] > 0
     if row["cut"] >= sought and row["cut_low"] > 0 and not lost:
         return "there"
-    return "not there" if lost or row["cut_high"] < sought else "undecided"
+    found = "not there" if lost or row["cut_high"] < sought else "undecided"
+    bought = row["retained_difference"] > RETENTION
+    return f"{found}; the other retains {row['retained_difference']:.2f} less" if bought else found
 
 
 def sensitivity(rows):

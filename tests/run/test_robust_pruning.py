@@ -94,6 +94,8 @@ def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing(bench):
     assert bench.judged(row | {"retained_difference": -0.05}, 0.4) == "not there"
     assert bench.judged(row | {"plain_low": 0.01}, 0.4) == "not there"
     assert bench.judged(row | {"cut": None, "cut_low": None, "cut_high": None}, 0.4).startswith("undecided")
+    dearer = row | {"cut": -2.0, "cut_low": -4.0, "cut_high": -1.0, "retained_difference": 0.24}
+    assert bench.judged(dearer, 0.4) == "not there; the other retains 0.24 less"
 
 
 def test_the_family_in_the_loop_is_never_scored(bench):
