@@ -330,8 +330,8 @@ def document(rooms, attacks, search):
         if PEER in names:
             parts += [f"## {concept}: the same mask learned without attacks in the loop\n"]
             parts += [beside([row for other in CORE[:2] for row in against_rows(room, [PEER], other, EVERYWHERE)], sought, ())]
-        parts += [f"## {concept}: sensitivity\n", f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"]
-        parts += [sensitivity(watched), correlations(room, watched, EVERYWHERE)]
+        picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if watched else []
+        parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(watched), correlations(room, watched, EVERYWHERE)]
         parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(room)]
         parts += [f"## {concept}: stress\n", stress(room)]
         short += [f"**{concept}** {aim}", beside([row for row in rows if row["attack"] in EVERYWHERE], sought)]
