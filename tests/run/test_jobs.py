@@ -14,8 +14,8 @@ from workbench.run import jobs
 SLEEPER = """
 import signal, sys, time
 {deaf}
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     sys.exit(7)
