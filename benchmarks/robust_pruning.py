@@ -202,9 +202,8 @@ def signed(value, low, high):
     return "-" if value is None else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def beside(rows, sought, in_the_loop=None):
+def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
     """Markdown: the learned masks beside each comparator; whether the cut that was sought is there."""
-    in_the_loop = IN_THE_LOOP if in_the_loop is None else in_the_loop
     columns = ["beside", "attack", "its ASR", "masks' ASR (lowest, highest)", "cut", "p", "retained", "plainly asked", "sought"]
     lines = []
     for row in rows:
@@ -225,7 +224,7 @@ def beside(rows, sought, in_the_loop=None):
     return markdown(columns, lines)
 
 
-def judged(row, sought, in_the_loop=()):
+def judged(row, sought, in_the_loop):
     """there | not there | undecided, of a cut of `sought` at no worse plain rate and retention within RETENTION.
 
     there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid.
@@ -324,7 +323,8 @@ def document(rooms, attacks, search):
         masks = [name for name in names if name.startswith("masked")]
         rows = [row for other in COMPARATORS for row in against_rows(room, masks, other, attacks)]
         watched, sought = sensitivity_rows(room, SENSITIVITY_UNDER), SOUGHT[room.study.concept.kind]
-        aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked.{_missing(room)}\n"
+        aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked (KID, beside its floor, "
+        aim += f"stands in the plane and is no part of the last word). n = {N} units, {len(masks)} masks.{_missing(room)}\n"
         parts += [f"## {concept}: the plane\n", f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
         if PEER in names:

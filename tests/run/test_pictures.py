@@ -1,21 +1,6 @@
 """Pictures of the claim: a point for whatever was computed, nothing drawn of what was not."""
 
-import sys
-from pathlib import Path
-
-import pytest
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    folder = str(Path(__file__).resolve().parents[2] / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        import pictures
-
-        yield pictures
-    finally:
-        sys.path.remove(folder)
+import pictures
 
 
 def rate(value):
@@ -30,20 +15,20 @@ ROWS = [
 ]
 
 
-def test_the_plane_has_a_point_for_each_rate_of_a_variant_whose_retention_is_known(pictures):
+def test_the_plane_has_a_point_for_each_rate_of_a_variant_whose_retention_is_known():
     figure = pictures.plane(ROWS, ["pgd", "inversion"])
     found = sorted((trace.name, round(trace.x[0]), round(trace.y[0])) for trace in figure.data if trace.x[0] is not None)
     assert found == [("erased", 90, 10), ("erased", 90, 30), ("masked-0", 80, 10), ("masked-0", 80, 20), ("masked-0", 80, 40)]
     assert pictures.plane(ROWS[:1], ["pgd"]) is None
 
 
-def test_a_scatter_has_one_named_point_per_variant(pictures):
+def test_a_scatter_has_one_named_point_per_variant():
     figure = pictures.scatter({"erased": (0.2, 0.3), "masked-0": (0.1, 0.1)}, "activity", "ASR")
     assert [(trace.name, trace.x[0], trace.y[0]) for trace in figure.data] == [("erased", 0.2, 0.3), ("masked-0", 0.1, 0.1)]
     assert pictures.scatter({}, "activity", "ASR") is None
 
 
-def test_a_picture_is_written_where_there_is_a_browser_and_nothing_where_there_is_not(pictures, tmp_path, monkeypatch):
+def test_a_picture_is_written_where_there_is_a_browser_and_nothing_where_there_is_not(tmp_path, monkeypatch):
     figure = pictures.scatter({"erased": (0.2, 0.3)}, "activity", "ASR")
     monkeypatch.setattr(pictures, "CHROMIUM", str(tmp_path / "none"))
     assert pictures.save({tmp_path / "a.png": figure}) == [] and not list(tmp_path.iterdir())

@@ -1,36 +1,20 @@
 """The claim about pruning, as it is asked: fair comparators, no development concept in the test, nothing measured that was trained on."""
 
-import sys
-
 import pytest
+import robust_pruning as bench
 
 from workbench.run import runs
 from workbench.study.study import load_study
 
 
 @pytest.fixture(scope="module")
-def bench():
-    """benchmarks/robust_pruning.py, whose neighbours it imports by name."""
-    from pathlib import Path
-
-    folder = str(Path(__file__).resolve().parents[2] / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        import robust_pruning
-
-        yield robust_pruning
-    finally:
-        sys.path.remove(folder)
-
-
-@pytest.fixture(scope="module")
-def room(bench, tmp_path_factory):
+def room(tmp_path_factory):
     esd = load_study("emoji-ink-style").variants[0].parameters
     study = bench.study_of("ink", bench.tested_variants(esd, bench.MASK), 8)
     return runs.prepare(study, tmp_path_factory.mktemp("claim") / "ink")[1]
 
 
-def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(bench, room):
+def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(room):
     parts = {variant.name: variant for variant in room.study.variants}
     esd = parts["erased"].parameters
     assert parts["longer"].parent == "erased" and parts["longer"].parameters["iterations"] == bench.MASK["iterations"]
@@ -42,14 +26,14 @@ def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(b
     assert {"lot-0", "smallest", "twice", "eta", "longer", "erased"} == set(bench.COMPARATORS)
 
 
-def test_the_development_concept_is_not_tested_and_nothing_retained_in_training_is_measured(bench, room):
+def test_the_development_concept_is_not_tested_and_nothing_retained_in_training_is_measured(room):
     assert bench.DEVELOPMENT not in bench.TESTED
     kept = set(room.plan.node("erase:masked-0").parameters["retained"])
     measured = {prompt for name in ("target", "near", "far") for prompt in room.prompt_set(name).prompts}
     assert kept and not kept & measured
 
 
-def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(bench, room):
+def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(room):
     sets = room.plan.sets
     nodes = bench.picked(room)
     attacked = [node for node in nodes if node.stage == "generate" and sets[node.prompt_set].attack]
@@ -62,14 +46,14 @@ def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(bench, roo
         assert 4 * bench.ATTACKS[small]["iterations"] == bench.ATTACKS[large]["iterations"]
 
 
-def test_every_node_that_is_picked_comes_once_and_after_its_inputs(bench, room):
+def test_every_node_that_is_picked_comes_once_and_after_its_inputs(room):
     done = set()
     for node in bench.picked(room):
         assert node.id not in done and set(node.inputs) <= done
         done.add(node.id)
 
 
-def test_a_run_that_stops_early_knows_the_masks_beside_no_pruning_first(bench, room):
+def test_a_run_that_stops_early_knows_the_masks_beside_no_pruning_first(room):
     ids = [node.id for node in bench.picked(room)]
     masks = ["erased", "longer", "masked-0", "masked-1", "masked-2"]
     core = [f"detect:{name}:{about}" for name in masks for about in ("target", f"inversion@{name}", "near", "far")]
@@ -79,26 +63,26 @@ def test_a_run_that_stops_early_knows_the_masks_beside_no_pruning_first(bench, r
     assert not [name for name in ids if name.startswith("generate:revived") and name.endswith((":near", ":far"))]
 
 
-def test_what_is_frozen_is_a_candidate_of_the_search_setting_for_setting(bench):
+def test_what_is_frozen_is_a_candidate_of_the_search_setting_for_setting():
     (tested,) = bench.masks_over("erased", bench.MASK, [0], bench.SPARE)
     assert bench.candidate(bench.FROZEN) == tested | {"name": bench.FROZEN}
     one_changed = [name for name, settings in bench.CANDIDATES.items() if len(settings) == 1]
     assert len(one_changed) >= 4 and bench.candidate("not-spared").keys() == tested.keys() - {"spare"}
 
 
-def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing(bench):
+def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing():
     row = {"attack": "uda", "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0, "plain_low": -0.1}
-    assert bench.judged(row, 0.4) == "there"
-    assert bench.judged(row | {"cut_low": -0.1}, 0.4) == "undecided"
-    assert bench.judged(row | {"cut": 0.1, "cut_low": -0.2, "cut_high": 0.3}, 0.4) == "not there"
-    assert bench.judged(row | {"retained_difference": -0.05}, 0.4) == "not there"
-    assert bench.judged(row | {"plain_low": 0.01}, 0.4) == "not there"
-    assert bench.judged(row | {"cut": None, "cut_low": None, "cut_high": None}, 0.4).startswith("undecided")
+    assert bench.judged(row, 0.4, ()) == "there"
+    assert bench.judged(row | {"cut_low": -0.1}, 0.4, ()) == "undecided"
+    assert bench.judged(row | {"cut": 0.1, "cut_low": -0.2, "cut_high": 0.3}, 0.4, ()) == "not there"
+    assert bench.judged(row | {"retained_difference": -0.05}, 0.4, ()) == "not there"
+    assert bench.judged(row | {"plain_low": 0.01}, 0.4, ()) == "not there"
+    assert bench.judged(row | {"cut": None, "cut_low": None, "cut_high": None}, 0.4, ()).startswith("undecided")
     dearer = row | {"cut": -2.0, "cut_low": -4.0, "cut_high": -1.0, "retained_difference": 0.24}
-    assert bench.judged(dearer, 0.4) == "not there; the other retains 0.24 less"
+    assert bench.judged(dearer, 0.4, ()) == "not there; the other retains 0.24 less"
 
 
-def test_the_family_in_the_loop_is_never_scored(bench):
+def test_the_family_in_the_loop_is_never_scored():
     row = {"attack": "pgd", "cut": 0.9, "cut_low": 0.8, "cut_high": 1.0, "retained_difference": 0.0, "plain_low": -0.1}
     row |= {"comparator": "erased", "asr": 0.5, "masked": 0.05, "lowest": 0.0, "highest": 0.1, "p": 0.01}
     row |= {"retained_low": -0.1, "retained_high": 0.1, "plain_difference": 0.0, "plain_high": 0.1}

@@ -28,7 +28,7 @@ def plane_points(document):
             for row in summary.arranged(document["rates"], (variant,))
             if row["variant"] == variant and row["attack"] and not row["control"] and row["definition"] == "asr"
         ]
-        for condition, row in [(PLAIN, plain), *((f"attack {row['attack']}", row) for row in asked)]:
+        for condition, row in [(PLAIN, plain), *((summary.condition(row), row) for row in asked)]:
             if row is not None and row["rate"] is not None:
                 made = summary.provenance(row)
                 about = {"variant": variant, "condition": condition, "made": made, "kept": kept}

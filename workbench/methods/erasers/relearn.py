@@ -22,7 +22,7 @@ class Parameters(BaseModel):
         "all", description="all: every linear layer and convolution of the UNet, as who fine-tunes would; x: cross-attention (attn2) alone"
     )
     iterations: int = Field(40, ge=1, description="optimiser steps; fewer of them are the beginning of more, draw by draw")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's; a tenth of it brings little back in 40 steps here; SD: 1e-5 is usual")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's; SD: 1e-5 is usual")
     batch: int = Field(4, ge=1, description="images per optimiser step")
     images: int = Field(32, ge=1, description="images in the pool, made by the base model, at least one a pair")
     shows: Literal["concept", "anchor"] = Field(
