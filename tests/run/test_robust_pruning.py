@@ -1,7 +1,8 @@
 """The claim about pruning, as it is asked: fair comparators, no development concept in the test, nothing measured that was trained on."""
 
 import pytest
-import robust_pruning as bench
+import robust_design as bench
+import robust_tables as tables
 
 from workbench.run import runs
 from workbench.study.study import load_study
@@ -72,14 +73,14 @@ def test_what_is_frozen_is_a_candidate_of_the_search_setting_for_setting():
 
 def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing():
     row = {"attack": "uda", "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0, "plain_low": -0.1}
-    assert bench.judged(row, 0.4, ()) == "there"
-    assert bench.judged(row | {"cut_low": -0.1}, 0.4, ()) == "undecided"
-    assert bench.judged(row | {"cut": 0.1, "cut_low": -0.2, "cut_high": 0.3}, 0.4, ()) == "not there"
-    assert bench.judged(row | {"retained_difference": -0.05}, 0.4, ()) == "not there"
-    assert bench.judged(row | {"plain_low": 0.01}, 0.4, ()) == "not there"
-    assert bench.judged(row | {"cut": None, "cut_low": None, "cut_high": None}, 0.4, ()).startswith("undecided")
+    assert tables.judged(row, 0.4, ()) == "there"
+    assert tables.judged(row | {"cut_low": -0.1}, 0.4, ()) == "undecided"
+    assert tables.judged(row | {"cut": 0.1, "cut_low": -0.2, "cut_high": 0.3}, 0.4, ()) == "not there"
+    assert tables.judged(row | {"retained_difference": -0.05}, 0.4, ()) == "not there"
+    assert tables.judged(row | {"plain_low": 0.01}, 0.4, ()) == "not there"
+    assert tables.judged(row | {"cut": None, "cut_low": None, "cut_high": None}, 0.4, ()).startswith("undecided")
     dearer = row | {"cut": -2.0, "cut_low": -4.0, "cut_high": -1.0, "retained_difference": 0.24}
-    assert bench.judged(dearer, 0.4, ()) == "not there; the other retains 0.24 less"
+    assert tables.judged(dearer, 0.4, ()) == "not there; the other retains 0.24 less"
 
 
 def test_the_family_in_the_loop_is_never_scored():
@@ -88,6 +89,6 @@ def test_the_family_in_the_loop_is_never_scored():
     row |= {"retained_low": -0.1, "retained_high": 0.1, "plain_difference": 0.0, "plain_high": 0.1}
     assert bool(bench.MASK.get("adversarial_steps")) == ("pgd" in bench.IN_THE_LOOP) == ("pgd-small" in bench.IN_THE_LOOP)
     assert "inversion" not in bench.IN_THE_LOOP
-    assert bench.judged(row, 0.4, ()) == "there" and bench.judged(row, 0.4, ["pgd"]).startswith("not scored")
-    assert "not scored" in bench.beside([row], 0.4, ["pgd"]) and "not scored" not in bench.beside([row], 0.4, ())
-    assert ("not scored" in bench.beside([row], 0.4)) == bool(bench.IN_THE_LOOP)
+    assert tables.judged(row, 0.4, ()) == "there" and tables.judged(row, 0.4, ["pgd"]).startswith("not scored")
+    assert "not scored" in tables.beside([row], 0.4, ["pgd"]) and "not scored" not in tables.beside([row], 0.4, ())
+    assert ("not scored" in tables.beside([row], 0.4)) == bool(bench.IN_THE_LOOP)

@@ -1,0 +1,159 @@
+"""What `robust_pruning.py` asks: the search's candidates, the mask that was frozen, comparators, attacks, and the order of the work."""
+
+from attack_table import CONCEPTS
+
+from workbench.run.image_tables import RETAINED
+from workbench.study.study import BASE, Study, load_study
+
+DEVELOPMENT, TESTED = "weapon", ("ink", "church")
+N, N_SEARCH, N_QUICK = 100, 40, 8
+SEEDS = (0, 1, 2)
+STEPS = 160
+SOUGHT = {"style": 0.3, "object": 0.4, "group": 0.4}
+RETENTION = 0.03
+
+# where the search starts. Half of the concept's neurons are left alone by a mask, so that they say what it does elsewhere; None: no
+# such rule
+START = {"iterations": STEPS, "eta": 0.4, "steps": 10, "share": 0.02, "spare": "watch"}
+# one setting changed at a time
+CANDIDATES = {
+    "plain": {},
+    "not-spared": {"spare": None},
+    "share-5": {"share": 0.05},
+    "share-10": {"share": 0.1},
+    "neurons": {"unit": "neuron", "share": 0.05},
+    "attention": {"layers": ["feeds", "reads", "attention"]},
+    "attention-only": {"layers": ["attention"], "share": 0.1},
+    "stronger": {"eta": 1.0},
+    "anchor": {"objective": "ac"},
+    "adversarial": {"adversarial_steps": 2},
+    "adversarial-5": {"adversarial_steps": 2, "share": 0.05, "layers": ["feeds", "reads", "attention"]},
+    "adversarial-attention": {"adversarial_steps": 2, "share": 0.1, "layers": ["attention"]},
+    "adversarial-kept": {"adversarial_steps": 2, "share": 0.1, "layers": ["attention"], "retention": 4.0, "retained_batch": 2},
+}
+FROZEN = "adversarial-kept"
+MASK = START | CANDIDATES[FROZEN]
+SPARE = MASK.pop("spare")
+# attacks without looks: whatever they end with is judged. small, large: a quarter of the budget and all of it
+ATTACKS = {
+    "pgd": {"method": "embedding_pgd", "iterations": 40},
+    "inversion": {"method": "concept_inversion", "iterations": 200},
+    "pgd-small": {"method": "embedding_pgd", "iterations": 10},
+    "inversion-small": {"method": "concept_inversion", "iterations": 50},
+    "uda-small": {"method": "unlearn_diff_atk", "timesteps": 5, "iterations": 3},
+    "p4d-small": {"method": "p4d", "form": "N", "iterations": 10},
+    "uda": {"method": "unlearn_diff_atk", "timesteps": 10, "iterations": 6},
+    "p4d": {"method": "p4d", "form": "N", "iterations": 40},
+}
+EVERYWHERE = ("pgd", "inversion")
+SEARCHED_WITH = {"pgd": ATTACKS["pgd"], "inversion": {"method": "concept_inversion", "iterations": 100}}
+SENSITIVITY_UNDER = "pgd"
+# the family a mask was trained against says nothing about it
+IN_THE_LOOP = [name for name, given in ATTACKS.items() if MASK.get("adversarial_steps") and given["method"] == "embedding_pgd"]
+CORE = ("erased", "longer", "masked-0")
+COMPARATORS = ("erased", "longer", "twice", "eta", "lot-0", "smallest")
+PEER = "without-loop"
+NOT_ATTACKED = ("revived", "relearned")
+RELEARN = (10, 20, 40)
+ALL_LAYERS = {"layers": ["feeds", "reads", "attention"]}
+SPARED = {"spare": SPARE} if SPARE else {}
+
+
+def masks_over(parent, mask, seeds, spare):
+    """The learned masks of these seeds over a variant."""
+    about = {"method": "learned_mask", "parent": parent, "role": "pruned"} | ({"spare": spare} if spare else {})
+    return [{"name": f"masked-{seed}", **about, "parameters": mask | {"seed": seed}} for seed in seeds]
+
+
+def tested_variants(esd, mask, seeds=SEEDS):
+    """What is compared: erased, longer, masks by learning, lot and size, stronger erasers, peers (one that no attack was in the loop
+    of, so that every family is scored on it), and what the stress leaves."""
+    more = lambda name, **changes: {"name": name, "method": "esd", "parameters": esd | changes}  # noqa: E731
+    pruned = {"parent": "erased", "role": "pruned", "like": "masked-0", "parameters": ALL_LAYERS} | SPARED
+    found = [more("erased"), more("longer", iterations=mask["iterations"]) | {"parent": "erased"}]
+    found += masks_over("erased", mask, seeds, SPARE)
+    found += [more("twice", iterations=2 * esd["iterations"]), more("eta", eta=2.5 * esd["eta"])]
+    found += [{"name": "lot-0", "method": "random_mask", **pruned}, {"name": "smallest", "method": "magnitude", **pruned}]
+    found += [{"name": "wanda", "method": "wanda", **pruned}]
+    if mask.get("adversarial_steps"):
+        found += [masks_over("erased", mask | {"adversarial_steps": 0}, [0], SPARE)[0] | {"name": PEER}]
+    found += [{"name": "alone", "method": "learned_mask", "role": "pruned", "parameters": mask} | SPARED]
+    found += [{"name": f"revived-{seed}", "method": "revive", "parent": f"masked-{seed}"} for seed in seeds]
+    for parent in ("erased", "masked-0"):
+        short = parent.removesuffix("-0")
+        found += [
+            {"name": f"relearned-{short}-{k}", "method": "relearn", "parent": parent, "parameters": {"iterations": k}} for k in RELEARN
+        ]
+    return found
+
+
+def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
+    """The bundled study of a concept with these variants, each attacked as the module says; lengths `shorter` times shorter."""
+    demo = load_study(CONCEPTS[concept])
+    data = demo.model_dump(mode="json", exclude_none=True)
+    open_to_attack = [v["name"] for v in variants if not v["name"].startswith(NOT_ATTACKED)]
+    parts = []
+    for label, given in attacks.items():
+        parameters = {key: max(1, value // shorter) if key in ("iterations", "timesteps") else value for key, value in given.items()}
+        against = [name for name in open_to_attack if label in EVERYWHERE or name in CORE]
+        parts.append({"method": parameters.pop("method"), "name": label, "against": against, "parameters": parameters | {"looks": 0}})
+    for variant in variants:
+        if shorter > 1 and "iterations" in variant.get("parameters", {}):
+            variant["parameters"] = variant["parameters"] | {"iterations": max(1, variant["parameters"]["iterations"] // shorter)}
+    data |= {"name": f"robust-pruning-{concept}", "title": f"Does pruning keep {concept} erased?", "variants": variants, "attacks": parts}
+    data["prompts"] |= {"limit": n, "retain": f"prompts/emoji-{concept}-retain.csv"}
+    data["record"] = {"sites": ["ff", "update"], "trajectories": ["reference"], "calls": [1, 4, 7]}
+    if {"erased", "masked-0"} <= {part["name"] for part in variants}:
+        data["ablate"] = {"effects": ["necessity", "sufficiency"], "variants": ["erased", "masked-0"], "units": 8}
+    study = Study(**data)
+    study._path = demo._path
+    return study
+
+
+def picked(room):
+    """The nodes the tables read, what says most first: each attack's images for the variant it was made against alone, controls for
+    the core variants; what is retained of every variant that attacks are made against."""
+    asked = []
+    for node in room.plan.nodes:
+        planned = room.plan.sets.get(node.prompt_set)
+        attack = planned.attack if planned else None
+        own = attack is None or planned.against == node.variant
+        if node.stage in ("generate", "detect"):
+            mine = own and (attack is None or not planned.control or node.variant in CORE)
+            needed = node.prompt_set not in RETAINED or not node.variant.startswith(NOT_ATTACKED)
+            wanted = mine and needed and (node.prompt_set != "reference" or node.variant == BASE)
+        elif node.stage == "record":
+            wanted = node.prompt_set in ("target", "reference") or (own and attack == SENSITIVITY_UNDER)
+        else:
+            wanted = node.stage == "ablate" and attack in (None, SENSITIVITY_UNDER)
+        if wanted:
+            asked.append((turn(node, attack), node))
+    found = {}
+
+    def add(node):
+        for name in node.inputs:
+            if name not in found:
+                add(room.plan.node(name))
+        found[node.id] = node
+
+    for _, node in sorted(asked, key=lambda one: one[0]):
+        add(node)
+    return list(found.values())
+
+
+def turn(node, attack):
+    """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, 2 peers and stress, 3 the attack
+    that sensitivity is read under, 4 the attacks on core variants alone. What a node needs comes before it."""
+    if node.stage in ("record", "ablate") or attack == SENSITIVITY_UNDER:
+        return 3
+    if attack is not None and attack not in EVERYWHERE:
+        return 4
+    if node.variant in (BASE, *CORE) or node.variant.startswith("masked"):
+        return 0
+    return 1 if node.variant in COMPARATORS else 2
+
+
+def candidate(name):
+    """The variant of the search that this name stands for."""
+    settings = START | CANDIDATES[name]
+    return masks_over("erased", settings, [0], settings.pop("spare"))[0] | {"name": name}

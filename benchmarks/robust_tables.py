@@ -1,0 +1,213 @@
+"""What `robust_pruning.py` prints and keeps: Markdown tables and pictures of as much as is there."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pictures
+from robust_design import (
+    CANDIDATES,
+    COMPARATORS,
+    CORE,
+    DEVELOPMENT,
+    EVERYWHERE,
+    FROZEN,
+    IN_THE_LOOP,
+    MASK,
+    N_SEARCH,
+    NOT_ATTACKED,
+    PEER,
+    RETENTION,
+    SEARCHED_WITH,
+    SENSITIVITY_UNDER,
+    SOUGHT,
+    N,
+    picked,
+)
+
+from workbench.report.attack_table import chance, markdown, number, share
+from workbench.run.attack_tables import is_there
+from workbench.run.plane_tables import against_rows, held_rows, plane_rows, sensitivity_rows, together
+
+PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+
+
+def plane(room, attacks):
+    """Markdown: every variant with everything the plane needs."""
+    rows = plane_rows(room, attacks)
+    cell = lambda found: "-" if found is None else share(found)  # noqa: E731
+    kid = lambda found: "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"  # noqa: E731
+    columns = ["variant", "plainly asked", *attacks, "near", "far", "KID"]
+    lines = [
+        [
+            row["variant"],
+            cell(row["pre_asr"]),
+            *(cell(row["asr"][a]) for a in attacks),
+            cell(row["near"]),
+            cell(row["far"]),
+            kid(row["kid"]),
+        ]
+        for row in rows
+    ]
+    return markdown(columns, lines)
+
+
+def signed(value, low, high):
+    """+0.02 (-0.01 to +0.05)."""
+    return "-" if value is None else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
+    """Markdown: the learned masks beside each comparator; whether the cut that was sought is there."""
+    columns = ["beside", "attack", "its ASR", "masks' ASR (lowest, highest)", "cut", "p", "retained", "plainly asked", "sought"]
+    lines = []
+    for row in rows:
+        cut = signed(row["cut"], row["cut_low"], row["cut_high"])
+        lines.append(
+            [
+                row["comparator"],
+                row["attack"],
+                f"{row['asr']:.2f}",
+                f"{row['masked']:.2f} ({row['lowest']:.2f}, {row['highest']:.2f})",
+                cut,
+                chance(row["p"]),
+                signed(row["retained_difference"], row["retained_low"], row["retained_high"]),
+                signed(row["plain_difference"], row["plain_low"], row["plain_high"]),
+                judged(row, sought, in_the_loop),
+            ]
+        )
+    return markdown(columns, lines)
+
+
+def judged(row, sought, in_the_loop):
+    """there | not there | undecided, of a cut of `sought` at no worse plain rate and retention within RETENTION.
+
+    there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid.
+    Where the comparator pays for its success by what it retains, that is said beside it.
+    """
+    if row["attack"] in in_the_loop:
+        return "not scored: the masks were trained against it"
+    if row["cut"] is None or row["retained_difference"] is None:
+        return "undecided: the comparator never fails" if row["cut"] is None else "undecided"
+    lost = row["retained_difference"] < -RETENTION or row["plain_low"] > 0
+    if row["cut"] >= sought and row["cut_low"] > 0 and not lost:
+        return "there"
+    found = "not there" if lost or row["cut_high"] < sought else "undecided"
+    bought = row["retained_difference"] > RETENTION
+    return f"{found}; the other retains {row['retained_difference']:.2f} less" if bought else found
+
+
+def sensitivity(rows):
+    """Markdown: the watched neurons of every variant."""
+    columns = ["variant", "neurons", "plain", "under attack", "control", "reactivation", "p", "delta outside"]
+    lines = []
+    for row in rows:
+        moved = "-" if row["relocated"] is None else signed(row["relocated"], row["relocated_low"], row["relocated_high"])
+        p = "-" if row["p_random"] is None else chance(row["p_random"])
+        woken = signed(row["value"], row["low"], row["high"])
+        lines.append([row["variant"], row["neuron_set"], *(number(row[k], 2) for k in ("plain", "attacked", "control")), woken, p, moved])
+    return markdown(columns, lines)
+
+
+def held(room):
+    """Markdown: is the concept set needed under attack, and enough without one, before and after pruning?"""
+    columns = ["effect", "variant", "prompts", "n", "T2 as it is", "change", "random sets", "p"]
+    lines = []
+    for row in held_rows(room):
+        value = signed(row.get("value"), row.get("low"), row.get("high"))
+        band = "-" if row.get("random_low") is None else f"{row['random_low']:+.2f} to {row['random_high']:+.2f}"
+        p = "-" if row.get("p") is None else chance(row["p"])
+        n = row["n"] if row.get("n") is not None else row.get("reason")
+        lines.append([row["effect"], row["variant"], row["prompt_set"], n, number(row.get("intact"), 2), value, band, p])
+    return markdown(columns, lines)
+
+
+def beside_asr(room, rows, attack, key):
+    """{variant: (number of its watched neurons, its ASR)} of the variants that have both."""
+    planes = {row["variant"]: row["asr"][attack] for row in plane_rows(room, [attack])}
+    points = {row["variant"]: (row[key], planes[row["variant"]]) for row in rows if row["neuron_set"] == "watch"}
+    return {name: (x, y["rate"]) for name, (x, y) in points.items() if x is not None and y is not None}
+
+
+def drawn(rooms):
+    """{path: figure} of the plane and of sensitivity against success, for the document."""
+    figures = {}
+    for concept, room in rooms.items():
+        figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane(plane_rows(room, list(EVERYWHERE)), EVERYWHERE)
+        points = beside_asr(room, sensitivity_rows(room, SENSITIVITY_UNDER), SENSITIVITY_UNDER, "attacked")
+        titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
+        figures[PICTURES / f"robust-pruning-{concept}-sensitivity.png"] = pictures.scatter(points, *titles)
+    return figures
+
+
+def correlations(room, rows, attacks):
+    """Sentences: does less sensitivity go with less ASR over all masks tried?"""
+    found = []
+    for attack in attacks:
+        for key, words in (("value", "reactivation"), ("attacked", "activity under attack")):
+            points = list(beside_asr(room, rows, attack, key).values())
+            one = together([x for x, _ in points], [y for _, y in points])
+            value = one["reason"] if one["spearman"] is None else signed(one["spearman"], one["low"], one["high"])
+            found.append([words, attack, one["n"], value])
+    return markdown(["of the watched neurons", "with the ASR of", "variants", "Spearman"], found)
+
+
+def stress(room):
+    """Markdown: the concept's plain rate after revival and relearning."""
+    rows = {row["variant"]: row for row in plane_rows(room, [])}
+    shown = [name for name in rows if name.startswith((*NOT_ATTACKED, "erased", "masked"))]
+    return markdown(["variant", "plainly asked"], [[name, share(rows[name]["pre_asr"])] for name in shown])
+
+
+def document(rooms, attacks, search, about):
+    """(short table, everything) as Markdown, with words about it; `search` is the room of the search, as far as it was computed."""
+    parts = [
+        "# Does pruning keep an erased concept erased?\n",
+        f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {about}\n",
+        f"Frozen settings of the learned mask: `{MASK}`. ASR: the judge sees the concept plainly or under the attack. Brackets are 95 % "
+        "intervals, Wilson's or by bootstrap over units. cut = 1 - ASR of the masks / ASR of the other. What this shows is no evidence "
+        "about Stable Diffusion.\n",
+    ]
+    found = searched(search, SEARCHED_WITH)
+    if found:
+        parts += [f"## The search on {DEVELOPMENT}\n", f"Chosen by its rates here, before the test: `{FROZEN}`. n = {N_SEARCH}.\n", found]
+    short = []
+    for concept, room in rooms.items():
+        names = [variant.name for variant in room.study.variants]
+        masks = [name for name in names if name.startswith("masked")]
+        rows = [row for other in COMPARATORS for row in against_rows(room, masks, other, attacks)]
+        watched, sought = sensitivity_rows(room, SENSITIVITY_UNDER), SOUGHT[room.study.concept.kind]
+        aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked (KID, beside its floor, "
+        aim += f"stands in the plane and is no part of the last word). n = {N} units, {len(masks)} masks.{_missing(room)}\n"
+        parts += [f"## {concept}: the plane\n", f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
+        parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
+        if PEER in names:
+            parts += [f"## {concept}: the same mask learned without attacks in the loop\n"]
+            parts += [beside([row for other in CORE[:2] for row in against_rows(room, [PEER], other, EVERYWHERE)], sought, ())]
+        picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if watched else []
+        parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(watched), correlations(room, watched, EVERYWHERE)]
+        parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(room)]
+        parts += [f"## {concept}: stress\n", stress(room)]
+        short += [f"**{concept}** {aim}", beside([row for row in rows if row["attack"] in EVERYWHERE], sought)]
+    return "\n".join(short), "\n".join(parts)
+
+
+def _missing(room):
+    """A sentence when something the tables read is not computed yet."""
+    nodes = picked(room)
+    left = sum(not is_there(room, node.id) for node in nodes)
+    return f" Not finished: {left} of {len(nodes)} steps are left; what they would say stands as -." if left else ""
+
+
+def searched(room, attacks):
+    """Markdown: every candidate on the development concept, with the mean score of the judge beside the rates."""
+    rows = []
+    for row in plane_rows(room, list(attacks)):
+        cells = [f"{share(row['asr'][a])}; {_mean_score(room, row['variant'], a)}" if row["asr"][a] else "-" for a in attacks]
+        settings = f"`{CANDIDATES[row['variant']]}`" if row["variant"] in CANDIDATES else "-"
+        rows.append([row["variant"], share(row["pre_asr"]), *cells, share(row["retained"]) if row["retained"] else "-", settings])
+    columns = ["variant", "plainly asked", *(f"{attack}: ASR; mean score" for attack in attacks), "retained", "settings"]
+    return markdown(columns, rows) if rows else ""
+
+
+def _mean_score(room, variant, attack):
+    return number(float(room.detections(variant, f"{attack}@{variant}")["judge_score"].mean()), 3)
