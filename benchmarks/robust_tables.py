@@ -51,14 +51,14 @@ def plane(room, attacks):
     return markdown(columns, lines)
 
 
-def signed(value, low, high):
+def signed(value, low, high, digits=2):
     """+0.02 (-0.01 to +0.05)."""
-    return "-" if value is None else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+    return "-" if value is None else f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
 def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
     """Markdown: the learned masks beside each comparator; whether the cut that was sought is there."""
-    columns = ["beside", "attack", "its ASR", "masks' ASR (lowest, highest)", "cut", "p", "retained", "plainly asked", "sought"]
+    columns = ["beside", "attack", "its ASR", "masks' ASR (lowest, highest)", "cut", "p", "retained", "plainly asked", "KID", "sought"]
     lines = []
     for row in rows:
         cut = signed(row["cut"], row["cut_low"], row["cut_high"])
@@ -72,6 +72,7 @@ def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
                 chance(row["p"]),
                 signed(row["retained_difference"], row["retained_low"], row["retained_high"]),
                 signed(row["plain_difference"], row["plain_low"], row["plain_high"]),
+                signed(row["kid_difference"], row["kid_low"], row["kid_high"], 4),
                 judged(row, sought, in_the_loop),
             ]
         )
@@ -79,21 +80,24 @@ def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
 
 
 def judged(row, sought, in_the_loop):
-    """there | not there | undecided, of a cut of `sought` at no worse plain rate and retention within RETENTION.
+    """there | not there | undecided, of a cut of `sought` at no worse plain rate, retention within RETENTION, KID within its noise.
 
-    there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid.
-    Where the comparator pays for its success by what it retains, that is said beside it.
+    there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid:
+    retention falls by more than RETENTION, the interval of the plain rate's change lies above 0, or KID rises by more than the upper
+    half of the comparator's own interval. Smaller rises that pairing makes sure of are said beside it, and so is what a comparator
+    pays for its success by what it retains.
     """
     if row["attack"] in in_the_loop:
         return "not scored: the masks were trained against it"
-    if row["cut"] is None or row["retained_difference"] is None:
+    if row["cut"] is None or row["retained_difference"] is None or row["kid_difference"] is None:
         return "undecided: the comparator never fails" if row["cut"] is None else "undecided"
-    lost = row["retained_difference"] < -RETENTION or row["plain_low"] > 0
+    lost = row["retained_difference"] < -RETENTION or row["plain_low"] > 0 or row["kid_difference"] > row["kid_noise"]
+    said = f"; KID {row['kid_difference']:+.4f}, surely above 0" if row["kid_low"] > 0 else ""
+    if row["retained_difference"] > RETENTION:
+        said += f"; the other retains {row['retained_difference']:.2f} less"
     if row["cut"] >= sought and row["cut_low"] > 0 and not lost:
-        return "there"
-    found = "not there" if lost or row["cut_high"] < sought else "undecided"
-    bought = row["retained_difference"] > RETENTION
-    return f"{found}; the other retains {row['retained_difference']:.2f} less" if bought else found
+        return f"there{said}"
+    return ("not there" if lost or row["cut_high"] < sought else "undecided") + said
 
 
 def sensitivity(rows):
@@ -176,8 +180,8 @@ def document(rooms, attacks, search, about):
         masks = [name for name in names if name.startswith("masked")]
         rows = [row for other in COMPARATORS for row in against_rows(room, masks, other, attacks)]
         watched, sought = sensitivity_rows(room, SENSITIVITY_UNDER), SOUGHT[room.study.concept.kind]
-        aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked (KID, beside its floor, "
-        aim += f"stands in the plane and is no part of the last word). n = {N} units, {len(masks)} masks.{_missing(room)}\n"
+        aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
+        aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(room)}\n"
         parts += [f"## {concept}: the plane\n", f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
         if PEER in names:

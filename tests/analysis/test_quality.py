@@ -213,3 +213,20 @@ def test_a_mean_score_is_resampled_by_units_and_its_change_prompt_by_prompt():
         quality.mean_score(base, base=base[:4])
     with pytest.raises(StatisticsError, match="at least 2"):
         quality.mean_score(base, ["u"] * 60)
+
+
+def test_the_change_of_a_distance_is_paired_by_unit():
+    base, before, units = draw(30), draw(30, 0.2, 1), [f"u{i // 2}" for i in range(30)]
+    after = [before + 0.05, before + 0.15]
+    found = quality.kid_change(base, before, after, units, n_resamples=200)
+    by_hand = np.mean([kid(base, one, units, units) for one in after]) - kid(base, before, units, units)
+    assert found["value"] == pytest.approx(by_hand) and (found["n"], found["n_units"]) == (30, 15)
+    # the draw that moves one distance moves the other: the difference is surer than either
+    alone = quality.kid(base, before, units, units, n_resamples=200)
+    assert found["high"] - found["low"] < alone["high"] - alone["low"]
+    assert quality.kid_change(base, before, [before], units) | {"n": 0, "n_units": 0} == dict(n=0, n_units=0, value=0, low=0, high=0)
+    for wrong in ([], [after[0][:-1]], [after[0][:, :-1]]):
+        with pytest.raises(StatisticsError, match="sets of the same images"):
+            quality.kid_change(base, before, wrong, units)
+    with pytest.raises(StatisticsError, match="at least 2|no distance"):
+        quality.kid_change(base, before, after, ["one"] * 30)

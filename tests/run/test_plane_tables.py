@@ -7,6 +7,7 @@ import pandas
 import pytest
 
 import workbench
+from workbench.analysis import quality
 from workbench.run import runs
 from workbench.run.plane_tables import against_rows, asr, plane_rows, retained, sensitivity_rows, together
 from workbench.statistics import wilson
@@ -19,7 +20,7 @@ class Made:
 
     def __init__(self, seen, variants, missing=()):
         names = dict.fromkeys(name for _, name in seen)
-        self.seen, self.study = seen, SimpleNamespace(variants=[SimpleNamespace(name=v) for v in variants], choose=None)
+        self.seen, self.looks, self.study = seen, None, SimpleNamespace(variants=[SimpleNamespace(name=v) for v in variants], choose=None)
         sets = {n: SimpleNamespace(kind="retained" if n in ("near", "far") else "target", attack=n.partition("@")[0]) for n in names}
         ids = {f"detect:{variant}:{name}" for variant, name in seen}
         shard = SimpleNamespace(key="there")
@@ -40,7 +41,10 @@ class Made:
         return SimpleNamespace(units=UNITS)
 
     def detector(self, role):
-        return SimpleNamespace(features=None)
+        return SimpleNamespace(features=self.looks)
+
+    def gather(self, stage, variant, name, read):
+        return [self.looks[variant, name]]
 
 
 def of(*positions):
@@ -91,6 +95,21 @@ def test_masks_beside_a_comparator_by_hand(made):
     # three prompts fail only without the first mask, none only with it: 2 / 2^3
     assert row["p"] == pytest.approx(0.25) and row["n"] == 10 and row["n_masks"] == 2
     assert against_rows(made, ["m0"], "erased", ["uda"]) == []
+
+
+def test_masks_that_are_farther_from_the_base_models_images_say_so(made):
+    assert {r["kid_difference"] for r in against_rows(made, ["m0"], "erased", ["pgd"])} == {None}
+    kept = [(variant, name) for variant, name in made.seen if name in ("near", "far")]
+    made.looks = {which: np.random.default_rng(i).normal(size=(10, 4)) for i, which in enumerate(kept)}
+    made.looks["m1", "near"] = made.looks["m1", "near"] + 2
+    (row,) = against_rows(made, ["m0", "m1"], "erased", ["pgd"])
+    base, erased, *masks = (np.concatenate([made.looks[v, "near"], made.looks[v, "far"]]) for v in ("base", "erased", "m0", "m1"))
+    apart = [quality.kid(base, seen, UNITS * 2, UNITS * 2, n_resamples=10)["value"] for seen in (erased, *masks)]
+    assert row["kid_difference"] == pytest.approx(np.mean(apart[1:]) - apart[0]) and row["kid_low"] > 0
+    own = quality.kid(base, erased, UNITS * 2, UNITS * 2)
+    assert row["kid_noise"] == pytest.approx(own["high"] - own["value"]) and row["kid_difference"] > row["kid_noise"] > 0
+    (same,) = against_rows(made, ["erased"], "erased", ["pgd"])
+    assert same["kid_difference"] == same["kid_low"] == same["kid_high"] == 0
 
 
 def test_a_comparator_that_never_fails_gives_no_cut(made):

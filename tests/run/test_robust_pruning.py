@@ -73,11 +73,15 @@ def test_what_is_frozen_is_a_candidate_of_the_search_setting_for_setting():
 
 def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing():
     row = {"attack": "uda", "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0, "plain_low": -0.1}
+    row |= {"kid_difference": 0.001, "kid_low": -0.001, "kid_noise": 0.002}
     assert tables.judged(row, 0.4, ()) == "there"
     assert tables.judged(row | {"cut_low": -0.1}, 0.4, ()) == "undecided"
     assert tables.judged(row | {"cut": 0.1, "cut_low": -0.2, "cut_high": 0.3}, 0.4, ()) == "not there"
     assert tables.judged(row | {"retained_difference": -0.05}, 0.4, ()) == "not there"
     assert tables.judged(row | {"plain_low": 0.01}, 0.4, ()) == "not there"
+    assert tables.judged(row | {"kid_difference": 0.0021}, 0.4, ()) == "not there"
+    assert tables.judged(row | {"kid_low": 0.0001}, 0.4, ()) == "there; KID +0.0010, surely above 0"
+    assert tables.judged(row | {"kid_difference": None}, 0.4, ()) == "undecided"
     assert tables.judged(row | {"cut": None, "cut_low": None, "cut_high": None}, 0.4, ()).startswith("undecided")
     dearer = row | {"cut": -2.0, "cut_low": -4.0, "cut_high": -1.0, "retained_difference": 0.24}
     assert tables.judged(dearer, 0.4, ()) == "not there; the other retains 0.24 less"
@@ -87,6 +91,7 @@ def test_the_family_in_the_loop_is_never_scored():
     row = {"attack": "pgd", "cut": 0.9, "cut_low": 0.8, "cut_high": 1.0, "retained_difference": 0.0, "plain_low": -0.1}
     row |= {"comparator": "erased", "asr": 0.5, "masked": 0.05, "lowest": 0.0, "highest": 0.1, "p": 0.01}
     row |= {"retained_low": -0.1, "retained_high": 0.1, "plain_difference": 0.0, "plain_high": 0.1}
+    row |= {"kid_difference": 0.0, "kid_low": -0.001, "kid_high": 0.001, "kid_noise": 0.001}
     assert bool(bench.MASK.get("adversarial_steps")) == ("pgd" in bench.IN_THE_LOOP) == ("pgd-small" in bench.IN_THE_LOOP)
     assert "inversion" not in bench.IN_THE_LOOP
     assert tables.judged(row, 0.4, ()) == "there" and tables.judged(row, 0.4, ["pgd"]).startswith("not scored")

@@ -2,6 +2,7 @@
 
 features           what a detector sees in images before it answers
 kid                distance of two sets of images, in features, with an interval
+kid_change         how much farther from the base model some variants are than another one, on the same prompts
 noise_floor        the same distance of the base model to itself at other seeds
 image_difference   difference of image pairs, pixel by pixel: the base model at another number format
 clip_scores        how well each image fits its prompt; clip_score, their mean with an interval
@@ -77,13 +78,36 @@ def kid(a, b, units_a=None, units_b=None, n=None, n_resamples=1000, seed=0, defi
     names, unit = np.unique(np.concatenate([u[r] for u, r in zip(units, rows, strict=True)]), return_inverse=True)
     weights = np.vstack([np.full(len(names), 1 / len(names)), unit_weights(len(names), n_resamples, seed)])
     x, y = (a[rows[0]], unit[:size]), (b[rows[1]], unit[size:])
-    value, *resampled = _mean_kernel(x, x, weights) + _mean_kernel(y, y, weights) - 2 * _mean_kernel(x, y, weights)
+    value, *resampled = _distances(x, y, weights)
     if not np.isfinite(value):
         raise StatisticsError("No pair of images is of different units, so there is no distance. Give more units.")
     found = interval(value, resampled, len(names))
     dropped = len(a) + len(b) - 2 * size
     numbers = {"n": size, "n_units": found.n, "dropped": dropped, "value": found.value, "low": found.low, "high": found.high}
     return labels | {"definition": definition} | numbers
+
+
+def kid_change(base, before, after, units, n_resamples=1000, seed=0):
+    """Mean KID of the sets `after` to the base model's minus that of `before`: how much farther they are. Above 0: farther.
+
+    All sets hold the same prompts and seeds in the same order, so one draw of units serves them all (paired bootstrap). The sets
+    `after`, e.g. masks of several seeds, are taken as given.
+
+    Shapes   base, before (image, feature);  after [(image, feature), ...];  units (image,) names
+    returns  dict n (images of each set), n_units, value, low, high
+    Raises   StatisticsError for sets that do not pair, or fewer than 2 units
+    """
+    base, before, *after = (_matrix(values) for values in (base, before, *after))
+    if not after or len({values.shape for values in (base, before, *after)}) > 1:
+        raise StatisticsError("The change of a distance needs sets of the same images and features: base, before, and one or more after.")
+    names, unit = np.unique(_units(units, len(base), "of all sets"), return_inverse=True)
+    weights = np.vstack([np.full(len(names), 1 / len(names)), unit_weights(len(names), n_resamples, seed)])
+    distances = [_distances((base, unit), (one, unit), weights) for one in (before, *after)]
+    value, *resampled = np.mean(distances[1:], axis=0) - distances[0]
+    if not np.isfinite(value):
+        raise StatisticsError("No pair of images is of different units, so there is no distance. Give more units.")
+    found = interval(value, resampled, len(names))
+    return {"n": len(base), "n_units": found.n, "value": found.value, "low": found.low, "high": found.high}
 
 
 def noise_floor(base, again, units_base=None, units_again=None, **settings):
@@ -198,6 +222,11 @@ def _units(units, n, side):
     if len(units) != n:
         raise StatisticsError(f"{len(units)} units do not pair with {n} images; give one unit per image.")
     return np.asarray([f"unit {unit}" for unit in units])
+
+
+def _distances(x, y, weights):
+    """(resample,) KID of two sets, each (features, unit numbers)."""
+    return _mean_kernel(x, x, weights) + _mean_kernel(y, y, weights) - 2 * _mean_kernel(x, y, weights)
 
 
 def _mean_kernel(x, y, weights):

@@ -72,11 +72,14 @@ def against_rows(room, masks, comparator, attacks, n_resamples=1000, seed=0):
     lowest, highest                   ASR of the best and the worst of the masks
     retained_difference, _low, _high  the same difference of what is retained, over near and far prompts
     plain_difference, _low, _high     the same of the rate without an attack
+    kid_difference, kid_low, kid_high how much farther from the base model's retained images the masks are (`quality.kid_change`)
+    kid_noise                         how far the upper end of the comparator's own KID lies above it
     """
     units, rows = np.asarray(room.prompt_set("target").units), []
     common = {"n_resamples": n_resamples, "seed": seed}
     beside = _difference(retained(room, comparator), [retained(room, mask) for mask in masks], "retained_", **common)
     plain = _plain(room, masks, comparator, units, **common)
+    farther = _farther(room, masks, comparator, **common)
     for attack in attacks:
         x, ys = asr(room, comparator, attack), [asr(room, mask, attack) for mask in masks]
         there = [y for y in ys if y is not None]
@@ -95,7 +98,7 @@ def against_rows(room, masks, comparator, attacks, n_resamples=1000, seed=0):
         if x.any():
             cut = bootstrap_means(lambda a, b: 1 - b / a, units, x, y, **common)
             row |= {"cut": cut.value, "cut_low": cut.low, "cut_high": cut.high}
-        rows.append(row | beside | plain)
+        rows.append(row | beside | plain | farther)
     return rows
 
 
@@ -172,28 +175,43 @@ def _judged(room, variant, name):
         return False
 
 
+def _features(room, variant):
+    """((image, feature) of the judge, (image,) units) of the retained images, near and far; None when not computed."""
+    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
+    if room.detector("judge").features is None or not kinds or not all(_judged(room, variant, kind) for kind in kinds):
+        return None
+    found, units = [], []
+    for kind in kinds:
+        found += room.gather("detect", variant, kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
+        units.append(room.detections(variant, kind)["unit"].to_numpy())
+    return np.concatenate(found), np.concatenate(units)
+
+
 def _distance(room, variant):
     """KID of a variant's retained images to the base model's; of the base model, one half of its units to the other: the floor."""
-    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
-    if room.detector("judge").features is None or not kinds or not all(_judged(room, v, k) for v in (BASE, variant) for k in kinds):
+    base, changed = _features(room, BASE), _features(room, variant)
+    if base is None or changed is None:
         return None
-
-    def seen(which):
-        found = [
-            room.gather("detect", which, kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy()) for kind in kinds
-        ]
-        units = [room.detections(which, kind)["unit"].to_numpy() for kind in kinds]
-        return np.concatenate([part for parts in found for part in parts]), np.concatenate(units)
-
     settings = {"n_resamples": room.study.choose.n_resamples, "seed": room.study.choose.seed}
-    base, units = seen(BASE)
+    seen, units = base
     if variant == BASE:
         half = split_halves(units, settings["seed"])
-        found = quality.noise_floor(base[half], base[~half], units[half], units[~half], **settings)
+        found = quality.noise_floor(seen[half], seen[~half], units[half], units[~half], **settings)
     else:
-        changed, same = seen(variant)
-        found = quality.kid(base, changed, units, same, **settings)
+        found = quality.kid(seen, changed[0], units, changed[1], **settings)
     return {key: found[key] for key in ("n", "value", "low", "high")}
+
+
+def _farther(room, masks, comparator, **settings):
+    """{kid_difference, kid_low, kid_high, kid_noise}."""
+    base, before, *after = (_features(room, name) for name in (BASE, comparator, *masks))
+    after = [seen for seen, _ in filter(None, after)]
+    if base is None or before is None or not after:
+        return dict.fromkeys(("kid_difference", "kid_low", "kid_high", "kid_noise"))
+    found = quality.kid_change(base[0], before[0], after, base[1], **settings)
+    own = quality.kid(base[0], before[0], base[1], before[1], **settings)
+    change = {"kid_difference": found["value"], "kid_low": found["low"], "kid_high": found["high"]}
+    return change | {"kid_noise": own["high"] - own["value"]}
 
 
 def _difference(one, others, start, n_resamples, seed):
