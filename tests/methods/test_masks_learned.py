@@ -1,6 +1,6 @@
 """The learned mask: its loss falls, its share is met, it resumes bit for bit; ESD and AC on the shared pool."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from workbench.diffusion.denoise import denoise, n_calls
 from workbench.diffusion.objectives import erased_target
 from workbench.errors import MethodError
 from workbench.methods.erasers import ac, esd, learned_mask
+from workbench.methods.erasers._layers import candidates
 from workbench.models import text
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
@@ -62,8 +63,6 @@ def copied(state):
 
 
 def test_the_attack_in_the_loop_lowers_its_loss(model):
-    from workbench.methods.erasers._layers import candidates
-
     given = settings(adversarial_steps=8, adversarial_size=0.01)
     weights = {name: weight * 0.5 for name, weight in candidates(model.unet, ["feeds"]).items()}
 
@@ -94,6 +93,21 @@ def test_the_base_model_sets_the_target_of_a_second_stage(model):
 
     learned_mask.erase(model, PAIRS, settings(), base=base)
     assert len(entered) == 1 + 6
+
+
+@pytest.mark.parametrize("given", [{}, {"form": "concept", "retained_batch": 2}, {"retention": 0.0}, {"objective": "ac"}])
+def test_sharing_a_pass_changes_nothing_but_rounding(model, given):
+    given, logs = settings(**given), ([], [])
+    weights = candidates(model.unet, given.layers)
+    drawn = []
+    for base, log in zip((nullcontext, no_change), logs, strict=True):
+        run = learned_mask._Run(model, PAIRS, given, ["a dog"], base, weights)
+        log += [run.improve() for _ in range(3)]
+        drawn.append(run.state())
+    assert torch.allclose(torch.tensor(logs[0]), torch.tensor(logs[1]), rtol=1e-4, atol=1e-7)
+    assert torch.equal(drawn[0]["generator"], drawn[1]["generator"])
+    for one, other in zip(drawn[0]["phi"], drawn[1]["phi"], strict=True):
+        assert torch.isclose(one, other, atol=1e-3).float().mean() > 0.99
 
 
 def test_no_pairs_is_refused(model):

@@ -31,15 +31,20 @@ def denoising_loss(model, clean, noise, timesteps, states):
 
 
 @torch.no_grad()
-def erased_target(model, noised, timesteps, concept, start, without, eta):
+def erased_target(model, noised, timesteps, concept, start, without, eta, beside=None):
     """eps_0(start) - eta (eps_0(concept) - eps_0(without)), predicted by the base model; (row, channel, height, width).
+
+    With `beside` = (noised, timesteps, states) of other rows: (the same, the prediction of those rows, made in the same pass).
 
     concept, start, without   text states (row, token, channel). ESD of 2024 starts at the concept, of 2023 at the empty
                               prompt; starting at the same prompt without the concept keeps what the prompts share.
     """
     parts = [concept, start] if start is without else [concept, start, without]
-    together = torch.cat([noised] * len(parts)), timesteps.repeat(len(parts)), torch.cat(parts)
-    predicted = model.predict(*together).chunk(len(parts))
-    with_concept, begin = predicted[0], predicted[1]
-    other = predicted[-1]
-    return begin - eta * (with_concept - other)
+    n = len(noised)
+    together = [noised] * len(parts), [timesteps] * len(parts), parts
+    if beside is not None:
+        together = ([*rows, more] for rows, more in zip(together, beside, strict=True))
+    predicted = model.predict(*map(torch.cat, together)).split(n)
+    with_concept, begin, other = predicted[0], predicted[1], predicted[len(parts) - 1]
+    target = begin - eta * (with_concept - other)
+    return target if beside is None else (target, torch.cat(predicted[len(parts) :]))

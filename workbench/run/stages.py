@@ -5,6 +5,7 @@ A stage reads results of other nodes through the store, computes, and writes its
 
 import copy
 import dataclasses
+from contextlib import nullcontext
 from functools import cached_property, partial
 
 import numpy as np
@@ -200,6 +201,8 @@ class Room:
         prune = to_prune(self, part, node) if part.method == "prune_neurons" else None
         spare = chosen(self._folder("score"), f"in_{part.spare}") if part.spare else None
         log, resuming = [], self._resuming(node, shard)
+        if part.parent == BASE:
+            resuming["base"] = nullcontext
         with applied(self.model, self.variant(part.parent)):
             result = method.call(
                 self.model,

@@ -81,9 +81,9 @@ def _sampled(model, pairs, parameters, n, keep):
     return Pool(torch.cat(found), owner, concept, anchor, empty, timesteps)
 
 
-def wanted(model, pool, drawn, form, eta):
-    """ESD's target for drawn latents by the model as it is; where `form` starts: SCIENCE 4 and `erased_target`."""
+def wanted(model, pool, drawn, form, eta, beside=None):
+    """ESD's target for drawn latents by the model as it is; where `form` starts, and what `beside` is: SCIENCE 4, `erased_target`."""
     c, a = pool.concept[drawn.pair], pool.anchor[drawn.pair]
     nothing = pool.empty.expand(len(drawn.pair), -1, -1)
     start, without = {"anchor": (a, a), "concept": (c, nothing), "empty": (nothing, nothing)}[form]
-    return erased_target(model, drawn.noised, drawn.at, c, start, without, eta)
+    return erased_target(model, drawn.noised, drawn.at, c, start, without, eta, beside)

@@ -66,7 +66,8 @@ def erase(
 
     retained     prompts whose answer shall stay, beside those without the concept
     spare        {layer path: indices} of neurons whose gates stay open; shares are of the other gates
-    base         context manager in which the model is the base model, when it is applied over another eraser; it sets the target
+    base         context manager in which the model is the base model, when it is applied over another eraser; it sets the target.
+                 nullcontext: the model is the base model as it is, and target and retention share a pass
     kept, keep   what a killed training had reached: kept(name) -> state or None, keep(name, state)
     progress     called with (step, of, "loss …, … % pruned");  log  list that gets (step, erase, retention, expected share), and
                  first, after a kill, the steps before it
@@ -165,10 +166,9 @@ class _Run:
         if settings.retention:
             places = torch.arange(settings.retained_batch) % n
             asked = self.others[torch.randint(len(self.others), places.shape, generator=self.generator)]
-            with torch.no_grad():
-                before = model.predict(noised[places], at[places], asked)
-            noised, at, states = torch.cat([noised, noised[places]]), torch.cat([at, at[places]]), torch.cat([states, asked])
-        target = self.target(drawn, weights)
+            beside = noised[places], at[places], asked
+            noised, at, states = (torch.cat(both) for both in zip((noised, at, states), beside, strict=True))
+        target, before = self.targets(drawn, weights, beside if settings.retention else None)
         predicted = model.predict(noised, at, states, weights)
         erasing = (predicted[:n] - target).square().mean()
         change = (predicted[n:] - before).square().mean() if settings.retention else torch.zeros(())
@@ -180,16 +180,22 @@ class _Run:
         self.step += 1
         return erasing.item(), change.item(), share.item()
 
-    def target(self, drawn, weights):
+    def targets(self, drawn, weights, beside):
+        """What the objective asks for on the drawn rows, and what the unpruned model says on those beside them (or None)."""
         import torch
 
         from workbench.methods.erasers import _pool
 
-        if self.parameters.objective == "esd":
-            with self.base():
-                return _pool.wanted(self.model, self.pool, drawn, self.parameters.form, self.parameters.eta)
-        with torch.no_grad():
-            return self.model.predict(drawn.noised, drawn.at, self.pool.anchor[drawn.pair], weights)
+        settings, before, shared = self.parameters, None, self.parameters.objective == "esd" and self.base is nullcontext
+        if beside is not None and not shared:
+            with torch.no_grad():
+                before = self.model.predict(*beside)
+        if settings.objective == "ac":
+            with torch.no_grad():
+                return self.model.predict(drawn.noised, drawn.at, self.pool.anchor[drawn.pair], weights), before
+        with self.base():
+            found = _pool.wanted(self.model, self.pool, drawn, settings.form, settings.eta, beside if shared else None)
+        return found if beside is not None and shared else (found, before)
 
     def attacked(self, drawn, weights):
         """Text states with a vector v before the words that wakes the concept in the masked model.
