@@ -13,7 +13,7 @@ from workbench.methods.erasers import esd, learned_mask
 from workbench.models import load
 
 PAIRS = [("an owl in ink style", "an owl"), ("a cat in ink style", "a cat")]
-STEPS, ROUNDS = 6, 5
+STEPS, ROUNDS = 5, 11
 POOL = {"steps": 2, "trajectories": 2, "batch": 4}
 CASES = {
     "learned mask, ff, per weight": (learned_mask, {}),
