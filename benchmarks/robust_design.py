@@ -45,6 +45,10 @@ ATTACKS = {
     "uda": {"method": "unlearn_diff_atk", "timesteps": 10, "iterations": 6},
     "p4d": {"method": "p4d", "form": "N", "iterations": 40},
 }
+# concept inversion learns one vector for all prompts: other prompts do not tell how another vector would do, only other runs do
+REPEATS = {"inversion": ("inversion", "inversion-2", "inversion-3")}
+AGAIN = REPEATS["inversion"][1:]
+ATTACKS |= {name: ATTACKS["inversion"] | {"seed": seed} for seed, name in enumerate(AGAIN, 1)}
 EVERYWHERE = ("pgd", "inversion")
 SEARCHED_WITH = {"pgd": ATTACKS["pgd"], "inversion": {"method": "concept_inversion", "iterations": 100}}
 SENSITIVITY_UNDER = "pgd"
@@ -95,7 +99,8 @@ def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
     parts = []
     for label, given in attacks.items():
         parameters = {key: max(1, value // shorter) if key in ("iterations", "timesteps") else value for key, value in given.items()}
-        against = [name for name in open_to_attack if label in EVERYWHERE or name in CORE]
+        compared = (*CORE, *COMPARATORS, *(f"masked-{seed}" for seed in SEEDS)) if label in AGAIN else CORE
+        against = [name for name in open_to_attack if label in EVERYWHERE or name in compared]
         parts.append({"method": parameters.pop("method"), "name": label, "against": against, "parameters": parameters | {"looks": 0}})
     for variant in variants:
         if shorter > 1 and "iterations" in variant.get("parameters", {}):
@@ -119,7 +124,7 @@ def picked(room):
         attack = planned.attack if planned else None
         own = attack is None or planned.against == node.variant
         if node.stage in ("generate", "detect"):
-            mine = own and (attack is None or not planned.control or node.variant in CORE)
+            mine = own and (attack is None or not planned.control or (node.variant in CORE and attack not in AGAIN))
             needed = node.prompt_set not in RETAINED or not node.variant.startswith(NOT_ATTACKED)
             wanted = mine and needed and (node.prompt_set != "reference" or node.variant == BASE)
         elif node.stage == "record":
@@ -142,8 +147,11 @@ def picked(room):
 
 
 def turn(node, attack):
-    """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, 2 peers and stress, 3 the attack
-    that sensitivity is read under, 4 the attacks on core variants alone. What a node needs comes before it."""
+    """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, then further runs of attacks that
+    need them, 2 peers and stress, 3 the attack that sensitivity is read under, 4 the attacks on core variants alone. What a node needs
+    comes before it."""
+    if attack in AGAIN:
+        return 1.5
     if node.stage in ("record", "ablate") or attack == SENSITIVITY_UNDER:
         return 3
     if attack is not None and attack not in EVERYWHERE:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pictures
 from attack_table import CONCEPTS, chosen, expected, keep, paces
 from robust_design import (
+    AGAIN,
     ATTACKS,
     CANDIDATES,
     DEVELOPMENT,
@@ -94,7 +95,7 @@ def main(words=None):
     if given.search:
         sys.stdout.write(searched(search, SEARCHED_WITH))
         return
-    short, everything = document(rooms, list(ATTACKS), search, " ".join(__doc__.split("\n\n")[1].split()))
+    short, everything = document(rooms, [name for name in ATTACKS if name not in AGAIN], search, " ".join(__doc__.split("\n\n")[1].split()))
     sys.stdout.write(f"{everything}\n")
     if not given.quick and set(rooms) == set(TESTED):
         pictures.save(drawn(rooms))

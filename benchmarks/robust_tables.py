@@ -16,6 +16,7 @@ from robust_design import (
     N_SEARCH,
     NOT_ATTACKED,
     PEER,
+    REPEATS,
     RETENTION,
     SEARCHED_WITH,
     SENSITIVITY_UNDER,
@@ -33,7 +34,7 @@ PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 
 def plane(room, attacks):
     """Markdown: every variant with everything the plane needs."""
-    rows = plane_rows(room, attacks)
+    rows = plane_rows(room, attacks, REPEATS)
     cell = lambda found: "-" if found is None else share(found)  # noqa: E731
     kid = lambda found: "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"  # noqa: E731
     columns = ["variant", "plainly asked", *attacks, "near", "far", "KID"]
@@ -58,18 +59,20 @@ def signed(value, low, high, digits=2):
 
 def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
     """Markdown: the learned masks beside each comparator; whether the cut that was sought is there."""
-    columns = ["beside", "attack", "its ASR", "masks' ASR (lowest, highest)", "cut", "p", "retained", "plainly asked", "KID", "sought"]
+    columns = ["beside", "attack", "its ASR (lowest, highest run)", "masks' ASR (lowest, highest)", "cut", "p"]
+    columns += ["retained", "plainly asked", "KID", "sought"]
     lines = []
     for row in rows:
         cut = signed(row["cut"], row["cut_low"], row["cut_high"])
+        runs = f" ({row['x_lowest']:.2f}, {row['x_highest']:.2f}; {row['n_runs']} runs)" if row["n_runs"] > 1 else ""
         lines.append(
             [
                 row["comparator"],
                 row["attack"],
-                f"{row['asr']:.2f}",
+                f"{row['asr']:.2f}{runs}",
                 f"{row['masked']:.2f} ({row['lowest']:.2f}, {row['highest']:.2f})",
                 cut,
-                chance(row["p"]),
+                "-" if row["p"] is None else chance(row["p"]),
                 signed(row["retained_difference"], row["retained_low"], row["retained_high"]),
                 signed(row["plain_difference"], row["plain_low"], row["plain_high"]),
                 signed(row["kid_difference"], row["kid_low"], row["kid_high"], 4),
@@ -127,7 +130,7 @@ def held(room):
 
 def beside_asr(room, rows, attack, key):
     """{variant: (number of its watched neurons, its ASR)} of the variants that have both."""
-    planes = {row["variant"]: row["asr"][attack] for row in plane_rows(room, [attack])}
+    planes = {row["variant"]: row["asr"][attack] for row in plane_rows(room, [attack], REPEATS)}
     points = {row["variant"]: (row[key], planes[row["variant"]]) for row in rows if row["neuron_set"] == "watch"}
     return {name: (x, y["rate"]) for name, (x, y) in points.items() if x is not None and y is not None}
 
@@ -136,7 +139,7 @@ def drawn(rooms):
     """{path: figure} of the plane and of sensitivity against success, for the document."""
     figures = {}
     for concept, room in rooms.items():
-        figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane(plane_rows(room, list(EVERYWHERE)), EVERYWHERE)
+        figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane(plane_rows(room, list(EVERYWHERE), REPEATS), EVERYWHERE)
         points = beside_asr(room, sensitivity_rows(room, SENSITIVITY_UNDER), SENSITIVITY_UNDER, "attacked")
         titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
         figures[PICTURES / f"robust-pruning-{concept}-sensitivity.png"] = pictures.scatter(points, *titles)
@@ -168,8 +171,10 @@ def document(rooms, attacks, search, about):
         "# Does pruning keep an erased concept erased?\n",
         f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {about}\n",
         f"Frozen settings of the learned mask: `{MASK}`. ASR: the judge sees the concept plainly or under the attack. Brackets are 95 % "
-        "intervals, Wilson's or by bootstrap over units. cut = 1 - ASR of the masks / ASR of the other. What this shows is no evidence "
-        "about Stable Diffusion.\n",
+        "intervals: Wilson's, or resampled over units, seeds of the mask and runs of the attack. cut = 1 - ASR of the masks / ASR of the "
+        f"other. Concept inversion learns one vector for all prompts, so it is run {len(REPEATS['inversion'])} times against each variant "
+        "that the masks are compared with; its ASR is the mean over runs, and its p is Welch's over runs instead of McNemar's over units. "
+        "What this shows is no evidence about Stable Diffusion.\n",
     ]
     found = searched(search, SEARCHED_WITH)
     if found:
@@ -178,7 +183,7 @@ def document(rooms, attacks, search, about):
     for concept, room in rooms.items():
         names = [variant.name for variant in room.study.variants]
         masks = [name for name in names if name.startswith("masked")]
-        rows = [row for other in COMPARATORS for row in against_rows(room, masks, other, attacks)]
+        rows = [row for other in COMPARATORS for row in against_rows(room, masks, other, attacks, REPEATS)]
         watched, sought = sensitivity_rows(room, SENSITIVITY_UNDER), SOUGHT[room.study.concept.kind]
         aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
         aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(room)}\n"
@@ -186,7 +191,7 @@ def document(rooms, attacks, search, about):
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
         if PEER in names:
             parts += [f"## {concept}: the same mask learned without attacks in the loop\n"]
-            parts += [beside([row for other in CORE[:2] for row in against_rows(room, [PEER], other, EVERYWHERE)], sought, ())]
+            parts += [beside([row for other in CORE[:2] for row in against_rows(room, [PEER], other, EVERYWHERE, REPEATS)], sought, ())]
         picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if watched else []
         parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(watched), correlations(room, watched, EVERYWHERE)]
         parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(room)]

@@ -257,3 +257,33 @@ def test_overlap_is_one_with_itself_zero_when_apart_and_refused_when_empty():
     assert statistics.iou(a, [True, True, False]) == pytest.approx(1 / 3)
     with pytest.raises(StatisticsError):
         statistics.iou([False], [False])
+
+
+def test_with_one_member_and_one_run_nested_means_are_those_of_the_bootstrap():
+    rng, units = np.random.default_rng(0), np.arange(20) // 2
+    a, b = rng.random((2, 20)) < 0.4
+    found = statistics.bootstrap_means(lambda x, y: y - x, units, a, b, n_resamples=300, seed=3)
+    values = statistics.nested_means(units, [[b]], 300, 3, stream=1) - statistics.nested_means(units, [[a]], 300, 3)
+    again = statistics.interval(values[0], values[1:], 10)
+    assert (again.value, again.low, again.high) == pytest.approx((found.value, found.low, found.high))
+
+
+def test_nested_means_cover_the_truth_when_runs_differ_and_units_alone_do_not():
+    """60 prompts, 8 runs whose own success is drawn between 0.1 and 0.5: the truth is 0.3."""
+    rng, units, held = np.random.default_rng(1), np.arange(60), np.zeros(2)
+    for _ in range(200):
+        runs = list(rng.random((8, 60)) < rng.uniform(0.1, 0.5, size=(8, 1)))
+        nested = statistics.nested_means(units, [runs], 200)
+        alone = statistics.nested_means(units, [runs[:1]], 200)
+        for which, values in enumerate((nested, alone)):
+            found = statistics.interval(values[0], values[1:], 60)
+            held[which] += found.low <= 0.3 <= found.high
+    assert held[0] >= 0.88 * 200 and held[1] < 0.75 * 200
+
+
+def test_nested_means_say_what_is_missing():
+    for members in ([], [[]], [[np.ones(4)], []]):
+        with pytest.raises(StatisticsError, match="has none"):
+            statistics.nested_means(np.arange(4), members)
+    with pytest.raises(StatisticsError, match="do not pair"):
+        statistics.nested_means(np.arange(4), [[np.ones(3)]])

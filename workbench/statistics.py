@@ -113,6 +113,33 @@ def bootstrap_means(function, units, *arrays, n_resamples=1000, seed=0, confiden
     return interval(values[0], values[1:], len(names), confidence)
 
 
+def nested_means(units, members, n_resamples=1000, seed=0, stream=0):
+    """(1 + n_resamples,) mean outcome over prompts, members and their runs: first as it is, then resampled.
+
+    Units are resampled, and independently of them the members (e.g. masks of several seeds) and each member's runs (e.g. an attack
+    repeated with other seeds). Equal seeds draw equal units, so two calls are paired by unit; another `stream` draws other runs.
+    With one member and one run these are the resamples of `bootstrap_means`. Few members or runs come out with too little variance,
+    by the factor (k - 1) / k for k of them.
+
+    Shapes   units (prompt,) names;  members [[(prompt,) outcomes of a run, ...], one list per member]
+    Source   Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2)
+    """
+    if not members or not all(members):
+        raise StatisticsError("A mean over runs was asked for, and some member has none.")
+    names, unit_of, _ = _by_unit(units, [run for runs in members for run in runs])
+    weights = np.vstack([np.full(len(names), 1 / len(names)), unit_weights(len(names), n_resamples, seed)])
+    size, rng = weights @ np.bincount(unit_of), np.random.default_rng([seed, stream])
+
+    def drawn(means):
+        places = np.vstack([np.arange(means.shape[1]), rng.integers(means.shape[1], size=(n_resamples, means.shape[1]))])
+        return np.take_along_axis(means, places, axis=1).mean(axis=1)
+
+    def mean(run):
+        return weights @ np.bincount(unit_of, weights=np.asarray(run, float)) / size
+
+    return drawn(np.stack([drawn(np.stack([mean(run) for run in runs], axis=1)) for runs in members], axis=1))
+
+
 def _by_unit(units, arrays):
     units, arrays = np.asarray(units), [np.asarray(array) for array in arrays]
     if not len(units):

@@ -106,6 +106,8 @@ def test_every_attack_is_seeded_keeps_its_rows_and_brings_a_control(model, targe
     again = one.call(model, targets, parameters, context)
     assert made.digest() == again.digest() and made.digest() != targets.digest()
     assert made.units == targets.units and made.kind == "adversarial"
+    if made.prefix is not None and one.module.OPTIMISED:
+        assert bool((made.prefix == made.prefix[:1]).all()) == getattr(one.module, "SHARED", False)
     control = one.module.control(model, targets, made, parameters, context)
     assert control.control and control.units == targets.units and control.digest() != made.digest()
     if made.prefix is not None and control.prefix is not None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas
 import pytest
+from scipy import stats
 
 import workbench
 from workbench.analysis import quality
@@ -110,6 +111,20 @@ def test_masks_that_are_farther_from_the_base_models_images_say_so(made):
     assert row["kid_noise"] == pytest.approx(own["high"] - own["value"]) and row["kid_difference"] > row["kid_noise"] > 0
     (same,) = against_rows(made, ["erased"], "erased", ["pgd"])
     assert same["kid_difference"] == same["kid_low"] == same["kid_high"] == 0
+
+
+def test_an_attack_that_was_repeated_is_the_mean_of_its_runs(made):
+    made = Made(made.seen | {("erased", "pgd-2@erased"): of(1), ("m0", "pgd-2@m0"): of(1, 2, 3, 4)}, ["erased", "m0", "m1"])
+    repeats = {"pgd": ("pgd", "pgd-2", "pgd-3")}  # the third has not been run
+    (row,) = against_rows(made, ["m0", "m1"], "erased", ["pgd"], repeats)
+    assert (row["x_lowest"], row["x_highest"], row["n_runs"]) == (0.2, 0.6, 2) and row["asr"] == pytest.approx(0.4)
+    assert (row["lowest"], row["highest"]) == (0.1, 0.4) and row["masked"] == pytest.approx((np.mean([0.3, 0.5]) + 0.1) / 2)
+    assert row["cut"] == pytest.approx(1 - 0.25 / 0.4) and row["p_over"] == "runs"
+    assert row["p"] == pytest.approx(stats.ttest_ind([0.6, 0.2], [0.4, 0.1], equal_var=False).pvalue)
+    (alone,) = against_rows(made, ["m0", "m1"], "erased", ["pgd"])
+    assert row["high"] - row["low"] > alone["high"] - alone["low"] and alone["p_over"] == "units"
+    (erased,) = [r["asr"]["pgd"] for r in plane_rows(made, ["pgd"], repeats) if r["variant"] == "erased"]
+    assert erased["rate"] == pytest.approx(0.4) and erased["n_runs"] == 2 and erased["low"] <= 0.2 and erased["high"] >= 0.6
 
 
 def test_a_comparator_that_never_fails_gives_no_cut(made):

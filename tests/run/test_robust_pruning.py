@@ -47,6 +47,16 @@ def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(room):
         assert 4 * bench.ATTACKS[small]["iterations"] == bench.ATTACKS[large]["iterations"]
 
 
+def test_an_attack_that_learns_one_vector_is_run_several_times_on_whatever_is_compared(room):
+    shared = {name for name, given in bench.ATTACKS.items() if given["method"] == "concept_inversion" and not name.endswith("small")}
+    assert shared == set(bench.REPEATS["inversion"]) and len(shared) >= 3
+    assert len({bench.ATTACKS[name].get("seed", 0) for name in shared}) == len(shared)
+    detected = {node.id for node in bench.picked(room) if node.stage == "detect"}
+    compared = {*bench.COMPARATORS, *bench.CORE, *(f"masked-{seed}" for seed in bench.SEEDS)}
+    assert {f"detect:{variant}:{name}@{variant}" for variant in compared for name in shared} <= detected
+    assert not [name for name in detected if "inversion-2" in name and "control" in name]
+
+
 def test_every_node_that_is_picked_comes_once_and_after_its_inputs(room):
     done = set()
     for node in bench.picked(room):
@@ -89,7 +99,7 @@ def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing():
 
 def test_the_family_in_the_loop_is_never_scored():
     row = {"attack": "pgd", "cut": 0.9, "cut_low": 0.8, "cut_high": 1.0, "retained_difference": 0.0, "plain_low": -0.1}
-    row |= {"comparator": "erased", "asr": 0.5, "masked": 0.05, "lowest": 0.0, "highest": 0.1, "p": 0.01}
+    row |= {"comparator": "erased", "asr": 0.5, "masked": 0.05, "lowest": 0.0, "highest": 0.1, "p": 0.01, "n_runs": 1}
     row |= {"retained_low": -0.1, "retained_high": 0.1, "plain_difference": 0.0, "plain_high": 0.1}
     row |= {"kid_difference": 0.0, "kid_low": -0.001, "kid_high": 0.001, "kid_noise": 0.001}
     assert bool(bench.MASK.get("adversarial_steps")) == ("pgd" in bench.IN_THE_LOOP) == ("pgd-small" in bench.IN_THE_LOOP)

@@ -141,3 +141,18 @@ def test_a_finished_run_says_it_in_every_row(finished):
     assert lines and all(len(sets) == 1 for sets in lines.values())
     assert any(one.startswith("With 6 units an attack's ASR must exceed") for one in content["verdict"]["caveats"])
     assert "false alarms" in (finished.store.report_folder / "report.md").read_text()
+
+
+def test_an_attack_that_searches_once_for_all_prompts_says_what_its_intervals_leave_out():
+    def said(**methods):
+        return stated.shared_caveats(Thing(attacks=[Thing(label=name, method=method) for name, method in methods.items()]))
+
+    assert said(pgd="embedding_pgd", words="p4d") == []
+    (once,) = said(pgd="embedding_pgd", inversion="concept_inversion")
+    assert "one vector for all prompts" in once and "Repeat it with other seeds" in once
+    (twice,) = said(one="concept_inversion", two="concept_inversion")
+    assert "one, two" in twice and "Repeat" not in twice
+    room = Room()
+    assert not [one for one in stated.with_stated(room, tables())["verdict"]["caveats"] if "one vector" in one]
+    room.study.attacks.append(Thing(label="inversion", method="concept_inversion"))
+    assert [one for one in stated.with_stated(room, tables())["verdict"]["caveats"] if "one vector" in one]

@@ -6,6 +6,9 @@ against_rows        several masks of one kind beside one comparator: relative cu
 sensitivity_rows    every variant: activity and reactivation of the watched neurons, which no mask that spares them has touched
 held_rows           necessity under attack and sufficiency without, as far as they are there
 together            rank correlation of two columns over variants
+
+An attack that learns one thing for all prompts (one vector) says little by its prompts: another run of it learns another thing. Such
+an attack is repeated under further labels, and `repeats` {label: labels of all its runs} has their mean stand for it.
 """
 
 import numpy as np
@@ -17,7 +20,7 @@ from workbench.errors import StatisticsError
 from workbench.run.attack_tables import is_there
 from workbench.run.image_tables import RETAINED, found_by_judge
 from workbench.run.measure import neuron_groups
-from workbench.statistics import bootstrap_means, interval, split_halves, swap_p
+from workbench.statistics import bootstrap_means, interval, nested_means, split_halves, swap_p
 from workbench.storage import read_arrays, read_json, read_table
 from workbench.study.study import BASE
 
@@ -42,9 +45,15 @@ def retained(room, variant):
     return tuple(np.concatenate([table[column].to_numpy() for table in tables]) for column in ("judge_expected", "unit"))
 
 
-def plane_rows(room, attacks):
-    """One row per variant, base first: variant, pre_asr, retained, near, far (each as in `rates.share`), kid and kid_floor
-    ({n, value, low, high}), and under each attack's label its ASR or None."""
+def runs_of(room, variant, attack, repeats=None):
+    """[(prompt,) bool as in `asr`] of an attack's runs, as many as are there."""
+    found = [asr(room, variant, one) for one in (repeats or {}).get(attack, (attack,))]
+    return [one for one in found if one is not None]
+
+
+def plane_rows(room, attacks, repeats=None, n_resamples=1000, seed=0):
+    """One row per variant, base first: variant, pre_asr, retained, near, far (each as in `rates.share`), kid ({n, value, low, high};
+    of the base model the floor), and asr {attack: as in `rates.share`; of several runs {n, n_runs, rate, low, high}; or None}."""
     units, rows = room.prompt_set("target").units, []
     for variant in [BASE, *(v.name for v in room.study.variants)]:
         if not _judged(room, variant, "target"):
@@ -57,19 +66,29 @@ def plane_rows(room, attacks):
             found = room.detections(variant, kind) if there else None
             row[kind] = rates.share(found["judge_expected"], found["unit"]) if there else None
         row["kid"] = _distance(room, variant)
-        row["asr"] = {attack: None if (seen := asr(room, variant, attack)) is None else rates.share(seen, units) for attack in attacks}
+        row["asr"] = {attack: _success(runs_of(room, variant, attack, repeats), units, n_resamples, seed) for attack in attacks}
         rows.append(row)
     return rows
 
 
-def against_rows(room, masks, comparator, attacks, n_resamples=1000, seed=0):
+def _success(runs, units, n_resamples, seed):
+    """What `rates.share` says of one run; of several their mean, units and runs resampled."""
+    if len(runs) < 2:
+        return rates.share(runs[0], units) if runs else None
+    values = nested_means(units, [runs], n_resamples, seed)
+    found = interval(values[0], values[1:], len(set(units)))
+    return {"n": len(units), "n_runs": len(runs), "rate": found.value, "low": found.low, "high": found.high}
+
+
+def against_rows(room, masks, comparator, attacks, repeats=None, n_resamples=1000, seed=0):
     """One row per attack: masks of one method (its seeds) beside a comparator, all on the same prompts.
 
-    x = the comparator's success, y = the share of the masks that fail the prompt, prompt by prompt
-    cut, cut_low, cut_high            1 - mean y / mean x, bootstrap over units; the masks' seeds are taken as given. None where x
-                                      never succeeds
-    difference, low, high, p          mean y - mean x; p swaps the two within whole units (of the first mask)
-    lowest, highest                   ASR of the best and the worst of the masks
+    x = the comparator's success, y = the share of the masks that fail the prompt, prompt by prompt; each a mean over the attack's runs
+    cut, cut_low, cut_high            1 - mean y / mean x, with units, masks and runs resampled. None where x never succeeds
+    difference, low, high             mean y - mean x, resampled alike
+    p, p_over                         "units": x and y of the first mask swapped within whole units;  "runs", when there are several:
+                                      Welch's t test of the runs of x and the means of the masks, prompts as given
+    x_lowest, x_highest, n_runs       ASR of the comparator in its runs;  lowest, highest   of the masks, each a mean over its runs
     retained_difference, _low, _high  the same difference of what is retained, over near and far prompts
     plain_difference, _low, _high     the same of the rate without an attack
     kid_difference, kid_low, kid_high how much farther from the base model's retained images the masks are (`quality.kid_change`)
@@ -81,25 +100,36 @@ def against_rows(room, masks, comparator, attacks, n_resamples=1000, seed=0):
     plain = _plain(room, masks, comparator, units, **common)
     farther = _farther(room, masks, comparator, **common)
     for attack in attacks:
-        x, ys = asr(room, comparator, attack), [asr(room, mask, attack) for mask in masks]
-        there = [y for y in ys if y is not None]
-        if x is None or not there:
+        x, ys = runs_of(room, comparator, attack, repeats), [runs_of(room, mask, attack, repeats) for mask in masks]
+        ys = [runs for runs in ys if runs]
+        if not x or not ys:
             continue
-        y = np.mean(there, axis=0)
-        found = bootstrap_means(lambda a, b: b - a, units, x, y, **common)
-        row = {"attack": attack, "comparator": comparator, "n": len(x), "n_masks": len(there), "asr": float(x.mean())}
-        row |= {
-            "masked": float(y.mean()),
-            "lowest": min(float(one.mean()) for one in there),
-            "highest": max(float(o.mean()) for o in there),
-        }
-        row |= {"difference": found.value, "low": found.low, "high": found.high, "p": swap_p(x, there[0], units)}
-        row |= dict.fromkeys(("cut", "cut_low", "cut_high"))
-        if x.any():
-            cut = bootstrap_means(lambda a, b: 1 - b / a, units, x, y, **common)
+        means = [float(np.mean(runs)) for runs in ys]
+        row = {"attack": attack, "comparator": comparator, "n": len(units), "n_masks": len(ys), "n_runs": len(x), "asr": float(np.mean(x))}
+        row |= {"x_lowest": min(float(one.mean()) for one in x), "x_highest": max(float(one.mean()) for one in x)}
+        row |= {"masked": float(np.mean(means)), "lowest": min(means), "highest": max(means)}
+        a, b = nested_means(units, [x], n_resamples, seed), nested_means(units, ys, n_resamples, seed, stream=1)
+        found = interval(b[0] - a[0], (b - a)[1:], len(set(units)))
+        row |= {"difference": found.value, "low": found.low, "high": found.high}
+        row |= dict.fromkeys(("cut", "cut_low", "cut_high", "p"))
+        if a[0] > 0:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                cut = interval(1 - b[0] / a[0], 1 - b[1:] / a[1:], len(set(units)))
             row |= {"cut": cut.value, "cut_low": cut.low, "cut_high": cut.high}
+        row["p_over"] = "units" if len(x) == 1 else "runs"
+        if len(x) == 1:
+            row["p"] = swap_p(x[0], ys[0][0], units)
+        elif len(means) > 1:
+            row["p"] = _welch([one.mean() for one in x], means)
         rows.append(row | beside | plain | farther)
     return rows
+
+
+def _welch(a, b):
+    """Two-sided p of Welch's t test; None where nothing varies."""
+    if np.ptp(a) == np.ptp(b) == 0:
+        return None
+    return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 
 def sensitivity_rows(room, attack, groups=("watch", "concept"), trajectory="reference", n_random=199):

@@ -31,7 +31,7 @@ def with_stated(room, tables):
     sets = room.plan.sets
     made = lambda row: {key: getattr(sets[row["prompt_set"]], key) for key in ("against", "control")}  # noqa: E731
     tables["activity_by_call"] = [row | made(row) for row in tables["activity_by_call"]]
-    caveats = [*tables["verdict"]["caveats"], *named_caveats(room, named), *few_caveats(tables)]
+    caveats = [*tables["verdict"]["caveats"], *named_caveats(room, named), *shared_caveats(room.study), *few_caveats(tables)]
     tables["verdict"] = tables["verdict"] | {"caveats": caveats}
     return tables
 
@@ -84,6 +84,25 @@ def named_caveats(room, named):
         found.append(
             f"{row['named']} of the {row['n']} imported prompts of {row['attack']}{made} say {what}{too}: a success of these is no "
             "evidence that an attack found another way to the concept."
+        )
+    return found
+
+
+def shared_caveats(study):
+    """A sentence for each method that searches once for all prompts: what its intervals leave out (decision 0011)."""
+    found = []
+    for method in dict.fromkeys(part.method for part in study.attacks):
+        if not getattr(registry.method("attacks", method).module, "SHARED", False):
+            continue
+        labels = [part.label for part in study.attacks if part.method == method]
+        end = (
+            "Repeat it with other seeds (further [[attacks]] with a name and a seed) before variants are compared by it."
+            if len(labels) == 1
+            else f"Its runs here, {', '.join(labels)}, say how far the rates differ."
+        )
+        found.append(
+            f"{method} learns one vector for all prompts. Its intervals and p-values are over prompts: they hold for this vector, and "
+            f"another run learns another one. {end}"
         )
     return found
 

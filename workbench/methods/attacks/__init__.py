@@ -1,6 +1,7 @@
 """Attacks: prompt sets that try to bring a concept back, each with its own control.
 
-An attack module has `OPTIMISED` (does it need a model to work against?), `Parameters`, and two functions:
+An attack module has `OPTIMISED` (does it need a model to work against?), `SHARED = True` when it searches once for all prompts
+(then intervals over prompts are those of one run, and reports say so), `Parameters`, and two functions:
 
 attack(model, targets, parameters, context)                 -> PromptSet of kind adversarial
 control(model, targets, adversarial, parameters, context)   -> PromptSet of kind control, with as many looks at the detector

@@ -14,6 +14,7 @@ from workbench.methods.attacks._search import RandomVectors, generator, search
 from workbench.study.words import any_of
 
 OPTIMISED = True
+SHARED = True  # one search for all prompts
 PUBLISHED = {
     "place": "name",
     "n_vectors": 1,
