@@ -35,6 +35,21 @@ def test_the_run_keeps_its_contract(finished):
     assert (finished.store.report_folder / "report.html").stat().st_size < 10e6
 
 
+def test_without_transfer_an_attack_makes_images_by_its_own_variant_alone(study_file, finished, tmp_path):
+    """Every other node keeps its key, so such a study goes on from the results of one with transfer."""
+    study = workbench.load_study(study_file)
+    plan = runs.prepare(study, tmp_path / "with")[1].plan
+    study.attacks[0].transfer = False
+    without = runs.prepare(study, tmp_path / "without")[1].plan
+    left_out = {node.id for node in plan.nodes} - {node.id for node in without.nodes}
+    ends = ("embedding_pgd@erased", "embedding_pgd@erased~control")
+    assert left_out == {f"{stage}:pruned:{end}" for stage in ("generate", "detect") for end in ends}
+    assert {node.id for node in without.nodes if node.shards != plan.node(node.id).shards} == {"measure", "report"}
+    run = workbench.run(study, tmp_path / "run", others=[finished.folder])
+    found = {(r["variant"], r["provenance"]) for r in run.document["rates"] if r["attack"] == "embedding_pgd"}
+    assert found == {("erased", "optimised")}
+
+
 def test_the_scale_is_one_and_zero_in_the_base_model(finished):
     rows = [r for r in finished.document["activity"] if r["variant"] == "base" and r["neuron_set"] == "concept"]
     for row in rows:

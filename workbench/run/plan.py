@@ -274,7 +274,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 kind = "control" if control else "adversarial"
                 plans[set_name] = SetPlan(set_name, kind, None, attack.label, made, control, f"attack:{name}")
                 for variant in attacked:
-                    if _worth_images(attack.method, against, variant, attacked):
+                    if _worth_images(attack, against, variant, attacked):
                         generate(variant, set_name)
     kept = [name for name in ("near", "far") if name in sets]
     for name in kept:
@@ -343,9 +343,9 @@ def detector_identity(given):
     return {"method": method.name, "parameters": set_to, "files": files}
 
 
-def _worth_images(method, against, variant, attacked):
-    """An attack's images are made for the variant it was made against and those defined after it (transfer forward)."""
-    return against is None or attacked.index(variant) >= attacked.index(against)
+def _worth_images(attack, against, variant, attacked):
+    """An attack's images are made for the variant it was made against and, unless `transfer` is false, those defined after it."""
+    return against in (None, variant) or (attack.transfer is not False and attacked.index(variant) > attacked.index(against))
 
 
 def _pairs(study, file):

@@ -99,7 +99,7 @@ class VariantPart(Part):
 class AttackPart(Part):
     """One attack; each brings its own control."""
 
-    later: ClassVar[tuple] = ("name", "preset")
+    later: ClassVar[tuple] = ("name", "preset", "transfer")
 
     method: str
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="what every table calls it; default: its method")
@@ -107,6 +107,7 @@ class AttackPart(Part):
         None, description="published: start from the paper's values for Stable Diffusion, not from those scaled for the emoji model"
     )
     against: list[str] = Field(default_factory=list, description="variants it is optimised against; empty = static")
+    transfer: bool | None = Field(None, description="false: only the variant it was made against makes its images, no later one")
     parameters: dict = Field(default_factory=dict)
 
     @property
