@@ -187,7 +187,9 @@ def document(rooms, attacks, search, about):
         watched, sought = sensitivity_rows(room, SENSITIVITY_UNDER), SOUGHT[room.study.concept.kind]
         aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
         aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(room)}\n"
-        parts += [f"## {concept}: the plane\n", f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
+        spent = sum(node.get("seconds") or 0 for node in room.store.manifest()["nodes"]) / 3600
+        parts += [f"## {concept}: the plane\n", f"Its steps took {spent:.1f} hours of one process beside another one.\n"]
+        parts += [f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
         if PEER in names:
             parts += [f"## {concept}: the same mask learned without attacks in the loop\n"]
