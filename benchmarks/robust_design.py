@@ -56,7 +56,7 @@ SENSITIVITY_UNDER = "pgd"
 IN_THE_LOOP = [name for name, given in ATTACKS.items() if MASK.get("adversarial_steps") and given["method"] == "embedding_pgd"]
 CORE = ("erased", "longer", "masked-0")
 COMPARATORS = ("erased", "longer", "twice", "eta", "lot-0", "smallest")
-PEER = "without-loop"
+PEERS = ("without-loop", "without-loop-1", "without-loop-2")  # seeds of the mask
 NOT_ATTACKED = ("revived", "relearned")
 RELEARN = (10, 20, 40)
 ALL_LAYERS = {"layers": ["feeds", "reads", "attention"]}
@@ -80,7 +80,8 @@ def tested_variants(esd, mask, seeds=SEEDS):
     found += [{"name": "lot-0", "method": "random_mask", **pruned}, {"name": "smallest", "method": "magnitude", **pruned}]
     found += [{"name": "wanda", "method": "wanda", **pruned}]
     if mask.get("adversarial_steps"):
-        found += [masks_over("erased", mask | {"adversarial_steps": 0}, [0], SPARE)[0] | {"name": PEER}]
+        alike = masks_over("erased", mask | {"adversarial_steps": 0}, seeds, SPARE)
+        found += [one | {"name": name} for one, name in zip(alike, PEERS, strict=False)]
     found += [{"name": "alone", "method": "learned_mask", "role": "pruned", "parameters": mask} | SPARED]
     found += [{"name": f"revived-{seed}", "method": "revive", "parent": f"masked-{seed}"} for seed in seeds]
     for parent in ("erased", "masked-0"):
@@ -147,18 +148,22 @@ def picked(room):
 
 
 def turn(node, attack):
-    """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, then further runs of attacks that
-    need them, 2 peers and stress, 3 the attack that sensitivity is read under, 4 the attacks on core variants alone. What a node needs
-    comes before it."""
+    """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, 2 further runs of attacks that
+    need them, 3 masks that no attack was in the loop of, beside them, 4 peers and stress, 5 the attack that sensitivity is read under,
+    6 the attacks on core variants alone. What a node needs comes before it."""
     if attack in AGAIN:
-        return 1.5
-    if node.stage in ("record", "ablate") or attack == SENSITIVITY_UNDER:
+        return 2
+    if node.stage in ("generate", "detect") and node.variant in PEERS:
         return 3
+    if attack == SENSITIVITY_UNDER and node.stage in ("generate", "detect") and node.variant in COMPARATORS:
+        return 3
+    if node.stage in ("record", "ablate") or attack == SENSITIVITY_UNDER:
+        return 5
     if attack is not None and attack not in EVERYWHERE:
-        return 4
+        return 6
     if node.variant in (BASE, *CORE) or node.variant.startswith("masked"):
         return 0
-    return 1 if node.variant in COMPARATORS else 2
+    return 1 if node.variant in COMPARATORS else 4
 
 
 def candidate(name):

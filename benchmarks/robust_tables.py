@@ -7,7 +7,6 @@ import pictures
 from robust_design import (
     CANDIDATES,
     COMPARATORS,
-    CORE,
     DEVELOPMENT,
     EVERYWHERE,
     FROZEN,
@@ -15,7 +14,7 @@ from robust_design import (
     MASK,
     N_SEARCH,
     NOT_ATTACKED,
-    PEER,
+    PEERS,
     REPEATS,
     RETENTION,
     SEARCHED_WITH,
@@ -191,9 +190,10 @@ def document(rooms, attacks, search, about):
         parts += [f"## {concept}: the plane\n", f"Its steps took {spent:.1f} hours of one process beside another one.\n"]
         parts += [f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
-        if PEER in names:
-            parts += [f"## {concept}: the same mask learned without attacks in the loop\n"]
-            parts += [beside([row for other in CORE[:2] for row in against_rows(room, [PEER], other, EVERYWHERE, REPEATS)], sought, ())]
+        peers = [name for name in PEERS if name in names]
+        without = [row for other in COMPARATORS for row in against_rows(room, peers, other, EVERYWHERE, REPEATS)] if peers else []
+        if without:
+            parts += [f"## {concept}: the same mask learned without attacks in the loop\n", beside(without, sought, ())]
         picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if watched else []
         parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(watched), correlations(room, watched, EVERYWHERE)]
         parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(room)]
