@@ -45,6 +45,15 @@ def test_every_point_has_one_marker_with_its_intervals_and_transferred_attacks_a
     assert sorted(legend) == sorted({point["variant"] for point in points})
 
 
+def test_the_axes_hold_every_interval_and_are_equal_in_all_panels():
+    points = plane_points(example())
+    figure = plane_figure(points, VARIANTS)
+    (across,) = {tuple(axis.range) for axis in figure.select_xaxes()}
+    (up,) = {tuple(axis.range) for axis in figure.select_yaxes()}
+    assert across[0] < 100 * min(p["kept"]["low"] for p in points) <= across[0] + 13 and across[1] > 100
+    assert up[0] < 0 and up[1] > 100 * max(p["high"] for p in points) >= up[1] - 13
+
+
 def test_the_sentence_names_every_point():
     points = plane_points(example())
     words = ALT["plane_figure"](points, VARIANTS)

@@ -4,6 +4,7 @@ An eraser or a mask is worth something where attacks succeed less at the same re
 """
 
 from html import escape
+from math import ceil, floor
 
 import plotly.graph_objects as go
 
@@ -64,8 +65,10 @@ def plane_figure(points, variants=()):
             **cell(panels, point["condition"]),
         )
         shown.add(words)
-    figure.update_xaxes(range=[-3, 103])
-    figure.update_yaxes(range=[-3, 103])
+    least = min(point["kept"]["rate"] if point["kept"]["low"] is None else point["kept"]["low"] for point in points)
+    most = max(point["rate"] if point["high"] is None else point["high"] for point in points)
+    figure.update_xaxes(range=[10 * floor(10 * least) - 3, 103])  # tens of per cent; equal in all panels
+    figure.update_yaxes(range=[-3, 10 * ceil(10 * most) + 3])
     kinds = sorted({point["kept"]["kind"] for point in points}, reverse=True)
     return finished(figure, panels, f"drawn right, {' or '.join(kinds)} (per cent)", "concept seen (per cent)")
 
