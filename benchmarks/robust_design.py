@@ -70,8 +70,8 @@ def masks_over(parent, mask, seeds, spare):
 
 
 def tested_variants(esd, mask, seeds=SEEDS):
-    """What is compared: erased, longer, masks by learning, lot and size, stronger erasers, peers (one that no attack was in the loop
-    of, so that every family is scored on it), and what the stress leaves."""
+    """What is compared: erased, longer, masks by learning, lot and size, stronger erasers, peers (masks that no attack was in the loop
+    of, so that every family is scored on them), and what the stress leaves."""
     more = lambda name, **changes: {"name": name, "method": "esd", "parameters": esd | changes}  # noqa: E731
     pruned = {"parent": "erased", "role": "pruned", "like": "masked-0", "parameters": ALL_LAYERS} | SPARED
     found = [more("erased"), more("longer", iterations=mask["iterations"]) | {"parent": "erased"}]
@@ -149,7 +149,7 @@ def picked(room):
 
 def turn(node, attack):
     """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, 2 further runs of attacks that
-    need them, 3 masks that no attack was in the loop of, beside them, 4 peers and stress, 5 the attack that sensitivity is read under,
+    need them, 3 masks that no attack was in the loop of, beside them, 4 other peers and stress, 5 the attack that sensitivity is read under,
     6 the attacks on core variants alone. What a node needs comes before it."""
     if attack in AGAIN:
         return 2
