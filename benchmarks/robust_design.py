@@ -149,7 +149,7 @@ def picked(room):
 
 def turn(node, attack):
     """When a node is due: 0 the masks beside no pruning and more training, 1 the other comparators, 2 further runs of attacks that
-    need them, 3 masks that no attack was in the loop of, beside them, 4 other peers and stress, 5 the attack that sensitivity is read under,
+    need them, 3 masks that no attack was in the loop of, 4 other peers and stress, 5 the attack that sensitivity is read under,
     6 the attacks on core variants alone. What a node needs comes before it."""
     if attack in AGAIN:
         return 2
