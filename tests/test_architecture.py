@@ -25,6 +25,7 @@ ORDER = [
     "cli_masks",
     "cli_sets",
     "cli_inspect",
+    "cli_runs",
     "cli",
     "ui",
 ]

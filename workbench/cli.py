@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from workbench import __version__, cli_inspect, cli_masks, cli_sets, registry, resources
-from workbench.cli_say import console, errors, say
+from workbench import __version__, cli_inspect, cli_masks, cli_runs, cli_sets, registry, resources
+from workbench.cli_say import AsJson, console, duration, errors, say, size
 from workbench.errors import WorkbenchError, nearest
 
 app = typer.Typer(
@@ -25,8 +25,6 @@ app = typer.Typer(
 )
 app.add_typer(cli_masks.app, name="mask")
 app.add_typer(cli_sets.app, name="sets")
-app.command()(cli_masks.export)
-app.command()(cli_inspect.inspect)
 # without torchvision transformers warns at every start that it uses its PIL processors, which is what we want
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
@@ -35,11 +33,9 @@ StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a b
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<study>")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value of the study: sampling.steps=10")]
 Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every set")]
-RunName = Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be done and what it costs")]
 TakeFrom = Annotated[list[Path] | None, typer.Option("--take-from", help="run folder; what it has computed of this study is copied")]
-AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
 
 
@@ -104,7 +100,7 @@ def _run(name, out, assignments, limit, device, dry_run, command, others=()):
 
         def node(node, done, of, note=""):
             seconds = bar.tasks[0].elapsed or 0
-            left = f"about {_duration(seconds / done * (of - done))} left" if done > 0.02 * of else ""
+            left = f"about {duration(seconds / done * (of - done))} left" if done > 0.02 * of else ""
             where = " ".join(part for part in (node.stage, node.variant, node.prompt_set) if part)
             bar.update(task, completed=done, description=f"{where} {note}".strip(), left=left)
 
@@ -128,12 +124,12 @@ def _show_estimate(study, folder, todo):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for row in todo.rows:
         table.add_row(
-            row["stage"], str(row["nodes"]), str(row["kept"]), f"{row['passes']:,.0f}", _duration(row["seconds"]), _size(row["bytes"])
+            row["stage"], str(row["nodes"]), str(row["kept"]), f"{row['passes']:,.0f}", duration(row["seconds"]), size(row["bytes"])
         )
     console.print(table)
     free = shutil.disk_usage(_existing(folder)).free
     console.print(
-        f"About {_duration(todo.seconds)}, {_size(todo.bytes)} of disk ({_size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
+        f"About {duration(todo.seconds)}, {size(todo.bytes)} of disk ({size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
         f"{todo.nodes} nodes to do, {todo.kept} kept from before.",
         soft_wrap=True,
     )
@@ -144,15 +140,6 @@ def _existing(folder):
     while not folder.exists():
         folder = folder.parent
     return folder
-
-
-def _duration(seconds):
-    seconds = max(0, round(seconds))
-    return f"{seconds} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _size(n_bytes):
-    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.1f} GB"
 
 
 @app.command("list")
@@ -232,15 +219,17 @@ def _show_run(folder, as_json):
     console.print(f"\nReport: {folder / 'report' / 'report.html'}", soft_wrap=True, markup=False)
 
 
-@app.command()
-def report(
-    name: RunName,
-    format_: Annotated[str, typer.Option("--format", help="html | md | csv | json")] = "html",
+for verb in (
+    cli_runs.report,
+    cli_runs.status,
+    cli_runs.logs,
+    cli_runs.stop,
+    cli_runs.check,
+    cli_runs.diff,
+    cli_inspect.inspect,
+    cli_masks.export,
 ):
-    """Render a run's report anew from its report.json; prints the path."""
-    from workbench.run.runs import open_run
-
-    typer.echo(open_run(name).report(format_))
+    app.command()(verb)
 
 
 @app.command()
@@ -255,83 +244,6 @@ def init(
     study, *prompts = scaffold(name, like, out)
     console.print(f"Study    {study}\nPrompts  {', '.join(map(str, prompts))}", soft_wrap=True, markup=False)
     console.print(f"Next     change them, then see what it costs: workbench run {study} --dry-run", soft_wrap=True, markup=False)
-
-
-@app.command()
-def status(name: Annotated[str | None, typer.Argument(help="a run; default: all under runs/")] = None, as_json: AsJson = False):
-    """What runs are doing: how far, how long still, and how to go on."""
-    from workbench.run import jobs
-    from workbench.run.runs import list_runs, open_run
-
-    found = [jobs.status(open_run(one).folder) for one in ([name] if name else list_runs())]
-    if as_json:
-        say(found, True)
-        return
-    for row in found:
-        far = "" if row["share"] is None or row["state"] == "finished" else f", {100 * row['share']:.0f} % of this start"
-        left = "" if row["left_seconds"] is None else f", about {_duration(row['left_seconds'])} left"
-        console.print(f"{row['run']}: {row['state']}, {row['nodes_done']} of {row['nodes']} nodes{far}{left}", markup=False, soft_wrap=True)
-        why = ": ".join(part for part in (row["node"], row["error"]) if part)
-        if row["state"] == "stopped":
-            console.print(f"  {f'in {why}; go' if why else 'go'} on with: {row['again']}", markup=False, soft_wrap=True)
-        elif why:
-            console.print(f"  in {why}", markup=False, soft_wrap=True)
-    if not found:
-        console.print("No runs under runs/ yet. Make the first one: workbench demo")
-
-
-@app.command()
-def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, help="how many of the last lines")] = 20):
-    """The last lines of a run's log."""
-    from workbench.run import jobs
-    from workbench.run.runs import open_run
-
-    typer.echo("\n".join(jobs.log_tail(open_run(name).folder, lines)))
-
-
-@app.command()
-def stop(name: RunName):
-    """Stop a running run; what it has finished is kept."""
-    from workbench.run import jobs
-    from workbench.run.runs import open_run
-
-    folder = open_run(name).folder
-    jobs.stop(folder)
-    console.print(f"Stopped. What was finished is kept; go on with: {jobs.status(folder)['again']}", markup=False, soft_wrap=True)
-
-
-@app.command()
-def check(
-    name: RunName,
-    fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'asr.high > 0.2', 'near < 0.8'")],
-):
-    """Hold a report against limits; prints Markdown, exit code 1 when one is broken. For builds."""
-    from workbench.run import checks
-    from workbench.run.runs import open_run
-
-    document = open_run(name).document
-    rows = {condition: checks.check(document, condition) for condition in fail_if}
-    typer.echo(checks.markdown(rows))
-    if any(row["broken"] for found in rows.values() for row in found):
-        raise typer.Exit(1)
-
-
-@app.command()
-def diff(a: RunName, b: RunName, as_json: AsJson = False):
-    """Two runs side by side: what their studies say differently, and every number that differs."""
-    from workbench.run import checks
-    from workbench.run.runs import open_run
-
-    one, two = open_run(a), open_run(b)
-    studies = [json.loads((run.folder / "study.json").read_text()) for run in (one, two)]
-    found = {"settings": checks.settings(*studies), "numbers": checks.differences(one.document, two.document)}
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    for title, rows in found.items():
-        console.print(f"[bold]{title}[/]: {len(rows) or 'nothing'} differ{'s' if len(rows) < 2 else ''}")
-        if rows:
-            say([{key: f"{cell:.3f}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows], False)
 
 
 @app.command("import-prompts")

@@ -1,0 +1,90 @@
+"""The verbs on a run that is there: report, status, logs, stop, check, diff. Starts without torch."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from workbench.cli_say import AsJson, RunName, console, duration, say
+
+
+def report(
+    name: RunName,
+    format_: Annotated[str, typer.Option("--format", help="html | md | csv | json")] = "html",
+):
+    """Render a run's report anew from its report.json; prints the path."""
+    from workbench.run.runs import open_run
+
+    typer.echo(open_run(name).report(format_))
+
+
+def status(name: Annotated[str | None, typer.Argument(help="a run; default: all under runs/")] = None, as_json: AsJson = False):
+    """What runs are doing: how far, how long still, and how to go on."""
+    from workbench.run import jobs
+    from workbench.run.runs import list_runs, open_run
+
+    found = [jobs.status(open_run(one).folder) for one in ([name] if name else list_runs())]
+    if as_json:
+        say(found, True)
+        return
+    for row in found:
+        far = "" if row["share"] is None or row["state"] == "finished" else f", {100 * row['share']:.0f} % of this start"
+        left = "" if row["left_seconds"] is None else f", about {duration(row['left_seconds'])} left"
+        console.print(f"{row['run']}: {row['state']}, {row['nodes_done']} of {row['nodes']} nodes{far}{left}", markup=False, soft_wrap=True)
+        why = ": ".join(part for part in (row["node"], row["error"]) if part)
+        if row["state"] == "stopped":
+            console.print(f"  {f'in {why}; go' if why else 'go'} on with: {row['again']}", markup=False, soft_wrap=True)
+        elif why:
+            console.print(f"  in {why}", markup=False, soft_wrap=True)
+    if not found:
+        console.print("No runs under runs/ yet. Make the first one: workbench demo")
+
+
+def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, help="how many of the last lines")] = 20):
+    """The last lines of a run's log."""
+    from workbench.run import jobs
+    from workbench.run.runs import open_run
+
+    typer.echo("\n".join(jobs.log_tail(open_run(name).folder, lines)))
+
+
+def stop(name: RunName):
+    """Stop a running run; what it has finished is kept."""
+    from workbench.run import jobs
+    from workbench.run.runs import open_run
+
+    folder = open_run(name).folder
+    jobs.stop(folder)
+    console.print(f"Stopped. What was finished is kept; go on with: {jobs.status(folder)['again']}", markup=False, soft_wrap=True)
+
+
+def check(
+    name: RunName,
+    fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'asr.high > 0.2', 'near < 0.8'")],
+):
+    """Hold a report against limits; prints Markdown, exit code 1 when one is broken. For builds."""
+    from workbench.run import checks
+    from workbench.run.runs import open_run
+
+    document = open_run(name).document
+    rows = {condition: checks.check(document, condition) for condition in fail_if}
+    typer.echo(checks.markdown(rows))
+    if any(row["broken"] for found in rows.values() for row in found):
+        raise typer.Exit(1)
+
+
+def diff(a: RunName, b: RunName, as_json: AsJson = False):
+    """Two runs side by side: what their studies say differently, and every number that differs."""
+    from workbench.run import checks
+    from workbench.run.runs import open_run
+
+    one, two = open_run(a), open_run(b)
+    studies = [json.loads((run.folder / "study.json").read_text()) for run in (one, two)]
+    found = {"settings": checks.settings(*studies), "numbers": checks.differences(one.document, two.document)}
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for title, rows in found.items():
+        console.print(f"[bold]{title}[/]: {len(rows) or 'nothing'} differ{'s' if len(rows) < 2 else ''}")
+        if rows:
+            say([{key: f"{cell:.3f}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows], False)
