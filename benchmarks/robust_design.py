@@ -1,4 +1,5 @@
-"""What `robust_pruning.py` asks: the search's candidates, the mask that was frozen, comparators, attacks, and the order of the work."""
+"""What `robust_pruning.py` asks: the search's candidates, the mask that was frozen, comparators, attacks, the order of the work, and the
+map of where else a mask might work."""
 
 from attack_table import CONCEPTS
 
@@ -61,6 +62,21 @@ NOT_ATTACKED = ("revived", "relearned")
 RELEARN = (10, 20, 40)
 ALL_LAYERS = {"layers": ["feeds", "reads", "attention"]}
 SPARED = {"spare": SPARE} if SPARE else {}
+# the map: where else might a mask work? Looked at on the tested concepts after the test, so it is no test. What changes in the frozen
+# mask, and over which eraser; no attack is in the loop, so that the one that searches each prompt by itself is scored on all
+WITHOUT_LOOP = {"adversarial_steps": 0}
+DIRECTIONS = {
+    PEERS[0]: ("erased", {}),
+    "share-30": ("erased", {"share": 0.3}),
+    "feeds-and-reads": ("erased", {"layers": ["feeds", "reads"]}),
+    "everywhere": ("erased", ALL_LAYERS),
+    "neurons": ("erased", {"layers": ["feeds", "reads"], "unit": "neuron"}),
+    "anchor": ("erased", {"objective": "ac"}),
+    "over-eta": ("eta", {}),
+    "over-twice": ("twice", {}),
+}
+LOT_OF_THE_MAP = {"lot-30": "share-30"}
+MAPPED_WITH = {"pgd": ATTACKS["pgd"]}
 
 
 def masks_over(parent, mask, seeds, spare):
@@ -92,6 +108,16 @@ def tested_variants(esd, mask, seeds=SEEDS):
     return found
 
 
+def mapped_variants(esd, mask):
+    """The erasers, each direction's mask over one of them, and masks by lot as large as the larger ones."""
+    tested = tested_variants(esd, mask)
+    found = [one for one in tested if one["name"] in {parent for parent, _ in DIRECTIONS.values()}]
+    for name, (parent, changes) in DIRECTIONS.items():
+        found.append(masks_over(parent, mask | WITHOUT_LOOP | changes, [0], SPARE)[0] | {"name": name})
+    by_lot = {"method": "random_mask", "parent": "erased", "role": "pruned", "parameters": ALL_LAYERS} | SPARED
+    return found + [{"name": name, "like": like, **by_lot} for name, like in LOT_OF_THE_MAP.items()]
+
+
 def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
     """The bundled study of a concept with these variants, each attacked as the module says; lengths `shorter` times shorter."""
     demo = load_study(CONCEPTS[concept])
@@ -116,10 +142,10 @@ def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
     return study
 
 
-def picked(room):
-    """The nodes the tables read, what says most first: each attack's images for the variant it was made against alone, controls for
-    the core variants; what is retained of every variant that attacks are made against."""
-    asked = []
+def picked(room, due=None):
+    """The nodes the tables read, what says most first (as `due` says, or `turn`): each attack's images for the variant it was made
+    against alone, controls for the core variants; what is retained of every variant that attacks are made against."""
+    asked, due = [], due or turn
     for node in room.plan.nodes:
         planned = room.plan.sets.get(node.prompt_set)
         attack = planned.attack if planned else None
@@ -133,7 +159,7 @@ def picked(room):
         else:
             wanted = node.stage == "ablate" and attack in (None, SENSITIVITY_UNDER)
         if wanted:
-            asked.append((turn(node, attack), node))
+            asked.append((due(node, attack), node))
     found = {}
 
     def add(node):
@@ -164,6 +190,12 @@ def turn(node, attack):
     if node.variant in (BASE, *CORE) or node.variant.startswith("masked"):
         return 0
     return 1 if node.variant in COMPARATORS else 4
+
+
+def turn_of_map(node, attack):
+    """One variant after the other; recordings last."""
+    names = [BASE, *CORE, *(parent for parent, _ in DIRECTIONS.values()), *DIRECTIONS, *LOT_OF_THE_MAP]
+    return node.stage == "record", names.index(node.variant)
 
 
 def candidate(name):

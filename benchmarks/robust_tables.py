@@ -1,6 +1,7 @@
 """What `robust_pruning.py` prints and keeps: Markdown tables and pictures of as much as is there."""
 
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pictures
@@ -8,9 +9,12 @@ from robust_design import (
     CANDIDATES,
     COMPARATORS,
     DEVELOPMENT,
+    DIRECTIONS,
     EVERYWHERE,
     FROZEN,
     IN_THE_LOOP,
+    LOT_OF_THE_MAP,
+    MAPPED_WITH,
     MASK,
     N_SEARCH,
     NOT_ATTACKED,
@@ -22,6 +26,7 @@ from robust_design import (
     SOUGHT,
     N,
     picked,
+    turn_of_map,
 )
 
 from workbench.report.attack_table import chance, markdown, number, share
@@ -56,9 +61,9 @@ def signed(value, low, high, digits=2):
     return "-" if value is None else f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
-def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
+def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP), first="beside"):
     """Markdown: the learned masks beside each comparator; whether the cut that was sought is there."""
-    columns = ["beside", "attack", "its ASR (lowest, highest run)", "masks' ASR (lowest, highest)", "cut", "p"]
+    columns = [first, "attack", "its ASR (lowest, highest run)", "masks' ASR (lowest, highest)", "cut", "p"]
     columns += ["retained", "plainly asked", "KID", "sought"]
     lines = []
     for row in rows:
@@ -127,30 +132,56 @@ def held(room):
     return markdown(columns, lines)
 
 
-def beside_asr(room, rows, attack, key):
-    """{variant: (number of its watched neurons, its ASR)} of the variants that have both."""
-    planes = {row["variant"]: row["asr"][attack] for row in plane_rows(room, [attack], REPEATS)}
-    points = {row["variant"]: (row[key], planes[row["variant"]]) for row in rows if row["neuron_set"] == "watch"}
-    return {name: (x, y["rate"]) for name, (x, y) in points.items() if x is not None and y is not None}
+def mapped(room, map_room, sought):
+    """Markdown: single masks that no attack was in the loop of, each beside the eraser it was put over: controls and peers of the test,
+    then the map's directions."""
+    found = [(room, name, "erased") for name in ("lot-0", "smallest", "wanda", *PEERS)]
+    found += [(map_room, name, parent) for name, (parent, _) in DIRECTIONS.items() if name not in PEERS]
+    found += [(map_room, name, "erased") for name in LOT_OF_THE_MAP]
+    rows = []
+    for where, name, parent in found:
+        changes = DIRECTIONS.get(name, (parent, {}))[1]
+        about = f"{name} over {parent}" + (f" `{changes}`" if changes else "")
+        rows += [row | {"comparator": about} for row in against_rows(where, [name], parent, MAPPED_WITH)]
+    return beside(rows, sought, (), "mask") if rows else ""
 
 
-def drawn(rooms):
+@cache
+def watched(room):
+    """`sensitivity_rows` of a room under the attack that sensitivity is read under."""
+    return sensitivity_rows(room, SENSITIVITY_UNDER)
+
+
+def beside_asr(rooms, attack, key):
+    """{variant: (number of its watched neurons, its ASR)} of the variants that have both; one that stands in several rooms is the same
+    in all."""
+    points = {}
+    for room in rooms:
+        successes = {row["variant"]: row["asr"][attack] for row in plane_rows(room, [attack], REPEATS)}
+        for row in watched(room):
+            found = successes[row["variant"]]
+            if row["neuron_set"] == "watch" and row[key] is not None and found is not None:
+                points.setdefault(row["variant"], (row[key], found["rate"]))
+    return points
+
+
+def drawn(rooms, maps):
     """{path: figure} of the plane and of sensitivity against success, for the document."""
     figures = {}
     for concept, room in rooms.items():
         figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane(plane_rows(room, list(EVERYWHERE), REPEATS), EVERYWHERE)
-        points = beside_asr(room, sensitivity_rows(room, SENSITIVITY_UNDER), SENSITIVITY_UNDER, "attacked")
+        points = beside_asr((room, maps[concept]), SENSITIVITY_UNDER, "attacked")
         titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
         figures[PICTURES / f"robust-pruning-{concept}-sensitivity.png"] = pictures.scatter(points, *titles)
     return figures
 
 
-def correlations(room, rows, attacks):
-    """Sentences: does less sensitivity go with less ASR over all masks tried?"""
+def correlations(rooms, attacks):
+    """Markdown: does less sensitivity go with less ASR over all masks tried?"""
     found = []
     for attack in attacks:
         for key, words in (("value", "reactivation"), ("attacked", "activity under attack")):
-            points = list(beside_asr(room, rows, attack, key).values())
+            points = list(beside_asr(rooms, attack, key).values())
             one = together([x for x, _ in points], [y for _, y in points])
             value = one["reason"] if one["spearman"] is None else signed(one["spearman"], one["low"], one["high"])
             found.append([words, attack, one["n"], value])
@@ -164,8 +195,9 @@ def stress(room):
     return markdown(["variant", "plainly asked"], [[name, share(rows[name]["pre_asr"])] for name in shown])
 
 
-def document(rooms, attacks, search, about):
-    """(short table, everything) as Markdown, with words about it; `search` is the room of the search, as far as it was computed."""
+def document(rooms, attacks, search, maps, about):
+    """(short table, everything) as Markdown, with words about it; `search` and `maps` are the rooms of the search and {concept: room} of
+    the map, as far as they were computed."""
     parts = [
         "# Does pruning keep an erased concept erased?\n",
         f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {about}\n",
@@ -183,7 +215,7 @@ def document(rooms, attacks, search, about):
         names = [variant.name for variant in room.study.variants]
         masks = [name for name in names if name.startswith("masked")]
         rows = [row for other in COMPARATORS for row in against_rows(room, masks, other, attacks, REPEATS)]
-        watched, sought = sensitivity_rows(room, SENSITIVITY_UNDER), SOUGHT[room.study.concept.kind]
+        sought, seen = SOUGHT[room.study.concept.kind], watched(room)
         aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
         aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(room)}\n"
         spent = sum(node.get("seconds") or 0 for node in room.store.manifest()["nodes"]) / 3600
@@ -194,17 +226,27 @@ def document(rooms, attacks, search, about):
         without = [row for other in COMPARATORS for row in against_rows(room, peers, other, EVERYWHERE, REPEATS)] if peers else []
         if without:
             parts += [f"## {concept}: the same mask learned without attacks in the loop\n", beside(without, sought, ())]
-        picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if watched else []
-        parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(watched), correlations(room, watched, EVERYWHERE)]
+        elsewhere = mapped(room, maps[concept], sought)
+        if elsewhere:
+            left = _missing(maps[concept], turn_of_map)
+            parts += [
+                f"## {concept}: the map\n",
+                f"Where else might a mask work? Looked at after the test, so no test itself.{left}\n",
+                elsewhere,
+            ]
+        picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if seen else []
+        both, names = (room, maps[concept]), {row["variant"] for row in seen}
+        seen = seen + [row for row in watched(maps[concept]) if row["variant"] not in names]
+        parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(seen), correlations(both, EVERYWHERE)]
         parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(room)]
         parts += [f"## {concept}: stress\n", stress(room)]
         short += [f"**{concept}** {aim}", beside([row for row in rows if row["attack"] in EVERYWHERE], sought)]
     return "\n".join(short), "\n".join(parts)
 
 
-def _missing(room):
+def _missing(room, due=None):
     """A sentence when something the tables read is not computed yet."""
-    nodes = picked(room)
+    nodes = picked(room, due)
     left = sum(not is_there(room, node.id) for node in nodes)
     return f" Not finished: {left} of {len(nodes)} steps are left; what they would say stands as -." if left else ""
 

@@ -1,5 +1,7 @@
 """The claim about pruning, as it is asked: fair comparators, no development concept in the test, nothing measured that was trained on."""
 
+from itertools import pairwise
+
 import pytest
 import robust_design as bench
 import robust_tables as tables
@@ -13,6 +15,13 @@ def room(tmp_path_factory):
     esd = load_study("emoji-ink-style").variants[0].parameters
     study = bench.study_of("ink", bench.tested_variants(esd, bench.MASK), 8)
     return runs.prepare(study, tmp_path_factory.mktemp("claim") / "ink")[1]
+
+
+@pytest.fixture(scope="module")
+def map_room(tmp_path_factory):
+    esd = load_study("emoji-ink-style").variants[0].parameters
+    study = bench.study_of("ink", bench.mapped_variants(esd, bench.MASK), 8, bench.MAPPED_WITH)
+    return runs.prepare(study, tmp_path_factory.mktemp("map") / "ink")[1]
 
 
 def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(room):
@@ -55,6 +64,31 @@ def test_an_attack_that_learns_one_vector_is_run_several_times_on_whatever_is_co
     compared = {*bench.COMPARATORS, *bench.CORE, *(f"masked-{seed}" for seed in bench.SEEDS)}
     assert {f"detect:{variant}:{name}@{variant}" for variant in compared for name in shared} <= detected
     assert not [name for name in detected if "inversion-2" in name and "control" in name]
+
+
+def test_each_direction_of_the_map_changes_the_frozen_mask_in_one_thing_and_has_no_attack_in_its_loop(map_room):
+    parts = {variant.name: variant for variant in map_room.study.variants}
+    before = parts[bench.PEERS[0]]
+    assert len(bench.DIRECTIONS) >= 5 and not before.parameters["adversarial_steps"]
+    for name in bench.DIRECTIONS:
+        mask = parts[name]
+        changed = {key for key in {*mask.parameters, *before.parameters} if mask.parameters.get(key) != before.parameters.get(key)}
+        changed |= {"parent"} if mask.parent != before.parent else set()
+        assert len(changed - {"layers"} if "unit" in changed else changed) == (name != before.name), name
+        assert mask.parameters["adversarial_steps"] == 0 and mask.spare == before.spare
+    assert all(parts[name].like == like for name, like in bench.LOT_OF_THE_MAP.items())
+
+
+def test_the_map_takes_one_variant_after_the_other_and_shares_what_the_test_has_computed(room, map_room):
+    nodes = bench.picked(map_room, bench.turn_of_map)
+    ids = [node.id for node in nodes]
+    assert all(map_room.plan.sets[n.prompt_set].against in (None, n.variant) for n in nodes if n.stage == "generate")
+    for one, two in pairwise(bench.DIRECTIONS):
+        assert ids.index(f"detect:{one}:pgd@{one}") < ids.index(f"attack:pgd@{two}")
+    shared = [name for name in ids if name in {node.id for node in room.plan.nodes} and name.partition(":")[0] in ("generate", "detect")]
+    keys = [{name: [part.key for part in one.plan.node(name).shards] for name in shared} for one in (room, map_room)]
+    same = [name for name in shared if keys[0][name] == keys[1][name]]
+    assert "detect:erased:target" in same and f"detect:{bench.PEERS[0]}:pgd@{bench.PEERS[0]}" in same
 
 
 def test_every_node_that_is_picked_comes_once_and_after_its_inputs(room):
