@@ -36,10 +36,11 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 attack-table: $(VENV)/.installed  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
 	$(BIN)/python benchmarks/attack_table.py
 
-robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side (some 5 hours on 2 cores; resumes)
-	export OMP_NUM_THREADS=1; $(BIN)/python benchmarks/robust_pruning.py --concepts ink & first=$$!; \
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/robust_pruning.py --concepts church && wait $$first
-	$(BIN)/python benchmarks/robust_pruning.py
+robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side, then the map (resumes; --dry-run says how long)
+	export OMP_NUM_THREADS=1; for part in "" --map; do \
+	$(BIN)/python benchmarks/robust_pruning.py $$part --concepts ink & first=$$!; \
+	$(BIN)/python benchmarks/robust_pruning.py $$part --concepts church && wait $$first || exit 1; done
+	$(BIN)/python benchmarks/robust_pruning.py --tables
 
 emoji: $(VENV)/.installed  ## build the bundled model anew (about 2 h 35 min; resumes)
 	cd data/emoji/build && PYTHONPATH=../../.. ../../../$(BIN)/python build.py

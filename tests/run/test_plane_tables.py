@@ -93,8 +93,10 @@ def test_masks_beside_a_comparator_by_hand(made):
     assert row["cut_low"] < row["cut"] < row["cut_high"] and row["low"] < row["difference"] < row["high"]
     assert row["retained_difference"] == pytest.approx(np.mean([0.85, 0.95]) - 0.9)
     assert row["plain_difference"] == pytest.approx(0.05 - 0.1)
-    # three prompts fail only without the first mask, none only with it: 2 / 2^3
-    assert row["p"] == pytest.approx(0.25) and row["n"] == 10 and row["n_masks"] == 2
+    # five prompts fail with at least one mask and not without, none the other way: 2 / 2^5
+    assert row["p"] == pytest.approx(2 / 2**5) and row["n"] == 10 and row["n_masks"] == 2
+    # three of them with the first mask
+    assert against_rows(made, ["m0"], "erased", ["pgd"])[0]["p"] == pytest.approx(2 / 2**3)
     assert against_rows(made, ["m0"], "erased", ["uda"]) == []
 
 

@@ -86,7 +86,7 @@ def against_rows(room, masks, comparator, attacks, repeats=None, n_resamples=100
     x = the comparator's success, y = the share of the masks that fail the prompt, prompt by prompt; each a mean over the attack's runs
     cut, cut_low, cut_high            1 - mean y / mean x, with units, masks and runs resampled. None where x never succeeds
     difference, low, high             mean y - mean x, resampled alike
-    p, p_over                         "units": x and y of the first mask swapped within whole units;  "runs", when there are several:
+    p, p_over                         "units": x and all masks swapped within whole units;  "runs", when there are several:
                                       Welch's t test of the runs of x and the means of the masks, prompts as given
     x_lowest, x_highest, n_runs       ASR of the comparator in its runs;  lowest, highest   of the masks, each a mean over its runs
     retained_difference, _low, _high  the same difference of what is retained, over near and far prompts
@@ -118,7 +118,7 @@ def against_rows(room, masks, comparator, attacks, repeats=None, n_resamples=100
             row |= {"cut": cut.value, "cut_low": cut.low, "cut_high": cut.high}
         row["p_over"] = "units" if len(x) == 1 else "runs"
         if len(x) == 1:
-            row["p"] = swap_p(x[0], ys[0][0], units)
+            row["p"] = swap_p(np.tile(x[0], len(ys)), np.concatenate([runs[0] for runs in ys]), np.tile(units, len(ys)))
         elif len(means) > 1:
             row["p"] = _welch([one.mean() for one in x], means)
         rows.append(row | beside | plain | farther)
