@@ -218,8 +218,7 @@ def document(rooms, attacks, search, maps, about):
         sought, seen = SOUGHT[room.study.concept.kind], watched(room)
         aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
         aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(room)}\n"
-        spent = sum(node.get("seconds") or 0 for node in room.store.manifest()["nodes"]) / 3600
-        parts += [f"## {concept}: the plane\n", f"Its steps took {spent:.1f} hours of one process beside another one.\n"]
+        parts += [f"## {concept}: the plane\n", f"Its steps took {_hours(room):.1f} hours of one process beside another one.\n"]
         parts += [f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
         peers = [name for name in PEERS if name in names]
@@ -242,6 +241,12 @@ def document(rooms, attacks, search, maps, about):
         parts += [f"## {concept}: stress\n", stress(room)]
         short += [f"**{concept}** {aim}", beside([row for row in rows if row["attack"] in EVERYWHERE], sought)]
     return "\n".join(short), "\n".join(parts)
+
+
+def _hours(room):
+    """How long the nodes of a run took together, as far as it came."""
+    begun = (room.store.folder / "manifest.json").exists()
+    return sum(node.get("seconds") or 0 for node in room.store.manifest()["nodes"]) / 3600 if begun else 0.0
 
 
 def _missing(room, due=None):

@@ -91,6 +91,13 @@ def test_the_map_takes_one_variant_after_the_other_and_shares_what_the_test_has_
     assert "detect:erased:target" in same and f"detect:{bench.PEERS[0]}:pgd@{bench.PEERS[0]}" in same
 
 
+def test_the_document_of_what_is_not_computed_yet_says_so(room, map_room):
+    short, everything = tables.document({"ink": room}, list(bench.ATTACKS), map_room, {"ink": map_room}, "Asked.")
+    assert f"Not finished: {len(bench.picked(room))} of" in short and "## ink: stress" in everything
+    assert "the map" not in everything and "no correlation can be told" in everything
+    assert not [figure for figure in tables.drawn({"ink": room}, {"ink": map_room}).values() if figure is not None]
+
+
 def test_every_node_that_is_picked_comes_once_and_after_its_inputs(room):
     done = set()
     for node in bench.picked(room):

@@ -135,6 +135,8 @@ def _welch(a, b):
 def sensitivity_rows(room, attack, groups=("watch", "concept"), trajectory="reference", n_random=199):
     """One row per variant and neuron set whose recordings are there: activity A plainly, under the attack and its control, and
     reactivation R = A(attack) - A(control) with matched random sets; delta outside the concept set (relocation)."""
+    if not is_there(room, "score"):
+        return []
     table, half_b = read_table(room._folder("score") / "neurons.parquet"), ~room.units_in_half_a()
 
     def means(condition, half):
