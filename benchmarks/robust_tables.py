@@ -33,6 +33,11 @@ from workbench.report.attack_table import chance, markdown, number, share
 from workbench.run.attack_tables import is_there
 from workbench.run.plane_tables import against_rows, held_rows, plane_rows, sensitivity_rows, together
 
+CHANGES = ("cut", "p", "retained", "plainly asked", "KID")
+ABOUT_THE_MAP = (
+    "Where else might a mask work? Masks with one thing changed, that no attack was in the loop of, each beside the eraser it lies "
+)
+ABOUT_THE_MAP += "over; controls and peers of the test first. Looked at after the test, one mask each, so no test itself."
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 
 
@@ -61,29 +66,27 @@ def signed(value, low, high, digits=2):
     return "-" if value is None else f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
-def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP), first="beside"):
+def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
     """Markdown: the learned masks beside each comparator; whether the cut that was sought is there."""
-    columns = [first, "attack", "its ASR (lowest, highest run)", "masks' ASR (lowest, highest)", "cut", "p"]
-    columns += ["retained", "plainly asked", "KID", "sought"]
+    columns = ["beside", "attack", "its ASR (lowest, highest run)", "masks' ASR (lowest, highest)", *CHANGES, "sought"]
     lines = []
     for row in rows:
-        cut = signed(row["cut"], row["cut_low"], row["cut_high"])
         runs = f" ({row['x_lowest']:.2f}, {row['x_highest']:.2f}; {row['n_runs']} runs)" if row["n_runs"] > 1 else ""
-        lines.append(
-            [
-                row["comparator"],
-                row["attack"],
-                f"{row['asr']:.2f}{runs}",
-                f"{row['masked']:.2f} ({row['lowest']:.2f}, {row['highest']:.2f})",
-                cut,
-                "-" if row["p"] is None else chance(row["p"]),
-                signed(row["retained_difference"], row["retained_low"], row["retained_high"]),
-                signed(row["plain_difference"], row["plain_low"], row["plain_high"]),
-                signed(row["kid_difference"], row["kid_low"], row["kid_high"], 4),
-                judged(row, sought, in_the_loop),
-            ]
-        )
+        masks = f"{row['masked']:.2f} ({row['lowest']:.2f}, {row['highest']:.2f})"
+        before = [row["comparator"], row["attack"], f"{row['asr']:.2f}{runs}", masks]
+        lines.append([*before, *changes_of(row), judged(row, sought, in_the_loop)])
     return markdown(columns, lines)
+
+
+def changes_of(row):
+    """The cells of a row of `against_rows` under CHANGES."""
+    return [
+        signed(row["cut"], row["cut_low"], row["cut_high"]),
+        "-" if row["p"] is None else chance(row["p"]),
+        signed(row["retained_difference"], row["retained_low"], row["retained_high"]),
+        signed(row["plain_difference"], row["plain_low"], row["plain_high"]),
+        signed(row["kid_difference"], row["kid_low"], row["kid_high"], 4),
+    ]
 
 
 def judged(row, sought, in_the_loop):
@@ -132,18 +135,20 @@ def held(room):
     return markdown(columns, lines)
 
 
-def mapped(room, map_room, sought):
+def mapped(room, map_room):
     """Markdown: single masks that no attack was in the loop of, each beside the eraser it was put over: controls and peers of the test,
-    then the map's directions."""
+    then the map's directions. Without a verdict: many are looked at, after the test."""
     found = [(room, name, "erased") for name in ("lot-0", "smallest", "wanda", *PEERS)]
     found += [(map_room, name, parent) for name, (parent, _) in DIRECTIONS.items() if name not in PEERS]
     found += [(map_room, name, "erased") for name in LOT_OF_THE_MAP]
-    rows = []
+    lines = []
     for where, name, parent in found:
-        changes = DIRECTIONS.get(name, (parent, {}))[1]
-        about = f"{name} over {parent}" + (f" `{changes}`" if changes else "")
-        rows += [row | {"comparator": about} for row in against_rows(where, [name], parent, MAPPED_WITH)]
-    return beside(rows, sought, (), "mask") if rows else ""
+        for row in against_rows(where, [name], parent, MAPPED_WITH):
+            changes = DIRECTIONS.get(name, (parent, {}))[1]
+            settings = f"`{changes}`" if changes else "-"
+            lines.append([name, settings, parent, f"{row['asr']:.2f}", f"{row['masked']:.2f}", *changes_of(row)])
+    columns = ["mask", "changed", "over", "ASR of that under pgd", "of the mask", *CHANGES]
+    return markdown(columns, lines) if lines else ""
 
 
 @cache
@@ -169,23 +174,35 @@ def drawn(rooms, maps):
     """{path: figure} of the plane and of sensitivity against success, for the document."""
     figures = {}
     for concept, room in rooms.items():
-        figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane(plane_rows(room, list(EVERYWHERE), REPEATS), EVERYWHERE)
+        rows = plane_rows(room, list(EVERYWHERE), REPEATS)
+        away = erased_by(rows)
+        figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane([row for row in rows if row["variant"] in away], EVERYWHERE)
         points = beside_asr((room, maps[concept]), SENSITIVITY_UNDER, "attacked")
         titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
         figures[PICTURES / f"robust-pruning-{concept}-sensitivity.png"] = pictures.scatter(points, *titles)
     return figures
 
 
+def erased_by(rows):
+    """Names of the variants of `plane_rows` that, plainly asked, show the concept in less than half of the images: the others erase
+    nothing that could come back."""
+    return {row["variant"] for row in rows if row["pre_asr"]["rate"] < 0.5}
+
+
 def correlations(rooms, attacks):
-    """Markdown: does less sensitivity go with less ASR over all masks tried?"""
-    found = []
+    """Markdown: does less sensitivity go with less ASR over all masks tried, and over those that erase?"""
+    away, found = set().union(*(erased_by(plane_rows(room, [])) for room in rooms)), []
     for attack in attacks:
         for key, words in (("value", "reactivation"), ("attacked", "activity under attack")):
-            points = list(beside_asr(rooms, attack, key).values())
-            one = together([x for x, _ in points], [y for _, y in points])
-            value = one["reason"] if one["spearman"] is None else signed(one["spearman"], one["low"], one["high"])
-            found.append([words, attack, one["n"], value])
-    return markdown(["of the watched neurons", "with the ASR of", "variants", "Spearman"], found)
+            points = beside_asr(rooms, attack, key)
+            cells = []
+            for names in (points, points.keys() & away):
+                one = together(*([points[name][axis] for name in sorted(names)] for axis in (0, 1)))
+                value = one["reason"] if one["spearman"] is None else signed(one["spearman"], one["low"], one["high"])
+                cells += [one["n"], value]
+            found.append([words, attack, *cells])
+    columns = ["of the watched neurons", "with the ASR of", "variants", "Spearman", "of them erase", "Spearman over these"]
+    return markdown(columns, found)
 
 
 def stress(room):
@@ -219,18 +236,22 @@ def document(rooms, attacks, search, maps, about):
         aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
         aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(room)}\n"
         parts += [f"## {concept}: the plane\n", f"Its steps took {_hours(room):.1f} hours of one process beside another one.\n"]
-        parts += [f"![the plane](pictures/robust-pruning-{concept}.png)\n", plane(room, attacks)]
+        parts += [f"![the plane](pictures/robust-pruning-{concept}.png)\n"]
+        parts += [
+            "In the picture: the variants that show the concept in less than half of the images, plainly asked.\n",
+            plane(room, attacks),
+        ]
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
         peers = [name for name in PEERS if name in names]
         without = [row for other in COMPARATORS for row in against_rows(room, peers, other, EVERYWHERE, REPEATS)] if peers else []
         if without:
             parts += [f"## {concept}: the same mask learned without attacks in the loop\n", beside(without, sought, ())]
-        elsewhere = mapped(room, maps[concept], sought)
+        elsewhere = mapped(room, maps[concept])
         if elsewhere:
             left = _missing(maps[concept], turn_of_map)
             parts += [
                 f"## {concept}: the map\n",
-                f"Where else might a mask work? Looked at after the test, so no test itself.{left}\n",
+                f"{ABOUT_THE_MAP}{left}\n",
                 elsewhere,
             ]
         picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if seen else []
