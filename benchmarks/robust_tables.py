@@ -8,6 +8,7 @@ import pictures
 from robust_design import (
     CANDIDATES,
     COMPARATORS,
+    CORE,
     DEVELOPMENT,
     DIRECTIONS,
     EVERYWHERE,
@@ -29,8 +30,8 @@ from robust_design import (
     turn_of_map,
 )
 
-from workbench.report.attack_table import chance, markdown, number, share
-from workbench.run.attack_tables import is_there
+from workbench.report.attack_table import chance, decided, markdown, number, rates_table, share
+from workbench.run.attack_tables import attack_rows, is_there
 from workbench.run.plane_tables import against_rows, held_rows, plane_rows, sensitivity_rows, together
 
 CHANGES = ("cut", "p", "retained", "plainly asked", "KID")
@@ -59,6 +60,15 @@ def plane(room, attacks):
         for row in rows
     ]
     return markdown(columns, lines)
+
+
+def controlled(room):
+    """Markdown: every attack on the core variants beside its control, and who judged; nothing when none is there."""
+    rows = []
+    for variant in CORE:
+        if all(is_there(room, f"detect:{name}") for name in (f"{variant}:target", "base:target", "base:reference")):
+            rows += [row | {"attack": f"{row['attack']} on {variant}"} for row in attack_rows(room, variant)]
+    return f"{rates_table(rows)}\n{decided(rows)}" if rows else ""
 
 
 def signed(value, low, high, digits=2):
@@ -241,6 +251,8 @@ def document(rooms, attacks, search, maps, about):
             "In the picture: the variants that show the concept in less than half of the images, plainly asked.\n",
             plane(room, attacks),
         ]
+        beside_control = controlled(room)
+        parts += [f"## {concept}: attacks beside their controls\n", beside_control] if beside_control else []
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
         peers = [name for name in PEERS if name in names]
         without = [row for other in COMPARATORS for row in against_rows(room, peers, other, EVERYWHERE, REPEATS)] if peers else []
