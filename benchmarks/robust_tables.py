@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pictures
 from robust_design import (
+    ATTACKS,
     CANDIDATES,
     COMPARATORS,
     CORE,
@@ -30,6 +31,7 @@ from robust_design import (
     turn_of_map,
 )
 
+from workbench.registry import method
 from workbench.report.attack_table import chance, decided, markdown, number, rates_table, share
 from workbench.run.attack_tables import attack_rows, is_there
 from workbench.run.plane_tables import against_rows, held_rows, plane_rows, sensitivity_rows, together
@@ -82,7 +84,8 @@ def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
     lines = []
     for row in rows:
         runs = f" ({row['x_lowest']:.2f}, {row['x_highest']:.2f}; {row['n_runs']} runs)" if row["n_runs"] > 1 else ""
-        masks = f"{row['masked']:.2f} ({row['lowest']:.2f}, {row['highest']:.2f})"
+        spread = f"{row['lowest']:.2f}, {row['highest']:.2f}" if row["n_masks"] > 1 else "one mask"
+        masks = f"{row['masked']:.2f} ({spread})"
         before = [row["comparator"], row["attack"], f"{row['asr']:.2f}{runs}", masks]
         lines.append([*before, *changes_of(row), judged(row, sought, in_the_loop)])
     return markdown(columns, lines)
@@ -105,10 +108,13 @@ def judged(row, sought, in_the_loop):
     there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid:
     retention falls by more than RETENTION, the interval of the plain rate's change lies above 0, or KID rises by more than the upper
     half of the comparator's own interval. Smaller rises that pairing makes sure of are said beside it, and so is what a comparator
-    pays for its success by what it retains.
+    pays for its success by what it retains. Not scored: attacks in the masks' loop, and one run of an attack that learns one thing
+    for all prompts (decision 0011).
     """
     if row["attack"] in in_the_loop:
         return "not scored: the masks were trained against it"
+    if row["n_runs"] == 1 and getattr(method("attacks", ATTACKS[row["attack"]]["method"]).module, "SHARED", False):
+        return "not scored: one learned vector beside another"
     if row["cut"] is None or row["retained_difference"] is None or row["kid_difference"] is None:
         return "undecided: the comparator never fails" if row["cut"] is None else "undecided"
     lost = row["retained_difference"] < -RETENTION or row["plain_low"] > 0 or row["kid_difference"] > row["kid_noise"]

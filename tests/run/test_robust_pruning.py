@@ -123,7 +123,7 @@ def test_what_is_frozen_is_a_candidate_of_the_search_setting_for_setting():
 
 
 def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing():
-    row = {"attack": "uda", "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0, "plain_low": -0.1}
+    row = {"attack": "uda", "n_runs": 1, "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0, "plain_low": -0.1}
     row |= {"kid_difference": 0.001, "kid_low": -0.001, "kid_noise": 0.002}
     assert tables.judged(row, 0.4, ()) == "there"
     assert tables.judged(row | {"cut_low": -0.1}, 0.4, ()) == "undecided"
@@ -140,7 +140,7 @@ def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing():
 
 def test_the_family_in_the_loop_is_never_scored():
     row = {"attack": "pgd", "cut": 0.9, "cut_low": 0.8, "cut_high": 1.0, "retained_difference": 0.0, "plain_low": -0.1}
-    row |= {"comparator": "erased", "asr": 0.5, "masked": 0.05, "lowest": 0.0, "highest": 0.1, "p": 0.01, "n_runs": 1}
+    row |= {"comparator": "erased", "asr": 0.5, "masked": 0.05, "lowest": 0.0, "highest": 0.1, "p": 0.01, "n_runs": 1, "n_masks": 1}
     row |= {"retained_low": -0.1, "retained_high": 0.1, "plain_difference": 0.0, "plain_high": 0.1}
     row |= {"kid_difference": 0.0, "kid_low": -0.001, "kid_high": 0.001, "kid_noise": 0.001}
     assert bool(bench.MASK.get("adversarial_steps")) == ("pgd" in bench.IN_THE_LOOP) == ("pgd-small" in bench.IN_THE_LOOP)
@@ -148,3 +148,11 @@ def test_the_family_in_the_loop_is_never_scored():
     assert tables.judged(row, 0.4, ()) == "there" and tables.judged(row, 0.4, ["pgd"]).startswith("not scored")
     assert "not scored" in tables.beside([row], 0.4, ["pgd"]) and "not scored" not in tables.beside([row], 0.4, ())
     assert ("not scored" in tables.beside([row], 0.4)) == bool(bench.IN_THE_LOOP)
+    assert "0.05 (one mask)" in tables.beside([row], 0.4) and "(0.00, 0.10)" in tables.beside([row | {"n_masks": 3}], 0.4)
+
+
+def test_one_learned_vector_beside_another_is_never_scored():
+    row = {"attack": "inversion-small", "n_runs": 1, "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0}
+    row |= {"plain_low": -0.1, "kid_difference": 0.001, "kid_low": -0.001, "kid_noise": 0.002}
+    assert tables.judged(row, 0.4, ()).startswith("not scored")
+    assert tables.judged(row | {"attack": "inversion", "n_runs": 3}, 0.4, ()) == "there"
