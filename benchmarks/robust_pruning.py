@@ -88,6 +88,8 @@ def main(words=None):
     parser.add_argument("--take-from", nargs="+", default=(), metavar="RUN", help="run folders whose results of the same are taken")
     parser.add_argument("--out", default="runs/robust-pruning", help="folder of the results")
     given = parser.parse_args(words)
+    if given.search and given.map:
+        parser.error("--search is of the development concept, --map of the tested ones: one at a time")
     rooms, search, maps = rooms_of(given)
     if not given.tables:
         todo, due = (maps, turn_of_map) if given.map else (rooms, None)
