@@ -72,9 +72,13 @@ DIRECTIONS = {
     "everywhere": ("erased", ALL_LAYERS),
     "neurons": ("erased", {"layers": ["feeds", "reads"], "unit": "neuron"}),
     "anchor": ("erased", {"objective": "ac"}),
+    "anchor-1": ("erased", {"objective": "ac", "seed": 1}),
+    "anchor-2": ("erased", {"objective": "ac", "seed": 2}),
     "over-eta": ("eta", {}),
     "over-twice": ("twice", {}),
 }
+# the direction that cut most with one mask; further seeds of it were asked for after that was known
+SEEDS_OF_THE_MAP = {"anchor, three seeds": ("anchor", "anchor-1", "anchor-2")}
 LOT_OF_THE_MAP = {"lot-30": "share-30"}
 MAPPED_WITH = {"pgd": ATTACKS["pgd"]}
 
@@ -113,7 +117,8 @@ def mapped_variants(esd, mask):
     tested = tested_variants(esd, mask)
     found = [one for one in tested if one["name"] in {parent for parent, _ in DIRECTIONS.values()}]
     for name, (parent, changes) in DIRECTIONS.items():
-        found.append(masks_over(parent, mask | WITHOUT_LOOP | changes, [0], SPARE)[0] | {"name": name})
+        settings = mask | WITHOUT_LOOP | changes
+        found.append(masks_over(parent, settings, [settings.get("seed", 0)], SPARE)[0] | {"name": name})
     by_lot = {"method": "random_mask", "parent": "erased", "role": "pruned", "parameters": ALL_LAYERS} | SPARED
     return found + [{"name": name, "like": like, **by_lot} for name, like in LOT_OF_THE_MAP.items()]
 

@@ -24,6 +24,7 @@ from robust_design import (
     REPEATS,
     RETENTION,
     SEARCHED_WITH,
+    SEEDS_OF_THE_MAP,
     SENSITIVITY_UNDER,
     SOUGHT,
     N,
@@ -40,7 +41,7 @@ CHANGES = ("cut", "p", "retained", "plainly asked", "KID")
 ABOUT_THE_MAP = (
     "Where else might a mask work? Masks with one thing changed, that no attack was in the loop of, each beside the eraser it lies "
 )
-ABOUT_THE_MAP += "over; controls and peers of the test first. Looked at after the test, one mask each, so no test itself."
+ABOUT_THE_MAP += "over; controls and peers of the test first. Looked at after the test, so no test itself."
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 
 
@@ -152,16 +153,19 @@ def held(room):
 
 
 def mapped(room, map_room):
-    """Markdown: single masks that no attack was in the loop of, each beside the eraser it was put over: controls and peers of the test,
+    """Markdown: masks that no attack was in the loop of, each beside the eraser it was put over: controls and peers of the test,
     then the map's directions. Without a verdict: many are looked at, after the test."""
-    found = [(room, name, "erased") for name in ("lot-0", "smallest", "wanda", *PEERS)]
-    found += [(map_room, name, parent) for name, (parent, _) in DIRECTIONS.items() if name not in PEERS]
-    found += [(map_room, name, "erased") for name in LOT_OF_THE_MAP]
+    found = [(room, [name], "erased") for name in ("lot-0", "smallest", "wanda", *PEERS)]
+    found += [(map_room, [name], parent) for name, (parent, _) in DIRECTIONS.items() if name not in PEERS]
+    found += [(map_room, [name], "erased") for name in LOT_OF_THE_MAP]
+    found += [(map_room, list(names), DIRECTIONS[names[0]][0]) for names in SEEDS_OF_THE_MAP.values()]
+    said = {names: words for words, names in SEEDS_OF_THE_MAP.items()}
     lines = []
-    for where, name, parent in found:
-        for row in against_rows(where, [name], parent, MAPPED_WITH):
-            changes = DIRECTIONS.get(name, (parent, {}))[1]
+    for where, names, parent in found:
+        for row in against_rows(where, names, parent, MAPPED_WITH):
+            changes = DIRECTIONS.get(names[0], (parent, {}))[1]
             settings = f"`{changes}`" if changes else "-"
+            name = said.get(tuple(names), names[0])
             lines.append([name, settings, parent, f"{row['asr']:.2f}", f"{row['masked']:.2f}", *changes_of(row)])
     columns = ["mask", "changed", "over", "ASR of that under pgd", "of the mask", *CHANGES]
     return markdown(columns, lines) if lines else ""
@@ -187,13 +191,15 @@ def beside_asr(rooms, attack, key):
 
 
 def drawn(rooms, maps):
-    """{path: figure} of the plane and of sensitivity against success, for the document."""
+    """{path: figure} of the plane and of sensitivity against success, for the document: the variants that erase."""
     figures = {}
     for concept, room in rooms.items():
         rows = plane_rows(room, list(EVERYWHERE), REPEATS)
         away = erased_by(rows)
         figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane([row for row in rows if row["variant"] in away], EVERYWHERE)
+        away |= erased_by(plane_rows(maps[concept], []))
         points = beside_asr((room, maps[concept]), SENSITIVITY_UNDER, "attacked")
+        points = {name: point for name, point in points.items() if name in away}
         titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
         figures[PICTURES / f"robust-pruning-{concept}-sensitivity.png"] = pictures.scatter(points, *titles)
     return figures
@@ -254,7 +260,7 @@ def document(rooms, attacks, search, maps, about):
         parts += [f"## {concept}: the plane\n", f"Its steps took {_hours(room):.1f} hours of one process beside another one.\n"]
         parts += [f"![the plane](pictures/robust-pruning-{concept}.png)\n"]
         parts += [
-            "In the picture: the variants that show the concept in less than half of the images, plainly asked.\n",
+            "In the pictures: the variants that show the concept in less than half of the images, plainly asked.\n",
             plane(room, attacks),
         ]
         beside_control = controlled(room)

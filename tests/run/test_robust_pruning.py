@@ -74,8 +74,13 @@ def test_each_direction_of_the_map_changes_the_frozen_mask_in_one_thing_and_has_
         mask = parts[name]
         changed = {key for key in {*mask.parameters, *before.parameters} if mask.parameters.get(key) != before.parameters.get(key)}
         changed |= {"parent"} if mask.parent != before.parent else set()
-        assert len(changed - {"layers"} if "unit" in changed else changed) == (name != before.name), name
+        again = {other for names in bench.SEEDS_OF_THE_MAP.values() for other in names[1:]}
+        beside = {"layers"} if "unit" in changed else {"seed"} if name in again else set()
+        assert len(changed - beside) == (name != before.name) and beside <= changed, name
         assert mask.parameters["adversarial_steps"] == 0 and mask.spare == before.spare
+    for names in bench.SEEDS_OF_THE_MAP.values():
+        alike = [{**parts[name].parameters, "seed": None} for name in names]
+        assert all(one == alike[0] for one in alike) and len({parts[name].parameters["seed"] for name in names}) == len(names) >= 3
     assert all(parts[name].like == like for name, like in bench.LOT_OF_THE_MAP.items())
 
 
