@@ -276,8 +276,9 @@ def test_undecided_comparisons_of_two_variants_share_one_entry():
 def test_the_headline_names_the_attack_made_on_the_variant_before_a_stronger_transferred_one():
     given_tables = tables()
     given_tables["effects"].append(effect(0.5, 0.9, provenance="transferred", against="other"))
-    headline = words.verdict([("esd", "erased")], given_tables, "heart")["headline"]
-    assert "erase_attack (optimised) woke them by +0.50" in headline
+    found = words.verdict([("esd", "erased")], given_tables, "heart")
+    assert "erase_attack (optimised) woke them by +0.50" in found["headline"]
+    assert "esd, erase_attack (transferred from other)" in [word["subject"] for word in found["words"]]
 
 
 @pytest.mark.parametrize("value, text", [(-0.004, "0.00"), (-0.12, "−0.12"), (0.1, "0.10")])

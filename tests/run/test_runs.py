@@ -35,7 +35,7 @@ def test_the_run_keeps_its_contract(finished):
     assert (finished.store.report_folder / "report.html").stat().st_size < 10e6
 
 
-def test_without_transfer_an_attack_makes_images_by_its_own_variant_alone(study_file, finished, tmp_path):
+def test_without_transfer_an_attack_meets_its_own_variant_and_the_base_model_alone(study_file, finished, tmp_path):
     """Every other node keeps its key, so such a study goes on from the results of one with transfer."""
     study = workbench.load_study(study_file)
     plan = runs.prepare(study, tmp_path / "with")[1].plan
@@ -43,11 +43,16 @@ def test_without_transfer_an_attack_makes_images_by_its_own_variant_alone(study_
     without = runs.prepare(study, tmp_path / "without")[1].plan
     left_out = {node.id for node in plan.nodes} - {node.id for node in without.nodes}
     ends = ("embedding_pgd@erased", "embedding_pgd@erased~control")
-    assert left_out == {f"{stage}:pruned:{end}" for stage in ("generate", "detect") for end in ends}
+    assert left_out == {f"{stage}:pruned:{end}" for stage in ("generate", "detect", "record") for end in ends}
     assert {node.id for node in without.nodes if node.shards != plan.node(node.id).shards} == {"measure", "report"}
     run = workbench.run(study, tmp_path / "run", others=[finished.folder])
     found = {(r["variant"], r["provenance"]) for r in run.document["rates"] if r["attack"] == "embedding_pgd"}
     assert found == {("erased", "optimised")}
+    for table in ("activity", "effects", "neurons", "relocation"):
+        rows = [row for row in run.document[table] if row["attack"] == "embedding_pgd"]
+        assert {row["variant"] for row in rows} <= {"erased", "base"} and rows, table
+    before, after = ([row for row in one.document["effects"] if row["variant"] == "erased"] for one in (finished, run))
+    assert before == after
 
 
 def test_the_scale_is_one_and_zero_in_the_base_model(finished):

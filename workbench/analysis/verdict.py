@@ -51,6 +51,12 @@ def _interval_words(row, key="value"):
     return f"{_text(row[key])} ({_text(row['low'])} to {_text(row['high'])}, n = {_size(row)})"
 
 
+def _made(row):
+    """How the attack of a row was made: optimised, static, or transferred from the variant it was made against."""
+    from_where = f" from {row['against']}" if row["provenance"] == "transferred" and row.get("against") else ""
+    return f"{row['provenance']}{from_where}"
+
+
 def _size(row):
     """'30', or '30 in 10 units' where units have several images."""
     return f"{row['n']}" + (f" in {row['n_units']} units" if row.get("n_units") not in (None, row["n"]) else "")
@@ -152,7 +158,7 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAUL
                 tables["rates"], variant=name, attack=effect["attack"], against=effect["against"], control=True, definition="asr"
             )
             sentence = (
-                f"{effect['attack']} ({effect['provenance']}) changes the activity of {name} by {_interval_words(effect)} "
+                f"{effect['attack']} ({_made(effect)}) changes the activity of {name} by {_interval_words(effect)} "
                 f"against its control (p = {effect['p_random']:.3f} among {effect['n_random']} random sets): {word}."
             )
             evidence = [_evidence("reactivation", effect)]
@@ -169,7 +175,7 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAUL
                 evidence += [_evidence("asr", asr[0], "rate"), _evidence("asr of the control", control[0], "rate")]
             words.append(
                 {
-                    "subject": f"{name}, {effect['attack']} ({effect['provenance']})",
+                    "subject": f"{name}, {effect['attack']} ({_made(effect)})",
                     "word": word,
                     "sentence": sentence,
                     "evidence": evidence,
@@ -182,7 +188,7 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAUL
                 continue
             word = pruning_word(effect)
             sentence = (
-                f"Under {effect['attack']} ({effect['provenance']}), pruning changes the activity of neurons that were not pruned by "
+                f"Under {effect['attack']} ({_made(effect)}), pruning changes the activity of neurons that were not pruned by "
                 f"{_interval_words(effect)}: {word}."
             )
             words.append(
@@ -254,7 +260,7 @@ def _moved(rows, thresholds):
     for row in rows:
         word = relocated_word(row, thresholds)
         sentence = (
-            f"Under {row['attack']} ({row['provenance']}), neurons outside the set change by {_interval_words(row)} base standard "
+            f"Under {row['attack']} ({_made(row)}), neurons outside the set change by {_interval_words(row)} base standard "
             f"deviations; the set chosen anew overlaps it by {row['iou']:.2f} (chance {row['iou_chance']:.2f}): {word}."
         )
         evidence = [_evidence("mean delta outside the set", row)]

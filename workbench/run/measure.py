@@ -152,9 +152,7 @@ def trajectory_tables(room, trajectory, table):
     table = table.copy()
     for variant in study.variants:
         table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
-        for name, planned in [(None, None), *room.plan.sets.items()]:
-            if name is not None and (planned.attack is None or planned.control):
-                continue
+        for name in [None, *_attacks_met(room, variant.name)]:
             control = f"{name}~control" if name else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
             if name:
@@ -180,10 +178,16 @@ def trajectory_tables(room, trajectory, table):
 def attacked(room):
     """(variant, attack's set, labels) of every changed variant that is not a sham under every attack, controls left out."""
     for variant in room.study.variants:
-        for name, planned in room.plan.sets.items():
-            if planned.attack and not planned.control and variant.role != "sham":
-                full = labels(room, variant.name, name)
-                yield variant, name, {key: full[key] for key in ("variant", "attack", "provenance", "against")}
+        for name in _attacks_met(room, variant.name) if variant.role != "sham" else []:
+            full = labels(room, variant.name, name)
+            yield variant, name, {key: full[key] for key in ("variant", "attack", "provenance", "against")}
+
+
+def _attacks_met(room, variant):
+    """Prompt sets of the attacks that a variant was recorded under, controls left out."""
+    sets = room.plan.sets
+    met = [node.prompt_set for node in room.plan.of_stage("record") if node.variant == variant]
+    return [name for name in sets if name in met and sets[name].attack and not sets[name].control]
 
 
 def waking_rows(room, measured, groups, half_b, trajectory):
@@ -280,7 +284,6 @@ def _with_neuron_numbers(measured, variant, adversarial, control, table, traject
 def _contrasts(room):
     """(labels, plus, minus) of every effect: value = A(plus) - A(minus)."""
     nothing = {"attack": None, "provenance": None, "against": None}
-    attacks = [(name, p) for name, p in room.plan.sets.items() if p.attack and not p.control]
 
     def made(variant, name):
         full = labels(room, variant, name)
@@ -290,19 +293,15 @@ def _contrasts(room):
         v = variant.name
         yield {"effect": "deactivation", "variant": v} | nothing, (BASE, "target"), (v, "target")
         yield {"effect": "drift", "variant": v} | nothing, (v, "reference"), (BASE, "reference")
-        for name, _ in attacks:
+        for name in _attacks_met(room, v):
             keys = made(v, name)
             yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, f"{name}~control")
             yield {"effect": "gross_reactivation", "variant": v} | keys, (v, name), (v, "target")
-            if variant.role == "pruned":
-                yield (
-                    {"effect": "pruning_effect_adversarial", "variant": v} | keys,
-                    (v, name),
-                    (variant.parent, _same_attack(room, name, variant)),
-                )
+            if variant.role == "pruned" and (same := _same_attack(room, name, variant)) in _attacks_met(room, variant.parent):
+                yield {"effect": "pruning_effect_adversarial", "variant": v} | keys, (v, name), (variant.parent, same)
         if variant.role == "pruned":
             yield {"effect": "pruning_effect_target", "variant": v} | nothing, (v, "target"), (variant.parent, "target")
-    for name, _ in attacks:
+    for name in _attacks_met(room, BASE):
         yield {"effect": "base_reactivation", "variant": BASE} | made(BASE, name), (BASE, name), (BASE, f"{name}~control")
 
 

@@ -292,9 +292,11 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             parameters = images | {"rows": rows[name], "what": what, "judge": looks["judge"]}
             passes, size = 2 * n * n_calls, n * 3000
             make.add(f"again:{what}:{name}", "again", parameters, first, BASE, name, ranges, passes=passes, bytes=size)
-    for name in plans:
+    alone = {attack.label for attack in study.attacks if attack.transfer is False and attack.against}
+    for name, planned in plans.items():
         for variant in everyone:
-            if (variant, name) not in ((BASE, "target"), (BASE, "reference")):
+            there = variant == BASE and name in ("target", "reference")
+            if not there and (planned.attack not in alone or variant in (BASE, planned.against)):
                 record(variant, name)
     before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
     before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base, images, looks))
