@@ -41,7 +41,8 @@ CHANGES = ("cut", "p", "retained", "plainly asked", "KID")
 ABOUT_THE_MAP = (
     "Where else might a mask work? Masks with one thing changed, that no attack was in the loop of, each beside the eraser it lies "
 )
-ABOUT_THE_MAP += "over; controls and peers of the test first. Looked at after the test, so no test itself."
+ABOUT_THE_MAP += "over; controls and peers of the test first. Looked at after the test, so no test itself; "
+ABOUT_THE_MAP += "further seeds of the direction that cut most were asked for once that was known."
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 
 
