@@ -29,10 +29,9 @@ with st.grid(2, min_column_width=300):
             st.metric(cell["label"], cell["value"], help=cell["help"])
             st.caption(plain(cell["words"]))
 
-for pruned, parent in _numbers.pruned_variants(document):
-    if parent != variant:
-        continue
-    st.subheader("What pruning the neurons changed")
+masks = [(pruned, parent) for pruned, parent in _numbers.pruned_variants(document) if parent == variant]
+for pruned, parent in masks:
+    st.subheader("What pruning the neurons changed" + (f": {plain(pruned)}" if len(masks) > 1 else ""))
     for sentence in _numbers.pruning_sentences(document, pruned):
         st.markdown(f"- {plain(sentence)}")
     changes = _numbers.pruning_changes(document, pruned, parent)
