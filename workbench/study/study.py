@@ -107,10 +107,7 @@ class AttackPart(Part):
         None, description="published: start from the paper's values for Stable Diffusion, not from those scaled for the emoji model"
     )
     against: list[str] = Field(default_factory=list, description="variants it is optimised against; empty = static")
-    transfer: bool | None = Field(
-        None,
-        description="false: only the variant it was made against and the base model meet it",
-    )
+    transfer: bool | None = Field(None, description="false: only the variant it was made against and the base model meet it")
     parameters: dict = Field(default_factory=dict)
 
     @property
