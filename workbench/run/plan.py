@@ -212,6 +212,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             "parameters": parameters.model_dump(),
             "pairs": _pairs(study, variant.pairs or study.prompts.erase),
         }
+        content |= {"version": version for version in _revised([method]).values()}
         if variant.method == "prune_neurons" and (chosen := content["parameters"].get("set")):
             inputs += naming.inputs(study, chosen)
             content["set"] = naming.identity(study, chosen, naming.read(study))
@@ -235,10 +236,11 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         generate(BASE, name)
     for name in ("target", "reference"):
         record(BASE, name)
+    revised = {"versions": found} if (found := _revised(scores.listed(study.choose).values())) else {}
     make.add(
         "score",
         "score",
-        study.choose.model_dump() | {"sites": study.record.sites},
+        study.choose.model_dump() | {"sites": study.record.sites} | revised,
         [f"record:{BASE}:{name}" for name in ("target", "reference")],
     )
     for variant in study.variants:
@@ -265,6 +267,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 "pairs": pairs,
                 "files": getattr(method.module, "files", lambda p, folder: {})(parameters, study.folder),
             }
+            content |= {"version": version for version in _revised([method]).values()}
             if study.concept.forbidden:
                 content["forbidden"] = study.concept.forbidden
             cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
@@ -305,6 +308,11 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make.add("measure", "measure", {"study": said}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
     return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))
+
+
+def _revised(methods):
+    """{name: VERSION} of the methods whose code gives other results than at first; without the others, so that these keep their keys."""
+    return {one.name: one.module.VERSION for one in methods if getattr(one.module, "VERSION", 1) > 1}
 
 
 def _retained(study, sets):
