@@ -20,7 +20,7 @@ MIDDLE = LAYERS[1]
 
 
 def seen_by_the_sampler(model, prompts, layer, branches):
-    """[prompt][call] = (tokens of inputs, tokens of outputs) of a layer, from hooks on the sampling loop itself, both branches in one call."""
+    """[prompt][call] = (tokens of inputs, tokens of outputs) of a layer, from hooks on the sampling loop itself."""
     found, empty = [], text.unconditional(model)
     for prompt in prompts:
         calls = []

@@ -212,7 +212,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             "parameters": parameters.model_dump(),
             "pairs": _pairs(study, variant.pairs or study.prompts.erase),
         }
-        content |= {"version": version for version in _revised([method]).values()}
+        content |= _revised(method)
         if variant.method == "prune_neurons" and (chosen := content["parameters"].get("set")):
             inputs += naming.inputs(study, chosen)
             content["set"] = naming.identity(study, chosen, naming.read(study))
@@ -236,11 +236,10 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         generate(BASE, name)
     for name in ("target", "reference"):
         record(BASE, name)
-    revised = {"versions": found} if (found := _revised(scores.listed(study.choose).values())) else {}
     make.add(
         "score",
         "score",
-        study.choose.model_dump() | {"sites": study.record.sites} | revised,
+        study.choose.model_dump() | {"sites": study.record.sites} | _revised(*scores.listed(study.choose).values()),
         [f"record:{BASE}:{name}" for name in ("target", "reference")],
     )
     for variant in study.variants:
@@ -267,7 +266,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 "pairs": pairs,
                 "files": getattr(method.module, "files", lambda p, folder: {})(parameters, study.folder),
             }
-            content |= {"version": version for version in _revised([method]).values()}
+            content |= _revised(method)
             if study.concept.forbidden:
                 content["forbidden"] = study.concept.forbidden
             cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
@@ -310,9 +309,10 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))
 
 
-def _revised(methods):
-    """{name: VERSION} of the methods whose code gives other results than at first; without the others, so that these keep their keys."""
-    return {one.name: one.module.VERSION for one in methods if getattr(one.module, "VERSION", 1) > 1}
+def _revised(*methods):
+    """{"versions": {name: VERSION}} of methods whose code gives other results than at first; empty for others, which keep their keys."""
+    found = {one.name: one.module.VERSION for one in methods if getattr(one.module, "VERSION", 1) > 1}
+    return {"versions": found} if found else {}
 
 
 def _retained(study, sets):
