@@ -22,7 +22,7 @@ class Parameters(Share):
     share: float = Field(0.001, gt=0, lt=1, description="share of the weights that is cut, at most; published: 0.001")
     group: Literal["row", "layer", "global"] = Field(
         "layer",
-        description="weights that compete for this share; published: row, or layer, which their code calls global; global: all layers, ours",
+        description="weights that compete for this share; published: row, or layer, there called global; global: all layers together, ours",
     )
     steps: int = Field(20, ge=2, description="sampling steps; published: 50")
     guidance: float = Field(3.0, description="guidance scale while sampling; published: 3")
