@@ -212,6 +212,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             "parameters": parameters.model_dump(),
             "pairs": _pairs(study, variant.pairs or study.prompts.erase),
         }
+        content |= _revised(method)
         if variant.method == "prune_neurons" and (chosen := content["parameters"].get("set")):
             inputs += naming.inputs(study, chosen)
             content["set"] = naming.identity(study, chosen, naming.read(study))
@@ -238,7 +239,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make.add(
         "score",
         "score",
-        study.choose.model_dump() | {"sites": study.record.sites},
+        study.choose.model_dump() | {"sites": study.record.sites} | _revised(*scores.listed(study.choose).values()),
         [f"record:{BASE}:{name}" for name in ("target", "reference")],
     )
     for variant in study.variants:
@@ -265,6 +266,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 "pairs": pairs,
                 "files": getattr(method.module, "files", lambda p, folder: {})(parameters, study.folder),
             }
+            content |= _revised(method)
             if study.concept.forbidden:
                 content["forbidden"] = study.concept.forbidden
             cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
@@ -305,6 +307,12 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make.add("measure", "measure", {"study": said}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
     return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))
+
+
+def _revised(*methods):
+    """{"versions": {name: VERSION}} of methods whose code gives other results than at first; empty for others, which keep their keys."""
+    found = {one.name: one.module.VERSION for one in methods if getattr(one.module, "VERSION", 1) > 1}
+    return {"versions": found} if found else {}
 
 
 def _retained(study, sets):
