@@ -24,7 +24,7 @@ def main():
         times = []
         for _ in range(ROUNDS):
             began = time.perf_counter()
-            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+            subprocess.run([sys.executable, "-P", *words], check=True, capture_output=True)
             times.append(time.perf_counter() - began)
         sys.stdout.write(f"| `{name}` | {statistics.median(times):.2f} |\n")
 

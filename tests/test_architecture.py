@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent / "workbench"
 # a room may import the rooms before it
 ORDER = [
     "errors",
+    "terminal",
     "storage",
     "statistics",
     "resources",
@@ -72,5 +73,5 @@ def test_listing_and_planning_a_study_needs_no_torch():
         "workbench.load_study('emoji-ink-style')\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

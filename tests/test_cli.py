@@ -8,7 +8,7 @@ import pytest
 
 
 def workbench(*arguments, cwd=None):
-    return subprocess.run([sys.executable, "-m", "workbench.cli", *arguments], capture_output=True, text=True, cwd=cwd)
+    return subprocess.run([sys.executable, "-P", "-m", "workbench.cli", *arguments], capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.mark.parametrize("what", ["studies", "methods", "sites", "models", "prompts", "runs"])

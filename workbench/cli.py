@@ -14,10 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from workbench import __version__, cli_inspect, cli_masks, cli_runs, cli_sets, registry, resources
-from workbench.cli_say import AsJson, console, duration, errors, say, size
+from workbench.cli_say import AsJson, VisibleGroup, console, duration, errors, safely, say, size
 from workbench.errors import WorkbenchError, nearest
 
 app = typer.Typer(
+    cls=VisibleGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -41,14 +42,12 @@ LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
 
 def main():
     """Entry point: expected errors become one message and exit code 2."""
-    try:
-        app()
-    except WorkbenchError as error:
-        errors.print(f"[bold red]workbench:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("\nStopped. What was finished is kept; run the same command again to go on.")
-        sys.exit(130)
+    with safely():
+        try:
+            app()
+        except WorkbenchError as error:
+            errors.print(f"[bold red]workbench:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            sys.exit(2)
 
 
 @app.command()
@@ -90,7 +89,7 @@ def _run(name, out, assignments, limit, device, dry_run, command, others=()):
         _show_estimate(study, room.store.folder, todo)
         return
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
+        TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
     ) as bar:
         task = bar.add_task("planning", total=None, left="")
 

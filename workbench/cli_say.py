@@ -1,14 +1,91 @@
-"""What the verbs of the command line share: consoles, arguments, rows as a table or as JSON, durations and sizes in words."""
+"""What the verbs of the command line share: consoles, arguments, rows as a table or as JSON, durations and sizes in words.
+
+All text reaches the terminal through here: `console` and `errors` style it, and `safely` guards what is written past them.
+Neither lets a control character of a name, a prompt or a message through; see `workbench.terminal`.
+"""
 
 import json
+import sys
+import traceback
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+from typer.core import TyperGroup
 
-console, errors = Console(), Console(stderr=True)
+from workbench.terminal import Visible, visible
+
+
+class VisibleConsole(Console):
+    """A console that shows control characters of what it prints as escapes; its own styles and cursor movements stay."""
+
+    def render_str(self, text, **options):
+        """A string as rich text; here already, so that tables are as wide as what they show."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable, options=None):
+        """Anything as segments of text."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+    def _file(self):
+        file = Console.file.fget(self)
+        while hasattr(file, "rich_proxied_file"):  # a progress bar stands in front of `safely`
+            file = file.rich_proxied_file
+        return file
+
+    file = property(_file, Console.file.fset)
+
+
+class VisibleGroup(TyperGroup):
+    """The verbs; what is wrong with the words of a command line is said without their control characters, and Ctrl-C is answered."""
+
+    def make_context(self, *words, **options):
+        """As in typer."""
+        with _visible_message():
+            return super().make_context(*words, **options)
+
+    def invoke(self, context):
+        """As in typer, which would end without a word after Ctrl-C."""
+        try:
+            with _visible_message():
+                return super().invoke(context)
+        except KeyboardInterrupt:
+            errors.print("\nStopped. What was finished is kept; run the same command again to go on.")
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def _visible_message():
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error, which typer prints itself
+            said = visible(error.format_message())
+            error.format_message = lambda: said
+        raise
+
+
+@contextmanager
+def safely():
+    """Guard standard output and standard error; an unexpected error is printed with its traceback and ends with exit code 1."""
+    kept = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Visible(kept[0]), Visible(kept[1])
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+    finally:
+        sys.stdout, sys.stderr = kept
+
+
+# names and prompts may hold :heart: and the like, which is no emoji there
+console, errors = VisibleConsole(emoji=False), VisibleConsole(stderr=True, emoji=False)
 
 RunName = Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")]
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]

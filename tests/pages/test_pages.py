@@ -189,5 +189,5 @@ def test_the_pages_start_without_torch(some_runs):
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     environment = os.environ | {"WORKBENCH_RUNS": str(some_runs)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=SCRIPT.parents[2])
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment, cwd=SCRIPT.parents[2])
     assert done.returncode == 0, done.stderr

@@ -29,7 +29,7 @@ def document(run):
 
 
 def workbench(*arguments):
-    return subprocess.run([sys.executable, "-m", "workbench.cli", *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-P", "-m", "workbench.cli", *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(

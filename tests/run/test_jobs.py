@@ -37,7 +37,7 @@ def folder(path, states, status=None, log=None):
 
 def process(deaf=""):
     """A process that waits, and what status.json says of it."""
-    one = subprocess.Popen([sys.executable, "-c", SLEEPER.format(deaf=deaf)], stdout=subprocess.PIPE, text=True)
+    one = subprocess.Popen([sys.executable, "-P", "-c", SLEEPER.format(deaf=deaf)], stdout=subprocess.PIPE, text=True)
     assert one.stdout.readline() == "ready\n"
     return one, {"pid": one.pid, "pid_started": psutil.Process(one.pid).create_time(), "state": "running"}
 

@@ -127,9 +127,12 @@ class Model:
 
     @torch.no_grad()
     def decode(self, latents, batch=16):
-        """Latents (n, channel, height, width) -> images (n, 3, height, width) float in [0, 1] on the CPU."""
-        parts = [self.decode_with_gradient(part).cpu() for part in latents.split(batch)]
-        return torch.cat(parts).clamp(0, 1)
+        """Latents (n, channel, height, width) -> images (n, 3, height, width) float in [0, 1] on the CPU.
+
+        What is not finite comes out as NaN, so that infinity does not pass for white.
+        """
+        images = torch.cat([self.decode_with_gradient(part).cpu() for part in latents.split(batch)])
+        return torch.where(images.isfinite(), images.clamp(0, 1), torch.nan)
 
     def decode_with_gradient(self, latents):
         """As `decode`, on the device, unclamped, differentiable."""

@@ -12,9 +12,15 @@ from importlib.util import find_spec
 from workbench import resources
 from workbench.errors import WorkbenchError
 
+FOLDER = resources.PACKAGE / "ui"
+PATIENCE = 10  # seconds
+
 
 def serve(runs, port, browser, say):
     """Start Streamlit on 127.0.0.1 and wait until it ends or Ctrl-C; whoever ends this process ends the server with it.
+
+    The server is a process of its own that can import nothing of the working directory and reads none of Streamlit's files in it:
+    it starts with `-P`, in a folder of this package. Folders of PYTHONPATH stay importable.
 
     runs      Path of the folder that holds the runs
     browser   whether to open the address as soon as the pages answer
@@ -37,11 +43,14 @@ def serve(runs, port, browser, say):
             other = port + 1 if port < 65535 else 8501
             raise WorkbenchError(f"Port {port} is taken by another program. Choose another one: workbench app --port {other}") from None
     address = f"http://127.0.0.1:{port}"
-    script = resources.PACKAGE / "ui" / "app.py"
-    options = {"server.address": "127.0.0.1", "server.port": port, "server.headless": "true", "browser.gatherUsageStats": "false"}
-    words = [sys.executable, "-m", "streamlit", "run", str(script), *(f"--{name}={value}" for name, value in options.items())]
     say(f"Pages on {runs.absolute()}: {address}  (Ctrl-C stops them)")
-    server = subprocess.Popen(words, env=os.environ | {"WORKBENCH_RUNS": str(runs.absolute())}, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "-P", str(FOLDER / "serve.py"), str(port)],
+        cwd=FOLDER,
+        env=environment() | {"WORKBENCH_RUNS": str(runs.absolute())},
+        stdin=subprocess.PIPE,  # closed by the system when this process ends, even by kill -9; serve.py ends then
+        stdout=subprocess.DEVNULL,
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # whoever ends this process ends the server with it
     try:
         if browser and _answers(f"{address}/_stcore/health", server):
@@ -53,9 +62,19 @@ def serve(runs, port, browser, say):
         return
     finally:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
     if code:
         raise WorkbenchError(f"The pages stopped with exit code {code}; what Streamlit said stands above.")
+
+
+def environment():
+    """The environment with PYTHONPATH made absolute; its empty entries, which mean the working directory, are left out."""
+    folders = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(folders), "PYTHONSAFEPATH": "1"}
 
 
 def _answers(url, server, seconds=60):

@@ -235,11 +235,16 @@ def _version(name):
 
 
 def _git(*arguments):
-    """Output of a git command in the checkout this package runs from; None outside of one."""
+    """Output of a git command in the checkout this package runs from; None outside of one.
+
+    A checkout around it that is not its own, such as the one a virtual environment lies in, is not asked: its settings could run
+    programs, and its commit is another one.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
     try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).resolve().parents[2]), *arguments], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -14,7 +14,7 @@ import torch
 
 from workbench import registry
 from workbench.diffusion.denoise import Trajectory, denoise, evaluate
-from workbench.errors import RunError
+from workbench.errors import MethodError, ModelError, RunError
 from workbench.methods.attacks import Context, Look
 from workbench.models import load as models
 from workbench.models import text
@@ -218,6 +218,7 @@ class Room:
                 base_digest=node.parameters["model"],
                 **resuming,
             )
+            _check_weights(part, result)
             about = {"study": self.study.name, "variant": part.name, "method": part.method, "parent": part.parent}
             about |= {"parameters": method.parameters(**part.parameters).model_dump(mode="json")}
             about |= {"spare": part.spare} if part.spare else {}
@@ -236,7 +237,9 @@ class Room:
                 guidance=node.parameters["guidance"],
                 keep=node.parameters["keep"],
             )
-        images = (self.model.decode(latents) * 255).round().byte()
+        images = self.model.decode(latents)
+        self._check_finite(node.variant, node.prompt_set, "images", latents, images)
+        images = (images * 255).round().byte()
         write_arrays(folder / "images.safetensors", {"images": images})
         write_arrays(folder / "latents.safetensors", {"latents": latents, "inputs": trajectory.inputs})
         write_json(folder / "calls.json", {"calls": trajectory.calls, "timesteps": trajectory.timesteps})
@@ -287,7 +290,9 @@ class Room:
         with torch.no_grad():
             states, empty = text.encode(model, rows.prompts), text.unconditional(model)
         latents, _ = denoise(model, states, empty, seeds, n_steps=sampling["steps"], guidance=sampling["guidance"])
-        images = (model.decode(latents) * 255).round() / 255
+        images = model.decode(latents)
+        self._check_finite(node.variant, node.prompt_set, "images", latents, images, dtype=model.dtype)
+        images = (images * 255).round() / 255
         gap = (images - self._source(node, shard)).abs().flatten(1)
         write_table(folder / "differences.parquet", rows.table[["id", "unit"]].assign(difference=gap.mean(dim=1).numpy()))
         judge = self.detector("judge", remembering=True)
@@ -304,7 +309,7 @@ class Room:
             self.study.concept.not_for_attacks,
             node.variant,
             clean,
-            self._looking(node.parameters["sampling"]),
+            self._looking(node.variant, node.parameters["sampling"]),
             pairs=node.parameters["pairs"],
             passes_per_look=len(self.model.new_scheduler(node.parameters["sampling"]["steps"]).timesteps) * 2,
             progress=self.progress,
@@ -316,6 +321,7 @@ class Room:
             adversarial = method.call(self.model, targets, parameters, context)
             control = method.module.control(self.model, targets, adversarial, parameters, context)
         for which, made in (("adversarial", adversarial), ("control", control)):
+            _check_embeddings(node, which, made)
             write_table(folder / f"{which}.parquet", made.table)
             if made.prefix is not None:
                 write_arrays(folder / f"{which}.safetensors", {"prefix": made.prefix})
@@ -325,7 +331,7 @@ class Room:
         write_table(folder / "log.parquet", log[LOG])
         write_table(folder / "seconds.parquet", log[["of", "id", "iteration", "seconds"]])
 
-    def _looking(self, sampling):
+    def _looking(self, variant, sampling):
         """PromptSet -> list of Look: one image of each prompt from noise that no image of the study starts from."""
         detector = self.detector("steer")
 
@@ -335,7 +341,9 @@ class Room:
                 rows = candidate.rows(start, start + self.study.sampling.batch)
                 seeds = [seed + OTHER_NOISE for seed in rows.seeds]
                 latents, _ = denoise(self.model, self._encode(rows), empty, seeds, n_steps=sampling["steps"], guidance=sampling["guidance"])
-                present, score = detector.present(self.model.decode(latents), self.study.detectors.labels)
+                images = self.model.decode(latents)
+                self._check_finite(variant, candidate.name, "images", latents, images)
+                present, score = detector.present(images, self.study.detectors.labels)
                 found += [Look(bool(p), float(s)) for p, s in zip(present, score, strict=True)]
             return found
 
@@ -359,11 +367,67 @@ class Room:
                 states = text_taps.encode(self.model, rows.prompts, rows.prefix)
             with Taps(self.model.unet, of["unet"], Parts(kept.values())) as taps:
                 evaluate(self.model, states, list(trajectories.values()), taps)
+        self._check_activations(node, [*kept.values(), said])
         for name, one in trajectories.items():
             about = {"calls": one.calls, "timesteps": one.timesteps}
-            write_arrays(folder / f"{name}.safetensors", kept[name].to_tensors(), about)
+            tensors = kept[name].to_tensors()
+            self._check_stored(node, tensors)
+            write_arrays(folder / f"{name}.safetensors", tensors, about)
         if of["text_encoder"]:
-            write_arrays(folder / "text.safetensors", said.to_tensors())
+            tensors = said.to_tensors()
+            self._check_stored(node, tensors)
+            write_arrays(folder / "text.safetensors", tensors)
+
+    def _check_finite(self, variant, prompt_set, what, *values, dtype=None):
+        """Refuse what a variant made for a prompt set when a row of `values` (row, ...) holds NaN or infinity.
+
+        Raises   ModelError that names the variant, the set, how many rows, and what to do
+        """
+        broken = torch.stack([~value.isfinite().flatten(1).all(dim=1).cpu() for value in values]).any(dim=0)
+        if broken.any():
+            raise ModelError(
+                f"{self._named(variant)} makes {what} that hold NaN or infinity: {int(broken.sum())} of {len(broken)} {what} of the prompt "
+                f'set "{prompt_set}". No detector can judge such an image, so the run stops here. {self._cure(variant, dtype)}'
+            )
+
+    def _check_activations(self, node, statistics):
+        """Refuse recorded activations that are not finite.
+
+        statistics   a list of Statistics, filled
+        Raises       ModelError that names the variant, the set and the first layer
+        """
+        found = [(path, moments) for one in statistics for (path, _), moments in one.moments.items() if moments.count.sum()]
+        wrong = dict.fromkeys(path for path, moments in found if not (moments.mean.isfinite().all() and moments.m2.isfinite().all()))
+        self._refuse_layers(node, wrong, {path for path, _ in found}, "are not finite")
+
+    def _check_stored(self, node, tensors):
+        """Refuse statistics {name: tensor} that were finite and are too large for the number format they are stored in."""
+        wrong = dict.fromkeys(name.split("|")[0] for name, values in tensors.items() if not values.isfinite().all())
+        self._refuse_layers(node, wrong, {name.split("|")[0] for name in tensors}, "are too large to be stored")
+
+    def _refuse_layers(self, node, wrong, layers, what):
+        if wrong:
+            raise ModelError(
+                f'{self._named(node.variant)} has activations that {what}, on the prompt set "{node.prompt_set}": in {len(wrong)} of '
+                f'{len(layers)} layers, first in "{next(iter(wrong))}". They cannot be measured, so the run stops here. '
+                f"{self._cure(node.variant)}"
+            )
+
+    def _named(self, variant):
+        return "The base model" if variant in (None, BASE) else f'The variant "{variant}"'
+
+    def _cure(self, variant, dtype=None):
+        """What to do about a model whose numbers are not finite."""
+        dtype = dtype or self.model.dtype
+        narrow = "" if dtype == torch.float32 else f"Numbers overflow easily in {str(dtype).removeprefix('torch.')}: "
+        narrow += "set model.dtype to float32. If that does not help, " if narrow else ""
+        if variant in (None, BASE):
+            cure = f"check the files of the base model, {self.study.model.base}."
+        elif (part := self.study.variant(variant)).method == "from_checkpoint":
+            cure = f"check its checkpoint: workbench inspect {part.parameters.get('path', 'FILE')}"
+        else:
+            cure = f"make its eraser {part.method} do less, for example with fewer iterations or a lower learning_rate."
+        return narrow + (cure if narrow else cure[0].upper() + cure[1:])
 
     @property
     def units(self):
@@ -398,3 +462,25 @@ class Room:
 
     def _report(self, node, shard, folder):
         write_json(folder / "done.json", {"written": True})
+
+
+def _check_weights(part, result):
+    """Refuse what an eraser returned when some of it is not finite."""
+    wrong = [name for name, value in result.items() if not value.isfinite().all()]
+    if wrong:
+        raise MethodError(
+            f'The eraser {part.method} of the variant "{part.name}" made weights that hold NaN or infinity: {len(wrong)} of {len(result)} '
+            f'tensors, first "{wrong[0]}". Its training diverged: lower its learning_rate or iterations, or set model.dtype to float32.'
+        )
+
+
+def _check_embeddings(node, which, made):
+    """Refuse embeddings that an attack returned when some are not finite."""
+    if made.prefix is None:
+        return
+    broken = ~made.prefix.isfinite().flatten(1).all(dim=1)
+    if broken.any():
+        raise MethodError(
+            f'The attack {node.parameters["method"]} on "{node.variant or BASE}" made {which} embeddings that hold NaN or infinity: '
+            f"{int(broken.sum())} of {len(broken)} prompts. Its search diverged: lower its learning rate or iterations."
+        )

@@ -42,13 +42,21 @@ class Detector:
     def probabilities(self, images, batch=64):
         """Probabilities (n, label) of images, without gradient, in batches.
 
-        Raises   MethodError when the images are no floats in [0, 1], of shape (n, 3, height, width)
+        Raises   MethodError when the images are no floats in [0, 1], of shape (n, 3, height, width), or hold NaN or infinity, or
+                 when the network answers so
         """
         import torch
 
         check_images(images)
         with torch.no_grad():
-            return torch.cat([self.network(part) for part in images.split(batch)])
+            found = torch.cat([self.network(part) for part in images.split(batch)])
+        if not found.isfinite().all():
+            broken = int((~found.isfinite()).flatten(1).any(dim=1).sum())
+            raise MethodError(
+                f"The detector {self.name} gave no finite probability for {broken} of {len(found)} images, which are finite. "
+                "Its own weights are broken: check the files that the study's [detectors] name."
+            )
+        return found
 
     def present(self, images, labels):
         """Whether any of the labels is found in each image: (bool, highest probability among them), each (n,)."""
@@ -161,7 +169,7 @@ class Cached(Detector):
 
 
 def check_images(images):
-    """Refuse images that are no floats (n, 3, height, width) in [0, 1].
+    """Refuse images that are no floats (n, 3, height, width) in [0, 1]; NaN and infinity are none.
 
     Raises   MethodError that says what they are and how to bring them there
     """
@@ -169,6 +177,12 @@ def check_images(images):
         raise MethodError(f"Detectors look at images of shape (n, 3, height, width), not {tuple(images.shape)}.")
     if not images.is_floating_point():
         raise MethodError(f"Detectors look at floats in [0, 1], not {images.dtype}. Divide images of 8 bits by 255.")
+    if not (finite := images.isfinite()).all():
+        broken = int((~finite).flatten(1).any(dim=1).sum())
+        raise MethodError(
+            f"{broken} of {len(images)} images hold NaN or infinity, so no detector can judge them. The model that drew them is broken or "
+            "its numbers overflow: check its weights, or calculate in float32."
+        )
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):
         raise MethodError(
             f"Detectors look at images in [0, 1]; these reach from {float(images.min()):.3g} to {float(images.max()):.3g}. "
