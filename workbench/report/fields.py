@@ -168,6 +168,7 @@ ADDED_COLUMNS = {
     "sweep": ("n_units", "labels"),
     "rates_by_label": ("n_units", "detector", "threshold"),
     "retention": ("n_units", "detector"),
+    "quality": ("beyond", "beyond_low", "beyond_high", "outcome"),
     "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation", "detectable"),
     "against_control": ("n_units", "p_permutation", "detectable"),
     "activity_by_call": ("against", "control"),

@@ -15,7 +15,7 @@ from workbench.methods import detectors, scores
 from workbench.run import asking, naming
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Quality
 
 # raise a number when the stage's code starts to give other results
 VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 4, "score": 3, "measure": 14, "report": 1, "clip": 1, "again": 1}
@@ -286,7 +286,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             for variant in everyone:
                 source = f"generate:{variant}:{name}"
                 make.add(f"clip:{variant}:{name}", "clip", {"model": clip}, [source], variant, name, ranges, bytes=n * 100)
-    for what in study.quality.noise_floor if study.quality else []:
+    for what in (study.quality or Quality()).noise_floor:
         for name in kept:
             first = [f"generate:{BASE}:{name}"]
             parameters = images | {"rows": rows[name], "what": what, "judge": looks["judge"]}
