@@ -162,7 +162,7 @@ def picked(room, due=None):
         elif node.stage == "record":
             wanted = node.prompt_set in ("target", "reference") or (own and attack == SENSITIVITY_UNDER)
         else:
-            wanted = node.stage == "ablate" and attack in (None, SENSITIVITY_UNDER)
+            wanted = node.stage == "again" or (node.stage == "ablate" and attack in (None, SENSITIVITY_UNDER))
         if wanted:
             asked.append((due(node, attack), node))
     found = {}

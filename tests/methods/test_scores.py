@@ -82,7 +82,14 @@ def test_an_auroc_of_swapped_sets_is_what_is_left_to_one_and_knows_order_only():
     auroc, seen = methods("scores")["auroc"].module.score, evidence()
     target, plain = seen.target.mean(1), seen.reference.mean(1)
     assert np.allclose(auroc(target, plain) + auroc(plain, target), 1)
-    assert np.array_equal(auroc(np.exp(target), np.exp(plain)), auroc(target, plain))
+    assert np.allclose(auroc(np.exp(target), np.exp(plain)), auroc(target, plain), rtol=0, atol=2e-9)
+
+
+def test_equal_aurocs_are_ordered_by_the_size_of_the_difference():
+    auroc = methods("scores")["auroc"].module.score
+    target, plain = np.array([[2.0, 8.0, 1.0], [3.0, 9.0, 1.0]]), np.array([[1.0, 1.0, 1.0], [0.5, 1.1, 1.0]])
+    small, large, still = auroc(target, plain)
+    assert 1 >= large > small > 1 - 2e-9 and still == 0.5
 
 
 def test_welch_z_is_z_times_root_n_when_only_the_reference_varies():

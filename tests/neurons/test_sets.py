@@ -157,6 +157,22 @@ def test_top_chooses_the_highest_inside_and_never_nan():
     assert sets.top(score, 1.0, within).sum() == 4
 
 
+def test_of_equals_at_the_end_of_the_share_either_all_or_none_are_chosen():
+    within = np.ones(6, bool)
+    assert np.flatnonzero(sets.top(np.array([3, 2, 2, 1, 2, 0.0]), 0.5, within)).tolist() == [0]
+    assert np.flatnonzero(sets.top(np.array([3, 2, 2, 1, 2, 0.0]), 4 / 6, within)).tolist() == [0, 1, 2, 4]
+    assert np.flatnonzero(sets.top(np.array([2, 2, 2, 1, 2, 0.0]), 0.5, within)).tolist() == [0, 1, 2, 4]
+    assert not sets.top(np.full(6, np.nan), 0.5, within).any()
+
+
+@FEW
+@given(st.lists(st.integers(0, 4), min_size=3, max_size=30), st.floats(0.05, 1), st.integers(0, 100))
+def test_what_is_on_top_does_not_hang_on_the_order_of_the_neurons(scores, share, seed):
+    score, order = np.array(scores, float), np.random.default_rng(seed).permutation(len(scores))
+    within = np.ones(len(score), bool)
+    assert np.array_equal(sets.top(score, share, within)[order], sets.top(score[order], share, within))
+
+
 @FEW
 @given(st.integers(0, 100), st.integers(1, 30))
 def test_halves_of_a_set_are_disjoint_fill_it_and_are_of_like_scores(seed, n):

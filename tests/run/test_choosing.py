@@ -147,7 +147,7 @@ def test_older_studies_keep_their_keys(study_file):
     node = plan.node("score")
     inputs = [plan.node(f"record:base:{name}").key for name in ("target", "reference")]
     content = older | {"n_random": 19, "n_resamples": 100, "sites": ["ff", "update"]}
-    assert node.shards[0].key == digest(["score", 2, content, None, inputs])[:24]
+    assert node.shards[0].key == digest(["score", 3, content, None, inputs])[:24]
     with_agree = runs.prepare(workbench.load_study(study_file).with_values([f"choose.agree={THREE}"]))[0]
     same = {one.id for one in plan.nodes} & {one.id for one in with_agree.nodes if one.key == plan.node(one.id).key}
     # other neurons: what is pruned changes, nothing that was recorded of the base or the erased model does

@@ -52,13 +52,17 @@ def mean_rank(scores, within=None):
 
 
 def by_rank(scores, share, within=None, among=None):
-    """(neuron,) bool: the top share by mean rank; of equals at the end of it, those that come first.
+    """(neuron,) bool: the top share by mean rank; equals are ordered by their best rank, then by the scores as given.
 
     among   (neuron,) bool, who of those ranked may be chosen; default everyone
     """
-    within = _aligned(scores, within)[1]
+    values, within = _aligned(scores, within)
     ranks = mean_rank(scores, within)
-    return top(ranks if among is None else np.where(among, ranks, np.nan), share, within)
+    here = np.flatnonzero(np.isfinite(ranks) if among is None else np.isfinite(ranks) & among)
+    keys = np.stack([ranks[here], stats.rankdata(values[:, here], axis=1).max(axis=0), *values[:, here]], axis=1)
+    place = np.full(len(ranks), np.nan)
+    place[here] = np.unique(keys, axis=0, return_inverse=True)[1]
+    return top(place, share, within)
 
 
 def votes(scores, share, within=None):

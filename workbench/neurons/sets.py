@@ -198,14 +198,18 @@ def by_layer(index, chosen):
 
 
 def top(score, share, within):
-    """Boolean array: the highest `share` of the scores among the positions where `within` is true.
+    """Boolean array: the highest `share` of the scores among the positions where `within` is true; NaN is never chosen.
 
-    Ties and NaN are never chosen beyond the count; at least one neuron is chosen.
+    The choice does not hang on the order of the neurons: of equals at the end of the share, either all fit or all are left out.
+    Where that would leave nothing, the first place being shared by more than the share, all who share it are chosen.
     """
     score = np.where(within, np.nan_to_num(score, nan=-np.inf), -np.inf)
     n = max(1, round(share * int(np.sum(within))))
-    chosen = np.zeros(len(score), bool)
-    chosen[np.argsort(-score, kind="stable")[:n]] = True
+    ranked = -np.sort(-score)
+    last = ranked[min(n, len(ranked)) - 1]
+    chosen = score >= last
+    if chosen.sum() > n and last < ranked[0]:
+        chosen = score > last
     return chosen & np.isfinite(score)
 
 

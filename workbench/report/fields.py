@@ -210,6 +210,7 @@ ADDED_COLUMNS = {
     "sweep": ("n_units", "n_effective", "labels"),
     "rates_by_label": ("n_units", "n_effective", "detector", "threshold"),
     "retention": ("n_units", "n_effective", "detector"),
+    "quality": ("beyond", "beyond_low", "beyond_high", "outcome"),
     "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation", "detectable", *TESTED),
     "against_control": ("n_units", "p_permutation", "detectable", *TESTED),
     "activity_by_call": ("against", "control"),

@@ -14,9 +14,10 @@ attacks     what each attack is under the name all tables call it; passes, secon
             rates, named_as_asked: where the target prompt says one too
 detectable  of a comparison: the cut of a's rate, against a control the rise, that is found with power 0.8 on so many units
 comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b: that of variant b, where it is another one
-quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself, half
-            against half; kid_floor_seed, kid_floor_dtype: made again from other noise, in another number format;
-            image_difference: of the latter pair, pixel by pixel
+quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor_seed, kid_floor_dtype: of the
+            base to itself, the same prompts made again from other noise, in another number format (kid_floor, in older reports:
+            one half of the units against the other); image_difference: of the latter pair, pixel by pixel. beyond: kid minus
+            kid_floor_seed, paired by unit; outcome: farther, no farther or cannot tell
 clip        mean CLIP score of images of retained concepts; change: from the base model's, prompt by prompt; n_cut: prompts that
             lost words to the model's context
 """
@@ -107,6 +108,10 @@ TABLES = {
         "value": "number?",
         "low": "number?",
         "high": "number?",
+        "beyond": "number?",
+        "beyond_low": "number?",
+        "beyond_high": "number?",
+        "outcome": "text?",
         "reason": "text?",
     },
     "clip": {

@@ -15,10 +15,10 @@ from workbench.methods import detectors, scores
 from workbench.run import asking, naming
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Quality
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 2, "measure": 14, "report": 1, "clip": 1, "again": 1}
+VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 4, "score": 3, "measure": 14, "report": 1, "clip": 1, "again": 1}
 VERSIONS |= {"attribute": 1, "conductance": 1, "fidelity": 1, "tokens": 1, "cluster": 2, "regions": 1, "ablate": 1, "named_sets": 1}
 
 
@@ -190,7 +190,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         if variant == BASE and name in ("target", "reference"):
             parameters |= {"also": scores.norms(study.choose)}
         n_trajectories = len(study.record.trajectories)
-        size = n_trajectories * len(calls) * n_neurons * (2 * n * (1 + len(parameters.get("also", ()))) + 40 * len(ranges))
+        size = n_trajectories * len(calls) * n_neurons * (4 * n * (1 + len(parameters.get("also", ()))) + 40 * len(ranges))
         make.add(
             f"record:{variant}:{name}",
             "record",
@@ -288,7 +288,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             for variant in everyone:
                 source = f"generate:{variant}:{name}"
                 make.add(f"clip:{variant}:{name}", "clip", {"model": clip}, [source], variant, name, ranges, bytes=n * 100)
-    for what in study.quality.noise_floor if study.quality else []:
+    for what in (study.quality or Quality()).noise_floor:
         for name in kept:
             first = [f"generate:{BASE}:{name}"]
             parameters = images | {"rows": rows[name], "what": what, "judge": looks["judge"]}

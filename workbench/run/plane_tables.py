@@ -20,7 +20,7 @@ from workbench.errors import StatisticsError
 from workbench.run.attack_tables import is_there
 from workbench.run.image_tables import RETAINED, found_by_judge
 from workbench.run.measure import neuron_groups
-from workbench.statistics import bootstrap_means, interval, nested_means, split_halves, swap_p
+from workbench.statistics import bootstrap_means, interval, nested_means, swap_p
 from workbench.storage import read_arrays, read_json, read_table
 from workbench.study.study import BASE
 
@@ -200,9 +200,9 @@ def together(x, y, n_resamples=2000, seed=0):
     return {"n": len(x), "spearman": found.value, "low": found.low, "high": found.high, "reason": None}
 
 
-def _judged(room, variant, name):
+def _judged(room, variant, name, stage="detect"):
     try:
-        return is_there(room, f"detect:{variant}:{name}")
+        return is_there(room, f"{stage}:{variant}:{name}")
     except StopIteration:  # the plan makes no such images
         return False
 
@@ -220,18 +220,25 @@ def _features(room, variant):
 
 
 def _distance(room, variant):
-    """KID of a variant's retained images to the base model's; of the base model, one half of its units to the other: the floor."""
-    base, changed = _features(room, BASE), _features(room, variant)
+    """KID of a variant's retained images to the base model's; of the base model, to its own from other noise: the floor."""
+    base, changed = _features(room, BASE), _from_other_noise(room) if variant == BASE else _features(room, variant)
     if base is None or changed is None:
         return None
     settings = {"n_resamples": room.study.choose.n_resamples, "seed": room.study.choose.seed}
-    seen, units = base
-    if variant == BASE:
-        half = split_halves(units, settings["seed"])
-        found = quality.noise_floor(seen[half], seen[~half], units[half], units[~half], **settings)
-    else:
-        found = quality.kid(seen, changed[0], units, changed[1], **settings)
+    found = quality.kid(base[0], changed[0], base[1], changed[1], **settings)
     return {key: found[key] for key in ("n", "value", "low", "high")}
+
+
+def _from_other_noise(room):
+    """((image, feature), (image,) units) of the base model's retained images made again from other noise; None when not computed."""
+    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
+    if not all(_judged(room, "seed", kind, "again") for kind in kinds):
+        return None
+    found, units = [], []
+    for kind in kinds:
+        found += room.gather("again", "seed", kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
+        units.append(room.detections(BASE, kind)["unit"].to_numpy())
+    return np.concatenate(found), np.concatenate(units)
 
 
 def _farther(room, masks, comparator, **settings):

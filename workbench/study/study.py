@@ -127,7 +127,9 @@ class Quality(Part):
 
     clip: str | None = Field(None, description="transformers folder of a CLIP model: how well images fit their prompts")
     noise_floor: list[Literal["seed", "dtype"]] = Field(
-        [], description="make the base model's images again, from other noise or in another number format: what no change looks like"
+        ["seed"],
+        description="make the base model's images again, from other noise or in another number format: what no change looks like; "
+        "without `seed` distances get no word",
     )
 
 
