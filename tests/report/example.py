@@ -154,6 +154,12 @@ def _study():
         "text": '# analyses/emoji-heart.toml\nschema_version = 1\nname = "emoji-heart"\n\n'
         '[concept]\nname = "heart"\n\n[[variants]]\nmethod = "esd"\nsteps = 400\n',
         "model_note": True,
+        "score": {
+            "rule": "contrast",
+            "name": "contrast",
+            "unit": "multiples of the layer's mean |a|",
+            "what": "Contrast: how much more a neuron fires when the concept is in the prompt, in the base model.",
+        },
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.report.example import HOSTILE, example, write_example
 from workbench.errors import RunError
-from workbench.report import choice_views, views
+from workbench.report import choice_views, figures, views
 from workbench.report import document as schema
 from workbench.report.html import render_html
 from workbench.report.images import matrix
@@ -207,6 +207,25 @@ def test_neurons_chosen_by_agreement_are_listed_by_it():
     table = views.top_neurons(neurons, example())
     assert "agreement of scores" in table["title"] and [row[1] for row in table["rows"]] == ["0", "1", "2", "3"]
     assert [row[table["head"].index("Confirmed")] for row in table["rows"]] == ["no", "yes", "no", "no"]
+
+
+@pytest.mark.parametrize("unit", ["multiples of the layer's mean |a|", "standard errors of the difference"])
+def test_methods_table_and_figures_give_the_score_in_the_unit_it_declares(folder, unit):
+    document = example() | {"images": []}
+    document["study"]["score"] = {"rule": "the score", "name": "the score", "unit": unit, "what": "Something: how much it is."}
+    text = " ".join(" ".join(Page(render_html(document, folder, neurons(document, folder))).words).split())
+    assert f"chosen by the score (in {unit})" in text and f"Scores in {unit}." in text
+    assert "in standard deviations of prompts without the concept" not in text
+    title = figures.waking_figure(neurons(document, folder), "esd", unit=unit).layout.xaxis.title.text
+    assert title == f"score in the base model, evaluation half ({unit})"
+
+
+def test_a_report_that_does_not_say_the_unit_of_its_score_claims_none(folder):
+    document = example() | {"images": []}
+    document["study"]["score"] = None
+    text = " ".join(" ".join(Page(render_html(document, folder, neurons(document, folder))).words).split())
+    assert "Scores in the score's own unit." in text and "in standard deviations of prompts" not in text
+    assert "(the score's own unit)" in figures.waking_figure(neurons(document, folder), "esd").layout.xaxis.title.text
 
 
 def test_an_older_report_renders_without_the_added_tables(tmp_path):

@@ -4,8 +4,9 @@ TABLES    {table: {column: kind}};  kinds: text, flag, count, number, list; "?" 
 VALUES    the number a row exists for, with its interval: null needs a reason, a value needs an interval
 OBJECTS, LISTS, EVIDENCE   the parts that are no tables, and the lists inside them
 SHARES    columns that are fractions in [0, 1]
-ADDED, ADDED_COLUMNS   tables and columns that came after the first reports of this schema version; in an older report they
-          are empty, or null
+ADDED, ADDED_COLUMNS, ADDED_KEYS   tables, columns and keys of objects that came after the first reports of this schema version; in
+          an older report they are empty, or null
+study.score   what chose the concept neurons: {rule in words, name of the score whose values are shown, its unit, what it is}
 
 training    how a mask was learned: the erasing loss on the drawn batch, the change on retained prompts, and the share of the gates
             expected to be cut, all before the step's update; what was cut in the end stands in models. Of a relearned concept the
@@ -175,6 +176,8 @@ ADDED_COLUMNS = {
     "cluster_regions": tuple(analysis_fields.REGION_PICTURES),
 }
 
+ADDED_KEYS = {"study": ("score",)}
+
 OBJECTS = {
     "study": {
         "name": "text",
@@ -191,6 +194,7 @@ OBJECTS = {
         "window": "list",
         "sites": "list",
         "text": "text",
+        "score": "object?",
     },
     "verdict": {"headline": "text", "words": "list", "reasons": "list", "caveats": "list"},
     "reproduce": {
@@ -213,6 +217,7 @@ OBJECTS = {
         "finished": "text?",
     },
 }
+SCORE = {"rule": "text", "name": "text", "unit": "text", "what": "text"}
 LISTS = {
     ("models", "largest_changes"): {"module": "text", "relative_change": "number?"},
     ("verdict", "words"): {

@@ -60,6 +60,11 @@ def thresholds(study):
     return tuple(study.get("thresholds", (0.5, 0.25)))
 
 
+def score_unit(study):
+    """What the values of the choosing score count, as the score declares it; reports older than that declaration do not say."""
+    return (study.get("score") or {}).get("unit") or "the score's own unit"
+
+
 def percent(value, digits=1):
     """A fraction in [0, 1] as per cent; null is a dash."""
     return DASH if value is None else f"{100 * value:.{digits}f} %".replace("-", "−")

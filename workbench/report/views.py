@@ -199,6 +199,7 @@ def top_neurons(neurons, document, limit=20):
             for neuron in ranked[:limit]
         ],
         numeric=(1, 2, 3, 4, 5, 7, *range(9, 9 + 2 * len(variants))),
+        note=f"Scores in {summary.score_unit(document['study'])}.",
     )
 
 
