@@ -5,7 +5,20 @@ import math
 from pathlib import Path
 
 from workbench.errors import RunError, nearest
-from workbench.report.fields import ADDED, ADDED_COLUMNS, ADDED_KEYS, EVIDENCE, LISTS, OBJECTS, SCORE, SHARES, TABLES, VALUES
+from workbench.report.fields import (
+    ADDED,
+    ADDED_COLUMNS,
+    ADDED_KEYS,
+    EVIDENCE,
+    LISTS,
+    OBJECTS,
+    OLD_WORDS,
+    SCORE,
+    SHARES,
+    TABLES,
+    VALUES,
+    WORD_DATA,
+)
 from workbench.storage import write_text
 
 SCHEMA_VERSION = 1
@@ -52,10 +65,23 @@ def with_added(document):
     for name, keys in ADDED_KEYS.items():
         if isinstance(document.get(name), dict):
             document[name] = dict.fromkeys(keys) | document[name]
+    if isinstance(document.get("verdict"), dict) and isinstance(document["verdict"].get("words"), list):
+        document["verdict"] = document["verdict"] | {"words": [_with_data(word, document) for word in document["verdict"]["words"]]}
     for table, names in ADDED_COLUMNS.items():
         if isinstance(document.get(table), list):
             document[table] = [dict.fromkeys(names) | row if isinstance(row, dict) else row for row in document[table]]
     return document
+
+
+def _with_data(word, document):
+    """A word of the verdict with what it is about as data; of an older report as far as its word and subject are such data."""
+    if not isinstance(word, dict) or "kind" in word:
+        return word
+    models = document.get("models")
+    variants = [row.get("variant") for row in models if isinstance(row, dict)] if isinstance(models, list) else []
+    subject, said = word.get("subject"), word.get("word")
+    known = {"outcome": OLD_WORDS.get(said) if isinstance(said, str) else None, "variant": subject if subject in variants else None}
+    return dict.fromkeys(WORD_DATA) | known | word
 
 
 def write(document, folder):

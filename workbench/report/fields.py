@@ -6,6 +6,8 @@ OBJECTS, LISTS, EVIDENCE   the parts that are no tables, and the lists inside th
 SHARES    columns that are fractions in [0, 1]
 ADDED, ADDED_COLUMNS, ADDED_KEYS   tables, columns and keys of objects that came after the first reports of this schema version; in
           an older report they are empty, or null
+verdict.words   a sentence each, beside the finding as data (analysis/findings.py): kind, variant, outcome, attack, provenance, against,
+          beside (the other variant of a comparison). An older report has the outcome alone, and the variant where the subject is one
 study.score   what chose the concept neurons: {rule in words, name of the score whose values are shown, its unit, what it is}
 
 training    how a mask was learned: the erasing loss on the drawn batch, the change on retained prompts, and the share of the gates
@@ -217,6 +219,16 @@ OBJECTS = {
         "finished": "text?",
     },
 }
+WORD_DATA = ("kind", "variant", "outcome", "attack", "provenance", "against", "beside")
+# outcomes that reports written before these keys say in other words
+OLD_WORDS = {
+    "silenced": "deactivated",
+    "not silenced": "not deactivated",
+    "quieter": "less active",
+    "louder": "more active",
+    **{word: word for word in ("reactivated", "not reactivated by these attacks", "undecided", "unchanged", "relocated", "not relocated")},
+    **{word: word for word in ("fewer images", "more images", "as expected", "set-up is off", "not measured")},
+}
 SCORE = {"rule": "text", "name": "text", "unit": "text", "what": "text"}
 LISTS = {
     ("models", "largest_changes"): {"module": "text", "relative_change": "number?"},
@@ -225,6 +237,7 @@ LISTS = {
         "word": "text",
         "sentence": "text",
         "evidence": "list",
+        **{key: "text?" for key in WORD_DATA},
     },
     ("reproduce", "prompts"): {"set": "text", "n": "count", "digest": "text?"},
     ("reproduce", "models"): {"variant": "text", "digest": "text?"},

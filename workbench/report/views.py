@@ -285,7 +285,7 @@ def evidence(word):
         [
             (
                 item["name"],
-                number(item["value"], 3),
+                summary.p_value(item["value"]) if item["low"] is None and 0 < (item["value"] or 0) < 0.001 else number(item["value"], 3),
                 summary.span(item["low"], item["high"]),
                 integer(item["n"]),
             )
