@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tests.planted import CONCEPT, LAYER, PLAIN, TRIGGER, planted_model
+from workbench.analysis.rules import deactivation_outcome, reactivation_outcome
 from workbench.analysis.sensitivity import Sensitivity
-from workbench.analysis.verdict import silenced_word, woken_word
 from workbench.diffusion.denoise import Trajectory, evaluate
 from workbench.methods.scores.contrast import score as contrast
 from workbench.models.variants import Variant, applied
@@ -25,7 +25,7 @@ from workbench.neurons.taps import Taps
 from workbench.statistics import split_halves
 
 N_UNITS, N_DRAWN, N_RESAMPLES, SHARE = 400, 200, 40, 0.02
-NOT_WOKEN = "not reactivated by these attacks"
+NOT_REACTIVATED = "not reactivated by these attacks"
 
 
 def prompts(seed, part):
@@ -60,7 +60,7 @@ def recordings():
 
 
 def words(variant, attack, resample):
-    """(silenced word, woken word) of one resample."""
+    """(outcome of the deactivation, of the reactivation) of one resample."""
     values, layer = recordings()
     drawn = np.random.default_rng([1, resample]).choice(N_UNITS, N_DRAWN, replace=False)
     half = split_halves(drawn.tolist(), resample)
@@ -70,15 +70,15 @@ def words(variant, attack, resample):
     chosen = top(score, SHARE, np.ones(len(layer), bool))
     found = Sensitivity(b, layer, 500, resample)
     activity, drift = (vars(found.activity((variant, name), chosen)) for name in ("target", "reference"))
-    return silenced_word(activity, drift), woken_word(found.effect((variant, attack), (variant, "control"), chosen, 99))
+    return deactivation_outcome(activity, drift), reactivation_outcome(found.effect((variant, attack), (variant, "control"), chosen, 99))
 
 
 @pytest.mark.parametrize(
     "variant, attack, expected",
     [
-        ("sham", "again", ("not silenced", NOT_WOKEN)),
-        ("erased", "again", ("silenced", NOT_WOKEN)),
-        ("erased", "trigger", ("silenced", "reactivated")),
+        ("sham", "again", ("not deactivated", NOT_REACTIVATED)),
+        ("erased", "again", ("deactivated", NOT_REACTIVATED)),
+        ("erased", "trigger", ("deactivated", "reactivated")),
     ],
 )
 def test_95_of_100_resamples_say_what_was_done(variant, attack, expected):

@@ -19,6 +19,7 @@ class Parameters(BaseModel):
 
 VERSION = 2  # 1 rounded the number of weights of a row, and took one at least
 NEEDS = ("target", "reference", "row_norm", "calls", "weights")
+UNIT = "share of outgoing weights"
 
 
 def score(target, reference, erased=None, layer=None, *, weights, parameters):

@@ -16,6 +16,7 @@ class Parameters(BaseModel):
 
 VERSION = 2  # 1 had raw norms, the sd of n - 1, and a hit more
 NEEDS = ("target", "reference", "row_norm", "calls", "weights")
+UNIT = "FIA importance, 0 to 1"
 
 
 def score(target, reference, erased=None, layer=None, *, weights, parameters):
