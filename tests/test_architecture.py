@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent / "workbench"
 # a room may import the rooms before it
 ORDER = [
     "errors",
+    "textfile",
     "storage",
     "statistics",
     "resources",
