@@ -309,9 +309,9 @@ class Study(Part):
         for assignment in assignments:
             path, equals, value = assignment.partition("=")
             if not equals:
-                raise StudyError(f'"{assignment}" is no assignment. Write --set sampling.steps=10.')
+                raise StudyError(f'"{_cut(assignment)}" is no assignment. Write --set sampling.steps=10.')
             _set(data, path.strip(), _read(value, assignment))
-        changed = _validated(data, f"--set {' '.join(assignments)}")
+        changed = _validated(data, _cut(f"--set {' '.join(assignments)}", 4 * MOST_SAID))
         changed._path, changed._text = self._path, self._text
         return changed
 
@@ -323,7 +323,7 @@ def _read(value, assignment):
     except (ValueError, RecursionError):  # a number of more digits than Python reads is a ValueError as well
         return value
     if set(read) != {"v"}:
-        raise StudyError(f'"{assignment}" holds more than one assignment. Give --set once for each.')
+        raise StudyError(f'"{_cut(assignment)}" holds more than one assignment. Give --set once for each.')
     return read["v"]
 
 
@@ -336,14 +336,14 @@ def _set(data, path, value):
             where = where[_place(step, where, path)] if isinstance(where, list) else where.setdefault(step, {})
         where[_place(last, where, path) if isinstance(where, list) else last] = value
     except (ValueError, TypeError, AttributeError) as error:
-        raise StudyError(f'"{path}" names nothing in the study ({error}).') from error
+        raise StudyError(f'"{_cut(path)}" names nothing in the study ({error}).') from error
 
 
 def _place(step, where, path):
     """The index of a list that a step of a path says, from 0."""
     if not (step.isdecimal() and step.isascii() and len(step) < 5 and int(step) < len(where)):
         possible = f"0 to {len(where) - 1}" if where else "none, for the list is empty"
-        raise StudyError(f'"{path}" names nothing in the study: "{step}" is no place in the list. Possible: {possible}.')
+        raise StudyError(f'"{_cut(path)}" names nothing in the study: "{_cut(step)}" is no place in the list. Possible: {possible}.')
     return int(step)
 
 
@@ -383,8 +383,8 @@ def _sentence(error, model):
     return f"{place}: {message}{found}" if place else message
 
 
-def _cut(text):
-    return text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]} …"
+def _cut(text, most=MOST_SAID):
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def _nearest_field(location, model):

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from workbench.methods.erasers._inputs import Sampled
 from workbench.methods.erasers._layers import Layers
+from workbench.study.part import Said
 
 MASK = True
 
@@ -21,7 +22,7 @@ class Parameters(Sampled):
     alpha: float = Field(
         0.6, gt=0, le=1, description="share of the concepts from which a weight counts as shared; published: 0.6 (styles 0.8)"
     )
-    concepts: tuple[str, ...] = Field(
+    concepts: tuple[Said, ...] = Field(
         (), description="names; a pair belongs to the first one that its prompt says. Empty: all pairs are of one concept"
     )
 

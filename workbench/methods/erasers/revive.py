@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.study.part import MOST_ITERATIONS
+
 TOLERANCE = 1e-6
 INCOMING, OUTGOING = "net.0.proj.weight", "net.2.weight"
 
@@ -28,7 +30,7 @@ class Parameters(BaseModel):
     threshold: float = Field(
         0.01, gt=0, lt=1, description="what every step takes off the singular values, as a share of the largest of the weights left"
     )
-    iterations: int = Field(100, ge=1, description="steps of filling in; fewer when nothing moves any more")
+    iterations: int = Field(100, ge=1, le=MOST_ITERATIONS, description="steps of filling in; fewer when nothing moves any more")
     least: float = Field(
         1e-4, gt=0, lt=1, description="share of exact zeros from which a matrix counts as pruned; half precision makes a few by itself"
     )
