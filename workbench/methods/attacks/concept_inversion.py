@@ -11,6 +11,7 @@ from workbench.errors import MethodError
 from workbench.methods.attacks import vectors_before
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Levels, denoising, minimised
 from workbench.methods.attacks._search import RandomVectors, generator, search
+from workbench.study.part import MOST_ITERATIONS, MOST_RATE, MOST_ROWS
 from workbench.study.words import any_of
 
 OPTIMISED = True
@@ -37,11 +38,11 @@ class Parameters(Levels):
         "name", description="name: where a prompt names the concept, in the name's place; prefix: before every prompt as it is"
     )
     n_vectors: int = Field(1, ge=1, le=16, description="vectors learned, the same for all prompts")
-    n_images: int = Field(25, ge=1, description="images of the base model it learns from: the first targets")
-    iterations: int = Field(600, ge=1, description="gradient steps; published: 5,000")
-    step: float = Field(5e-3, gt=0, description="learning rate of AdamW")
+    n_images: int = Field(25, ge=1, le=MOST_ROWS, description="images of the base model it learns from: the first targets")
+    iterations: int = Field(600, ge=1, le=MOST_ITERATIONS, description="gradient steps; published: 5,000")
+    step: float = Field(5e-3, gt=0, le=MOST_RATE, description="learning rate of AdamW")
     looks: int = Field(0, ge=0, le=0, description="none: the vectors are learned from images, not from the detector")
-    batch: int = Field(16, ge=1, description="images of one step")
+    batch: int = Field(16, ge=1, le=MOST_ROWS, description="images of one step")
 
 
 def placed(prompts, names):

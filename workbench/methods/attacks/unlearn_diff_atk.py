@@ -6,6 +6,7 @@ from workbench.methods.attacks import reworded
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, denoising, direction, minimised
 from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, before, check_room, filled, writable_tokens
+from workbench.study.part import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 PUBLISHED = {
@@ -36,14 +37,16 @@ class Parameters(Levels):
     timesteps: int = Field(
         10, ge=1, le=500, description="timesteps visited one after the other, from the least noise to the most; published: 50"
     )
-    iterations: int = Field(20, ge=1, description="gradient steps at each timestep; published: 40")
+    iterations: int = Field(20, ge=1, le=MOST_ITERATIONS, description="gradient steps at each timestep; published: 40")
     noise: float = Field(0.0, ge=0, lt=1, description="share of the noise schedule that is left out at its quiet end; published: 0")
-    step: float = Field(0.05, gt=0, description="learning rate on the probabilities of the words; published: 0.01")
+    step: float = Field(0.05, gt=0, le=MOST_RATE, description="learning rate on the probabilities of the words; published: 0.01")
     shared: bool = Field(
         True,
         description="a step divides the gradient by its size over all words of a place; false: by Adam, word by word; published: false",
     )
-    weight_decay: float = Field(4e-3, ge=0, description="pull of each probability towards 0 before the projection; published: 0.1")
+    weight_decay: float = Field(
+        4e-3, ge=0, le=MOST_RATE, description="pull of each probability towards 0 before the projection; published: 0.1"
+    )
     looks: int = Field(10, ge=0, le=500, description="looks at the detector, evenly spaced; the first success is kept")
 
 

@@ -10,17 +10,19 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from workbench.study.part import MOST_CALL, MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
+
 ROWS_AT_ONCE = 8
 
 
 class Sampled(BaseModel):
     """How prompts are sampled for measuring; part of the parameters."""
 
-    steps: int = Field(20, ge=2, description="sampling steps; published: 50")
-    calls: int = Field(10, ge=1, description="how many of the first calls are measured; published: 10")
-    guidance: float = Field(3.0, description="guidance scale while sampling; published: 7.5")
-    seeds: int = Field(2, ge=1, description="images sampled of each prompt; published: 1")
-    seed: int = Field(0, description="the first of them")
+    steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps; published: 50")
+    calls: int = Field(10, ge=1, le=MOST_CALL, description="how many of the first calls are measured; published: 10")
+    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale while sampling; published: 7.5")
+    seeds: int = Field(2, ge=1, le=MOST_ROWS, description="images sampled of each prompt; published: 1")
+    seed: Seed = Field(0, description="the first of them")
 
 
 class Branched(Sampled):

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
+from workbench.study.part import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
 
 MASK = True
 VERSION = 2  # 1 rounded the number of weights
@@ -24,11 +25,11 @@ class Parameters(Share):
         "layer",
         description="weights that compete for this share; published: row, or layer, there called global; global: all layers together, ours",
     )
-    steps: int = Field(20, ge=2, description="sampling steps; published: 50")
-    guidance: float = Field(3.0, description="guidance scale while sampling; published: 3")
-    trajectories: int = Field(8, ge=1, description="trajectories (erase) or images (amplify), at least one a pair")
-    draws: int = Field(20, ge=1, description="noise levels drawn of each image; for amplify only")
-    seed: int = Field(0, description="of the trajectories and drawing")
+    steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps; published: 50")
+    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale while sampling; published: 3")
+    trajectories: int = Field(8, ge=1, le=MOST_ROWS, description="trajectories (erase) or images (amplify), at least one a pair")
+    draws: int = Field(20, ge=1, le=MOST_ROWS, description="noise levels drawn of each image; for amplify only")
+    seed: Seed = Field(0, description="of the trajectories and drawing")
 
 
 def attribution(model, weights, losses):

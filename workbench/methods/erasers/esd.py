@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
+
 
 class Parameters(BaseModel):
     """What can be set. Defaults are scaled for the emoji model; the published ones for SD 1.x stand in each field."""
@@ -17,18 +19,19 @@ class Parameters(BaseModel):
         "anchor",
         description="where the target starts: at the anchor prompt, at the concept (2024 code), at the empty prompt (2023)",
     )
-    iterations: int = Field(160, ge=1, description="optimiser steps; SD: 200 (2024) or 1000 (2023)")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's; SD: 5e-5 (2024) or 1e-5 (2023)")
-    eta: float = Field(1.0, ge=0, description="how far to steer away; SD: 2 (2024) or 1 (2023)")
-    guidance: float = Field(3.0, description="guidance scale of the sampled latents; SD: 3")
-    steps: int = Field(20, ge=2, description="sampling steps of those latents; SD: 50")
-    batch: int = Field(4, ge=1, description="latents per optimiser step; SD: 1")
+    iterations: int = Field(160, ge=1, le=MOST_ITERATIONS, description="optimiser steps; SD: 200 (2024) or 1000 (2023)")
+    learning_rate: float = Field(1e-3, gt=0, le=MOST_RATE, description="Adam's; SD: 5e-5 (2024) or 1e-5 (2023)")
+    eta: float = Field(1.0, ge=0, le=MOST_RATE, description="how far to steer away; SD: 2 (2024) or 1 (2023)")
+    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of the sampled latents; SD: 3")
+    steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps of those latents; SD: 50")
+    batch: int = Field(4, ge=1, le=MOST_ROWS, description="latents per optimiser step; SD: 1")
     trajectories: int = Field(
         32,
         ge=1,
+        le=MOST_ROWS,
         description="sampled trajectories in the pool from which latents are drawn, at least one a pair; SD code samples anew each step",
     )
-    seed: int = Field(0, description="of trajectories and drawing")
+    seed: Seed = Field(0, description="of trajectories and drawing")
 
 
 def trained_names(unet, modules):

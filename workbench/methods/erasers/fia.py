@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from workbench.methods.erasers._inputs import Branched
 from workbench.methods.erasers._layers import Layers
+from workbench.study.part import Said
 
 MASK = True
 VERSION = 2  # 1 rounded, and had other formulas
@@ -28,7 +29,7 @@ class Parameters(Branched):
     alpha: float = Field(
         0.6, gt=0, le=1, description="share of the concepts from which a weight counts as shared; published: 0.6 (styles 0.8)"
     )
-    concepts: tuple[str, ...] = Field(
+    concepts: tuple[Said, ...] = Field(
         (), description="names; a pair belongs to the first one that its prompt says. Empty: all pairs are of one concept"
     )
 

@@ -2,13 +2,15 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.study.part import Said
+
 
 class Parameters(BaseModel):
     """What can be set."""
 
     model_config = ConfigDict(extra="forbid")
 
-    path: str = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
+    path: Said = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
     allow_unexpected: bool = Field(
         False, description="leave out tensors that the base model has no place for, instead of refusing the file"
     )

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.study.part import Said
+
 MASK = True
 
 
@@ -10,7 +12,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str = Field(description="mask file, relative to the study file: from a run, `workbench export --as mask` or `workbench mask`")
+    file: Said = Field(description="mask file, relative to the study file: from a run, `workbench export --as mask` or `workbench mask`")
     any_base: bool = Field(False, description="also take a mask that was made for other weights of the same shapes")
 
 

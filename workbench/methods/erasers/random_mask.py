@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
+from workbench.study.part import Seed
 
 MASK = True
 
@@ -10,7 +11,7 @@ MASK = True
 class Parameters(Share):
     """What can be set."""
 
-    seed: int = Field(0, description="of the lots")
+    seed: Seed = Field(0, description="of the lots")
 
 
 def erase(model, pairs, parameters, *, like=None, spare=None, **context):

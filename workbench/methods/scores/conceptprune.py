@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.methods.scores._weights import through_weights
 from workbench.neurons.weights import voted
+from workbench.study.part import MOST_CALL
 
 
 class Parameters(BaseModel):
@@ -13,7 +14,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     share: float = Field(0.02, gt=0, le=1, description="share of each row that counts as its top; the paper's 0.01 to 0.02")
-    calls: int = Field(10, ge=1, description="how many of the first recorded calls vote; all when fewer are recorded")
+    calls: int = Field(10, ge=1, le=MOST_CALL, description="how many of the first recorded calls vote; all when fewer are recorded")
     select_ratio: float = Field(0.0, ge=0, lt=1, description="a weight is taken when more than this share of the calls name it")
 
 
