@@ -38,7 +38,9 @@ class Parameters(BaseModel):
         description="what every step takes off the singular values: a share of the largest of the weights left; published: smallest, the "
         "smallest of them at this step",
     )
-    iterations: int = Field(100, ge=1, le=MOST_ITERATIONS, description="steps of filling in; fewer when nothing moves any more; published: 500")
+    iterations: int = Field(
+        100, ge=1, le=MOST_ITERATIONS, description="steps of filling in; fewer when nothing moves any more; published: 500"
+    )
     least: float = Field(
         1e-4, gt=0, lt=1, description="share of exact zeros from which a matrix counts as pruned; half precision makes a few by itself"
     )
