@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent / "workbench"
 ORDER = [
     "errors",
     "storage",
+    "foreign",
     "statistics",
     "resources",
     "registry",
