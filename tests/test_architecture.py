@@ -12,6 +12,7 @@ ORDER = [
     "terminal",
     "textfile",
     "storage",
+    "foreign",
     "statistics",
     "resources",
     "registry",

@@ -166,9 +166,17 @@ def load(name, device="cpu", dtype=torch.float32):
     A single file holds weights only. Configuration and tokenizers are those of a diffusers folder of the same name beside it
     (whose weights are not read), or else what diffusers knows for its kind, from the cache or the hub.
 
-    Raises   ModelError when it is missing, truncated or of another kind
+    Raises   ModelError when it is missing, truncated, of another kind, or holds weights that are not finite
     """
-    return from_pipeline(pipeline(name, dtype), name, device, dtype)
+    model = from_pipeline(pipeline(name, dtype), name, device, dtype)
+    for part, module in model.modules.items():
+        for parameter, value in module.named_parameters():
+            if not value.isfinite().all():
+                raise ModelError(
+                    f'The model "{name}" holds weights that are not finite, e.g. "{part}.{parameter}": every image of it would be broken. '
+                    "Get the model anew, or load it in float32 if it is only too large for float16."
+                )
+    return model
 
 
 def pipeline(name, dtype=torch.float32):
