@@ -12,7 +12,7 @@ from pathlib import Path
 from workbench import registry, resources
 from workbench.errors import StudyError
 from workbench.methods import detectors, scores
-from workbench.run import asking, naming
+from workbench.run import asking, naming, own_code
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE, Quality
@@ -133,11 +133,12 @@ class _Builder:
 
     def add(self, node_id, stage, parameters, inputs=(), variant=None, prompt_set=None, ranges=((0, 0),), **cost):
         shards = []
+        own = [code] if (code := own_code.used_by(stage, parameters)) else []
         cut = next((name for name in ("rows", "jobs") if name in parameters), None)
         for start, stop in ranges:
             content = parameters | {cut: parameters[cut][start:stop]} if cut else parameters
             part = [start, stop] if cut is None and stop else None
-            key = digest([stage, VERSIONS[stage], content, part, [self.keys[i] for i in inputs]])
+            key = digest([stage, VERSIONS[stage], content, part, [self.keys[i] for i in inputs], *own])
             shards.append(Shard(start, stop, key[:24]))
         node = Node(node_id, stage, variant, prompt_set, tuple(inputs), tuple(shards), parameters, **cost)
         self.nodes.append(node)
@@ -336,7 +337,8 @@ def detector_identity(given):
     """What makes a detector give other answers: method, parameters with their defaults, and what its files hold.
 
     Files and transformers folders that its parameters name are digested, and it is not loaded. Another one, such as a bundled
-    detector, is loaded, and says its version and thresholds itself.
+    detector, is loaded, and says its version and thresholds itself. Of a detector that does not come with the workbench all of
+    it counts: files, version, thresholds and code.
 
     given   {"method": name, parameter: value}
     """
@@ -347,10 +349,13 @@ def detector_identity(given):
     paths = [Path(value).expanduser() for value in set_to.values() if isinstance(value, str)]
     files = [file_digest(path) for path in paths if os.path.isfile(path)]
     files += [detectors.model_digest(path) for path in paths if os.path.isfile(path / "config.json")]
-    if not files:
+    code = own_code.code_of("detectors", method.name)
+    said = []
+    if code or not files:
         loaded = method.call(parameters)
-        files = [loaded.version, loaded.thresholds]
-    return {"method": method.name, "parameters": set_to, "files": files}
+        said = [loaded.version, loaded.thresholds]
+    identity = {"method": method.name, "parameters": set_to, "files": files or said}
+    return identity | {"said": said, "code": code} if code else identity
 
 
 def _worth_images(attack, against, variant, attacked):

@@ -25,6 +25,7 @@ from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Taps
 from workbench.neurons.text_taps import ONCE, TextTaps
 from workbench.run.changes import read_change, write_change
+from workbench.run.own_code import code_of
 from workbench.statistics import split_halves, unit_means
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
 from workbench.study.prompts import PromptSet, pairing
@@ -169,7 +170,8 @@ class Room:
         if (role, "remembering") not in self._detectors:
             from workbench.methods.detectors import Cached
 
-            self._detectors[role, "remembering"] = Cached(self._detectors[role], self.store.folder / "answers")
+            code = code_of("detectors", getattr(self.study.detectors, role)["method"])
+            self._detectors[role, "remembering"] = Cached(self._detectors[role], self.store.folder / "answers", code)
         return self._detectors[role, "remembering"]
 
     def _folder(self, node_id):

@@ -118,7 +118,8 @@ class Detector:
 class Cached(Detector):
     """A detector that remembers: what it said of an image is kept in `folder` and looked up the next time.
 
-    An answer belongs to the detector's version, its labels and the image's bytes, shape and dtype. It is for judging: it has
+    An answer belongs to the detector's version, its code where that is given (of one that does not come with the workbench), its
+    labels, and the image's bytes, shape and dtype. It is for judging: it has
     no gradient. Each call that meets new images adds one small Parquet file, written beside and renamed, so that several
     processes may share a folder.
 
@@ -126,11 +127,12 @@ class Cached(Detector):
     Raises         RunError when a file of the cache is damaged
     """
 
-    def __init__(self, detector, folder):
+    def __init__(self, detector, folder, code=None):
         super().__init__(**{field.name: getattr(detector, field.name) for field in fields(Detector)})
         self.network, self.differentiable = self._no_gradient, False
         self.detector, self.hits, self.misses = detector, 0, 0
-        self.folder = Path(folder) / storage.digest([detector.version, list(detector.labels)])[:16]
+        belongs_to = [detector.version, list(detector.labels), *([code] if code else [])]
+        self.folder = Path(folder) / storage.digest(belongs_to)[:16]
         self._known, self._read = {}, set()
         self._read_new()
 
