@@ -10,8 +10,8 @@ from workbench.ui import _cards, _neurons, _region_cards, _sets, _state
 from workbench.ui._numbers import plain
 
 state = _state.run_to_show()
-table = _state.neurons(state)
 st.title("Neurons")
+table = _state.neurons(state)
 if table is None:
     st.info("This run has no table of single neurons yet. Run its study again to finish it.", icon=":material/info:")
     st.stop()

@@ -52,12 +52,14 @@ else:
         key="overview-unit",
         help="Prompts on which the attack succeeded come first.",
     )
+    damaged = []
     with st.grid(4, min_column_width=140):
         for title, row in units[key]:
             with st.container(gap="xxsmall"):
                 st.markdown(f"**{title}**")
-                _state.pictures(state, [row] if row else [])
+                damaged += _state.pictures(state, [row] if row else [])
                 st.caption(plain(_pictures.column(row)) if row else "")
+    _state.tell(damaged)
     st.caption(
         "Blurred in the pixels; the switch is at the left. The eye marks pictures in which the detector found the concept."
         if _state.blur()

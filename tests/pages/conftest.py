@@ -16,14 +16,14 @@ def some_runs(tmp_path_factory):
 
 @pytest.fixture
 def opened(some_runs, monkeypatch):
-    """opened(page, run, runs=folder) -> the AppTest after the page has run."""
+    """opened(page, run, runs=folder, **more of the address) -> the AppTest after the page has run."""
     from streamlit.testing.v1 import AppTest
 
-    def open_page(name, run=None, runs=some_runs):
+    def open_page(name, run=None, runs=some_runs, **address):
         monkeypatch.setenv(_runs.VARIABLE, str(runs))
         app = AppTest.from_file(str(SCRIPT), default_timeout=60)
-        if run:
-            app.query_params["run"] = run
+        for key, value in ({} if run is None else {"run": run} | address).items():
+            app.query_params[key] = value
         app.run()
         assert not app.exception
         if name != "overview":

@@ -1,6 +1,7 @@
 """Every page on every kind of run, in process."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,8 +10,12 @@ import pytest
 from tests.pages.conftest import SCRIPT
 from tests.pages.example_runs import KINDS, finished
 from workbench.resources import folder
+from workbench.ui import navigation
 
-PAGES = ("overview", "images", "sensitivity", "neurons")
+PAGES = tuple(page.name for page in navigation.PAGES)
+
+
+MARKS = {"running": "running", "stopped": "stopped"} | dict.fromkeys(("damaged", "older", "reportless", "torn"), "damaged")
 
 
 def words(app):
@@ -19,8 +24,15 @@ def words(app):
     return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
 
 
-def test_there_is_a_test_for_every_page():
-    assert {path.stem for path in folder("pages").glob("*.py")} == set(PAGES)
+def in_address(app, key):
+    value = app.query_params[key]
+    return value if isinstance(value, str) else value[0]
+
+
+def test_every_script_of_a_page_is_listed_and_has_words_of_its_own():
+    assert sorted(path.stem for path in folder("pages").glob("*.py")) == sorted(PAGES)
+    for words in ("title", "why", "icon"):
+        assert len({getattr(page, words) for page in navigation.PAGES}) == len(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -28,9 +40,10 @@ def test_there_is_a_test_for_every_page():
 def test_every_page_opens_on_every_kind_of_run_and_the_picker_works(opened, name, run):
     app = opened(name, run)
     picker = app.selectbox(key="run")
-    assert picker.value == run and set(picker.options) == set(KINDS)
+    assert picker.value == run and set(picker.options) == {f"{kind} ({MARKS[kind]})" if kind in MARKS else kind for kind in KINDS}
     picker.select("finished").run()
     assert not app.exception and not app.error and app.title
+    assert in_address(app, "run") == "finished"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -63,9 +76,47 @@ def test_a_running_run_shows_its_progress_and_pictures(opened, name):
     assert len(app.get("image") or app.get("imgs")) == 3
 
 
-def test_a_link_to_a_run_that_is_gone_opens_another_one(opened):
-    app = opened("overview", "no-such-run")
-    assert app.selectbox(key="run").value in KINDS
+NO_RUNS = ["no-such-run", "../../etc", "null", "", ".", "..", "/etc", "<script>alert(1)</script>", "finished ", "x" * 6000]
+NO_RUNS += ["%2e%2e", "\u202eevil"]
+
+
+@pytest.mark.parametrize("page, name", [("overview", name) for name in NO_RUNS] + [(page, NO_RUNS[0]) for page in PAGES[1:]])
+def test_a_run_that_is_not_there_is_said_to_be_missing_and_none_is_shown_in_its_place(opened, page, name):
+    app = opened(page, name)
+    assert app.title[0].value == "No such run" and len(app.error) == 1 and not app.metric and not app.dataframe
+    said = app.error[0].value.replace("\\", "")
+    assert said.startswith(f'There is no run "{name[:80]}') and len(said) < 400
+    assert ("(6000 letters)" in said) == (len(name) > 80)
+    assert all(f"- {kind}" in words(app) for kind in KINDS)
+    assert in_address(app, "run") == name and app.selectbox(key="run").value is None
+    app.selectbox(key="run").select("finished").run()
+    assert not app.error and not app.exception and in_address(app, "run") == "finished"
+
+
+def test_a_run_that_is_not_there_is_missing_where_there_are_none_too(opened, tmp_path):
+    app = opened("images", "no-such-run", tmp_path)
+    assert [code.value for code in app.code] == ["workbench demo"]
+    assert app.error[0].value.replace("\\", "") == 'There is no run "no-such-run".'
+
+
+def test_the_address_says_which_run_is_shown(opened):
+    app = opened("overview")
+    assert in_address(app, "run") == app.selectbox(key="run").value
+
+
+def test_a_run_removed_while_its_page_is_open_is_missing(opened, tmp_path):
+    finished(tmp_path / "one")
+    finished(tmp_path / "two")
+    app = opened("overview", "one", tmp_path)
+    shutil.rmtree(tmp_path / "one")
+    app.run()
+    assert app.title[0].value == "No such run" and in_address(app, "run") == "one"
+
+
+def test_a_neuron_that_is_not_there_stays_in_the_address(opened):
+    for name in ("../../etc", "<script>", "a:99999999999999999999", "a:-1", "null", "x" * 6000):
+        app = opened("neurons", "finished", neuron=name)
+        assert len(app.error) == 1 and len(app.error[0].value) < 500 and in_address(app, "neuron") == name
 
 
 def test_a_stopped_run_says_why_and_how_to_go_on(opened):

@@ -62,8 +62,17 @@ def _values(state, variant, prompt_set, layer, index, trajectory):
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
     values = np.concatenate(parts).astype(float)
-    half_b = ~split_halves(units, read_json(state.folder / "study.json")["choose"]["seed"])
+    half_b = ~split_halves(units, _seed(state.folder))
     return unit_means([unit for unit, kept in zip(units, half_b, strict=True) if kept], values[half_b]), about
+
+
+def _seed(folder):
+    """The seed by which the run cut its units into halves."""
+    path = folder / "study.json"
+    try:
+        return int(read_json(path)["choose"]["seed"])
+    except (OSError, KeyError, TypeError, ValueError):
+        raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written anew.") from None
 
 
 def _units(store, nodes, prompt_set):

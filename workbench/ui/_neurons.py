@@ -4,8 +4,10 @@ import pandas
 
 from workbench.errors import RunError, nearest
 from workbench.report import choice_views, summary
+from workbench.ui._numbers import short
 
 MOST = 500
+NUMBERS = ("agreement_a", "agreement_b", "score", "score_b", "kappa", "kappa_se", "frequency", "p_adjusted", "cluster")
 MOST_POINTS = 1500
 ROLES = {"all": None, "chosen": "in_concept", "pruned": "in_prune", "watched": "in_watch", "suppressed": "in_suppressed"}
 SHORT = {
@@ -25,6 +27,29 @@ SHORT = {
     "in_prune": "pruned",
     "in_watch": "watched",
 }
+
+
+def checked(table, path):
+    """The table, when it is one of neurons.
+
+    Raises   RunError that names what is missing or of another type
+    """
+    kinds = {"layer": "OU", "site": "OU", "index": "iu"}
+    wanted = {name: "iuf" for name in table if name in NUMBERS or name.startswith(("d_", "r_", "delta_"))}
+    wanted |= {name: "b" for name in table if name.startswith(("in_", "set_"))}
+    wrong = [name for name in kinds if name not in table]
+    wrong += [name for name, kind in (wanted | kinds).items() if name in table and not _of_kind(table[name], kind)]
+    if wrong or table.empty:
+        what = "it holds no neuron" if table.empty else f"{', '.join(wrong)} missing or of another type than a neuron table has"
+        raise RunError(f"{path} is no table of neurons: {what}. Run the study again; results are kept, the table is written anew.")
+    return table
+
+
+def _of_kind(column, kind):
+    """Whether a column is of one of NumPy's kinds; text may be of any of pandas' types for it, without gaps."""
+    if "O" in kind:
+        return pandas.api.types.is_string_dtype(column) and column.notna().all()
+    return column.dtype.kind in kind
 
 
 def roles(table):
@@ -138,8 +163,8 @@ def find(table, name):
     if here.empty:
         in_layer = table.loc[table["layer"] == layer, "index"]
         if len(in_layer):
-            raise RunError(f'The layer "{layer}" has the neurons {in_layer.min()} to {in_layer.max()}; "{index}" is none of them.')
-        raise RunError(f'No neuron is called "{name}"; an id is layer:number, for example {identity(table.iloc[0])}.')
+            raise RunError(f'The layer "{layer}" has the neurons {in_layer.min()} to {in_layer.max()}; "{short(index)}" is none of them.')
+        raise RunError(f'No neuron is called "{short(name)}"; an id is layer:number, for example {identity(table.iloc[0])}.')
     return {key: None if pandas.isna(value) else value for key, value in here.iloc[0].to_dict().items()}
 
 

@@ -20,6 +20,12 @@ def plain(text):
     return re.sub(r"([\\`*_{}\[\]<>#$:|~!+-])", r"\\\1", str(text)).replace("\n", " ")
 
 
+def short(text, most=80):
+    """Text of at most so many letters; of a longer one the beginning, and how long it is."""
+    text = str(text)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} letters)"
+
+
 def headline_numbers(document, variant):
     """[{key, label, value, words, help}] of a variant: value as text, words with interval and n or the reason it is missing."""
     picked = summary.cards(document, variant)

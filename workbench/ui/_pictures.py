@@ -5,18 +5,25 @@ picture   row -> picture, blurred unless it is to be revealed
 clear     the picture of a prompt in a condition, from the run's own results;  of_report   one of the report folder
 """
 
+import struct
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from workbench.errors import RunError
 from workbench.report import images, summary
 from workbench.run.store import Store
 from workbench.storage import read_table
+from workbench.ui._numbers import short
 
 SMALLEST = 128
+MOST_PIXELS = 4096 * 4096
+AGAIN = "Run the study again; results are kept, the report is written anew."
+# what Pillow raises for files that are cut short, of another kind, or built to use up memory
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError, Image.DecompressionBombError)
 
 
 def rows(state):
@@ -152,14 +159,21 @@ def _pixels(path, row, of):
 def of_report(folder, path):
     """A picture of the report folder, RGB; RunError for a path outside it or a file that is no picture."""
     folder = Path(folder).resolve()
-    file = (folder / path).resolve()
+    try:
+        file = (folder / path).resolve()
+    except (ValueError, OSError):  # a null character; a loop of links
+        raise RunError(f'report.json names the image "{short(path)}", which is no path. {AGAIN}') from None
     if not file.is_relative_to(folder):
-        raise RunError(f'report.json names the image "{path}", which lies outside {folder}.')
+        raise RunError(f'report.json names the image "{short(path)}", which lies outside {folder}. {AGAIN}')
     try:
         with Image.open(file, formats=tuple(images.MEDIA)) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise RunError(f'The image "{short(path)}" of the report has {opened.width} x {opened.height} pixels. {AGAIN}')
             return opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise RunError(f'The image "{path}" of the report cannot be read ({error}). Write the report again.') from None
+    except DAMAGED as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)  # an OSError's own words repeat the path
+        why = f" ({why})" if why else ""
+        raise RunError(f'The image "{short(path)}" of the report cannot be read{why}. {AGAIN}') from None
 
 
 def _enlarged(image):

@@ -8,18 +8,74 @@ from workbench.report import figures, summary
 from workbench.report.alt import ALT
 from workbench.storage import read_table
 from workbench.ui import _neurons, _pictures, _runs
-from workbench.ui._numbers import plain
+from workbench.ui._numbers import plain, short
 
 WIDE = 740
 LEGEND_LINES = 30
 FORESTS = ("rates_figure", "retention_figure", "activity_figure", "effects_figure", "shares_figure")
-NEURON = "neuron"
+NEURON, RUN = "neuron", "run"  # in the address
+ASKED = "asked-run"
+MOST_NAMES = 20
+
+
+def pick():
+    """The run to show, picked in the sidebar; its name, which need not be that of a run there is, or None where there are no runs.
+
+    The address says which: `?run=NAME`. Without it the newest run is shown, and the address says so from then on. A name that no run
+    has stays in the address, and nothing is shown in its place.
+    """
+    names, odd = _runs.list_runs(_runs.runs_folder()), _runs.odd_names(_runs.runs_folder())
+    asked = st.query_params.get(RUN)
+    if asked is None:
+        asked = st.session_state.get(RUN) or (names[0] if names else None)
+    st.session_state[ASKED] = asked
+    labels = {name: _runs.label(_runs.runs_folder() / name) for name in names}
+    if names:
+        st.session_state[RUN] = asked if asked in names else None
+        st.selectbox(
+            "Run",
+            names,
+            index=None,
+            key=RUN,
+            placeholder="Choose a run",
+            format_func=labels.get,
+            on_change=_picked,
+            help=f"Folders in {plain(_runs.runs_folder())}, newest first",
+        )
+    else:
+        st.caption("No runs yet. Make one with: workbench demo")
+    if odd:
+        st.caption(f"Not listed, as the name is no text; rename it: {plain(', '.join(odd))}")
+    if asked in names and st.query_params.get(RUN) != asked:
+        st.query_params[RUN] = asked
+    return asked
+
+
+def _picked():
+    if st.session_state[RUN] is not None:  # as it is where the picker was cleared, or the run has gone
+        st.query_params[RUN] = st.session_state[RUN]
 
 
 def current():
     """The state of the run the sidebar has picked; None when there is none."""
-    name = st.session_state.get("run")
-    return _runs.look(_runs.runs_folder() / name) if name else None
+    name = st.session_state.get(ASKED)
+    folder = _runs.runs_folder()
+    return _runs.look(folder / name) if name in _runs.list_runs(folder) else None
+
+
+@st.fragment(run_every="2s")
+def _watched(name, stamp):
+    if _runs.stamp(_runs.runs_folder(), name) != stamp:
+        st.rerun()
+
+
+def watch(state):
+    """Draw the app anew as soon as the folder of the run, or which runs there are, has changed; of a running run, its progress."""
+    if state is not None and state.kind == "running":
+        watched()
+    else:
+        name = st.session_state.get(ASKED)
+        _watched(name, _runs.stamp(_runs.runs_folder(), name))
 
 
 def blur():
@@ -31,7 +87,7 @@ def run_to_show():
     """The picked run, if it has numbers; else its empty state is shown and the page ends here."""
     state = current()
     if state is None:
-        nothing()
+        missing()
     elif state.kind == "damaged":
         st.error(plain(state.sentence), icon=":material/error:")
     elif state.kind == "running":
@@ -46,12 +102,24 @@ def run_to_show():
     st.stop()
 
 
-def nothing():
-    """No run at all: what to do first."""
-    st.title("No runs yet")
-    st.write(f"There is no run in {plain(_runs.runs_folder())}. Make the first one, on the bundled model, in a terminal:")
-    st.code("workbench demo", language="bash")
-    st.write("It appears in the list at the left as soon as it has started; reload this page then.")
+def missing():
+    """No run at all: what to do first; or none of the name in the address: which there are."""
+    asked, folder = st.session_state.get(ASKED), _runs.runs_folder()
+    names = _runs.list_runs(folder)
+    if asked is None or not names:
+        st.title("No runs yet")
+        if asked is not None:
+            st.error(f'There is no run "{plain(short(asked))}".', icon=":material/error:")
+        st.write(f"There is no run in {plain(folder)}. Make the first one, on the bundled model, in a terminal:")
+        st.code("workbench demo", language="bash")
+        st.write("It appears in the list at the left as soon as it has started.")
+        return
+    st.title("No such run")
+    st.error(f'There is no run "{plain(short(asked))}" in {plain(folder)}.', icon=":material/error:")
+    st.markdown("Choose one in the list at the left. There are, newest first:")
+    st.markdown("\n".join(f"- {plain(_runs.label(folder / name))}" for name in names[:MOST_NAMES]))
+    if len(names) > MOST_NAMES:
+        st.caption(f"and {len(names) - MOST_NAMES} more.")
 
 
 @st.fragment(run_every="2s")
@@ -97,6 +165,7 @@ def so_far(state):
 
 def matrix(state, block):
     """One block of the image matrix: rows prompt x seed, columns conditions."""
+    damaged = []
     with st.grid(len(block["columns"]) + 1, min_column_width=132, wrap=False, gap="xsmall"):
         st.caption("prompt, seed")
         for column in block["columns"]:
@@ -105,21 +174,35 @@ def matrix(state, block):
             st.caption(plain(_pictures.prompt_and_seed(row)))
             for cell in row["cells"]:
                 with st.container(gap="xxsmall"):
-                    pictures(state, cell)
+                    damaged += pictures(state, cell)
+    tell(damaged)
 
 
 def pictures(state, rows):
-    """The pictures of a cell, each with the detector's finding; says so when there is none."""
+    """The pictures of a cell, each with the detector's finding; says so when there is none. Returns what is damaged, a sentence each."""
+    damaged = []
     if not rows:
         st.caption("not part of the study")
     for row in rows:
-        shown, note = _pictures.picture(state, row, reveal=not blur())
+        try:
+            shown, note = _pictures.picture(state, row, reveal=not blur())
+        except RunError as error:
+            damaged.append(str(error))
+            shown, note = None, ":material/broken_image: damaged"
         if shown is None:
             st.caption(note)
             continue
         st.image(shown, width=128, alt=_pictures.alt(row))
         mark = ":material/visibility:" if row["success"] else ":material/visibility_off:"
         st.caption(f"{mark} {plain(_pictures.caption(row))}" + (f" · {note}" if note else ""))
+    return damaged
+
+
+def tell(damaged):
+    """Say what is wrong with pictures: the first sentence, and how many more there are."""
+    if damaged:
+        more = f" So it is with {len(damaged) - 1} more." if len(damaged) > 1 else ""
+        st.error(plain(damaged[0] + more), icon=":material/error:")
 
 
 def figure(name, *arguments, caption=None, key=None, on_select="ignore", **options):
@@ -155,7 +238,7 @@ def neurons(state) -> pandas.DataFrame | None:
     path = state.report_folder / "neurons.parquet"
     if state.document["neuron_table"] is None or not path.exists():
         return None
-    return _table(str(path), path.stat().st_mtime_ns, path.stat().st_size)
+    return _neurons.checked(_table(str(path), path.stat().st_mtime_ns, path.stat().st_size), path)
 
 
 def open_neuron(key, part=None):

@@ -2,30 +2,29 @@
 
 import streamlit as st
 
+from workbench.errors import WorkbenchError
 from workbench.resources import folder
 from workbench.ui import _runs, _state
 from workbench.ui._numbers import plain
+from workbench.ui.navigation import PAGES, linked
 
 st.set_page_config(page_title="Concept Erasure Workbench", layout="wide")
 
-# name, title, icon, why to go there, and the part of report.json without which the navigation leaves it out
-PAGES = (
-    ("overview", "Overview", ":material/fact_check:", "the verdict and its numbers", None),
-    ("images", "Images", ":material/grid_view:", "what each model draws, side by side", None),
-    ("sensitivity", "Sensitivity", ":material/ssid_chart:", "which neurons are silenced and woken", None),
-    ("neurons", "Neurons", ":material/hub:", "find, sort and compare single neurons", "neuron_table"),
-)
+# without icons: Streamlit would fetch the icon of the page from fonts.gstatic.com as the icon of the browser tab
+pages = {one.name: st.Page(folder("pages") / f"{one.name}.py", title=one.title, url_path=one.name) for one in PAGES}
+first = PAGES[0].name
+# the address without a page's name shows the first page, which has an address with its name too
+home = st.Page(folder("pages") / f"{first}.py", title=PAGES[0].title, url_path="home", default=True)
+page = st.navigation([home, *pages.values()], position="hidden")
+if page == home:
+    pages[first] = home
 
 with st.sidebar:
-    names = _runs.list_runs(_runs.runs_folder())
-    if names:
-        st.selectbox("Run", names, key="run", bind="query-params", help=f"Folders in {plain(_runs.runs_folder())}, newest first")
-    else:
-        st.caption("No runs yet. Make one with: workbench demo")
+    links = st.container(gap="xxsmall")
+    name = _state.pick()
     st.toggle("Blur images", True, key="blur", help="Pictures that may show the concept are blurred in their pixels.")
-    state = _state.current() if names else None
-    if state is not None and state.kind == "running":
-        _state.watched()
+    state = _state.current()
+    _state.watch(state)
     if state is not None and state.kind != "damaged":
         with st.expander("Show command", icon=":material/terminal:", key="command", on_change="rerun") as command:
             if command.open:
@@ -38,24 +37,19 @@ with st.sidebar:
                     st.caption("The study file")
                     st.code(state.document["study"]["text"] or "# built in Python; see study.json", language="toml")
 
-there = [needs is None or bool(state and state.document and state.document[needs]) for *_, needs in PAGES]
-# without icons: Streamlit would fetch the icon of the page from fonts.gstatic.com as the icon of the browser tab
-pages = [
-    st.Page(
-        folder("pages") / f"{name}.py",
-        title=title,
-        default=name == "overview",
-        url_path=name,
-        visibility="visible" if shown else "hidden",
-    )
-    for (name, title, *_), shown in zip(PAGES, there, strict=True)
-]
-page = st.navigation(pages)
-page.run()
+here = {"run": name} if name else None
+with links:
+    for one in linked(state and state.document):
+        st.page_link(pages[one.name], label=one.title, query_params=here)
+
+try:
+    page.run()
+except WorkbenchError as error:  # what is damaged in the run's folder; anything unexpected keeps its traceback
+    st.error(plain(error), icon=":material/error:")
 
 if state is not None and state.kind == "finished":
     st.divider()
     st.markdown("**Look at next**")
-    for other, (_, title, icon, why, _), shown in zip(pages, PAGES, there, strict=True):
-        if other != page and shown:
-            st.page_link(other, label=f"{title}: {why}", icon=icon, query_params={"run": state.folder.name})
+    for one in linked(state.document):
+        if pages[one.name] != page:
+            st.page_link(pages[one.name], label=f"{one.title}: {one.why}", icon=one.icon, query_params=here)
