@@ -12,6 +12,10 @@ from pydantic import Field
 from workbench.methods.erasers._layers import Share
 
 MASK = True
+NO_PRESET = (
+    "what its model, P-ESD (arXiv 2405.16534), was trained with is not known: no code is public, and layers, relaxation, penalty, learning "
+    "rate and steps could not be read."
+)
 KEEP_EVERY = 60.0
 
 
