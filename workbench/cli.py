@@ -132,6 +132,10 @@ def _show_estimate(study, folder, todo):
         f"{todo.nodes} nodes to do, {todo.kept} kept from before.",
         soft_wrap=True,
     )
+    from workbench.study import published
+
+    for said in published.sentences(study):
+        console.print(said, soft_wrap=True, markup=False)
 
 
 def _existing(folder):
@@ -178,15 +182,19 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")], as_json: AsJson = False):
     """Show a run's verdict, what a study says, or what a method can be set to."""
+    from workbench.study import published
+
     for kind in registry.VERBS:
         if name in registry.methods(kind):
             method = registry.method(kind, name)
             fields = method.parameters.model_fields
-            published = getattr(method.module, "PUBLISHED", {})
+            stated = published.column(method.module)
             rows = [{"parameter": k, "default": _default(f), "meaning": f.description or ""} for k, f in fields.items()]
-            rows = [row | {"published": published.get(row["parameter"], "")} if published else row for row in rows]
+            rows = [row | {"published": stated.get(row["parameter"], "")} if stated else row for row in rows]
             if not as_json:
                 console.print(f"[bold]{name}[/] ({kind}): {escape(method.help)}")
+                for said in published.about(method.module):
+                    console.print(said, soft_wrap=True, markup=False)
             say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
             return
     run_folder = next((p for p in (Path(name), Path("runs") / name) if (p / "manifest.json").exists()), None)

@@ -32,7 +32,7 @@ class Room:
     def __init__(self, forbidden=None):
         concept = Thing(names=["church"], forbidden=forbidden, not_for_attacks=["church", *(forbidden or [])])
         methods = {"made": "from_file", "vectors": "from_file", "p4d": "p4d"}
-        self.study = Thing(concept=concept, attacks=[Thing(label=name, method=method) for name, method in methods.items()])
+        self.study = Thing(concept=concept, variants=[], attacks=[Thing(label=name, method=method) for name, method in methods.items()])
         asked = ["a church", "an old house", "a church tower"]
         self.made = {"target": prompts("target", "target", asked)}
         self.made["made"] = prompts("made", "adversarial", ["Churches qua", "grey church", "steeple zx"])

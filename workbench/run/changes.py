@@ -44,7 +44,7 @@ def read_change(part, folder):
     pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
     method = registry.method("erasers", part.method)
     lifts = getattr(method.module, "lifts_masks", lambda parameters: False)
-    return Variant(part.name, part.parent, weights, pruned, lifts(method.parameters(**part.parameters)))
+    return Variant(part.name, part.parent, weights, pruned, lifts(method.parameters(**part.settings)))
 
 
 def merged(store, study, name):

@@ -157,7 +157,7 @@ def _same_test(variant, other):
     if variant.method != other.method or variant.parent == other.parent or variant.pairs != other.pairs:
         return False
     method = registry.method("erasers", variant.method)
-    return method.parameters(**variant.parameters) == method.parameters(**other.parameters)
+    return method.parameters(**variant.settings) == method.parameters(**other.settings)
 
 
 def _seen(room, variant, name):

@@ -207,7 +207,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     def train(variant):
         inputs = [] if variant.parent == BASE else [f"erase:{variant.parent}"]
         method = registry.method("erasers", variant.method)
-        parameters = method.parameters(**variant.parameters)
+        parameters = method.parameters(**variant.settings)
         content = base | {
             "method": variant.method,
             "parameters": parameters.model_dump(),

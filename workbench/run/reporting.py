@@ -23,6 +23,7 @@ from workbench.run.changes import training_rows
 from workbench.run.region_pictures import with_pictures
 from workbench.run.stated import with_stated
 from workbench.storage import atomic, digest, read_json, read_table, write_table
+from workbench.study import published
 from workbench.study.study import BASE
 
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "scipy", "numpy", "pandas", "plotly")
@@ -138,6 +139,8 @@ def _model_row(room, name, role, method, parent, what, history):
         what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
         files = room.plan.node(f"erase:{name}").parameters.get("files", {})
         what += "".join(f"; from {file} (SHA-256 {content[:12]})" for file, content in files.items())
+        if said := published.sentence(room.study.variant(name)):
+            what += f"; {said}"
     changed = found["share_changed"] if name != BASE else None
     return {
         "variant": name,
@@ -207,7 +210,7 @@ def _reproduce(room, history, command, models):
     return {
         "command": command,
         "study_digest": room.study.digest(),
-        "seeds": sorted({variant.parameters.get("seed", 0) for variant in room.study.variants} | {room.study.choose.seed}),
+        "seeds": sorted({variant.settings.get("seed", 0) for variant in room.study.variants} | {room.study.choose.seed}),
         "device": str(room.model.device),
         "threads": torch.get_num_threads(),
         "dtype": room.study.model.dtype,

@@ -209,7 +209,7 @@ class Room:
             result = method.call(
                 self.model,
                 node.parameters["pairs"],
-                method.parameters(**part.parameters),
+                method.parameters(**part.settings),
                 prune=prune,
                 spare=spare,
                 like=read_change(self.study.variant(part.like), self._folder(f"erase:{part.like}")).masks if part.like else None,
@@ -222,8 +222,9 @@ class Room:
             )
             _check_weights(part, result)
             about = {"study": self.study.name, "variant": part.name, "method": part.method, "parent": part.parent}
-            about |= {"parameters": method.parameters(**part.parameters).model_dump(mode="json")}
+            about |= {"parameters": method.parameters(**part.settings).model_dump(mode="json")}
             about |= {"spare": part.spare} if part.spare else {}
+            about |= {"preset": part.preset} if part.preset else {}
             about |= {"base": self.study.model.base, "base_digest": node.parameters["model"]}
             write_change(folder, result, about, log)
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from workbench import registry, resources, textfile
 from workbench.errors import MethodError, StudyError, nearest
 from workbench.storage import digest
-from workbench.study import asked, combinations, named
+from workbench.study import asked, combinations, named, published
 from workbench.study.part import (
     MOST_GUIDANCE,
     MOST_NAME,
@@ -101,7 +101,7 @@ class Sampling(Part):
 class VariantPart(Part):
     """One variant of the base model."""
 
-    later: ClassVar[tuple] = ("like", "spare")
+    later: ClassVar[tuple] = ("like", "spare", "preset")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME)
     method: str
@@ -112,7 +112,23 @@ class VariantPart(Part):
     spare: Literal["watch"] | None = Field(
         None, description="watch: a mask never cuts weights that feed or read the watched neurons; its share is of the others"
     )
+    preset: str | None = Field(
+        None,
+        description="published, or published:<task>: start from the authors' settings; what `parameters` sets otherwise is reported",
+    )
     parameters: dict = Field(default_factory=dict)
+
+    _kind: str | None = None
+
+    @property
+    def kind(self):
+        """The kind of the study's concept, which some presets differ by."""
+        return self._kind
+
+    @property
+    def settings(self):
+        """Its parameters, over those of the preset."""
+        return published.settings(self.method, self.preset, self._kind) | self.parameters
 
 
 class AttackPart(Part):
@@ -139,8 +155,8 @@ class AttackPart(Part):
     @property
     def settings(self):
         """Its parameters, over those of the preset."""
-        published = registry.method("attacks", self.method).module.PUBLISHED if self.preset else {}
-        return published | self.parameters
+        given = registry.method("attacks", self.method).module.PUBLISHED if self.preset else {}
+        return given | self.parameters
 
 
 class Quality(Part):
@@ -243,7 +259,8 @@ class Study(Part):
                 )
             known.add(variant.name)
             roles[variant.name] = variant.role
-            _check_parameters("erasers", variant.method, variant.parameters, f"variant {variant.name}")
+            variant._kind = self.concept.kind
+            _check_variant(variant)
             if variant.like is not None:
                 combinations.check_like(variant, self.variants[: len(known) - 2])
             if variant.spare is not None:
@@ -357,6 +374,17 @@ def _check_parameters(kind, name, parameters, where):
         raise ValueError(f"{where}: {error}") from error
     except ValidationError as error:
         raise ValueError(f"{where}: {_sentence(error, registry.method(kind, name).parameters)}") from error
+
+
+def _check_variant(variant):
+    """Its method, its preset, and its parameters over it."""
+    from workbench.errors import MethodError
+
+    try:
+        settings = variant.settings
+    except MethodError as error:
+        raise ValueError(f'variant "{variant.name}": {error}') from error
+    _check_parameters("erasers", variant.method, settings, f"variant {variant.name}")
 
 
 def _check_attack(attack):

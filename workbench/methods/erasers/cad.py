@@ -6,9 +6,22 @@ from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
 from workbench.study.part import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.published import Published
 
 MASK = True
 VERSION = 2  # 1 rounded the number of weights
+PUBLISHED = Published(
+    source="mail-research/CAD-attribution4diffusion at 18b257e, defaults of its scripts; arXiv 2412.02542",
+    values={"form": "erase", "layers": ("feeds", "reads"), "share": 0.001, "group": "row", "steps": 50, "guidance": 3.0}
+    | {"trajectories": 1},
+    unknown={"draws": "of the form amplify, which takes real images of the concept"},
+    ours=("seed",),
+    differs=(
+        "they sample a new trajectory for every step, here one trajectory gives a latent at each of its steps",
+        "they give the latent after a step the timestep of that step, one too noisy; here its own",
+        "they sample with DDIM in half precision, here with the model's own scheduler in the study's dtype",
+    ),
+)
 
 
 class Parameters(Share):

@@ -4,9 +4,20 @@ from pydantic import ConfigDict, Field
 
 from workbench.methods.erasers._inputs import Branched
 from workbench.methods.erasers._layers import Layers
+from workbench.study.published import Published
 
 MASK = True
 VERSION = 2  # 1 rounded, and measured the cond branch alone
+PUBLISHED = Published(
+    source="ruchikachavhan/concept-prune at 72927d9 and its README; ratios and timesteps by task: arXiv 2405.19237, second-hand",
+    values={"branches": "both", "layers": ("reads",), "select_ratio": 0.0, "steps": 50, "guidance": 7.5, "seeds": 1, "seed": 0},
+    tasks={
+        "style": {"skill_ratio": 0.01, "calls": 10},
+        "object": {"skill_ratio": 0.02, "calls": 10},
+        "nudity": {"skill_ratio": 0.01, "calls": 9},
+    },
+    differs=("they measure and prune in half precision", "their prompts are pairs of their own, such as a cat / a cat in the style of X"),
+)
 
 
 class Parameters(Branched):

@@ -8,9 +8,27 @@ from pydantic import ConfigDict, Field
 from workbench.methods.erasers._inputs import Branched
 from workbench.methods.erasers._layers import Layers
 from workbench.study.part import Said
+from workbench.study.published import Published
 
 MASK = True
 VERSION = 2  # 1 rounded, and had other formulas
+PUBLISHED = Published(
+    source="kaiyuan02415/Forget-It-All at 4904518, fia/ and configs/; arXiv 2601.06163, Table 8",
+    values={"form": "code", "branches": "both", "layers": ("reads",), "often": 0.05, "steps": 50, "calls": 10, "guidance": 7.5}
+    | {"seeds": 1, "seed": 1244},
+    tasks={
+        "object": {"share": 0.007, "alpha": 0.6},
+        "hard-object": {"share": 0.03, "alpha": 0.6},
+        "style": {"share": 0.02, "alpha": 0.8},
+        "van-gogh": {"share": 0.03, "alpha": 0.8},
+        "nudity": {"share": 0.01, "alpha": 0.6},
+    },
+    ours=("concepts",),
+    differs=(
+        "they measure in half precision, and a concept has up to 30 prompt pairs of their own",
+        "of a single concept their code prunes nothing, here what it names",
+    ),
+)
 
 
 class Parameters(Branched):
@@ -53,6 +71,11 @@ def by_concept(pairs, concepts):
         if not own:
             raise MethodError(f'No prompt says the concept "{name}". Give it one, or take it from `concepts`.')
     return list(found.values())
+
+
+def check(parameters, pairs):
+    """MethodError when the pairs do not divide into the concepts."""
+    by_concept(pairs, parameters.concepts)
 
 
 def erase(model, pairs, parameters, *, progress=None, spare=None, **context):

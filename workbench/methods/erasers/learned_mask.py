@@ -13,6 +13,10 @@ from workbench.methods.erasers._layers import Share
 from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 
 MASK = True
+NO_PRESET = (
+    "what its model, P-ESD (arXiv 2405.16534), was trained with is not known: no code is public, and layers, relaxation, penalty, learning "
+    "rate and steps could not be read."
+)
 KEEP_EVERY = 60.0
 
 

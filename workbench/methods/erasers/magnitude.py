@@ -5,6 +5,9 @@ from workbench.methods.erasers._layers import Share
 MASK = True
 
 
+NO_PRESET = "it is a control of this project."
+
+
 class Parameters(Share):
     """What can be set."""
 

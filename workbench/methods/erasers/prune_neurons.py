@@ -9,6 +9,9 @@ from workbench.study.part import Part, Said
 MASK = True
 
 
+NO_PRESET = "it is a definition of this project."
+
+
 class Parameters(Part):
     """What can be set."""
 

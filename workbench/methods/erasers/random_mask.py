@@ -8,6 +8,9 @@ from workbench.study.part import Seed
 MASK = True
 
 
+NO_PRESET = "it is a control of this project."
+
+
 class Parameters(Share):
     """What can be set."""
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 
+NO_PRESET = "it is a stress test of this project; the work nearest to it, DiMRA (arXiv 2512.03564), has no public code."
 OVER_OTHER_PARENTS = True
 OTHER_NOISE = 131
 

@@ -9,11 +9,21 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.study.part import MOST_ITERATIONS
+from workbench.study.published import Published
 
 TOLERANCE = 1e-5
 INCOMING, OUTGOING = "net.0.proj.weight", "net.2.weight"
 SMALLEST = "smallest"
 VERSION = 2  # 1 rounded the number of weights that come back
+PUBLISHED = Published(
+    source="Brankozz/Roots-Beneath-the-Cut, revive/ at 680c979; arXiv 2603.06640",
+    values={"wiring": "matrix", "keep": 0.6, "start": "mean", "threshold": "smallest", "iterations": 500},
+    ours=("least",),
+    differs=(
+        "they complete ff.net.2 alone, in double precision; here every pruned matrix, in single precision",
+        "where a normal draw of the row's mean and spread is larger than the row's largest weight, theirs comes back as large as the draw",
+    ),
+)
 
 
 class Parameters(BaseModel):
