@@ -95,7 +95,7 @@ def _what(start, size):
 def _text(start):
     """The beginning of a text file, or None: a file with control characters is none."""
     for encoding in ("utf-16",) if start.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-8-sig",):
-        for cut in range(4):  # the last character may be cut in the middle
+        for cut in range(4 if len(start) == START else 1):  # the last character may be cut in the middle
             try:
                 text = start[: len(start) - cut].decode(encoding)
             except UnicodeDecodeError:

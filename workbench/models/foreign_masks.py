@@ -273,11 +273,17 @@ def _encoded(text, encoding):
     return text.encode("latin1")
 
 
+def _no_bytes():
+    """An empty string of bytes as protocol 2 spells it."""
+    return b""
+
+
 def _scalar(kind, data):
     return _decoded(kind, data).item()
 
 
 STAND_INS = {
+    "bytes": _no_bytes,
     "encode": _encoded,
     "csr_matrix": _Matrix,
     "csr_array": _Matrix,
@@ -287,7 +293,7 @@ STAND_INS = {
     "_frombuffer": _from_buffer,
     "scalar": _scalar,
 }
-PLACES = re.compile(r"^(_codecs|scipy\.sparse(\.(_csr|csr))?|numpy(\._?core\.(multiarray|numeric))?)$")
+PLACES = re.compile(r"^(__builtin__|_codecs|scipy\.sparse(\.(_csr|csr))?|numpy(\._?core\.(multiarray|numeric))?)$")
 
 
 class _Reader(pickle._Unpickler):  # the one in Python: a few bytes can make the one in C take all memory

@@ -94,7 +94,7 @@ def check_header(path, model, allow_unexpected=False):
 
 
 def _understood(path, packed, model, multiplier=1.0, header_only=False):
-    found = Checkpoint(str(path), packed.kind, declared=packed.declared, notes=list(packed.notes))
+    found = Checkpoint(str(path), packed.kind, declared=packed.declared, multiplier=multiplier, notes=list(packed.notes))
     own = model.parameters()
     tables = {name: fmt.names(model) for name, fmt in FORMATS.items()}
     table = {given: parameter for one in tables.values() for given, parameter in one.items()}
@@ -243,7 +243,7 @@ def _flat(content, table, found):
     }
     joined = {module: {f"{module}.{leaf}": value for leaf, value in inner.items()} for module, inner in nested.items()}
     alone = len(nested) == len(content)
-    taken = {module for module, names in joined.items() if alone or any(name in table for name in names)}
+    taken = [module for module, names in joined.items() if alone or any(name in table for name in names)]
     if taken:
         found.peeled.append("module and leaf")
         flat |= {name: value for module in taken for name, value in joined[module].items()}

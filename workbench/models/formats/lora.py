@@ -91,7 +91,7 @@ def merged(flat, own, found, strengths=None, multiplier=1.0):
         kohya = any(name.startswith(("lora_unet_", "lora_te")) for name in used)
         found.formats.append("kohya LoRA" if kohya else "LoRA")
         found.notes.append(_said(pairs, factors, multiplier, kohya))
-        found.adaptors, found.multiplier = len(result), multiplier
+        found.adaptors = len(result)
         found.factors = sorted({factor for factor, _ in factors})
     return result, used
 

@@ -63,8 +63,10 @@ class Strength:
 
 
 def _of(module, exceptions, usual):
-    """PEFT's rule, for plain names: the first entry that is the module's name or the end of it after a dot."""
-    return next((value for end, value in exceptions.items() if module == end or module.endswith(f".{end}")), usual)
+    """PEFT's rule, for plain names: the first entry that is the module's name or, unless it begins with ^, the end of it after a dot."""
+    whole = {module, module.partition(".")[2]} if module.startswith(tuple(f"{part}." for part in PARTS)) else {module}
+    fits = (value for end, value in exceptions.items() if end.removeprefix("^") in whole or module.endswith(f".{end}"))
+    return next(fits, usual)
 
 
 def from_config(config, path):
@@ -141,8 +143,8 @@ def _pattern(settings, key, path):
     found = settings.get(key) or {}
     if not isinstance(found, dict):
         raise ModelError(f"{path}: {key} is no mapping of modules to numbers. The adaptor's strength is not known.")
-    named = {name.removeprefix("^").removesuffix("$").replace("\\.", "."): value for name, value in found.items()}
-    odd = next((name for name in named if not name or not set(name) <= set(PLAIN)), None)
+    named = {name.removesuffix("$").replace("\\.", "."): value for name, value in found.items()}
+    odd = next((name for name in named if not name or not set(name.removeprefix("^")) <= set(PLAIN)), None)
     if odd is not None:
         raise ModelError(f"{path}: {key} names modules by {json.dumps(odd)[:80]}, which is no plain name. Its strength there is not known.")
     return named
