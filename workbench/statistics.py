@@ -2,7 +2,6 @@
 
 wilson                 interval of a rate; wilson_by_unit: where a unit has several images
 jackknife              t interval of a function of means, one unit left out at a time: what activity and differences rest on
-fieller                set of ratios that two means allow; says whether it is bounded
 sign_flip_p            is the mean of paired differences 0? signs of units flipped at random
 unit_weights           bootstrap weights over units, shared by all quantities so that pairs stay together
 bootstrap              interval of any statistic, whole units resampled; the slow, general form
@@ -20,7 +19,7 @@ permutation_p, iou, iou_chance, false_discovery
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from workbench.errors import StatisticsError
 
@@ -74,11 +73,11 @@ def wilson_by_unit(successes, n, confidence=0.95):
     p = successes.sum() / images
     variance = m / (m - 1) * ((successes - p * n) ** 2).sum() / images**2
     if p in (0, 1):
-        effective, quantile = m, stats.norm.ppf(0.5 + confidence / 2)
+        effective, quantile = m, special.ndtri(0.5 + confidence / 2)
     else:
         deff = max(1.0, variance / (p * (1 - p) / images))
         effective = images / deff
-        quantile = stats.t.ppf(0.5 + confidence / 2, (m - 1) * deff / (deff - 1)) if deff > 1 else stats.norm.ppf(0.5 + confidence / 2)
+        quantile = t_quantile((m - 1) * deff / (deff - 1), confidence) if deff > 1 else special.ndtri(0.5 + confidence / 2)
     low, high = score_interval(p, effective, quantile)
     return Interval(float(p), low, high, m), float(effective)
 
@@ -117,31 +116,13 @@ def jackknife(function, units, *arrays, confidence=0.95):
     if undefined or not np.isfinite(values[0]):
         raise StatisticsError(f"The quantity is undefined on this data, or without one unit ({undefined} of {m} units).")
     se = float(np.sqrt((m - 1) / m * ((values[1:] - values[1:].mean()) ** 2).sum()))
-    value, reach = float(values[0]), float(stats.t.ppf(0.5 + confidence / 2, m - 1) * se)
+    value, reach = float(values[0]), t_quantile(m - 1, confidence) * se
     return Interval(value, value - reach, value + reach, m, se)
 
 
-def fieller(numerator, denominator, confidence=0.95):
-    """(low, high) of the ratio of two paired means, or None where the set of ratios the data allow is unbounded.
-
-    { r : (mean x - r mean y)^2 <= t^2 var(x - r y) / m },   t of m - 1 degrees of freedom; bounded where |mean y| > t SE(y)
-
-    Shapes   numerator, denominator (unit,)
-    Source   Fieller 1954
-    """
-    x, y = np.asarray(numerator, float), np.asarray(denominator, float)
-    m = len(x)
-    if m != len(y) or m < 2:
-        raise StatisticsError(f"{len(x)} and {len(y)} values do not pair in at least 2 units.")
-    square = stats.t.ppf(0.5 + confidence / 2, m - 1) ** 2 / m
-    cov = np.cov(x, y)
-    a = y.mean() ** 2 - square * cov[1, 1]
-    b = x.mean() * y.mean() - square * cov[0, 1]
-    c = x.mean() ** 2 - square * cov[0, 0]
-    if a <= 0:
-        return None
-    root = np.sqrt(max(0.0, b * b - a * c))
-    return float((b - root) / a), float((b + root) / a)
+def t_quantile(freedom, confidence=0.95):
+    """How many standard errors a two-sided t interval reaches."""
+    return float(special.stdtrit(freedom, 0.5 + confidence / 2))
 
 
 FLIPS = 9999
@@ -242,33 +223,6 @@ def bootstrap_means(function, units, *arrays, n_resamples=1000, seed=0, confiden
     with np.errstate(divide="ignore", invalid="ignore"):
         values = function(*means)
     return interval(values[0], values[1:], len(names), confidence)
-
-
-def nested_means(units, members, n_resamples=1000, seed=0, stream=0):
-    """(1 + n_resamples,) mean outcome over prompts, members and their runs: first as it is, then resampled.
-
-    Units are resampled, and independently of them the members (e.g. masks of several seeds) and each member's runs (e.g. an attack
-    repeated with other seeds). Equal seeds draw equal units, so two calls are paired by unit; another `stream` draws other runs.
-    With one member and one run these are the resamples of `bootstrap_means`. Few members or runs come out with too little variance,
-    by the factor (k - 1) / k for k of them.
-
-    Shapes   units (prompt,) names;  members [[(prompt,) outcomes of a run, ...], one list per member]
-    Source   Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2)
-    """
-    if not members or not all(members):
-        raise StatisticsError("A mean over runs was asked for, and some member has none.")
-    names, unit_of, _ = _by_unit(units, [run for runs in members for run in runs])
-    weights = np.vstack([np.full(len(names), 1 / len(names)), unit_weights(len(names), n_resamples, seed)])
-    size, rng = weights @ np.bincount(unit_of), np.random.default_rng([seed, stream])
-
-    def drawn(means):
-        places = np.vstack([np.arange(means.shape[1]), rng.integers(means.shape[1], size=(n_resamples, means.shape[1]))])
-        return np.take_along_axis(means, places, axis=1).mean(axis=1)
-
-    def mean(run):
-        return weights @ np.bincount(unit_of, weights=np.asarray(run, float)) / size
-
-    return drawn(np.stack([drawn(np.stack([mean(run) for run in runs], axis=1)) for runs in members], axis=1))
 
 
 def _by_unit(units, arrays):

@@ -108,7 +108,12 @@ def effects():
         tested = {"compared_with": None, "p_change": p / 2, "p_change_adjusted": p, "n_family": 6, "n_comparable": 199}
         tested |= {"comparable": value * 0.9, "comparable_low": value * 0.9 - 0.1, "comparable_high": value * 0.9 + 0.1}
         tested |= {"comparable_difference": value * 0.1, "comparable_difference_low": value * 0.1 - 0.05}
-        tested |= {"comparable_difference_high": value * 0.1 + 0.05, "p_comparable": 0.4, "comparable_reason": None}
+        tested |= {
+            "comparable_difference_high": value * 0.1 + 0.05,
+            "p_comparable": 0.4,
+            "comparable_nearness": 0.7,
+            "comparable_reason": None,
+        }
         tested |= {"comparable_outcome": "no more" if value < 0.5 else "cannot tell"}
         null = {"null_low": -0.1, "null_high": 0.16, "null_n": 3, "null_from": "base model: random_tokens against the plain prompt +0.16"}
         rows.append(

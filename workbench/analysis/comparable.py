@@ -16,8 +16,7 @@ import numpy as np
 
 from workbench.errors import StatisticsError
 
-ROUNDS = 4
-FEWEST = 2
+ROUNDS = 2  # more partners are less alike: of a set at the top of its layers each round has a smaller contrast
 MORE, NO_MORE, CANNOT_TELL = "more", "no more", "cannot tell"
 
 
@@ -26,40 +25,35 @@ class Partners:
     """For each neuron of a set, the neurons that are like it.
 
     members    (neuron of the set,) positions
-    positions  (neuron of the set, round) positions of its partners, the nearest first; -1 where a layer had no more
+    positions  (neuron of the set, round) positions of its partners
     n_neurons  how many neurons there are in all
+    nearness   mean |kappa| of the partners over that of the set, on the half of the units that chose it
     """
 
     members: np.ndarray
     positions: np.ndarray
     n_neurons: int
-
-    @property
-    def n_each(self):
-        """(neuron of the set,) how many partners it has."""
-        return (self.positions >= 0).sum(axis=1)
+    nearness: float
 
     @property
     def weights(self):
         """(neuron,) how often a neuron is in a comparable set on average; values @ weights is the mean over all comparable sets."""
         weights = np.zeros(self.n_neurons)
-        share = np.broadcast_to(1 / self.n_each[:, None], self.positions.shape)
-        np.add.at(weights, self.positions[self.positions >= 0], share[self.positions >= 0])
+        weights[self.positions] = 1 / self.positions.shape[1]
         return weights
 
     def sets(self, n_sets, seed):
         """(set, neuron) bool: one partner of each neuron, drawn at random."""
-        return self._drawn(n_sets, seed, 0)
+        return self._drawn(self.positions, n_sets, [seed, 0])
 
     def exchanged(self, n_sets, seed):
         """(set, neuron) bool: of each neuron and its partners one, drawn at random. If which of them is in the set is chance, the set
         itself is such a draw: their values are the null of an exact permutation test."""
-        return self._drawn(n_sets, seed, 1)
+        return self._drawn(np.column_stack([self.members, self.positions]), n_sets, [seed, 1])
 
-    def _drawn(self, n_sets, seed, own):
-        rng, drawn = np.random.default_rng([seed, own]), np.zeros((n_sets, self.n_neurons), bool)
-        choices = np.column_stack([self.members, self.positions]) if own else self.positions
-        places = (rng.random((n_sets, len(self.members))) * (self.n_each + own)).astype(int)
+    def _drawn(self, choices, n_sets, seed):
+        drawn = np.zeros((n_sets, self.n_neurons), bool)
+        places = np.random.default_rng(seed).integers(choices.shape[1], size=(n_sets, len(choices)))
         for row, place in zip(drawn, places, strict=True):
             row[choices[np.arange(len(choices)), place]] = True
         return drawn
@@ -69,10 +63,10 @@ def partners(chosen, kappa, layer, exclude=None, rounds=ROUNDS):
     """The Partners of a set: outside it and `exclude`, same layer, same sign of kappa, nearest in |kappa|, no neuron twice.
 
     In each of `rounds` rounds every neuron of the set, the one with the largest |kappa| first, takes the nearest neuron that is
-    still free. A layer that runs out has fewer rounds, the same for all its neurons of one sign.
+    still free.
 
     Shapes   chosen, exclude (neuron,) bool;  kappa (neuron,) base contrast on the half of the units that chose the set;  layer (neuron,)
-    Raises   StatisticsError for an empty set, kappa 0 or NaN in it, and a layer with fewer than FEWEST rounds
+    Raises   StatisticsError for an empty set, kappa 0 or NaN in it, and a layer that has too few other neurons
     """
     chosen, kappa, layer = np.asarray(chosen, bool), np.asarray(kappa, float), np.asarray(layer)
     if not chosen.any():
@@ -84,27 +78,24 @@ def partners(chosen, kappa, layer, exclude=None, rounds=ROUNDS):
     for name in np.unique(layer[chosen]):
         for sign in (1, -1):
             side = (layer == name) & (np.sign(kappa) == sign)
-            own = np.flatnonzero(chosen & side)
+            own, pool = np.flatnonzero(chosen & side), np.flatnonzero(free & side)
             if not len(own):
                 continue
-            own = own[np.argsort(-np.abs(kappa[own]), kind="stable")]
-            pool = np.flatnonzero(free & side)
-            n_rounds = min(rounds, len(pool) // len(own))
-            if n_rounds < FEWEST:
+            if len(pool) < rounds * len(own):
                 raise StatisticsError(
                     f'Layer "{name}" has {len(pool)} neurons outside the set whose contrast has the same sign as that of {len(own)} in it; '
-                    f"comparable sets need {FEWEST * len(own)}. Choose a smaller share."
+                    f"comparable sets need {rounds * len(own)}. Choose a smaller share"
                 )
-            taken = np.full((len(own), rounds), -1)
-            size, left = np.abs(kappa[pool]), np.ones(len(pool), bool)
-            for at in range(n_rounds):
+            own = own[np.argsort(-np.abs(kappa[own]), kind="stable")]
+            taken, size = np.empty((len(own), rounds), int), np.abs(kappa[pool])
+            for at in range(rounds):
                 for place, neuron in enumerate(own):
-                    nearest = int(np.argmin(np.where(left, np.abs(size - abs(kappa[neuron])), np.inf)))
-                    left[nearest] = False
-                    taken[place, at] = pool[nearest]
+                    nearest = int(np.argmin(np.abs(size - abs(kappa[neuron]))))
+                    taken[place, at], size[nearest] = pool[nearest], np.inf
             members.append(own)
             found.append(taken)
-    return Partners(np.concatenate(members), np.concatenate(found), len(chosen))
+    members, found = np.concatenate(members), np.concatenate(found)
+    return Partners(members, found, len(chosen), float(np.abs(kappa[found]).mean() / np.abs(kappa[members]).mean()))
 
 
 def of_another_concept(choose, other, chosen, layer=None):

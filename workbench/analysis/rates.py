@@ -19,6 +19,7 @@ from workbench.statistics import (
     paired_by_unit,
     score_interval,
     swap_p,
+    t_quantile,
     unit_variance,
     wilson,
     wilson_by_unit,
@@ -180,8 +181,7 @@ def relative_by_unit(a, b, units):
     ratio = (both + only_b) / (both + only_a)
     clustered, alone, n_units = unit_variance(b.astype(float) - ratio * a, units)
     deff = max(1.0, clustered / alone) if alone > 0 else len(a) / n_units
-    quantile = stats.t.ppf(0.975, n_units - 1)
-    return relative_interval(both / deff, only_a / deff, only_b / deff, quantile)
+    return relative_interval(both / deff, only_a / deff, only_b / deff, t_quantile(n_units - 1))
 
 
 def _several(units):

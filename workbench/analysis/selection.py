@@ -30,6 +30,7 @@ from workbench.statistics import (
     matched_random_sets,
     permutation_p,
     split_halves,
+    t_quantile,
     unit_weights,
 )
 
@@ -145,6 +146,8 @@ def confirm(
     if m < len(position):
         raise StatisticsError(f"{m} tests were stated, but {len(position)} neurons are tested.")
     signs = np.sign(kappa_a)
+    order = np.argsort((target - reference).astype(float) @ signs, kind="stable")  # the order of units is to change no draw
+    target, reference = target[order], reference[order]
     here, there = (side.astype(float) * signs for side in (target, reference))
     random_sets = matched_random_sets(chosen, layer, n_random, seed + 1, exclude, kappa_a)
     try:
@@ -189,7 +192,7 @@ def _beside(share, p, drawn, position, sets, m, alpha, n):
     low, high = np.quantile(shares, [0.025, 0.975])
     others = np.mean([(_adjusted(drawn[:, one], m) <= alpha).mean(axis=1) for one in members[:N_SETS_RESAMPLED]], axis=0)
     over_units = ((_adjusted(drawn[:, position], m) <= alpha).mean(axis=1) - others).var(ddof=1)
-    reach = stats.t.ppf(0.975, n - 1) * np.sqrt(over_units + shares.var(ddof=1))
+    reach = t_quantile(n - 1) * np.sqrt(over_units + shares.var(ddof=1))
     over = share - shares.mean()
     return dict(zip(SHARES, map(float, (shares.mean(), low, high, over, over - reach, over + reach)), strict=True))
 
@@ -240,7 +243,6 @@ def valid(scale, confirmed, thresholds):
 
 def _sign_flip(target, reference, seed, at_once=500):
     difference = target - reference
-    difference = difference[np.argsort(difference.sum(axis=1), kind="stable")]  # the order of units is to change nothing
     signs, every = flip_signs(len(difference), FLIPS, seed)
     seen, as_large = difference.mean(axis=0), np.zeros(difference.shape[1])
     for start in range(0, len(signs), at_once):

@@ -37,7 +37,7 @@ from workbench.statistics import (
 )
 
 BESIDE = ("n_comparable", "comparable", "comparable_low", "comparable_high", "comparable_difference", "comparable_difference_low")
-BESIDE += ("comparable_difference_high", "p_comparable", "comparable_outcome")
+BESIDE += ("comparable_difference_high", "p_comparable", "comparable_nearness", "comparable_outcome")
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,7 @@ class Sensitivity:
                                   n_comparable sampled sets lie: a band, no interval
         comparable_difference, _low, _high   the effect on the set minus `comparable`, jackknife t over units
         p_comparable              two-sided, neurons of the set exchanged with their partners at random (Partners.exchanged)
+        comparable_nearness       mean |kappa| of these neurons over that of the set's: 1 is alike, small is hardly comparable
         comparable_outcome        of comparable.outcome with thresholds.margin
         comparable_reason         why there is no such comparison; then the columns are null
         """
@@ -265,7 +266,7 @@ class Sensitivity:
         value = float(own.mean() / scale.mean())
         p = permutation_p(value, null)
         low, high = np.quantile(values, [0.025, 0.975])
-        found = (n_sets, together.value, float(low), float(high), apart.value, apart.low, apart.high, p)
+        found = (n_sets, together.value, float(low), float(high), apart.value, apart.low, apart.high, p, like.nearness)
         said = comparable.outcome(value, apart.low, apart.high, p, thresholds.margin, thresholds.alpha)
         return dict(zip(BESIDE, (*found, said), strict=True)) | {"comparable_reason": None}
 

@@ -12,7 +12,8 @@ study.score   what chose the concept neurons: {rule in words, name of the score 
 
 effects     value, low, high: jackknife t over units. p_change: is there a change? the signs of units' differences flipped;
             p_change_adjusted: Benjamini-Hochberg over the n_family rows of the effect that words rest on. comparable: the same effect on
-            sets of other neurons that are like this one, each on its own base scale (low, high: where 95 % of the n_comparable sets lie);
+            sets of other neurons that are like this one, each on its own base scale (low, high: where 95 % of the n_comparable sets lie;
+            comparable_nearness: their mean |kappa| over that of the set);
             comparable_difference: the set minus them, over units; comparable_outcome: more | no more | cannot tell. null_low, null_high:
             the least and the largest of null_n changes of wording in the base model, and 0; null_from says which. compared_with: the
             sham. p_random and the random band answer none of these questions
@@ -36,7 +37,7 @@ EFFECT = {
     "p_change_adjusted": "number?",
     "n_family": "count?",
     "n_comparable": "count?",
-    **dict.fromkeys((*BESIDE, "comparable_difference_high", "p_comparable"), "number?"),
+    **dict.fromkeys((*BESIDE, "comparable_difference_high", "p_comparable", "comparable_nearness"), "number?"),
     "comparable_outcome": "text?",
     "comparable_reason": "text?",
     "null_low": "number?",
