@@ -26,8 +26,7 @@ from workbench.neurons.taps import Taps
 from workbench.statistics import split_halves
 
 N_UNITS, N_DRAWN, N_RESAMPLES, SHARE = 400, 200, 40, 0.02
-# no word that says that an attack did something
-NOTHING_FOUND = {"not reactivated by these attacks", "undecided"}
+NOT_REACTIVATED = "not reactivated by these attacks"
 
 
 def prompts(seed, part):
@@ -82,14 +81,13 @@ def words(variant, attack, resample):
 
 
 @pytest.mark.parametrize(
-    "variant, attack, deactivation, reactivation",
+    "variant, attack, expected",
     [
-        ("sham", "again", "not deactivated", NOTHING_FOUND),
-        ("erased", "again", "deactivated", NOTHING_FOUND),
-        ("erased", "trigger", "deactivated", {"reactivated"}),
+        ("sham", "again", ("not deactivated", NOT_REACTIVATED)),
+        ("erased", "again", ("deactivated", NOT_REACTIVATED)),
+        ("erased", "trigger", ("deactivated", "reactivated")),
     ],
 )
-def test_95_of_100_resamples_say_what_was_done(variant, attack, deactivation, reactivation):
+def test_95_of_100_resamples_say_what_was_done(variant, attack, expected):
     found = Counter(words(variant, attack, resample) for resample in range(N_RESAMPLES))
-    right = sum(count for (first, second), count in found.items() if first == deactivation and second in reactivation)
-    assert right >= 0.95 * N_RESAMPLES, found
+    assert found[expected] >= 0.95 * N_RESAMPLES, found

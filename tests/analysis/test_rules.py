@@ -65,7 +65,11 @@ def test_neurons_that_are_deactivated_while_the_concept_is_drawn_do_not_carry_it
         (-0.05, 0.05, 0.5, 0.1, NOT_REACTIVATED),
         (-0.3, -0.1, 0.001, 0.0, NOT_REACTIVATED),
         (0.2, 0.6, 0.005, None, "undecided"),
-        (-0.2, -0.1, 0.005, None, "undecided"),
+        (-0.2, -0.1, 0.005, None, NOT_REACTIVATED),
+        (0.01, 0.09, 0.005, None, NOT_REACTIVATED),
+        (0.03, 0.09, 0.2, 0.0, NOT_REACTIVATED),
+        (0.03, 0.09, 0.001, 0.04, NOT_REACTIVATED),
+        (0.03, 0.12, 0.001, 0.04, "undecided"),
     ],
 )
 def test_reactivated_needs_a_change_beyond_what_wording_does_in_the_base_model(low, high, p, null, outcome):

@@ -125,22 +125,20 @@ def reactivation_outcome(effect, attacked=None, activity=None, deactivation=None
     reactivated    a change whose whole interval lies above the base model's null, in neurons that were deactivated, up to an
                    activity whose whole interval lies above thresholds.silenced
     in part        the same change, but neurons that were not deactivated, or that stay below the threshold or about it
-    not reactivated by these attacks   no more than wording alone does: the whole interval ends at or below the null
+    not reactivated by these attacks   not that, and the whole interval ends at or below the null, or below MARGIN
     nothing to reactivate              without attack the images show the concept, or the neurons are as active, as in the base model
-    undecided      the rest; also where no null was measured
+    undecided      the rest; also a change of MARGIN or more where no null was measured
     """
     if too_few(effect):
         return TOO_FEW
     if erasure == AT_THE_CEILING or as_active_as_base(activity):
         return NOTHING_TO_REACTIVATE
     null = effect.get("null_high")
-    if null is None:
-        return UNDECIDED
-    null = max(null, 0.0)
-    if changed(effect, thresholds) and effect["low"] > null:
+    if null is not None and changed(effect, thresholds) and effect["low"] > max(null, 0.0):
         above = attacked is not None and attacked["low"] is not None and attacked["low"] > thresholds.silenced
         return "reactivated" if above and deactivation == "deactivated" else IN_PART
-    return "not reactivated by these attacks" if effect["high"] <= null else UNDECIDED
+    small = effect["high"] < MARGIN or (null is not None and effect["high"] <= null)
+    return "not reactivated by these attacks" if small else UNDECIDED
 
 
 def these_neurons_outcome(effect):
