@@ -171,24 +171,13 @@ ADDED_COLUMNS = {
     "sweep": ("n_units", "labels"),
     "rates_by_label": ("n_units", "detector", "threshold"),
     "retention": ("n_units", "detector"),
-    "comparisons": (
-        "provenance_a",
-        "provenance_b",
-        "control",
-        "pair",
-        "prompt_set_b",
-        "definition",
-        "relative_low",
-        "relative_high",
-        "n_units",
-        "p_permutation",
-        "detectable",
-    ),
+    "comparisons": ("prompt_set_b", "definition", "relative_low", "relative_high", "n_units", "p_permutation", "detectable"),
     "against_control": ("n_units", "p_permutation", "detectable"),
     "activity_by_call": ("against", "control"),
     "images": ("id",),
     "cluster_regions": tuple(analysis_fields.REGION_PICTURES),
 }
+ADDED_COLUMNS["comparisons"] += ("provenance_a", "provenance_b", "control", "pair")
 
 ADDED_KEYS = {"study": ("score",)}
 
