@@ -57,8 +57,9 @@ def test_a_null_study_is_called_neither_deactivated_nor_reactivated():
     for seed in range(40):
         members, measured = halves(simulate(1.0, 1.0, seed))
         activity = measured.effect(("erased", "target"), ("base", "reference"), members, 39)
-        effect = measured.effect(("erased", "adv"), ("erased", "ctl"), members, 39)
-        words.append((deactivation_outcome(activity, None), reactivation_outcome(effect)))
+        drift = measured.effect(("erased", "reference"), ("base", "reference"), members, 39)
+        effect = measured.effect(("erased", "adv"), ("erased", "ctl"), members, 39) | {"null_high": 0.1}
+        words.append((deactivation_outcome(activity, drift), reactivation_outcome(effect)))
     assert sum(word == ("not deactivated", "not reactivated by these attacks") for word in words) >= 38
 
 

@@ -2,14 +2,23 @@
 
 verdict    {headline, words, reasons, caveats} of report.json
 headline   one line: what was found about each erased variant
-words      an entry per finding; the undecided comparisons of two variants share one
+words      an entry per finding; the comparisons of two variants that give no word share one
 """
 
 from workbench.analysis import rules
-from workbench.analysis.findings import AT_THE_CEILING, NOTHING_TO_REACTIVATE, UNDECIDED
+from workbench.analysis.findings import (
+    AT_THE_CEILING,
+    IN_PART,
+    NO_VALID_SET,
+    NOTHING_TO_REACTIVATE,
+    TOO_FEW,
+    TRANSFERRED,
+    UNDECIDED,
+    WHILE_DRAWN,
+)
 from workbench.analysis.headline import first_attack, same
 from workbench.analysis.rates import RELATIVE_CUT
-from workbench.analysis.rules import DEFAULT
+from workbench.analysis.rules import DEFAULT, MARGIN, MIN_UNITS
 
 CAVEATS = [
     "Prompt attacks alone prove no removal: what was not reactivated here may be reactivated by an attack that was not tried.",
@@ -21,16 +30,20 @@ KEPT = {"near": "related concepts", "far": "unrelated concepts"}
 # outcomes as a sentence says them, and as a count of variants does
 SAID = {"concept returns": "the concept returns", "concept does not return by this attack": "the concept does not return by this attack"}
 COUNTED = {"concept does not return by this attack": "does not return", "not reactivated by these attacks": "not reactivated"}
+COUNTED |= {IN_PART: "in part"}
+REACTIVATED = ("reactivated", IN_PART)
+NEURONS = {"concept": "concept neurons", "watch": "watched concept neurons"}
 SETS = {"target": "prompts with the concept", "reference": "prompts without it"}
 
 
-def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAULT, relocations=()):
+def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAULT, relocations=(), n_choosing=None):
     """{headline, words, reasons, caveats} of report.json.
 
     variants   [(name, role)] without the base;  tables   {table name: rows};  trajectory   the latents the words rest on
     relocations   rows of Sensitivity.relocation with variant, attack, provenance added
+    n_choosing    units of the half that chose the neurons
     """
-    found = rules.found(variants, tables, trajectory, thresholds, relocations)
+    found = rules.found(variants, tables, trajectory, thresholds, relocations, n_choosing)
     first = {name: first_attack(tables["effects"], tables["rates"], name, role, trajectory) for name, role in variants}
     return {
         "headline": headline(found, variants, concept, first),
@@ -62,7 +75,7 @@ def words(found, concept):
     entries, shared = [], {}
     for finding in found:
         if finding.kind == "comparison" and not finding.decided:
-            shared.setdefault((finding.beside, finding.variant), []).append(finding)
+            shared.setdefault((finding.beside, finding.variant, finding.outcome), []).append(finding)
         elif finding.kind != "relocation":
             entries.append(entry(finding, SUBJECTS[finding.kind](finding), SENTENCES[finding.kind](finding, concept)))
     entries += [_together(several) for several in shared.values()]
@@ -79,7 +92,10 @@ def entry(finding, subject, sentence, evidence=None):
 
 
 SUBJECTS = {
+    "set": lambda one: f"the {NEURONS[one.about['neuron_set']]}",
     "deactivation": lambda one: one.variant,
+    "these neurons": lambda one: f"{one.variant}, these neurons" + (f" under {_attack(one)}" if one.attack else ""),
+    "beyond the sham": lambda one: f"{one.variant} beside {one.about['sham']}",
     "erasure": lambda one: f"{one.variant}, images without attack",
     "reactivation": lambda one: f"{one.variant}, {_attack(one)}",
     "images": lambda one: f"{one.variant}, images under {_attack(one)}",
@@ -89,20 +105,73 @@ SUBJECTS = {
 }
 
 
+def _set_of_neurons(one, concept):
+    which = f"the {NEURONS[one.about['neuron_set']]} of {concept}"
+    if one.outcome == NO_VALID_SET:
+        return f"{one.about['reason'].rstrip('.')}. Nothing is said in words about {which}."
+    if one.outcome == TOO_FEW:
+        return f"{_upper(which)} were chosen or measured on {one.about['n']} units a half; words take {MIN_UNITS}: too few units."
+    if one.outcome != "valid set":
+        return f"Whether {which} are a valid set was not tested, so nothing is said in words about them."
+    known = {kind: one.evidence.get(f"the same of {kind} sets") for kind in ("comparable", "random")}
+    beside = ", ".join(f"{kind} sets {_short(number)}" for kind, number in known.items() if number)
+    share = one.evidence.get("share confirmed on the evaluation half")
+    said = [f"{_text(share.value)} of them are confirmed on the evaluation half" + (f" ({beside})" if beside else "")] if share else []
+    over = one.evidence.get("scale over its standard error")
+    said += [f"their contrast in the base model is {over.value:.1f} standard errors from 0"] if over else []
+    return f"{_upper(which)} are a valid set" + (f": {'; '.join(said)}." if said else ".")
+
+
+def _upper(text):
+    return text[0].upper() + text[1:]
+
+
 def _deactivation(one, concept):
     activity = _full(one.evidence["activity"])
     if one.role == "sham":
         return (
             f"After erasing something else, in {one.variant}, the neurons of {concept} have an activity of {activity}, where the base "
-            "model is 1: this is how far erasing anything moves them."
+            f"model is 1: this is how far erasing anything moves them ({one.outcome})."
         )
-    which = "watched concept neurons" if one.role == "pruned" else "concept neurons"
+    which = NEURONS["watch" if one.role == "pruned" else "concept"]
     sentence = (
         f"In {one.variant}, the {which} have an activity of {activity}, where the base model is 1 with the concept in the prompt and 0 "
         f"without it: {one.outcome}."
     )
-    drift = one.evidence.get("drift")
-    return sentence + (f" With prompts without the concept they drift by {_full(drift)}." if drift else "")
+    if one.outcome == WHILE_DRAWN:
+        rate = _short(one.evidence["rate without attack"])
+        sentence += f" The images without attack show the concept at a rate of {rate}, so these neurons do not carry it."
+    drift, left = one.evidence.get("drift"), one.evidence.get("activity above that without the concept")
+    if drift is None:
+        return sentence
+    sentence += f" With prompts without the concept they drift by {_full(drift)}"
+    if left is None:
+        return f"{sentence}."
+    return (
+        f"{sentence}: a fall by more than {MARGIN:g} is not excluded, so their activity above that without the concept counts, "
+        f"{_full(left)}."
+    )
+
+
+def _these_neurons(one, concept):
+    own, other = one.evidence[one.about["of"]], one.evidence["the same on comparable neurons"]
+    verb = "lose" if one.about["of"] == "deactivation" else "gain"
+    where = f"Under {_attack(one)}, in" if one.attack else "In"
+    sentence = (
+        f"{where} {one.variant}, the {NEURONS['watch' if one.role == 'pruned' else 'concept']} {verb} {_text(own.value)}, comparable "
+        f"neurons of the same layers {_text(other.value)} (95 % of such sets {_text(other.low)} to {_text(other.high)}), a difference of "
+        f"{_short(one.evidence['difference'], '+')}: {one.outcome}."
+    )
+    if one.outcome != "no more than comparable ones":
+        return sentence
+    return f"{sentence} What changes is the answer of the layers to the prompt, not these neurons in particular."
+
+
+def _beyond_the_sham(one, concept):
+    return (
+        f"Where something else was erased ({one.about['sham']}), the activity is higher than in {one.variant} by "
+        f"{_full(one.evidence['activity in the sham minus that here'])}: {one.outcome}."
+    )
 
 
 def _erasure(one, concept):
@@ -116,23 +185,41 @@ def _erasure(one, concept):
 
 
 def _reactivation(one, concept):
-    effect, p = one.evidence["reactivation"], one.evidence["p among matched random sets"]
-    sentence = (
-        f"{_attack(one)} changes the activity of {one.variant} by {_full(effect)} against its control (p = {p.value:.3f} among {p.n} "
-        "matched random sets)"
+    effect = one.evidence["reactivation"]
+    sentence = f"{_attack(one)} changes the activity of {one.variant} by {_full(effect)} against its control{_tested(one)}"
+    if one.outcome == NOTHING_TO_REACTIVATE:
+        why = "its images show the concept" if one.about["ceiling"] == "images" else "its neurons are as active"
+        return f"{sentence}. Without attack {why} as in the base model, so there was nothing to reactivate."
+    null = one.evidence.get("change by wording in the base model")
+    sentence += (
+        f"; wording alone changes it by up to {_text(null.high)} in the base model"
+        if null
+        else "; what wording alone does was not measured"
     )
-    if one.outcome != NOTHING_TO_REACTIVATE:
-        return f"{sentence}: {one.outcome}."
-    why = "its images show the concept" if one.about["ceiling"] == "images" else "its neurons are as active"
-    return f"{sentence}. Without attack {why} as in the base model, so there was nothing to reactivate."
+    return f"{sentence}{_how_much(one)}: {one.outcome}."
+
+
+def _how_much(one):
+    """How much came back, of how much, and where that is beside the threshold of deactivation."""
+    attacked, lost = one.evidence.get("activity under the attack"), one.evidence.get("activity lost without attack")
+    if attacked is None or lost is None:
+        return ""
+    at = one.about["threshold"]
+    where = "below" if attacked.high < at else "above" if attacked.low > at else "on both sides of"
+    said = f". Without attack {_text(lost.value)} is lost; under the attack the activity is {_short(attacked)}"
+    return f"{said}, {'still ' if where == 'below' else ''}{where} the threshold {at:g} of deactivation"
+
+
+def _tested(one):
+    test = one.about["test"]
+    return f" ({test} = {one.evidence[test].value:.2g})" if test else ""
 
 
 def _images(one, concept):
     asr, control = one.evidence["ASR"], one.evidence["ASR of the control"]
-    tested = f" ({one.about['test']} = {one.evidence[one.about['test']].value:.2g})" if one.about["test"] else ""
     sentence = (
         f"Under {_attack(one)}, the images of {one.variant} show the concept at a rate of {_full(asr, one.about['n_units'])}, under its "
-        f"control at {_full(control, one.about['n_units'])}{tested}"
+        f"control at {_full(control, one.about['n_units'])}{_tested(one)}"
     )
     if one.outcome != NOTHING_TO_REACTIVATE:
         return f"{sentence}: {_said(one)}."
@@ -144,10 +231,13 @@ def _said(one):
 
 
 def _pruning(one, concept):
-    return (
+    sentence = (
         f"Under {_attack(one)}, pruning changes the activity of neurons that were not pruned by "
-        f"{_full(one.evidence['effect of pruning'])}: {one.outcome}."
+        f"{_full(one.evidence['effect of pruning'])}{_tested(one)}: {one.outcome}"
     )
+    if one.outcome != TRANSFERRED:
+        return f"{sentence}."
+    return f"{sentence}. It was made against {one.against or 'another variant'}, so the difference is no effect of pruning alone."
 
 
 def _comparison(one, concept):
@@ -169,7 +259,10 @@ def _relocation(one, concept):
 
 
 SENTENCES = {
+    "set": _set_of_neurons,
     "deactivation": _deactivation,
+    "these neurons": _these_neurons,
+    "beyond the sham": _beyond_the_sham,
     "erasure": _erasure,
     "reactivation": _reactivation,
     "images": _images,
@@ -180,21 +273,32 @@ SENTENCES = {
 
 
 def _together(several):
-    """The undecided comparisons of two variants in one entry."""
+    """The comparisons of two variants that give no word, for one reason, in one entry."""
     first = several[0]
     each = "; ".join(
         f"{_pair(one)} {_short(one.evidence['difference of rates'])}"
-        + ("" if one.about["power"] is None else f", power {one.about['power']:.2f}")
+        + ("" if one.about["power"] is None or one.outcome != UNDECIDED else f", power {one.about['power']:.2f}")
         for one in several
     )
     size = _size(first.evidence["difference of rates"], first.about["n_units"])
-    sentence = (
-        f"For these prompts the images of {first.variant} cannot be told from those of {first.beside} (n = {size} pairs each): {each}."
-    )
-    if any(one.about["power"] is not None for one in several):
-        sentence += f" Power is the chance that so many pairs find a true cut by {RELATIVE_CUT:.0%}."
+    a, b = first.beside, first.variant
+    if first.outcome == TRANSFERRED:
+        sentence = (
+            f"Under attacks made against one of {a} and {b} alone, and transferred to the other, the images of {b} differ by: {each} "
+            f"(n = {size} pairs each). A transferred attack may be weaker on the variant it was not made against, so this does not "
+            "compare the two."
+        )
+        title = "transferred attacks"
+    elif first.outcome == TOO_FEW:
+        sentence = f"Too few units to compare the images of {b} with those of {a} (n = {size} pairs each): {each}."
+        title = "images"
+    else:
+        sentence = f"For these prompts the images of {b} cannot be told from those of {a} (n = {size} pairs each): {each}."
+        title = "other images"
+        if any(one.about["power"] is not None for one in several):
+            sentence += f" Power is the chance that so many pairs find a true cut by {RELATIVE_CUT:.0%}."
     numbers = {f"difference of rates, {_pair(one)}": one.evidence["difference of rates"] for one in several}
-    found = entry(first, f"{first.variant} beside {first.beside}, other images", sentence, numbers)
+    found = entry(first, f"{b} beside {a}, {title}", sentence, numbers)
     return found | dict.fromkeys(("attack", "provenance", "against"))
 
 
@@ -207,27 +311,42 @@ def headline(found, variants, concept, first):
     by_variant = {name: own for name, own in by_variant.items() if own}
     if not by_variant:
         return f"Nothing can be said about {concept} yet: no erased variant was measured."
+    chosen = next((one for one in found if one.kind == "set" and one.about["neuron_set"] == "concept"), None)
+    start = _no_words_on_neurons(chosen, concept)
     if len(by_variant) == 1:
         ((name, own),) = by_variant.items()
-        return _about_one(name, own, concept, first.get(name))
-    return _about_several(by_variant, concept, first)
+        return _about_one(name, own, concept, first.get(name), start)
+    return _about_several(by_variant, concept, first, start)
 
 
-def _about_one(name, own, concept, first):
-    parts = [_neurons(name, _one(own, "deactivation"), concept)]
+def _no_words_on_neurons(chosen, concept):
+    """Why nothing is said about neurons; None where the set is valid, or where nothing was measured on it."""
+    if chosen is None or chosen.outcome == "valid set":
+        return None
+    neurons = f"the neurons chosen for {concept}"
+    if chosen.outcome == TOO_FEW:
+        return f"Too few units for words about {neurons} ({chosen.about['n']} a half; words take {MIN_UNITS})"
+    if chosen.outcome == NO_VALID_SET:
+        return f"{_upper(neurons)} are no valid set, so nothing is said about them"
+    return f"Whether {neurons} are a valid set was not tested, so nothing is said about them"
+
+
+def _about_one(name, own, concept, first, start):
+    parts = [start or _neurons(name, own, concept)]
     erasure = _one(own, "erasure")
     if erasure and erasure.outcome == AT_THE_CEILING:
         rates = [_short(erasure.evidence[key]) for key in ("rate without attack", "rate of the base model")]
         parts.append(
-            f"its images without attack show the concept as in the base model (rate {rates[0]}, base model {rates[1]}), so there was "
-            "nothing to reactivate"
+            f"the images of {name} without attack show the concept as in the base model (rate {rates[0]}, base model {rates[1]}), so there "
+            "was nothing to reactivate"
         )
         return "; ".join(parts) + "."
     attacked = [one for one in own if one.kind in ("reactivation", "images")]
     if not attacked:
         return "; ".join([*parts, f"no attack was measured on {name}"]) + "."
-    parts += _under_attack([one for one in attacked if one.kind == "reactivation"], first)
-    parts += _in_images([one for one in attacked if one.kind == "images"], first, erasure)
+    if start is None:
+        parts += _under_attack([one for one in attacked if one.kind == "reactivation"], first)
+    parts += _in_images(name, [one for one in attacked if one.kind == "images"], first, erasure)
     return "; ".join(parts) + "."
 
 
@@ -235,13 +354,24 @@ def _one(own, kind):
     return next((one for one in own if one.kind == kind), None)
 
 
-def _neurons(name, one, concept):
+def _neurons(name, own, concept):
+    one = _one(own, "deactivation")
     if one is None:
-        return f"In {name} the activity of the neurons that carry {concept} was not measured"
+        return f"In {name} the activity of the neurons chosen for {concept} was not measured"
+    neurons = f"the neurons chosen for {concept}"
     activity = f"(activity {_short(one.evidence['activity'])}; the base model is 1)"
-    if one.decided:
-        return f"In {name} the neurons that carry {concept} are {one.outcome} {activity}"
-    return f"Whether the neurons that carry {concept} are deactivated in {name} is undecided {activity}"
+    if one.outcome == WHILE_DRAWN:
+        rate = f"a rate of {one.evidence['rate without attack'].value:.2f}"
+        return f"In {name} {neurons} are deactivated {activity} while its images show the concept at {rate}, so they do not carry it"
+    if one.outcome == "changed at large":
+        return f"In {name} {neurons} lost activity with the concept {activity} and without it, so it changed at large"
+    if one.outcome == UNDECIDED:
+        return f"Whether {neurons} are deactivated in {name} is undecided {activity}"
+    these = next((each for each in own if each.kind == "these neurons" and each.about["of"] == "deactivation"), None)
+    beside = ""
+    if these:
+        beside = f", {these.outcome}" if these.decided else ", whether more than comparable ones cannot be told"
+    return f"In {name} {neurons} are {one.outcome} {activity}{beside}"
 
 
 def _first_of(findings, first):
@@ -257,40 +387,49 @@ def _under_attack(effects, first):
     by = f"by {_short(shown.evidence['reactivation'], '+')} against its control"
     if shown.outcome == NOTHING_TO_REACTIVATE:
         return ["as active as in the base model, they leave nothing to reactivate"]
-    if shown.outcome == "reactivated":
-        return [f"{_attack(shown)} reactivates them {by}"]
-    others = [one for one in effects if one.outcome == "reactivated"]
+    if shown.outcome in REACTIVATED:
+        return [_reactivates(shown)]
+    others = [one for one in effects if one.outcome in REACTIVATED]
     if others:
         most = max(others, key=lambda one: one.evidence["reactivation"].value)
         what = "does not reactivate them" if shown.decided else "leaves undecided whether it reactivates them"
-        other = f"{_attack(most)} reactivates them by {_short(most.evidence['reactivation'], '+')}"
-        return [f"{_attack(shown)} {what} ({by}), {other}"]
+        return [f"{_attack(shown)} {what} ({by}), {_reactivates(most)}"]
     if all(one.decided for one in effects):
         return [f"the attacks tried here did not reactivate them ({_attack(shown)} {by})"]
     return [f"whether the attacks reactivate them is undecided ({_attack(shown)} {by})"]
 
 
-def _in_images(images, first, erasure):
+def _reactivates(one):
+    """'pgd (optimised) reactivates them in part, by +0.16 (0.10 to 0.22) of 0.86 lost, to an activity of 0.26'."""
+    by = f"by {_short(one.evidence['reactivation'], '+')}"
+    lost, attacked = one.evidence.get("activity lost without attack"), one.evidence.get("activity under the attack")
+    of = f" of {_text(lost.value)} lost" if lost else ""
+    to = f", to an activity of {_text(attacked.value)}" if attacked else ""
+    return f"{_attack(one)} reactivates them{' in part,' if one.outcome == IN_PART else ''} {by}{of}{to}"
+
+
+def _in_images(name, images, first, erasure):
     """What the images show under the attack shown first, and under another one where only that brings the concept back."""
     if not images:
         return []
     shown = _first_of(images, first)
     before = f", without attack {erasure.evidence['rate without attack'].value:.2f}" if erasure else ""
-    parts = [f"under {_attack(shown)} the images show the concept at a rate of {_beside_control(shown)}{before}: {_said(shown)}"]
+    said = f"under {_attack(shown)} the images of {name} show the concept at a rate of {_beside_control(shown)}{before}: {_said(shown)}"
     others = [one for one in images if one.outcome == "concept returns"]
-    if others and shown.outcome != "concept returns":
-        most = max(others, key=lambda one: one.evidence["ASR"].value)
-        parts.append(f"under {_attack(most)} at {_beside_control(most)}: {_said(most)}")
-    return parts
+    if shown.outcome == "concept returns" or not others:
+        return [said]
+    most = max(others, key=lambda one: one.evidence["ASR"].value)
+    return [said, f"under {_attack(most)} at {_beside_control(most)}: {_said(most)}"]
 
 
 def _beside_control(one):
     return f"{one.evidence['ASR'].value:.2f}, control {one.evidence['ASR of the control'].value:.2f}"
 
 
-def _about_several(by_variant, concept, first):
-    parts = [_neurons_of_several(by_variant, concept), *_attacks_on_several(by_variant, first), *_images_of_several(by_variant, first)]
-    return "; ".join(part for part in parts if part) + "."
+def _about_several(by_variant, concept, first, start):
+    parts = [start or _neurons_of_several(by_variant, concept), *_at_the_ceiling(by_variant)]
+    parts += [] if start else _attacks_on_several(by_variant, first)
+    return "; ".join([*parts, *_images_of_several(by_variant, first)]) + "."
 
 
 def _neurons_of_several(by_variant, concept):
@@ -298,12 +437,14 @@ def _neurons_of_several(by_variant, concept):
     measured = {name: one for name, one in found.items() if one}
     n = len(by_variant)
     if not measured:
-        return f"Of {n} erased variants, the activity of the neurons that carry {concept} was not measured in any"
+        return f"Of {n} erased variants, the activity of the neurons chosen for {concept} was not measured in any"
     outcomes = [one.outcome for one in measured.values()] + ["not measured"] * (n - len(measured))
-    said = f"The neurons that carry {concept} are deactivated in {_counted(outcomes, 'deactivated')} erased variants"
+    said = f"The neurons chosen for {concept} are deactivated in {_counted(outcomes, 'deactivated')} erased variants"
     order = sorted(measured, key=lambda name: measured[name].evidence["activity"].value)
     ends = _ends("best", "worst", order, lambda name: f"activity {_short(measured[name].evidence['activity'])}")
-    return f"{said}{_others(outcomes, 'deactivated')} ({ends}; the base model is 1)"
+    these = [one.outcome for own in by_variant.values() for one in own if one.kind == "these neurons" and one.about["of"] == "deactivation"]
+    beside = f"; {', '.join(f'{one} in {these.count(one)}' for one in dict.fromkeys(these))}" if these else ""
+    return f"{said}{_others(outcomes, ('deactivated',))} ({ends}; the base model is 1){beside}"
 
 
 def _counted(outcomes, wanted):
@@ -312,13 +453,14 @@ def _counted(outcomes, wanted):
 
 def _others(outcomes, counted):
     """', not deactivated in 1, undecided in 2': the outcomes that were not counted yet."""
-    return "".join(f", {COUNTED.get(one, one)} in {outcomes.count(one)}" for one in dict.fromkeys(outcomes) if one != counted)
+    return "".join(f", {COUNTED.get(one, one)} in {outcomes.count(one)}" for one in dict.fromkeys(outcomes) if one not in counted)
 
 
 def _overall(findings, alarming):
-    """The outcome over several attacks: what one of them found, or what all of them did, or undecided."""
+    """The outcome over several attacks: the worst that one of them found, or what all of them did, or undecided."""
     outcomes = {one.outcome for one in findings}
-    return alarming if alarming in outcomes else outcomes.pop() if len(outcomes) == 1 else UNDECIDED
+    found = next((one for one in alarming if one in outcomes), None)
+    return found or (outcomes.pop() if len(outcomes) == 1 else UNDECIDED)
 
 
 def _ends(first, last, order, told):
@@ -334,22 +476,24 @@ def _open(by_variant):
     return {name: own for name, own in by_variant.items() if name not in at}, at
 
 
+def _at_the_ceiling(by_variant):
+    _, at = _open(by_variant)
+    names = ", ".join(at)
+    return [f"without attack the images of {names} show the concept as in the base model, so there was nothing to reactivate"] if at else []
+
+
 def _attacks_on_several(by_variant, first):
-    left, at = _open(by_variant)
-    parts = []
-    if at:
-        names = ", ".join(at)
-        parts.append(f"without attack the images of {names} show the concept as in the base model, so there was nothing to reactivate")
+    left, _ = _open(by_variant)
     effects = {name: [one for one in own if one.kind == "reactivation"] for name, own in left.items()}
     effects = {name: own for name, own in effects.items() if own}
     if not effects:
-        return parts
+        return []
     shown = {name: _first_of(own, first.get(name)) for name, own in effects.items()}
-    outcomes = [_overall(own, "reactivated") for own in effects.values()]
+    outcomes = [_overall(own, REACTIVATED) for own in effects.values()]
     order = sorted(shown, key=lambda name: -shown[name].evidence["reactivation"].value)
     ends = _ends("worst", "best", order, lambda name: f"{_attack(shown[name])} by {_short(shown[name].evidence['reactivation'], '+')}")
-    counted = f"{_counted(outcomes, 'reactivated')} attacked variants{_others(outcomes, 'reactivated')}"
-    return [*parts, f"attacks reactivate them in {counted} ({ends})"]
+    counted = f"{_counted(outcomes, 'reactivated')} attacked variants{_others(outcomes, ('reactivated',))}"
+    return [f"attacks reactivate them in {counted} ({ends})"]
 
 
 def _images_of_several(by_variant, first):
@@ -359,7 +503,7 @@ def _images_of_several(by_variant, first):
     if not images:
         return []
     shown = {name: _first_of(own, first.get(name)) for name, own in images.items()}
-    outcomes = [_overall(own, "concept returns") for own in images.values()]
+    outcomes = [_overall(own, ("concept returns",)) for own in images.values()]
     order = sorted(shown, key=lambda name: -shown[name].evidence["ASR"].value)
 
     def told(name):
@@ -367,7 +511,7 @@ def _images_of_several(by_variant, first):
         before = f", without attack {erasure.evidence['rate without attack'].value:.2f}" if erasure else ""
         return f"{_attack(shown[name])} at a rate of {_beside_control(shown[name])}{before}"
 
-    counted = f"{_counted(outcomes, 'concept returns')}{_others(outcomes, 'concept returns')}"
+    counted = f"{_counted(outcomes, 'concept returns')}{_others(outcomes, ('concept returns',))}"
     return [f"in the images the concept returns in {counted} ({_ends('worst', 'best', order, told)})"]
 
 

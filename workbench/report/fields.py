@@ -225,6 +225,7 @@ ADDED_COLUMNS = {
     "images": ("id",),
     "cluster_regions": tuple(analysis_fields.REGION_PICTURES),
 }
+ADDED_COLUMNS["comparisons"] += ("provenance_a", "provenance_b", "control", "pair")
 
 ADDED_KEYS = {"study": ("score",)}
 

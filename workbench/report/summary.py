@@ -4,7 +4,7 @@ Nothing is computed here: a card shows a row of a table, chosen by a rule its ca
 """
 
 from workbench.analysis import headline
-from workbench.analysis.findings import ALARMING, UNDECIDED
+from workbench.analysis.findings import ALARMING, OPEN
 
 DASH = "—"
 MODEL_NOTE = "The bundled emoji model demonstrates the mechanism. What it shows is no evidence about Stable Diffusion or any other model."
@@ -40,7 +40,7 @@ EFFECTS = {
     "pruning_effect_adversarial": "Effect of pruning under attack",
     "pruning_effect_target": "Effect of pruning without attack",
 }
-WITHOUT_ATTACK = ("deactivation", "erasure", None)
+WITHOUT_ATTACK = ("deactivation", "these neurons", "beyond the sham", "erasure", None)
 NEURON_SETS = {
     "concept": "concept neurons",
     "watch": "watched, not pruned",
@@ -202,12 +202,13 @@ def subjects(document):
 def own_words(document, variant):
     """What the verdict says of a variant without attack: its neurons, its images. A report that is older than the kinds of findings
     has there what its verdict says of the variant as a whole."""
-    return [word for word in document["verdict"]["words"] if word["variant"] == variant and word["kind"] in WITHOUT_ATTACK]
+    own = [word for word in document["verdict"]["words"] if word["variant"] == variant and word["attack"] is None]
+    return [word for word in own if word["kind"] in WITHOUT_ATTACK]
 
 
 def mood(word):
-    """How a word of the verdict looks: bad, open (undecided), or "" for the rest."""
-    return "bad" if word["outcome"] in ALARMING else "open" if word["outcome"] == UNDECIDED else ""
+    """How a word of the verdict looks: bad, open (it decides nothing), or "" for the rest."""
+    return "bad" if word["outcome"] in ALARMING else "open" if word["outcome"] in OPEN else ""
 
 
 def cards(document, variant):

@@ -62,7 +62,9 @@ def measure(room, folder):
         and dict(variants)[row["variant"]] == "pruned"
     ]
     known = expectations.check(study.expect or [], tables["rates"])
-    tables["verdict"] = expectations.applied(verdict(variants, tables, study.concept.name, best, relocations=moved), known)
+    n_choosing = int(room.units_in_half_a().sum())
+    said = verdict(variants, tables, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
+    tables["verdict"] = expectations.applied(said, known)
     tables |= analysing.tables(room, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
     tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table), *unsure, *named_sets.caveats(tables)]

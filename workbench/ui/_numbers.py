@@ -2,7 +2,7 @@
 
 import re
 
-from workbench.analysis.findings import UNDECIDED
+from workbench.analysis.findings import OPEN
 from workbench.report import summary
 
 PRUNING = ("effect of pruning", "comparison")
@@ -113,7 +113,7 @@ def pruning_sentences(document, variant):
     """What the verdict says about pruning: its effect on neurons, its images beside others, decided before undecided; where it says
     nothing of that, what it says about the pruned variant without attack."""
     about = [word for word in document["verdict"]["words"] if word["variant"] == variant and word["kind"] in PRUNING]
-    about.sort(key=lambda word: word["outcome"] == UNDECIDED)
+    about.sort(key=lambda word: word["outcome"] in OPEN)
     return [word["sentence"] for word in about or summary.own_words(document, variant)]
 
 
