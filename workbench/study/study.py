@@ -50,15 +50,17 @@ class ModelPart(Part):
 class Prompts(Part):
     """CSV files, relative to the study file or to data/."""
 
-    later: ClassVar[tuple] = ("retain",)
+    later: ClassVar[tuple] = ("retain", "trained_and_measured")
 
     target: str = Field(description="prompts with the concept")
     reference: str = Field(description="the same units without it")
     near: str | None = Field(None, description="retained concepts close to it; needs a column `expect`")
     far: str | None = Field(None, description="retained concepts far from it; needs a column `expect`")
     erase: str | None = Field(None, description="pairs prompt, anchor that erasers train on")
-    retain: str | None = Field(
-        None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured as near or far"
+    retain: str | None = Field(None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured")
+    trained_and_measured: Literal["leave out"] | None = Field(
+        None,
+        description="leave out: erasing pairs and retained prompts that are measured are left out of training; default: refused",
     )
     limit: int | None = Field(None, ge=4, description="use only the first rows of every set")
 
