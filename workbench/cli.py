@@ -134,7 +134,7 @@ def _show_estimate(study, folder, todo):
     )
     from workbench.study import published
 
-    for said in published.sentences(study):
+    for said in (*published.sentences(study), *todo.notes):
         console.print(said, soft_wrap=True, markup=False)
 
 

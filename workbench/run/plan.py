@@ -12,7 +12,7 @@ from pathlib import Path
 from workbench import registry, resources
 from workbench.errors import StudyError
 from workbench.methods import detectors, scores
-from workbench.run import asking, naming, own_code
+from workbench.run import asking, naming, own_code, training
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study.study import BASE, Quality
@@ -76,12 +76,16 @@ class Node:
 
 @dataclass
 class Plan:
-    """nodes in an order that respects their inputs, and the prompt sets by name."""
+    """nodes in an order that respects their inputs, and the prompt sets by name.
+
+    notes   sentences on what the plan does with the study's prompts
+    """
 
     nodes: list
     sets: dict
     calls: list
     n_units: int
+    notes: list = field(default_factory=list)
 
     def node(self, node_id):
         """The node of that id."""
@@ -157,7 +161,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     n, batch, sampling = len(sets["target"]), study.sampling.batch, study.sampling
     base = {"model": model_digest, "dtype": study.model.dtype}
     ranges = tuple((start, min(start + batch, n)) for start in range(0, n, batch))
-    make = _Builder(study)
+    make, notes = _Builder(study), []
     plans = {name: SetPlan(name, s.kind, s) for name, s in sets.items()}
     rows = {name: s.table.astype(object).where(s.table.notna(), None).values.tolist() for name, s in sets.items()}
     looks = {"labels": study.detectors.labels} | {role: detector_identity(getattr(study.detectors, role)) for role in ("steer", "judge")}
@@ -208,10 +212,13 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         inputs = [] if variant.parent == BASE else [f"erase:{variant.parent}"]
         method = registry.method("erasers", variant.method)
         parameters = method.parameters(**variant.settings)
+        pairs, note = training.pairs(study, sets, variant, method, parameters)
+        notes.extend([note] if note else [])
+        getattr(method.module, "check", lambda parameters, pairs: None)(parameters, pairs)
         content = base | {
             "method": variant.method,
             "parameters": parameters.model_dump(),
-            "pairs": _pairs(study, variant.pairs or study.prompts.erase),
+            "pairs": pairs,
         }
         content |= _revised(method)
         if variant.method == "prune_neurons" and (chosen := content["parameters"].get("set")):
@@ -226,7 +233,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             inputs.append(f"erase:{variant.like}")
             content["like"] = True
         if study.prompts.retain and "retained" in method.takes:
-            content["retained"] = _retained(study, sets)
+            content["retained"] = training.retained(study, sets)
         if hasattr(method.module, "files"):
             content["files"] = method.module.files(parameters, study.folder)
         cost = getattr(method.module, "passes", lambda p, n_pairs: 0.0)(parameters, len(content["pairs"]))
@@ -248,7 +255,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         for name in ("target", "reference"):
             generate(variant.name, name)
     everyone = [BASE, *(v.name for v in study.variants)]
-    pairs = _pairs(study, study.prompts.erase)
+    pairs = training.read_pairs(study, study.prompts.erase)
     attacked = [v.name for v in study.variants if v.role != "sham"]
     for attack in study.attacks:
         method = registry.method("attacks", attack.method)
@@ -307,30 +314,13 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
     make.add("measure", "measure", {"study": said}, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
-    return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))
+    return Plan(make.nodes, plans, calls, len(set(sets["target"].units)), notes)
 
 
 def _revised(*methods):
     """{"versions": {name: VERSION}} of methods whose code gives other results than at first; empty for others, which keep their keys."""
     found = {one.name: one.module.VERSION for one in methods if getattr(one.module, "VERSION", 1) > 1}
     return {"versions": found} if found else {}
-
-
-def _retained(study, sets):
-    """The prompts that learned masks keep, each once.
-
-    Raises   StudyError when one of them is measured: what was trained on is no evidence of what is retained
-    """
-    table = prompt_files.read_prompts(resources.find_file(study.prompts.retain, study.folder), "retain", "adversarial").table
-    found = list(dict.fromkeys(table["prompt"]))
-    measured = {prompt for name in ("near", "far") if name in sets for prompt in sets[name].prompts}
-    both = [prompt for prompt in found if prompt in measured]
-    if both:
-        raise StudyError(
-            f'prompts.retain and the measured sets near and far have {len(both)} prompts in common, e.g. "{both[0]}". '
-            "A mask would be praised for what it was trained on: take them out of one of the files."
-        )
-    return found
 
 
 def detector_identity(given):
@@ -361,10 +351,3 @@ def detector_identity(given):
 def _worth_images(attack, against, variant, attacked):
     """An attack's images are made for the variant it was made against and, unless `transfer` is false, those defined after it."""
     return against in (None, variant) or (attack.transfer is not False and attacked.index(variant) > attacked.index(against))
-
-
-def _pairs(study, file):
-    """The erasing pairs of a file; the concept's names against the empty prompt when there is none."""
-    if file:
-        return prompt_files.read_pairs(resources.find_file(file, study.folder))
-    return [(name, "") for name in study.concept.names]

@@ -39,6 +39,7 @@ class Estimate:
     bytes: int
     memory_mb: float
     rows: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
 
 
 class Run:
@@ -170,7 +171,7 @@ def estimate(plan, room):
     weights = sum(p.numel() * p.element_size() for p in room.model.parameters().values())
     memory = psutil.Process().memory_info().rss / 2**20 + 4 * weights / 2**20 + 300
     total = {key: sum(row[key] for row in rows.values()) for key in ("passes", "seconds", "bytes")}
-    return Estimate(left, kept, memory_mb=memory, rows=list(rows.values()), **total)
+    return Estimate(left, kept, memory_mb=memory, rows=list(rows.values()), notes=plan.notes, **total)
 
 
 @dataclass

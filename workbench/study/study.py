@@ -67,7 +67,7 @@ class ModelPart(Part):
 class Prompts(Part):
     """CSV files, relative to the study file or to data/."""
 
-    later: ClassVar[tuple] = ("retain",)
+    later: ClassVar[tuple] = ("retain", "trained_and_measured")
 
     target: Said = Field(description="prompts with the concept")
     reference: Said = Field(description="the same units without it")
@@ -76,8 +76,10 @@ class Prompts(Part):
     erase: Said | None = Field(
         None, description="pairs prompt, anchor that erasers train on; without it each name of the concept against the empty prompt"
     )
-    retain: Said | None = Field(
-        None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured as near or far"
+    retain: Said | None = Field(None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured")
+    trained_and_measured: Literal["leave out"] | None = Field(
+        None,
+        description="leave out: erasing pairs and retained prompts that are measured are left out of training; default: refused",
     )
     limit: int | None = Field(None, ge=4, le=MOST_UNITS, description="use only the first rows of every set")
 

@@ -45,6 +45,11 @@ class Parameters(Share):
     seed: Seed = Field(0, description="of the trajectories and drawing")
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from."""
+    return ("prompt",)
+
+
 def attribution(model, weights, losses):
     """{name: alpha = w dJ/dw} of J, the sum of these losses; J(w removed) - J is about -alpha.
 

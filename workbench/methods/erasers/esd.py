@@ -54,6 +54,11 @@ class Parameters(BaseModel):
     seed: Seed = Field(0, description="of trajectories and drawing")
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from: the anchors only where its target starts at them."""
+    return ("prompt", "anchor") if parameters.form in ("anchor", "erase_from") else ("prompt",)
+
+
 def trained_names(unet, modules):
     """Parameter names (without the `unet.` prefix) that a choice of modules trains."""
     names = [name for name, _ in unet.named_parameters()]

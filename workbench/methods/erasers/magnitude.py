@@ -12,6 +12,11 @@ class Parameters(Share):
     """What can be set."""
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from: none."""
+    return ()
+
+
 def erase(model, pairs, parameters, *, like=None, spare=None, **context):
     """Mask the weights with the smallest |w|; returns {"unet.<name>": bool tensor, True = pruned}.
 

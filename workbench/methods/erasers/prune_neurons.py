@@ -24,6 +24,11 @@ class Parameters(Part):
     set: Said | None = Field(None, description="one of the study's [[sets]], whose neurons of the site ff are cut in the place of these")
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from: none."""
+    return ()
+
+
 def erase(model, pairs, parameters, *, prune=None, **context):
     """Mask the incoming weights of a neuron set; returns {"unet.<name>": bool tensor, True = pruned}.
 

@@ -17,6 +17,11 @@ class Parameters(Share):
     seed: Seed = Field(0, description="of the lots")
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from: none."""
+    return ()
+
+
 def erase(model, pairs, parameters, *, like=None, spare=None, **context):
     """Mask weights by lot; returns {"unet.<name>": bool tensor, True = pruned}.
 

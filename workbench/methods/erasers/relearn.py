@@ -41,6 +41,11 @@ class Parameters(BaseModel):
     seed: Seed = Field(0, description="of the images and of drawing")
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from."""
+    return ("prompt",) if parameters.shows == "concept" else ("anchor",)
+
+
 def lifts_masks(parameters):
     """Whether the weights hold as they are where a parent pruned."""
     return parameters.lift

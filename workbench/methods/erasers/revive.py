@@ -56,6 +56,11 @@ class Parameters(BaseModel):
     )
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from: none."""
+    return ()
+
+
 def lifts_masks(parameters):
     """Whether the weights hold as they are where a parent pruned: that is the point of it."""
     return True

@@ -24,6 +24,11 @@ class Parameters(Share, Sampled):
     )
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from."""
+    return ("prompt",)
+
+
 def erase(model, pairs, parameters, *, like=None, spare=None, **context):
     """Mask weights by S[r, i] = |W[r, i]| ||X_i||_2 over the tokens, calls and prompts with the concept; int(share n) of n weights.
 
