@@ -253,6 +253,9 @@ def test_comparisons_are_corrected_over_the_table_they_stand_in():
     assert [row["p_adjusted"] for row in tested] == pytest.approx(slow.false_discovery([row["p"] for row in tested]))
     assert {row["n_family"] for row in tested} == {5} and found[2]["p_adjusted"] is found[2]["n_family"] is None
     assert rates.with_adjusted([rows[2]])[0]["p_adjusted"] is None and rates.with_adjusted([]) == []
+    nothing = rates.compare([True, False] * 20, [True, False] * 20, **SIDES)
+    assert rates.with_adjusted([*rows, nothing])[:-1] == found  # an attack that changes no image changes no other row
+    assert rates.with_adjusted([nothing])[0]["p_adjusted"] == 1
 
 
 def test_images_that_do_not_pair_are_refused():

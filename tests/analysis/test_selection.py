@@ -299,11 +299,11 @@ HELD |= {f"{name}_over_{end}": value for name in ("random", "comparable") for en
         (SURE, HELD | {"random_over_low": 0.0}, "80% are confirmed on half B, of random sets 50%"),
         (SURE, HELD | {"comparable_over_low": -0.1}, "of comparable sets 50% .difference 0.30, -0.10 to 0.50"),
         (SURE, HELD | {"comparable_over": None, "comparable_reason": "too few"}, "no comparable sets to compare it with .too few"),
-        (SURE, None, "not tested"),
+        (SURE, None, "could not be tested on half B .too few neurons.[.]"),
     ],
 )
 def test_a_valid_set_has_a_sure_scale_and_is_confirmed_beyond_other_sets(scale, confirmed, said):
-    flag, reason = selection.valid(scale, confirmed, Thresholds())
+    flag, reason = selection.valid(scale, confirmed, Thresholds(), "too few neurons.")
     assert flag == (said is None)
     if said:
         assert re.search(said, reason) and reason.startswith("No valid set: ") and reason.endswith("Take more units, or another score")

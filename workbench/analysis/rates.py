@@ -120,11 +120,16 @@ def compare(a, b, units=None, **labels):
 
 
 def with_adjusted(rows):
-    """Rows of paired comparisons with p_adjusted, Benjamini-Hochberg over the n_family rows of the table that have a `p`."""
-    tested = [row["p"] for row in rows if row["p"] is not None]
-    adjusted = iter(false_discovery(tested).tolist() if tested else ())
-    none = {"p_adjusted": None, "n_family": None}
-    return [row | (none if row["p"] is None else {"p_adjusted": next(adjusted), "n_family": len(tested)}) for row in rows]
+    """Rows of paired comparisons with p_adjusted, Benjamini-Hochberg over the n_family rows of the table that have a `p`.
+
+    A row without a discordant pair can reject nothing and is not counted (Tarone 1990), so that an attack that does nothing
+    changes no other row; its p_adjusted is its p.
+    """
+    rows = [row | {"p_adjusted": row["p"], "n_family": None} for row in rows]
+    tested = [row for row in rows if row["p"] is not None and any(row[key] for key in row if key.startswith("only_"))]
+    for row, p in zip(tested, false_discovery([row["p"] for row in tested]).tolist() if tested else (), strict=True):
+        row["p_adjusted"] = p
+    return [row | {"n_family": None if row["p"] is None else len(tested)} for row in rows]
 
 
 def _counts(row):

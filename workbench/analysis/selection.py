@@ -212,13 +212,13 @@ def _resampled_p(difference, weights):
     return stats.t.sf(np.where(np.isnan(t), 0, t), n - 1)
 
 
-def valid(scale, confirmed, thresholds):
+def valid(scale, confirmed, thresholds, why=None):
     """(flag, reason): is a set about the concept at all? Words on its neurons may be said only then.
 
     Its scale lies `thresholds.sure` standard errors from 0 with a bounded Fieller interval, and on half B more of it is confirmed
     than of random and of comparable sets, each by a difference whose interval lies above 0.
 
-    scale       dict of Sensitivity.scale;  confirmed   summary of `confirm`, or None where it could not be made
+    scale       dict of Sensitivity.scale;  confirmed   summary of `confirm`, or None where it could not be made, and why
     reason      one sentence where the set is not valid, else None
     """
     wrong = []
@@ -229,7 +229,7 @@ def valid(scale, confirmed, thresholds):
         )
     for name in () if confirmed is None else ("random", "comparable"):
         if confirmed[f"{name}_over"] is None:
-            wrong.append(f"there are no {name} sets to compare it with ({confirmed[f'{name}_reason']})")
+            wrong.append(f"there are no {name} sets to compare it with ({confirmed[f'{name}_reason'].rstrip('.')})")
         elif confirmed[f"{name}_over_low"] <= 0:
             wrong.append(
                 f"of its neurons {confirmed['confirmed_share']:.0%} are confirmed on half B, of {name} sets "
@@ -237,7 +237,7 @@ def valid(scale, confirmed, thresholds):
                 f"{confirmed[f'{name}_over_low']:.2f} to {confirmed[f'{name}_over_high']:.2f})"
             )
     if confirmed is None:
-        wrong.append("its neurons were not tested on half B")
+        wrong.append("its neurons could not be tested on half B" + (f" ({why.rstrip('.')})" if why else ""))
     return (not wrong, f"No valid set: {'; '.join(wrong)}. Take more units, or another score" if wrong else None)
 
 

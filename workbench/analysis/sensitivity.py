@@ -36,6 +36,7 @@ from workbench.statistics import (
     unit_weights,
 )
 
+FEWEST_SE = 2
 BESIDE = ("n_comparable", "comparable", "comparable_low", "comparable_high", "comparable_difference", "comparable_difference_low")
 BESIDE += ("comparable_difference_high", "p_comparable", "comparable_nearness", "comparable_outcome")
 
@@ -93,15 +94,15 @@ class Sensitivity:
         return self.values[condition][:, members].sum(axis=1, dtype=np.float64)
 
     def _scale(self, members):
-        """(unit,) contrast of a set in the base model; StatisticsError when its interval covers 0."""
+        """(unit,) contrast of a set in the base model; StatisticsError when it is less than FEWEST_SE standard errors from 0."""
         if not np.any(members):
             raise StatisticsError("The neuron set is empty.")
         scale = self._raw_scale(members)
         found = self._over_units(lambda x: x, scale)
-        if found.low <= 0 <= found.high:
+        if not _told(found):
             raise StatisticsError(
                 "On these units the contrast of the set in the base model cannot be told from 0 "
-                f"({found.value:.3g}, {found.low:.3g} to {found.high:.3g}); it defines no scale."
+                f"({found.value:.3g}, standard error {found.se:.3g}); it defines no scale."
             )
         return scale
 
@@ -254,8 +255,7 @@ class Sensitivity:
             own = self._sums(plus, members) - self._sums(minus, members)
             other = self.values[plus].astype(float) @ weights - self.values[minus].astype(float) @ weights
             others = self.values[self.base, "target"].astype(float) @ weights - self.values[self.base, "reference"].astype(float) @ weights
-            told = self._over_units(lambda x: x, others)
-            if told.low <= 0 <= told.high:
+            if not _told(self._over_units(lambda x: x, others)):
                 raise StatisticsError("The contrast of comparable sets cannot be told from 0 on these units; they have no scale.")
             together = self._over_units(np.divide, other, others)
             apart = self._over_units(lambda a, b, c, d: a / b - c / d, own, scale, other, others)
@@ -432,8 +432,7 @@ def activity_by_call(condition, reference, target, members):
     scale = target[:, :, members].sum(axis=2, dtype=float) - zero
     units, found = np.arange(len(rise)), []
     for call in range(rise.shape[1]):
-        told = jackknife(lambda x: x, units, scale[:, call])
-        there = not told.low <= 0 <= told.high
+        there = _told(jackknife(lambda x: x, units, scale[:, call]))
         found.append(jackknife(np.divide, units, rise[:, call], scale[:, call]) if there else None)
     return found
 
@@ -465,9 +464,14 @@ def _shares(weights, terms, thresholds):
 
 
 def _sure(kappa, se):
-    """|kappa| is at least 2 SE and not 0: a dead neuron has kappa = SE = 0 and must not pass."""
+    """|kappa| is at least FEWEST_SE SE and not 0: a dead neuron has kappa = SE = 0 and must not pass."""
     middle = np.abs(kappa.mean(axis=0))
-    return (middle >= 2 * se) & (middle > 0)
+    return (middle >= FEWEST_SE * se) & (middle > 0)
+
+
+def _told(scale: Interval):
+    """Whether a contrast can be told from 0, by the rule for single neurons; words take more (selection.valid)."""
+    return abs(scale.value) >= FEWEST_SE * scale.se and scale.value != 0
 
 
 def _row(found: Interval):

@@ -219,6 +219,8 @@ ADDED_COLUMNS = {
     "against_control": ("n_units", "p_permutation", "detectable", *TESTED),
     "activity_by_call": ("against", "control"),
     "effects": tuple(EFFECT),
+    "cluster_effects": ("p_change",),
+    "set_effects": ("p_change",),
     "neurons": ("n_undefined",),
     "waking": ("n_undefined",),
     "selection": tuple(CONFIRMED),

@@ -47,6 +47,7 @@ def measure(room, folder):
         found, table = trajectory_tables(room, trajectory, table)
         for name, rows in found.items():
             tables[name] += rows
+    tables["set_validity"] = selecting.with_validity(room, table, tables["set_validity"], Thresholds())
     tables["scores"] = scoring.agreement(room, table)
     chosen, columns = selecting.tables(room, table)
     tables |= chosen
@@ -155,7 +156,8 @@ def trajectory_tables(room, trajectory, table):
                 found = NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": str(error)}
             rows["effects"].append(wanted | found)
     rows["effects"] = with_adjusted(rows["effects"], {variant.name: _watched(variant) for variant in study.variants})
-    rows["set_validity"] = selecting.validity_rows(room, table, measured, trajectory, thresholds)
+    scaled = [name for name in ("concept", "watch") if (name, "ff") in groups]
+    rows["set_validity"] = [own | {"neuron_set": name, "site": "ff"} | measured.scale(groups[name, "ff"]) for name in scaled]
     rows["waking"] = waking_rows(room, measured, groups, half_b, trajectory)
     rows["relocation"] = relocation_rows(room, measured, table, trajectory)
     table = table.copy()
@@ -193,7 +195,8 @@ def _watched(variant):
 
 def with_adjusted(rows, watched):
     """The rows of `effects` with p_change_adjusted and n_family: Benjamini-Hochberg over the rows of one effect and trajectory, each
-    variant by the set that words about it rest on. Null in all other rows.
+    variant by the set that words about it rest on. Null in all other rows. A row in which no unit changes at all tests nothing and is
+    not counted, so that an attack that does nothing changes no other row.
 
     watched   {variant: neuron set}; the base model's set is the concept set
     """
@@ -202,8 +205,12 @@ def with_adjusted(rows, watched):
         if row["p_change"] is not None and row["neuron_set"] == watched.get(row["variant"], "concept"):
             families.setdefault((row["effect"], row["trajectory"]), []).append(row)
     for family in families.values():
-        for row, p in zip(family, false_discovery([row["p_change"] for row in family]).tolist(), strict=True):
-            row |= {"p_change_adjusted": p, "n_family": len(family)}
+        tested = [row for row in family if not row["value"] == row["low"] == row["high"] == 0]
+        adjusted = false_discovery([row["p_change"] for row in tested]).tolist() if tested else []
+        for row in family:
+            row |= {"p_change_adjusted": row["p_change"], "n_family": len(tested)}
+        for row, p in zip(tested, adjusted, strict=True):
+            row["p_change_adjusted"] = p
     return rows
 
 

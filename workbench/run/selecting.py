@@ -54,28 +54,26 @@ def kappa_of_half_a(room, means=None):
     return (target - reference)[room.units_in_half_a()].mean(axis=0)
 
 
-def validity_rows(room, table, measured, trajectory, thresholds):
+def with_validity(room, table, scales, thresholds):
     """Rows of set_validity: the concept set and the watched half of it at the site ff, and why words may not rest on them.
 
-    measured   Sensitivity of the trajectory on half B
+    scales   rows of trajectory, neuron_set, site and `Sensitivity.scale` of the set on half B
     """
-    choose, half, rows, means = room.study.choose, room.units_in_half_a(), [], base_means(room)
+    choose, half, means = room.study.choose, room.units_in_half_a(), base_means(room)
     target, reference = (room.unit_means(name, means[name])[~half] for name in ("target", "reference"))
-    ff, kappa = (table["site"] == "ff").to_numpy(), kappa_of_half_a(room, means)
+    ff, kappa, found = (table["site"] == "ff").to_numpy(), kappa_of_half_a(room, means), {}
     how = {"n_random": choose.n_random, "exclude": (table["in_concept"] | table["in_suppressed"]).to_numpy(), "seed": choose.seed}
-    for name, column in (("concept", "in_concept"), ("watch", "in_watch")):
-        members = table[column].to_numpy() & ff
-        if not members.any():
-            continue
-        scale = measured.scale(members)
+    for name in dict.fromkeys(row["neuron_set"] for row in scales):
+        members = table[f"in_{name}"].to_numpy() & ff
         try:
-            confirmed = selection.confirm(members, kappa, target, reference, table["layer"].to_numpy(), **how)[1]
+            found[name] = selection.confirm(members, kappa, target, reference, table["layer"].to_numpy(), **how)[1], None
         except StatisticsError as error:
-            confirmed, why = None, str(error)
-        flag, reason = selection.valid(scale, confirmed, thresholds)
-        row = {"trajectory": trajectory, "neuron_set": name, "site": "ff"} | scale
-        row |= {key: None if confirmed is None else confirmed.get(key) for key in CONFIRMED}
-        rows.append(row | {"valid": flag, "reason": reason if confirmed is not None else f"{reason} ({why})"})
+            found[name] = None, str(error)
+    rows = []
+    for scale in scales:
+        confirmed, why = found[scale["neuron_set"]]
+        flag, reason = selection.valid(scale, confirmed, thresholds, why)
+        rows.append(scale | {key: (confirmed or {}).get(key) for key in CONFIRMED} | {"valid": flag, "reason": reason})
     return rows
 
 
