@@ -174,6 +174,7 @@ ADDED_COLUMNS = {
     "activity_by_call": ("against", "control"),
     "images": ("id",),
     "cluster_regions": tuple(analysis_fields.REGION_PICTURES),
+    "cluster_choice": ("p_stability", "n_tried"),
 }
 
 OBJECTS = {
