@@ -46,6 +46,7 @@ def example(n_image_units=4):
             "activity": neuron_tables.activity(),
             "activity_by_call": neuron_tables.by_call(),
             "effects": neuron_tables.effects(),
+            "set_validity": neuron_tables.set_validity(),
             "neurons": neuron_tables.neurons(),
             "comparisons": tables.comparisons(),
             "against_control": tables.against_control(),

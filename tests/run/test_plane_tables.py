@@ -139,6 +139,9 @@ def test_an_attack_that_was_repeated_is_the_mean_of_its_runs(made):
     assert row["high"] - row["low"] > alone["high"] - alone["low"] and alone["p_over"] == "units"
     (erased,) = [r["asr"]["pgd"] for r in plane_rows(made, ["pgd"], repeats) if r["variant"] == "erased"]
     assert erased["rate"] == pytest.approx(0.4) and erased["n_runs"] == 2 and erased["low"] <= 0.2 and erased["high"] >= 0.6
+    three = Made(made.seen | {("erased", "pgd-3@erased"): of(1, 2, 3)}, ["erased", "m0", "m1"])
+    (sure,) = [r["asr"]["pgd"] for r in plane_rows(three, ["pgd"], repeats) if r["variant"] == "erased"]
+    assert sure["n_runs"] == 3 and sure["high"] - sure["low"] < erased["high"] - erased["low"]
 
 
 def test_a_comparator_that_never_fails_gives_no_cut(made):

@@ -145,6 +145,7 @@ TABLES = {
         **TEXT_CONDITION,
         "control": "flag",
         **INTERVAL,
+        "p_change": "number?",
         **RANDOM,
         "reason": "text?",
     },

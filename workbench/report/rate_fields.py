@@ -7,8 +7,9 @@ sweep       of the images of a condition, the share in which the judge would see
 rates       labels and thresholds of the judge, and its false alarms (false_positive_n images) stand in every row; named: prompts of
             named_of of the attack that say a name of the concept, or a word forbidden to attacks
 against_control   the ASR of an attack beside that of its control on the same prompts, paired (McNemar)
-rates and their kin   n counts images, n_units the units they are of. Where these differ, intervals are by whole units, and a
-            comparison has p_permutation (sides of whole units swapped) in place of p_mcnemar. Activity counts units
+rates and their kin   n counts images, n_units the units they are of. Where these differ, intervals are by whole units (a rate's is
+            Wilson's for n_effective images), and a comparison has p_permutation (sides of whole units swapped) in place of p_mcnemar; p is
+            the one that there is, p_adjusted Benjamini-Hochberg over the n_family comparisons of the table. Activity counts units
 attacks     what each attack is under the name all tables call it; passes, seconds and looks are means per prompt; named: as in
             rates, named_as_asked: where the target prompt says one too
 detectable  of a comparison: the cut of a's rate, against a control the rise, that is found with power 0.8 on so many units
@@ -26,12 +27,14 @@ DECIDED = {"labels": "list?", "thresholds": "list?"}
 RATE = {
     "n": "count?",
     "n_units": "count?",
+    "n_effective": "number?",
     "successes": "count?",
     "rate": "number?",
     "low": "number?",
     "high": "number?",
     "reason": "text?",
 }
+TESTED = {"p": "number?", "p_adjusted": "number?", "n_family": "count?"}
 
 TABLES = {
     "rates": {
@@ -159,6 +162,7 @@ TABLES = {
         "relative_high": "number?",
         "p_mcnemar": "number?",
         "p_permutation": "number?",
+        **TESTED,
         "power": "number?",
         "detectable": "number?",
         "reason": "text?",
@@ -178,6 +182,7 @@ TABLES = {
         "high": "number?",
         "p_mcnemar": "number?",
         "p_permutation": "number?",
+        **TESTED,
         "detectable": "number?",
         "reason": "text?",
     },

@@ -28,7 +28,9 @@ DEFINITIONS = {
 }
 EFFECTS = {
     "deactivation": "Deactivation: activity lost by erasing",
+    "deactivation_beyond_sham": "Deactivation beyond that of the sham",
     "drift": "Drift: activity of prompts without the concept",
+    "target_over_reference": "What is left: prompts with the concept minus prompts without",
     "reactivation": "Reactivation: attack minus its control",
     "gross_reactivation": "Gross reactivation: attack minus plain prompts",
     "base_reactivation": "The same attack in the base model",

@@ -135,7 +135,7 @@ def comparison_rows(room):
                 about = {"variant_a": a, "variant_b": b, "prompt_set": name, "prompt_set_b": None if other == name else other}
                 about |= {"attack": planned.attack, "definition": "asr" if planned.attack else "success_rate"}
                 rows.append(rates.compare(_seen(room, a, name), _seen(room, b, other), room.prompt_set("target").units, **about))
-    return rows
+    return rates.with_adjusted(rows)
 
 
 def _compared(variants):
@@ -176,6 +176,6 @@ def control_rows(room):
         found = rates.compare(_seen(room, variant, control), _seen(room, variant, name), room.prompt_set("target").units)
         about = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
         about |= {"only_control": found["only_a"], "only_attack": found["only_b"]}
-        rest = ("n", "n_units", "both", "neither", "difference", "low", "high", "p_mcnemar", "p_permutation", "reason")
+        rest = ("n", "n_units", "both", "neither", "difference", "low", "high", "p_mcnemar", "p_permutation", "p", "reason")
         rows.append(about | {key: found[key] for key in rest})
-    return sorted(rows, key=lambda row: (row["variant"], row["prompt_set"]))
+    return rates.with_adjusted(sorted(rows, key=lambda row: (row["variant"], row["prompt_set"])))

@@ -31,6 +31,7 @@ MEASURED = (
     "activity",
     "activity_by_call",
     "effects",
+    "set_validity",
     "neurons",
     "comparisons",
     "against_control",
