@@ -26,7 +26,8 @@ if drawable:
     st.subheader("Who carries the concept, and whom does the attack wake?")
     variant = st.segmented_control("Model", drawable, default=drawable[0], required=True, key="neurons-variant")
     points = _neurons.woken(table, variant)
-    _state.figure("waking_figure", points, variant, key="neurons-plane", on_select=partial(_state.open_neuron, "neurons-plane"))
+    unit = summary.score_unit(state.document["study"])
+    _state.figure("waking_figure", points, variant, unit=unit, key="neurons-plane", on_select=partial(_state.open_neuron, "neurons-plane"))
     st.caption(
         f"n = {summary.integer(len(points))} of {summary.integer(len(table))} neurons: the chosen ones, then those farthest from zero. "
         "To the right: fires more with the concept. Up: fires more under the attack than under its control. "

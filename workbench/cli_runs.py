@@ -60,7 +60,7 @@ def stop(name: RunName):
 
 def check(
     name: RunName,
-    fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'asr.high > 0.2', 'near < 0.8'")],
+    fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'near.low < 0.8', reactivated")],
 ):
     """Hold a report against limits; prints Markdown, exit code 1 when one is broken. For builds."""
     from workbench.run import checks

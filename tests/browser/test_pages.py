@@ -170,7 +170,7 @@ def test_an_open_page_follows_a_run_to_its_end(opened, addresses):
 def test_the_overview_gives_verdict_numbers_and_pictures(opened):
     page = opened("overview", "finished")
     text = main_text(page)
-    assert "Erasing silences the heart neurons" in text
+    assert "The neurons that carry heart are deactivated" in text
     assert page.locator("[data-testid=stMetric]").count() == 4
     assert text.count("95 % interval") >= 4 and "n = 180" in text
     alts = page.locator("[data-testid=stImage] img").evaluate_all("images => images.map(image => image.alt)")

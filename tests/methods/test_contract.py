@@ -58,6 +58,12 @@ def test_every_method_has_help_and_parameters_with_meanings(kind):
         assert one.help.endswith((".", "?")) and one.parameters.model_config["extra"] == "forbid"
 
 
+@pytest.mark.parametrize("name", sorted(methods("scores")))
+def test_every_score_declares_its_unit(name):
+    unit = methods("scores")[name].module.UNIT
+    assert isinstance(unit, str) and unit == unit.strip() and unit and not unit.endswith(".")
+
+
 def test_an_unknown_method_offers_the_nearest():
     with pytest.raises(MethodError, match='Did you mean "embedding_pgd"'):
         method("attacks", "embeding_pgd")

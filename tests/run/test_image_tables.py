@@ -28,7 +28,9 @@ class Room:
         self.table = pandas.DataFrame({"expect": asked})
 
     def prompt_set(self, name):
-        return Thing(table=self.table, provenance=lambda variant: None, units=[f"u{row}" for row in range(6)])
+        against = self.plan.sets[name].against
+        made = lambda variant: against and ("optimised" if against == variant else "transferred")  # noqa: E731
+        return Thing(table=self.table, provenance=made, units=[f"u{row}" for row in range(6)])
 
     def in_units(self, name, values):
         return np.asarray(values)[::-1]  # the detections stand in reverse order
@@ -263,3 +265,6 @@ def test_variants_are_compared_with_their_parents_and_their_likes_by_the_rates_o
         assert row["definition"] == ("asr" if row["attack"] else "success_rate")
         assert row["difference"] == pytest.approx(sides[1].mean() - sides[0].mean())
         assert (row["only_a"], row["only_b"]) == ((sides[0] & ~sides[1]).sum(), (sides[1] & ~sides[0]).sum())
+        assert row["pair"] == ("peer" if (a, b) == ("esd", "uce") else "parent") and row["control"] == name.endswith("~control")
+        made = {"pgd": ("optimised", "optimised" if other else "transferred")}.get(row["attack"], (None, None))
+        assert (row["provenance_a"], row["provenance_b"]) == made

@@ -25,6 +25,7 @@ def test_the_run_keeps_its_contract(finished):
     content = finished.document
     document.check(content)
     assert content["schema_version"] == 1
+    assert (content["study"]["score"]["name"], content["study"]["score"]["unit"]) == ("contrast", "multiples of the layer's mean |a|")
     assert {row["variant"] for row in content["models"]} == {"base", "erased", "pruned"}
     assert {"ceiling", "false_positive", "pre_asr", "asr", "asr_fail", "success_rate"} == {r["definition"] for r in content["rates"]}
     provenances = {(r["variant"], r["provenance"]) for r in content["rates"] if r["attack"] == "embedding_pgd"}

@@ -5,7 +5,20 @@ import math
 from pathlib import Path
 
 from workbench.errors import RunError, nearest
-from workbench.report.fields import ADDED, ADDED_COLUMNS, EVIDENCE, LISTS, OBJECTS, SHARES, TABLES, VALUES
+from workbench.report.fields import (
+    ADDED,
+    ADDED_COLUMNS,
+    ADDED_KEYS,
+    EVIDENCE,
+    LISTS,
+    OBJECTS,
+    OLD_WORDS,
+    SCORE,
+    SHARES,
+    TABLES,
+    VALUES,
+    WORD_DATA,
+)
 from workbench.storage import write_text
 
 SCHEMA_VERSION = 1
@@ -45,14 +58,30 @@ def load(report_folder):
 
 
 def with_added(document):
-    """The document with every table and column that reports of this schema version have gained; empty where it is older."""
+    """The document with every table, column and key that reports of this schema version have gained; empty where it is older."""
     if not isinstance(document, dict):
         return document
     document = dict.fromkeys(ADDED, []) | document
+    for name, keys in ADDED_KEYS.items():
+        if isinstance(document.get(name), dict):
+            document[name] = dict.fromkeys(keys) | document[name]
+    if isinstance(document.get("verdict"), dict) and isinstance(document["verdict"].get("words"), list):
+        document["verdict"] = document["verdict"] | {"words": [_with_data(word, document) for word in document["verdict"]["words"]]}
     for table, names in ADDED_COLUMNS.items():
         if isinstance(document.get(table), list):
             document[table] = [dict.fromkeys(names) | row if isinstance(row, dict) else row for row in document[table]]
     return document
+
+
+def _with_data(word, document):
+    """A word of the verdict with what it is about as data; of an older report as far as its word and subject are such data."""
+    if not isinstance(word, dict) or "kind" in word:
+        return word
+    models = document.get("models")
+    variants = [row.get("variant") for row in models if isinstance(row, dict)] if isinstance(models, list) else []
+    subject, said = word.get("subject"), word.get("word")
+    known = {"outcome": OLD_WORDS.get(said) if isinstance(said, str) else None, "variant": subject if subject in variants else None}
+    return dict.fromkeys(WORD_DATA) | known | word
 
 
 def write(document, folder):
@@ -103,6 +132,8 @@ def check(document):
         _check_row(document[name], fields, f'"{name}"', extra=name != "verdict")
         for field in fields:
             _check_list(name, field, document[name][field], f'"{name}"')
+    if document["study"]["score"] is not None:
+        _check_row(document["study"]["score"], SCORE, '"study", score')
     for position, word in enumerate(document["verdict"]["words"]):
         for evidence in word["evidence"]:
             _check_row(evidence, EVIDENCE, f'"verdict", words[{position}], evidence')

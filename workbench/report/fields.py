@@ -4,8 +4,11 @@ TABLES    {table: {column: kind}};  kinds: text, flag, count, number, list; "?" 
 VALUES    the number a row exists for, with its interval: null needs a reason, a value needs an interval
 OBJECTS, LISTS, EVIDENCE   the parts that are no tables, and the lists inside them
 SHARES    columns that are fractions in [0, 1]
-ADDED, ADDED_COLUMNS   tables and columns that came after the first reports of this schema version; in an older report they
-          are empty, or null
+ADDED, ADDED_COLUMNS, ADDED_KEYS   tables, columns and keys of objects that came after the first reports of this schema version; in
+          an older report they are empty, or null
+verdict.words   a sentence each, beside the finding as data (analysis/findings.py): kind, variant, outcome, attack, provenance, against,
+          beside (the other variant of a comparison). An older report has the outcome alone, and the variant where the subject is one
+study.score   what chose the concept neurons: {rule in words, name of the score whose values are shown, its unit, what it is}
 
 effects     value, low, high: jackknife t over units. p_change: is there a change? the signs of units' differences flipped;
             p_change_adjusted: Benjamini-Hochberg over the n_family rows of the effect that words rest on. comparable: the same effect on
@@ -225,6 +228,9 @@ ADDED_COLUMNS = {
     "cluster_regions": tuple(analysis_fields.REGION_PICTURES),
     "cluster_choice": ("p_stability", "n_tried"),
 }
+ADDED_COLUMNS["comparisons"] += ("provenance_a", "provenance_b", "control", "pair")
+
+ADDED_KEYS = {"study": ("score",)}
 
 OBJECTS = {
     "study": {
@@ -242,6 +248,7 @@ OBJECTS = {
         "window": "list",
         "sites": "list",
         "text": "text",
+        "score": "object?",
     },
     "verdict": {"headline": "text", "words": "list", "reasons": "list", "caveats": "list"},
     "reproduce": {
@@ -264,6 +271,17 @@ OBJECTS = {
         "finished": "text?",
     },
 }
+WORD_DATA = ("kind", "variant", "outcome", "attack", "provenance", "against", "beside")
+# outcomes that reports written before these keys say in other words
+OLD_WORDS = {
+    "silenced": "deactivated",
+    "not silenced": "not deactivated",
+    "quieter": "less active",
+    "louder": "more active",
+    **{word: word for word in ("reactivated", "not reactivated by these attacks", "undecided", "unchanged", "relocated", "not relocated")},
+    **{word: word for word in ("fewer images", "more images", "as expected", "set-up is off", "not measured")},
+}
+SCORE = {"rule": "text", "name": "text", "unit": "text", "what": "text"}
 LISTS = {
     ("models", "largest_changes"): {"module": "text", "relative_change": "number?"},
     ("verdict", "words"): {
@@ -271,6 +289,7 @@ LISTS = {
         "word": "text",
         "sentence": "text",
         "evidence": "list",
+        **{key: "text?" for key in WORD_DATA},
     },
     ("reproduce", "prompts"): {"set": "text", "n": "count", "digest": "text?"},
     ("reproduce", "models"): {"variant": "text", "digest": "text?"},

@@ -13,7 +13,8 @@ rates and their kin   n counts images, n_units the units they are of. Where thes
 attacks     what each attack is under the name all tables call it; passes, seconds and looks are means per prompt; named: as in
             rates, named_as_asked: where the target prompt says one too
 detectable  of a comparison: the cut of a's rate, against a control the rise, that is found with power 0.8 on so many units
-comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b: that of variant b, where it is another one
+comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b: that of variant b, where it is another one;
+            provenance_a, provenance_b: how the attack was made for each; pair: parent (b was made from a), control, peer
 quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor_seed, kid_floor_dtype: of the
             base to itself, the same prompts made again from other noise, in another number format (kid_floor, in older reports:
             one half of the units against the other); image_difference: of the latter pair, pixel by pixel. beyond: kid minus
@@ -147,6 +148,10 @@ TABLES = {
         "prompt_set": "text",
         "prompt_set_b": "text?",
         "attack": "text?",
+        "provenance_a": "text?",
+        "provenance_b": "text?",
+        "control": "flag?",
+        "pair": "text?",
         "definition": "text?",
         "n": "count?",
         "n_units": "count?",

@@ -123,7 +123,9 @@ def comparison_rows(room):
     against erased and pruned ones of the same parent; of relearning the same over several parents.
 
     On plain prompts the share of images with the concept is compared, under an attack the ASR (definition). Where an attack was
-    optimised on each of the two by itself, prompt_set is the one made against a, prompt_set_b the one made against b.
+    optimised on each of the two by itself, prompt_set is the one made against a, prompt_set_b the one made against b. provenance_a and
+    provenance_b say how it was made for each, control whether the prompts are those of an attack's control, and pair what the two are
+    to each other: parent (b was made from a), control (a is a control of b), peer.
     """
     rows, have, sets = [], set(generated(room)), room.plan.sets
     for a, b in _compared(room.study.variants):
@@ -134,6 +136,8 @@ def comparison_rows(room):
                     continue
                 about = {"variant_a": a, "variant_b": b, "prompt_set": name, "prompt_set_b": None if other == name else other}
                 about |= {"attack": planned.attack, "definition": "asr" if planned.attack else "success_rate"}
+                made = {"provenance_a": room.prompt_set(name).provenance(a), "provenance_b": room.prompt_set(other).provenance(b)}
+                about |= made | {"control": planned.control, "pair": _pair(room.study.variants, a, b)}
                 rows.append(rates.compare(_seen(room, a, name), _seen(room, b, other), room.prompt_set("target").units, **about))
     return rates.with_adjusted(rows)
 
@@ -150,6 +154,15 @@ def _compared(variants):
             beside = variant.role == "erased" and other.role != "sham" and variant.parent == other.parent
             if beside or (variant in plain and other in plain and _same_test(variant, other)):
                 yield variant.name, other.name
+
+
+def _pair(variants, a, b):
+    """What two compared variants are to each other. A mask's controls: one of its sparsity, and more training of what it masks."""
+    known = {variant.name: variant for variant in variants}
+    if known[b].parent == a:
+        return "parent"
+    longer = known[a].role == "erased" and known[b].role == "pruned" and known[a].parent == known[b].parent
+    return "control" if known[a].like == b or longer else "peer"
 
 
 def _same_test(variant, other):

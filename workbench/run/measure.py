@@ -3,7 +3,7 @@
 import numpy as np
 import pandas
 
-from workbench.analysis import expectations
+from workbench.analysis import expectations, headline
 from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, activity_by_call, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
@@ -63,7 +63,9 @@ def measure(room, folder):
         and dict(variants)[row["variant"]] == "pruned"
     ]
     known = expectations.check(study.expect or [], tables["rates"])
-    tables["verdict"] = expectations.applied(verdict(variants, tables, study.concept.name, best, relocations=moved), known)
+    n_choosing = int(room.units_in_half_a().sum())
+    said = verdict(variants, tables, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
+    tables["verdict"] = expectations.applied(said, known)
     tables |= analysing.tables(room, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
     tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table), *unsure, *named_sets.caveats(tables)]
@@ -78,25 +80,24 @@ def with_headline(table, effects, study, trajectory):
 
     score, score_b      the choosing score on half A, and on half B
     kappa               base contrast on the trajectory of the headline numbers
-    d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack with the
-                        largest reactivation of the variant's own set, one optimised on it first, as on the report's card
+    d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack that is shown first
+                        by the rule of analysis/headline.py, as in the headline and on the report's card
     """
     sure, new = ~table[f"excluded_{trajectory}"].astype(bool), {}
     new["score"], new["score_b"] = (table[f"{study.choose.score}_{half}"] for half in "ab")
     new["kappa"] = table[f"kappa_{trajectory}"]
     for variant in study.variants:
-        own = _watched(variant)
         new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
-        wanted = {"variant": variant.name, "effect": "reactivation", "trajectory": trajectory, "neuron_set": own}
-        rows = [row for row in effects if wanted.items() <= row.items() and row["value"] is not None]
-        rows.sort(key=lambda row: (row["provenance"] != "optimised", -row["value"]))
-        for row in rows:
-            made = f"{row['attack']}@{row['against']}" if row["against"] else row["attack"]
-            if f"r_{variant.name}_{trajectory}_{made}" in table:
-                for key in ("r", "delta"):
-                    new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{made}"].where(sure)
-                break
+        first = headline.first_attack(effects, [], variant.name, variant.role, trajectory)
+        if first:
+            for key in ("r", "delta"):
+                new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{_set_of(first)}"].where(sure)
     return pandas.concat([table, pandas.DataFrame(new)], axis=1)
+
+
+def _set_of(made):
+    """The prompt set of an attack, by its labels."""
+    return f"{made['attack']}@{made['against']}" if made["against"] else made["attack"]
 
 
 def neuron_groups(table):
@@ -162,13 +163,15 @@ def trajectory_tables(room, trajectory, table):
     table = table.copy()
     for variant in study.variants:
         table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
+        first = headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)
         for name in [None, *_attacks_met(room, variant.name)]:
             control = f"{name}~control" if name else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
             if name:
                 full = labels(room, variant.name, name)
                 keys = {key: full[key] for key in keys}
-                if full["provenance"] == "optimised" or full["against"] not in made_here:
+                shown = first is not None and headline.same(full, first)
+                if full["provenance"] == "optimised" or full["against"] not in made_here or shown:
                     table = _with_neuron_numbers(measured, variant.name, name, control, table, trajectory)
             for group in ("concept", "watch", "complement"):
                 members = groups.get((group, "ff"))

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from workbench import registry
 from workbench.analysis.sensitivity import Thresholds
+from workbench.methods import scores
 from workbench.models.variants import describe
 from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
-from workbench.run import analysing, budget_tables, named_sets
+from workbench.run import analysing, budget_tables, choosing, named_sets
 from workbench.run.changes import training_rows
 from workbench.run.region_pictures import with_pictures
 from workbench.run.stated import with_stated
@@ -110,7 +112,15 @@ def _study(room):
         "text": study.text,
         "model_note": study.model.note,
         "thresholds": [Thresholds().deactivated, Thresholds().reactivated],
+        "score": _score(study.choose),
     }
+
+
+def _score(choose):
+    """What chose the concept neurons: the rule, and the score whose values are shown, with its unit and what it is."""
+    method = registry.method("scores", choose.score)
+    unit = scores.unit(method, choose.parameters)
+    return {"rule": choosing.in_words(choose), "name": choose.score, "unit": unit, "what": method.help}
 
 
 def _models(room, history):

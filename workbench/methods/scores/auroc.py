@@ -11,6 +11,7 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "reference")
+UNIT = "share of pairs of prompts"
 NEUTRAL = 0.5
 
 

@@ -18,6 +18,7 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "reference", "row_norm", "calls", "weights")
+UNIT = "share of outgoing weights"
 
 
 def score(target, reference, erased=None, layer=None, *, weights, parameters):

@@ -15,6 +15,7 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "reference", "norm", "calls", "weights")
+UNIT = "FIA importance, 0 to 1"
 
 
 def score(target, reference, erased=None, layer=None, *, weights, parameters):
