@@ -23,7 +23,7 @@ from workbench.study.study import load_study
 N_UNITS = 200
 FIRST_SEED = 20_000
 TEMPLATES = 4
-SCALES, NOISE_SEEDS, ROTATIONS = (1, 2, 5, 10, 20), 5, 5
+SCALES, NOISE_SEEDS, ROTATIONS = (1, 2, 5, 10, 20), 4, 4
 ATTACKS = ("tokens", "vectors", "shared")
 DRAWS = 4
 RETAINED = ("near", "far")

@@ -226,6 +226,7 @@ ADDED_COLUMNS = {
     "selection": tuple(CONFIRMED),
     "images": ("id",),
     "cluster_regions": tuple(analysis_fields.REGION_PICTURES),
+    "cluster_choice": ("p_stability", "n_tried"),
 }
 ADDED_COLUMNS["comparisons"] += ("provenance_a", "provenance_b", "control", "pair")
 

@@ -1,6 +1,6 @@
 """The stages `fidelity` and `tokens`: do cheap scores say what happens when neurons are taken out, and which words drive a neuron?
 
-fidelity    scores against exact ablation, of single neurons and of random sets (CAD's protocol), on a sample of half B
+fidelity    scores against exact ablation, of single neurons and of random sets, on a sample of half B
 tokens      which words drive the neurons that carry most, by Neuron Integrated Gradients, clean beside adversarial
 rows        {table: rows} of the report
 """
