@@ -56,9 +56,7 @@ def refuse_no_data(path, error=ModelError):
         with path.open("rb") as file:
             start = file.read(START)
     except OSError as failure:
-        raise error(
-            f"{path} cannot be read: {failure.strerror or failure}. See who may read it (ls -l), or get your own copy."
-        ) from failure
+        raise error(unreadable(path, failure)) from failure
     what = _what(start, about.st_size)
     if what:
         raise error(f"{path} {what}")

@@ -140,10 +140,19 @@ class Model:
         return self.vae.decode(latents).sample.float() / 2 + 0.5
 
 
+def _check_finite(module, part, name):
+    for parameter, value in module.named_parameters():
+        if not value.isfinite().all():
+            raise ModelError(
+                f'The model "{name}" holds weights that are not finite, e.g. "{part}.{parameter}": every image of it would be broken. '
+                "Get the model anew, or load it in float32 if its weights are only too large for float16."
+            )
+
+
 def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
     """Wrap a diffusers pipeline.
 
-    Raises   ModelError when it is of a kind that does not work; see `kinds`
+    Raises   ModelError when it is of a kind that does not work (see `kinds`), or holds weights that are not finite
     """
     kinds.check(pipeline, name)
     two = pipeline.unet.config.addition_embed_type == "text_time"
@@ -154,6 +163,7 @@ def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
         module = module.to(device=device, dtype=torch.float32 if overflows else dtype).eval()
         if part in ("unet", "vae") and torch.device(device).type == "cpu":
             module = module.to(memory_format=torch.channels_last)  # faster convolutions; equal to rounding
+        _check_finite(module, part, name)
         parts[part] = module.requires_grad_(False)
     if two:
         parts |= {"tokenizer_2": pipeline.tokenizer_2, "zero_uncond": bool(pipeline.config.get("force_zeros_for_empty_prompt"))}
@@ -166,17 +176,9 @@ def load(name, device="cpu", dtype=torch.float32):
     A single file holds weights only. Configuration and tokenizers are those of a diffusers folder of the same name beside it
     (whose weights are not read), or else what diffusers knows for its kind, from the cache or the hub.
 
-    Raises   ModelError when it is missing, truncated, of another kind, or holds weights that are not finite
+    Raises   ModelError when it is missing, truncated or of another kind
     """
-    model = from_pipeline(pipeline(name, dtype), name, device, dtype)
-    for part, module in model.modules.items():
-        for parameter, value in module.named_parameters():
-            if not value.isfinite().all():
-                raise ModelError(
-                    f'The model "{name}" holds weights that are not finite, e.g. "{part}.{parameter}": every image of it would be broken. '
-                    "Get the model anew, or load it in float32 if it is only too large for float16."
-                )
-    return model
+    return from_pipeline(pipeline(name, dtype), name, device, dtype)
 
 
 def pipeline(name, dtype=torch.float32):

@@ -229,7 +229,7 @@ def _only_mapping(content, parts):
 def _token_names(saved):
     """Placeholder words in the order of their rows, as STEREO saves them: {"0": word, "1": word} or a list."""
     if isinstance(saved, dict):
-        saved = [saved[key] for key in sorted(saved, key=lambda key: (not str(key).isdigit(), int(key) if str(key).isdigit() else 0))]
+        saved = [saved[key] for key in sorted(saved, key=lambda key: (len(str(key)), str(key)))]  # "10" comes after "9"
     return [word for word in saved if isinstance(word, str)] if isinstance(saved, (list, tuple)) else []
 
 

@@ -28,6 +28,7 @@ ENDS = {
     "_lora.up.weight": "up",
 }
 SHOWN = 3
+PEFT_START = "base_model.model."
 OTHERS = {
     "lora_magnitude_vector": "DoRA",
     "dora_scale": "DoRA",
@@ -105,11 +106,11 @@ def _other(name):
 def _refuse_more(flat, used, spelt, found):
     """What belongs to a merged module beside up, down and alpha changes what the adaptor does: no part of it is taken alone."""
     modules = set(spelt.values())
+    longest = max(map(len, modules), default=0) + len(PEFT_START)
     for name in flat:
-        if name in used:
-            continue
-        cuts = [at for at in range(len(name)) if name[at] == "." and ("lora" in name[at:] or name.startswith("lora_"))]
-        if any(_module(name[:at], "") in modules for at in cuts):
+        last = len(name) if name.startswith("lora_") else name.rfind("lora")
+        cuts = [at for at in range(min(longest + 1, len(name))) if name[at] == "." and at < last]
+        if name not in used and any(_module(name[:at], "") in modules for at in cuts):
             raise ModelError(
                 f'{found.path}: the adaptor has more than up, down and alpha ("{name}"). Merged without it, it would be another model. '
                 "Merge it into the weights with the tool that made it, and give the merged checkpoint."
@@ -141,7 +142,7 @@ def _modules(own):
 
 
 def _module(name, end):
-    return name.removesuffix(end).removeprefix("base_model.model.")
+    return name.removesuffix(end).removeprefix(PEFT_START)
 
 
 def _check_shapes(parameter, parts, weight, found):
