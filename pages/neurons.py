@@ -82,10 +82,10 @@ if stable:
 name = st.text_input(
     "Neuron", key=_state.NEURON, bind="query-params", placeholder=f"layer:number, such as {_neurons.identity(part.iloc[0])}"
 )
-if not name:
+if name:
+    try:
+        _cards.neuron(state, table, _neurons.find(table, name))
+    except RunError as error:
+        st.error(plain(error), icon=":material/error:")
+else:
     st.caption("No neuron is picked yet.")
-    st.stop()
-try:
-    _cards.neuron(state, table, _neurons.find(table, name))
-except RunError as error:
-    st.error(plain(error), icon=":material/error:")

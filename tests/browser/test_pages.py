@@ -1,46 +1,22 @@
 """The pages in a real browser, started by `workbench app`, with every request and the console watched."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from urllib.parse import urlparse
+import shutil
+from contextlib import ExitStack
+from urllib.parse import parse_qs, urlencode, urlparse
 
 import pytest
 
-from tests.pages.example_runs import manifest, node, running, status, write_all
+from tests.pages.example_runs import manifest, node, running, status, stopped, write_all
+from tests.pages.serving import served
 from tests.report.example import write_example
+from workbench.ui.navigation import PAGES as LISTED
 
-PAGES = ("overview", "images", "sensitivity")
+PAGES = tuple(page.name for page in LISTED)
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 900}},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
     "narrow": {"viewport": {"width": 390, "height": 844}},
 }
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def serve(runs, log):
-    """(process, address) of `workbench app` on a folder of runs, once it answers."""
-    port = free_port()
-    words = [sys.executable, "-m", "workbench.cli", "app", "--runs", str(runs), "--port", str(port), "--no-browser"]
-    process = subprocess.Popen(words, stdout=log.open("w"), stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    for _ in range(300):
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1):
-                return process, f"http://127.0.0.1:{port}"
-        except OSError:
-            time.sleep(0.2)
-    process.terminate()
-    raise AssertionError(f"the app did not answer: {log.read_text()}")
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +25,17 @@ def addresses(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     write_all(folder / "some")
     (folder / "none").mkdir()
-    started = {name: serve(folder / name, folder / f"{name}.log") for name in ("some", "none")}
-    yield {"folder": folder / "some"} | {name: address for name, (_, address) in started.items()}
-    for process, _ in started.values():
-        process.terminate()
-        process.wait(timeout=60)
-    for _, address in started.values():  # the server ends with the command that started it
-        with pytest.raises(OSError):
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+    with ExitStack() as servers:
+        started = {name: servers.enter_context(served(folder / name, folder / f"{name}.log")) for name in ("some", "none")}
+        yield {"folder": folder / "some"} | started
 
 
 @pytest.fixture
 def opened(browser, addresses):
-    """opened(page, run, **options) -> a page that has come to rest; requests and console are checked at the end."""
+    """opened(page, run, **options) -> a page that has come to rest; requests and console are checked at the end.
+
+    page   its name in the address; "" is the address without one
+    """
     pages, requests, problems = [], [], []
 
     def open_page(name, run=None, **options):
@@ -72,7 +46,7 @@ def opened(browser, addresses):
         page.on("console", lambda message: problems.append(message) if message.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(error))
         address = addresses["some" if run else "none"]
-        page.goto(f"{address}/{'' if name == 'overview' else name}" + (f"?run={run}" if run else ""))
+        page.goto(f"{address}/{name}" + (f"?{urlencode({'run': run})}" if run else ""))
         settle(page)
         return page
 
@@ -101,6 +75,12 @@ def settle(page):
     )
 
 
+def address_of(page):
+    """(path, {key: values}) of the page's address."""
+    where = urlparse(page.url)
+    return where.path, parse_qs(where.query)
+
+
 def main_text(page):
     return page.locator("[data-testid=stMain]").inner_text()
 
@@ -125,8 +105,10 @@ def test_without_runs_every_page_says_how_to_make_one(opened, name):
     assert "No runs yet" in main_text(page) and "workbench demo" in main_text(page)
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("run, sentence", [("damaged", "is not valid JSON"), ("older", "another version"), ("reportless", "is missing")])
+DAMAGED = [("damaged", "is not valid JSON"), ("older", "another version"), ("reportless", "is missing")]
+
+
+@pytest.mark.parametrize("name, run, sentence", [("overview", *one) for one in DAMAGED] + [(name, *DAMAGED[0]) for name in PAGES[1:]])
 def test_a_damaged_run_is_one_sentence_and_the_picker_still_works(opened, name, run, sentence):
     page = opened(name, run)
     assert sentence in main_text(page)
@@ -167,6 +149,88 @@ def test_an_open_page_follows_a_run_to_its_end(opened, addresses):
     assert page.locator("[data-testid=stMetric]").count() == 4
 
 
+def test_a_page_of_a_stopped_run_notices_that_the_run_goes_on(opened, addresses):
+    folder = stopped(addresses["folder"] / "resumed")
+    page = opened("sensitivity", "resumed")
+    assert "This run is not finished" in main_text(page) and "the disk is full" in main_text(page)
+    status(folder, "running", done=360.0)
+    page.locator("[data-testid=stMain] [data-testid=stProgress]", has_text="75 %").wait_for()
+    assert "This run is not finished" not in main_text(page)
+    shutil.rmtree(folder)
+    page.locator("[data-testid=stMain] h1", has_text="No such run").wait_for()
+    assert address_of(page) == ("/sensitivity", {"run": ["resumed"]})
+
+
+TITLES = {"": "Does erasing", "overview": "Does erasing", "images": "Images", "sensitivity": "Sensitivity", "neurons": "Neurons"}
+
+
+@pytest.mark.parametrize("name", ["", *PAGES])
+def test_every_address_of_a_page_opens_it_and_stays(opened, name):
+    page = opened(name, "finished")
+    assert TITLES[name] in page.locator("[data-testid=stMain] h1").first.inner_text()
+    assert page.locator("[role=dialog]").count() == 0
+    assert address_of(page) == (f"/{name}", {"run": ["finished"]})
+    links = page.locator("[data-testid=stSidebar] [data-testid=stPageLink] a")
+    assert links.all_inner_texts() == [one.title for one in LISTED]
+    assert page.locator("[data-testid=stMain] [data-testid=stPageLink] a").count() == len(LISTED) - 1
+
+
+def test_a_run_that_is_not_there_is_missing_and_the_address_keeps_its_name(opened):
+    page = opened("images", "../../etc/<script>alert(1)</script>")
+    assert 'There is no run "../../etc/<script>alert(1)</script>"' in main_text(page) and "finished" in main_text(page)
+    assert page.locator("[data-testid=stMetric], [data-testid=stImage]").count() == 0
+    page.wait_for_timeout(3000)  # longer than the page takes to look anew
+    assert address_of(page) == ("/images", {"run": ["../../etc/<script>alert(1)</script>"]})
+    pick_run(page, "finished")
+    page.wait_for_url("**run=finished*")
+    page.locator("[data-testid=stMain] h1", has_text="Images").wait_for()
+
+
+def test_the_picker_marks_runs_that_are_not_finished(opened):
+    page = opened("overview", "finished")
+    page.locator(".st-key-run [data-baseweb=select], .st-key-run input").first.click()
+    page.get_by_role("option").first.wait_for()
+    shown = page.get_by_role("option").all_inner_texts()
+    assert {"finished", "stopped (stopped)", "torn (damaged)", "older (damaged)"} <= set(shown)
+    assert "running (running)" in shown
+
+
+def test_a_neuron_in_the_address_opens_its_card(opened, addresses):
+    page = opened("neurons", "finished")
+    assert "No neuron is picked yet" in main_text(page)
+    field = page.locator(".st-key-neuron input")
+    wanted = field.get_attribute("placeholder").removeprefix("layer:number, such as ")
+    field.fill(wanted)
+    field.press("Enter")
+    layer, _, index = wanted.rpartition(":")
+    card = page.locator("[data-testid=stMain] h3", has_text=f"Neuron {index} of {layer}")
+    card.wait_for()
+    link = page.url
+    assert address_of(page)[1] == {"run": ["finished"], "neuron": [wanted]}
+    page.goto(link)
+    card.wait_for()
+    page.goto(f"{addresses['some']}/neurons?run=finished&neuron=%3Cscript%3E")
+    page.locator("[data-testid=stMain] [data-testid=stAlert]", has_text='No neuron is called "<script>"').wait_for()
+    assert address_of(page)[1]["neuron"] == ["<script>"]
+
+
+def test_a_point_of_the_figure_opens_the_card_of_its_neuron(opened):
+    page = opened("neurons", "finished")
+    point = page.locator("[data-testid=stPlotlyChart] .scatterlayer .trace .points path").first
+    point.scroll_into_view_if_needed()
+    point.click(force=True)
+    page.locator("[data-testid=stMain] h3", has_text="Neuron ").last.wait_for()
+    page.wait_for_url("**neuron=*")
+
+
+def test_another_site_cannot_frame_the_pages(browser, addresses):
+    page = browser.new_page()
+    with page.expect_console_message(lambda message: "frame-ancestors" in message.text or "X-Frame-Options" in message.text):
+        page.set_content(f'<iframe src="{addresses["some"]}/overview?run=finished" width="900" height="700"></iframe>')
+    assert page.frames[1].locator("[data-testid=stApp]").count() == 0
+    page.close()
+
+
 def test_the_overview_gives_verdict_numbers_and_pictures(opened):
     page = opened("overview", "finished")
     text = main_text(page)
@@ -182,9 +246,13 @@ def test_the_links_at_the_end_keep_the_run(opened):
     page.locator("[data-testid=stMain] [data-testid=stPageLink] a", has_text="Sensitivity").click()
     page.wait_for_url("**/sensitivity*run=finished*")
     page.locator("[data-testid=stMain] h1", has_text="Sensitivity").wait_for()
-    page.locator("[data-testid=stSidebarNav] a", has_text="Images").click()
+    page.locator("[data-testid=stSidebar] [data-testid=stPageLink] a", has_text="Images").click()
     page.locator("[data-testid=stMain] h1", has_text="Images").wait_for()
     page.wait_for_url("**/images*run=finished*")
+    page.go_back()
+    page.locator("[data-testid=stMain] h1", has_text="Sensitivity").wait_for()
+    page.go_back()
+    page.locator("[data-testid=stMain] h1", has_text="Does erasing").wait_for()
 
 
 def test_pictures_are_blurred_in_the_pixels_until_the_switch_is_turned_off(opened):

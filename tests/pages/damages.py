@@ -95,7 +95,7 @@ def png(width, height):
 
 
 GONE = object()
-AGAIN = r"[Rr]un the study again|Write it again|Render it with"
+CURE = r"[Rr]un the study again|Write it again|Render it with|Remove this one file|was expected|has no \"|has an unknown key|cannot be read"
 LOOKED = {  # seen when the folder is looked at: one sentence in the place of every page
     "manifest truncated": (cut(MANIFEST), r"manifest.json is damaged"),
     "manifest a list": (text(MANIFEST, "[]"), r"manifest.json is damaged: an object with layout, nodes"),

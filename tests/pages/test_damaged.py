@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import pandas
 import pytest
 
 from tests.pages import damages, example_runs
@@ -41,7 +42,7 @@ def test_damage_to_what_a_run_is_known_by_is_one_sentence(damaged, kind):
     folder = damaged(damage)
     state = _runs.look(folder)
     assert state.kind == "damaged" and re.search(words, state.sentence), state.sentence
-    assert re.search(f"{damages.AGAIN}|Remove this one file|cannot be read|report.json", state.sentence)
+    assert str(folder) in state.sentence and re.search(damages.CURE, state.sentence), state.sentence
     assert _runs.label(folder) == "damaged (damaged)" and _runs.label(folder.with_name("sound")) == "sound"
 
 
@@ -109,6 +110,13 @@ def test_a_neuron_of_a_run_whose_study_is_damaged_is_one_sentence(sound, tmp_pat
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(RunError, match=r"study.json is missing or damaged. Run the study again"):
             _activity._seed(folder)
+
+
+def test_results_of_other_columns_are_one_sentence(opened, tmp_path):
+    folder = example_runs.stopped(tmp_path / "stopped")
+    for path in folder.glob("nodes/detect/*/detections.parquet"):
+        pandas.DataFrame({"a": [1]}).to_parquet(path)
+    assert "The result of detect:base:target in " in said(opened("overview", "stopped", tmp_path))
 
 
 def test_a_folder_whose_name_is_no_text_is_told_and_left_out(opened, sound, tmp_path):

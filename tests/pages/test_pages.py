@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.pages.conftest import SCRIPT
 from tests.pages.example_runs import KINDS, finished
+from tests.pages.opening import SCRIPT
 from workbench.resources import folder
 from workbench.ui import navigation
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import workbench
+from tests.pages.opening import open_all
 from workbench.analysis import ablation_effects, attribution, cluster_description, cluster_features, cluster_stability
 from workbench.analysis.ablation import Ablation
 from workbench.analysis.conductance import conductance
@@ -394,3 +395,7 @@ def test_words_are_told_apart_by_where_they_come_from(ran):
     assert "vector" in attacked["added"]
     leading = run.neurons["attribution"].idxmax()
     assert (rows[0]["layer"], rows[0]["index"]) == tuple(run.neurons.loc[leading, ["layer", "index"]])
+
+
+def test_every_page_opens_on_a_run_with_clusters_regions_and_ablations(ran, monkeypatch):
+    open_all(monkeypatch, ran[0].folder)

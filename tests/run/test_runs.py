@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import workbench
+from tests.pages.opening import open_all
 from workbench.analysis.sensitivity import Sensitivity
 from workbench.errors import RunError
 from workbench.report import document
@@ -233,3 +234,7 @@ def test_with_one_row_per_unit_effects_are_those_of_unaveraged_rows(finished, st
             if row["trajectory"] == trajectory and row["neuron_set"] in ("concept", "watch") and row["value"] is not None:
                 found = plain.activity((row["variant"], row["prompt_set"]), members)
                 assert (row["n"], row["value"], row["low"], row["high"]) == (found.n, found.value, found.low, found.high)
+
+
+def test_every_page_opens_on_a_real_run(finished, monkeypatch):
+    open_all(monkeypatch, finished.folder)

@@ -79,13 +79,13 @@ def with_headline(table, effects, study, trajectory):
     """The neuron table with the columns a reader looks at first.
 
     score, score_b      the choosing score on half A, and on half B
-    kappa               base contrast on the trajectory of the headline numbers
+    kappa, kappa_se     base contrast on the trajectory of the headline numbers, and its standard error
     d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack that is shown first
                         by the rule of analysis/headline.py, as in the headline and on the report's card
     """
     sure, new = ~table[f"excluded_{trajectory}"].astype(bool), {}
     new["score"], new["score_b"] = (table[f"{study.choose.score}_{half}"] for half in "ab")
-    new["kappa"] = table[f"kappa_{trajectory}"]
+    new["kappa"], new["kappa_se"] = table[f"kappa_{trajectory}"], table[f"kappa_se_{trajectory}"]
     for variant in study.variants:
         new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
         first = headline.first_attack(effects, [], variant.name, variant.role, trajectory)

@@ -28,7 +28,11 @@ def of_neuron(state, layer, index, trajectory):
     rows, wanted = [], {tuple(row[name] for name in LABELS): None for row in state.document["activity"] if row["trajectory"] == trajectory}
     for condition in wanted:
         keys = dict(zip(LABELS, condition, strict=True))
-        found = None if keys["prompt_set"] in RETAINED else _values(state, keys["variant"], keys["prompt_set"], layer, index, trajectory)
+        name = keys["prompt_set"]
+        try:
+            found = None if name in RETAINED else _values(state, keys["variant"], name, layer, index, trajectory)
+        except KeyError as error:
+            raise RunError(f"A result of the prompt set {name} in {state.folder} has no {error}. Run the study again.") from None
         if found is None:
             continue
         values, about = found

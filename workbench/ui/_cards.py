@@ -25,7 +25,8 @@ def neuron(state, table, row):
                 st.metric(_neurons.label(name), summary.number(row[name]), help=plain(METRICS[name].format(unit=unit)))
         if row.get("kappa") is not None:
             st.metric("κ, base contrast", summary.number(row["kappa"], 3), help="Mean activity with the concept minus without it.")
-            st.caption(f"standard error {summary.number(row['kappa_se'], 3)}")
+            if row.get("kappa_se") is not None:
+                st.caption(f"standard error {summary.number(row['kappa_se'], 3)}")
     models = _neurons.models(row, summary.subjects(document))
     if models:
         st.table(models, hide_index=True, alt=f"Deactivation, reactivation and δ of this neuron in {len(models)} models")

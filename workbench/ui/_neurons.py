@@ -46,10 +46,10 @@ def checked(table, path):
 
 
 def _of_kind(column, kind):
-    """Whether a column is of one of NumPy's kinds; text may be of any of pandas' types for it, without gaps."""
+    """Whether a column is of one of NumPy's kinds, or of a number is nowhere known; text may be of any of pandas' types, without gaps."""
     if "O" in kind:
         return pandas.api.types.is_string_dtype(column) and column.notna().all()
-    return column.dtype.kind in kind
+    return column.dtype.kind in kind or ("f" in kind and column.isna().all())
 
 
 def roles(table):

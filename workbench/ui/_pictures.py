@@ -33,7 +33,10 @@ def rows(state):
     known = {_key(row): row for row in reversed(listed) if row["attack"] is None}
     for node in state.nodes if state.kind != "finished" else ():
         if node["stage"] == "detect" and (node["variant"], node["prompt_set"]) not in there:
-            listed += _unreported(state, node, known)
+            try:
+                listed += _unreported(state, node, known)
+            except KeyError as error:
+                raise RunError(f"The result of {node['id']} in {state.folder} has no column {error}. Run the study again.") from None
     return listed
 
 

@@ -166,6 +166,8 @@ def _document(report, again):
         return schema.load(report)
     except RecursionError:
         raise RunError(f"{report / 'report.json'} is damaged: it is nested too deeply. Write it again: {again}") from None
+    except RunError as error:
+        raise error if str(report) in str(error) else RunError(f"{report}: {error}") from None
 
 
 def _status(folder):

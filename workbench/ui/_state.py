@@ -35,7 +35,7 @@ def pick():
         st.selectbox(
             "Run",
             names,
-            index=None,
+            index=0 if asked in names else None,
             key=RUN,
             placeholder="Choose a run",
             format_func=labels.get,

@@ -1,0 +1,35 @@
+"""The app in process: one page on one run of a folder."""
+
+import pandas
+from streamlit.testing.v1 import AppTest
+
+from workbench.resources import folder
+from workbench.ui import _neurons, _runs
+from workbench.ui.navigation import PAGES
+
+SCRIPT = folder("pages").parent / "workbench" / "ui" / "app.py"
+
+
+def open_page(monkeypatch, runs, name, run=None, **address):
+    """The AppTest after a page has run; `address` are more values of it."""
+    monkeypatch.setenv(_runs.VARIABLE, str(runs))
+    app = AppTest.from_file(str(SCRIPT), default_timeout=60)
+    for key, value in ({} if run is None else {"run": run} | address).items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception
+    if name != PAGES[0].name:
+        app.switch_page(str(folder("pages") / f"{name}.py")).run()
+    assert not app.exception, app.exception[0].value
+    return app
+
+
+def open_all(monkeypatch, run):
+    """Open every page on a real run, with the card of its first neuron; what is wrong is raised."""
+    first = _neurons.identity(pandas.read_parquet(run / "report" / "neurons.parquet").iloc[0])
+    for page in PAGES:
+        app = open_page(monkeypatch, run.parent, page.name, run.name, neuron=first)
+        assert not app.error and app.title, [error.value for error in app.error]
+        app.toggle(key="blur").set_value(False).run()
+        assert not app.exception and not app.error, [error.value for error in app.error]
+    assert any("standard error" in caption.value for caption in app.caption) and "bootstrap 95" in app.caption[-1].value
