@@ -253,6 +253,7 @@ def import_prompts(
     provenance: Annotated[str | None, typer.Option("--provenance", help="static | transferred | optimised; asked when missing")] = None,
     against: Annotated[str | None, typer.Option("--against", help="what they were made against: a variant's name, or words")] = None,
     column: Annotated[str | None, typer.Option("--column", help="the column with the prompts, when it is not found")] = None,
+    word: Annotated[str | None, typer.Option("--word", help="what a bare vector stands for, as prompts say it: <church>")] = None,
     swap: Annotated[list[str] | None, typer.Option("--swap", help="old=new in every prompt, for reference and retained sets")] = None,
     expect: Annotated[str | None, typer.Option("--expect", help="the label every image should show, for retained sets")] = None,
     model: Annotated[Path | None, typer.Option("--model", help="diffusers folder whose tokenizer counts what is cut")] = None,
@@ -263,8 +264,21 @@ def import_prompts(
     """Bring prompts or embeddings from outside: recognise, check, write what studies read."""
     from workbench.study import imports
 
-    found = imports.swapped(imports.recognise(file, column), file, swap or (), expect)
-    if provenance is None and found.kind != "pairs" and not found.provenance and not as_json and sys.stdin.isatty():
+    asking = not as_json and sys.stdin.isatty()
+    try:
+        found = imports.recognise(file, column, word)
+    except imports.Undecided as error:
+        if not asking:
+            raise
+        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+        found = imports.recognise(file, typer.prompt(f"Which column ({', '.join(error.columns)})?").strip(), word)
+    except imports.Nameless as error:
+        if not asking:
+            raise
+        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+        found = imports.recognise(file, column, typer.prompt("Which word?"))
+    found = imports.swapped(found, file, swap or (), expect)
+    if provenance is None and found.kind != "pairs" and not found.provenance and asking:
         for word, meaning in imports.MEANING.items():
             console.print(f"  [bold]{word}[/]: {meaning}")
         provenance = typer.prompt("How were these prompts made?").strip()

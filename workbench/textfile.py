@@ -3,7 +3,8 @@
 read       path -> text
 content    path -> bytes of a regular file; a pipe or device is never opened, so that nothing waits
 decoded    bytes -> text
-foreign    what the bytes are when somebody saved something else under the name: a pointer, a web page, an image ...
+stand_in   what the bytes are when they only stand for a file: a Git LFS pointer, a web page
+foreign    the same, or another kind of file that is no text: an image, a spreadsheet ...
 """
 
 import os
@@ -17,7 +18,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1"
 KINDS = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
-    b"\x93NUMPY": "a NumPy array",
+    b"\x93NUMPY": "a NumPy array, as the concept vectors of Ring-A-Bell",
     b"PAR1": "a Parquet file; export it as CSV first",
     b"\x1f\x8b": "a packed file; unpack it first",
     b"PK\x03\x04": "a zip or spreadsheet; export it as CSV first",
@@ -59,7 +60,7 @@ def content(path, error, most=MOST_BYTES):
     except (OSError, ValueError) as problem:
         raise error(f'"{path}" cannot be read: {getattr(problem, "strerror", None) or problem}.') from None
     if len(found) > most:
-        raise error(f'"{path}" has more than {_size(most)}, too much for a text file of this kind. Is it the right file?')
+        raise error(f'"{path}" has more than {_size(most)}, too much for a file of this kind. Is it the right file?')
     return found
 
 
@@ -85,14 +86,19 @@ def decoded(found, path, error):
     )
 
 
-def foreign(found):
-    """What bytes are that are no text of ours, with the cure; None when they may be."""
+def stand_in(found):
+    """What bytes are that stand for a file that was not got, with the cure; None when they do not."""
     if found.startswith(POINTER):
         return "a Git LFS pointer, which stands for a file that was not downloaded. Get the file itself: git lfs pull"
     start = found[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "a web page, as servers send in the place of a file that needs a login. Get the file itself in a browser"
-    return next((what for mark, what in KINDS.items() if found.startswith(mark)), None)
+    return None
+
+
+def foreign(found):
+    """What bytes are that are no text of ours, with the cure; None when they may be."""
+    return stand_in(found) or next((what for mark, what in KINDS.items() if found.startswith(mark)), None)
 
 
 def _without_mark(found):
