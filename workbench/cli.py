@@ -83,19 +83,19 @@ def _run(name, out, assignments, limit, device, dry_run, command, others=()):
     with console.status("Loading the model and planning"):
         from workbench.run import runs
 
-        plan, room = runs.prepare(study, out, device)
         if dry_run:
-            todo = runs.estimate(plan, room)
+            todo = runs.estimate(*runs.prepare(study, out, device))
+    folder = runs.folder_of(study, out)
     if dry_run:
-        _show_estimate(study, room.store.folder, todo)
+        _show_estimate(study, folder, todo)
         return
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
     ) as bar:
-        task = bar.add_task("planning", total=None, left="")
+        task = bar.add_task("loading the model and planning", total=None, left="")
 
         def start(todo):
-            _show_estimate(study, room.store.folder, todo)
+            _show_estimate(study, folder, todo)
             bar.update(task, total=max(todo.passes, 1e-9))
 
         def node(node, done, of, note=""):
@@ -127,6 +127,8 @@ def _show_estimate(study, folder, todo):
             row["stage"], str(row["nodes"]), str(row["kept"]), f"{row['passes']:,.0f}", duration(row["seconds"]), size(row["bytes"])
         )
     console.print(table)
+    for sentence in todo.warnings:
+        console.print(f"Caveat  {sentence}", soft_wrap=True, markup=False, highlight=False)
     free = shutil.disk_usage(_existing(folder)).free
     console.print(
         f"About {duration(todo.seconds)}, {size(todo.bytes)} of disk ({size(free)} free), {todo.memory_mb:,.0f} MB of memory. "

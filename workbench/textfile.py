@@ -1,7 +1,7 @@
 """Text files from outside: read whole as UTF-8, or refused in one sentence that says what the file is and what to do.
 
 read       path -> text
-content    path -> bytes of a regular file; a pipe or device is never opened, so that nothing waits
+content    path -> bytes of a regular file; opened, check_regular: the file itself. A pipe or device is never opened, so that nothing waits
 decoded    bytes -> text
 stand_in   what the bytes are when they only stand for a file: a Git LFS pointer, a web page
 foreign    the same, or another kind of file that is no text: an image, a spreadsheet ...
@@ -9,6 +9,7 @@ foreign    the same, or another kind of file that is no text: an image, a spread
 
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import nearest
@@ -46,22 +47,35 @@ def read(path, error, most=MOST_BYTES):
 
 def content(path, error, most=MOST_BYTES):
     """The bytes of a regular file; `error` as for `read`."""
+    with opened(path, error) as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise error(f'"{path}" has more than {_size(most)}, too much for a file of this kind. Is it the right file?')
+    return found
+
+
+@contextmanager
+def opened(path, error):
+    """A regular file, open for reading bytes; `error` as for `read`."""
     path = Path(path)
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
             raise error(f'"{path}" is {_kind(about.st_mode)}, no file. {_instead(path, about.st_mode)}')
         with open(path, "rb") as file:
-            found = file.read(most + 1)
+            yield file
     except FileNotFoundError:
         raise error(f'There is no file "{path}".{_beside(path)}') from None
     except PermissionError:
         raise error(f'"{path}" may not be read: permission denied. Allow it (chmod u+r), or copy the file.') from None
     except (OSError, ValueError) as problem:
         raise error(f'"{path}" cannot be read: {getattr(problem, "strerror", None) or problem}.') from None
-    if len(found) > most:
-        raise error(f'"{path}" has more than {_size(most)}, too much for a file of this kind. Is it the right file?')
-    return found
+
+
+def check_regular(path, error):
+    """Refuse what is no file that can be read; `error` as for `read`."""
+    with opened(path, error):
+        pass
 
 
 def decoded(found, path, error):
