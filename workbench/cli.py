@@ -167,6 +167,11 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
             for kind in registry.VERBS
             for name, method in registry.methods(kind).items()
         ]
+        rows += [
+            {"kind": kind, "method": name, "what": f"cannot be used: {why}"}
+            for kind in registry.VERBS
+            for name, why in registry.broken(kind).items()
+        ]
     elif what == "sites":
         from workbench.neurons.sites import SITES
 
@@ -192,6 +197,8 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
                 console.print(f"[bold]{name}[/] ({kind}): {escape(method.help)}")
             say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
             return
+        if name in registry.broken(kind):
+            registry.method(kind, name)
     run_folder = next((p for p in (Path(name), Path("runs") / name) if (p / "manifest.json").exists()), None)
     if run_folder:
         _show_run(run_folder, as_json)

@@ -12,7 +12,6 @@ import numpy as np
 
 from workbench import registry
 from workbench.analysis import rates
-from workbench.run import opening
 from workbench.study.words import saying
 
 FEW = 100
@@ -32,8 +31,7 @@ def with_stated(room, tables):
     sets = room.plan.sets
     made = lambda row: {key: getattr(sets[row["prompt_set"]], key) for key in ("against", "control")}  # noqa: E731
     tables["activity_by_call"] = [row | made(row) for row in tables["activity_by_call"]]
-    caveats = [*tables["verdict"]["caveats"], *opening.warnings(room), *named_caveats(room, named), *shared_caveats(room.study)]
-    caveats += few_caveats(tables)
+    caveats = [*tables["verdict"]["caveats"], *named_caveats(room, named), *shared_caveats(room.study), *few_caveats(tables)]
     tables["verdict"] = tables["verdict"] | {"caveats": caveats}
     return tables
 
