@@ -82,19 +82,19 @@ def _run(name, out, assignments, limit, device, dry_run, command, others=()):
     with console.status("Loading the model and planning"):
         from workbench.run import runs
 
-        plan, room = runs.prepare(study, out, device)
         if dry_run:
-            todo = runs.estimate(plan, room)
+            todo = runs.estimate(*runs.prepare(study, out, device))
+    folder = runs.folder_of(study, out)
     if dry_run:
-        _show_estimate(study, room.store.folder, todo)
+        _show_estimate(study, folder, todo)
         return
     with Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
     ) as bar:
-        task = bar.add_task("planning", total=None, left="")
+        task = bar.add_task("loading the model and planning", total=None, left="")
 
         def start(todo):
-            _show_estimate(study, room.store.folder, todo)
+            _show_estimate(study, folder, todo)
             bar.update(task, total=max(todo.passes, 1e-9))
 
         def node(node, done, of, note=""):
@@ -126,6 +126,8 @@ def _show_estimate(study, folder, todo):
             row["stage"], str(row["nodes"]), str(row["kept"]), f"{row['passes']:,.0f}", duration(row["seconds"]), size(row["bytes"])
         )
     console.print(table)
+    for sentence in todo.warnings:
+        console.print(f"Caveat  {sentence}", soft_wrap=True, markup=False, highlight=False)
     free = shutil.disk_usage(_existing(folder)).free
     console.print(
         f"About {duration(todo.seconds)}, {size(todo.bytes)} of disk ({size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
@@ -168,6 +170,11 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
             for kind in registry.VERBS
             for name, method in registry.methods(kind).items()
         ]
+        rows += [
+            {"kind": kind, "method": name, "what": f"cannot be used: {why}"}
+            for kind in registry.VERBS
+            for name, why in registry.broken(kind).items()
+        ]
     elif what == "sites":
         from workbench.neurons.sites import SITES
 
@@ -197,6 +204,8 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
                     console.print(said, soft_wrap=True, markup=False)
             say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
             return
+        if name in registry.broken(kind):
+            registry.method(kind, name)
     run_folder = next((p for p in (Path(name), Path("runs") / name) if (p / "manifest.json").exists()), None)
     if run_folder:
         _show_run(run_folder, as_json)
@@ -260,6 +269,7 @@ def import_prompts(
     provenance: Annotated[str | None, typer.Option("--provenance", help="static | transferred | optimised; asked when missing")] = None,
     against: Annotated[str | None, typer.Option("--against", help="what they were made against: a variant's name, or words")] = None,
     column: Annotated[str | None, typer.Option("--column", help="the column with the prompts, when it is not found")] = None,
+    word: Annotated[str | None, typer.Option("--word", help="what a bare vector stands for, as prompts say it: <church>")] = None,
     swap: Annotated[list[str] | None, typer.Option("--swap", help="old=new in every prompt, for reference and retained sets")] = None,
     expect: Annotated[str | None, typer.Option("--expect", help="the label every image should show, for retained sets")] = None,
     model: Annotated[Path | None, typer.Option("--model", help="diffusers folder whose tokenizer counts what is cut")] = None,
@@ -270,8 +280,21 @@ def import_prompts(
     """Bring prompts or embeddings from outside: recognise, check, write what studies read."""
     from workbench.study import imports
 
-    found = imports.swapped(imports.recognise(file, column), file, swap or (), expect)
-    if provenance is None and found.kind != "pairs" and not found.provenance and not as_json and sys.stdin.isatty():
+    asking = not as_json and sys.stdin.isatty()
+    try:
+        found = imports.recognise(file, column, word)
+    except imports.Undecided as error:
+        if not asking:
+            raise
+        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+        found = imports.recognise(file, typer.prompt(f"Which column ({', '.join(error.columns)})?").strip(), word)
+    except imports.Nameless as error:
+        if not asking:
+            raise
+        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+        found = imports.recognise(file, column, typer.prompt("Which word?"))
+    found = imports.swapped(found, file, swap or (), expect)
+    if provenance is None and found.kind != "pairs" and not found.provenance and asking:
         for word, meaning in imports.MEANING.items():
             console.print(f"  [bold]{word}[/]: {meaning}")
         provenance = typer.prompt("How were these prompts made?").strip()

@@ -1,13 +1,15 @@
 """Text files from outside: read whole as UTF-8, or refused in one sentence that says what the file is and what to do.
 
 read       path -> text
-content    path -> bytes of a regular file; a pipe or device is never opened, so that nothing waits
+content    path -> bytes of a regular file; opened, check_regular: the file itself. A pipe or device is never opened, so that nothing waits
 decoded    bytes -> text
-foreign    what the bytes are when somebody saved something else under the name: a pointer, a web page, an image ...
+stand_in   what the bytes are when they only stand for a file: a Git LFS pointer, a web page
+foreign    the same, or another kind of file that is no text: an image, a spreadsheet ...
 """
 
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import nearest
@@ -17,7 +19,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1"
 KINDS = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
-    b"\x93NUMPY": "a NumPy array",
+    b"\x93NUMPY": "a NumPy array, as the concept vectors of Ring-A-Bell",
     b"PAR1": "a Parquet file; export it as CSV first",
     b"\x1f\x8b": "a packed file; unpack it first",
     b"PK\x03\x04": "a zip or spreadsheet; export it as CSV first",
@@ -45,22 +47,35 @@ def read(path, error, most=MOST_BYTES):
 
 def content(path, error, most=MOST_BYTES):
     """The bytes of a regular file; `error` as for `read`."""
+    with opened(path, error) as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise error(f'"{path}" has more than {_size(most)}, too much for a file of this kind. Is it the right file?')
+    return found
+
+
+@contextmanager
+def opened(path, error):
+    """A regular file, open for reading bytes; `error` as for `read`."""
     path = Path(path)
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
             raise error(f'"{path}" is {_kind(about.st_mode)}, no file. {_instead(path, about.st_mode)}')
         with open(path, "rb") as file:
-            found = file.read(most + 1)
+            yield file
     except FileNotFoundError:
         raise error(f'There is no file "{path}".{_beside(path)}') from None
     except PermissionError:
         raise error(f'"{path}" may not be read: permission denied. Allow it (chmod u+r), or copy the file.') from None
     except (OSError, ValueError) as problem:
         raise error(f'"{path}" cannot be read: {getattr(problem, "strerror", None) or problem}.') from None
-    if len(found) > most:
-        raise error(f'"{path}" has more than {_size(most)}, too much for a text file of this kind. Is it the right file?')
-    return found
+
+
+def check_regular(path, error):
+    """Refuse what is no file that can be read; `error` as for `read`."""
+    with opened(path, error):
+        pass
 
 
 def decoded(found, path, error):
@@ -85,14 +100,19 @@ def decoded(found, path, error):
     )
 
 
-def foreign(found):
-    """What bytes are that are no text of ours, with the cure; None when they may be."""
+def stand_in(found):
+    """What bytes are that stand for a file that was not got, with the cure; None when they do not."""
     if found.startswith(POINTER):
         return "a Git LFS pointer, which stands for a file that was not downloaded. Get the file itself: git lfs pull"
     start = found[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "a web page, as servers send in the place of a file that needs a login. Get the file itself in a browser"
-    return next((what for mark, what in KINDS.items() if found.startswith(mark)), None)
+    return None
+
+
+def foreign(found):
+    """What bytes are that are no text of ours, with the cure; None when they may be."""
+    return stand_in(found) or next((what for mark, what in KINDS.items() if found.startswith(mark)), None)
 
 
 def _without_mark(found):

@@ -22,8 +22,9 @@ class Trajectory:
 
 
 def initial_noise(model, seeds):
-    """Standard normal latents (row, channel, height, width), each from a CPU generator of its own seed."""
-    return torch.stack([torch.randn(model.latent_shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
+    """Standard normal latents (row, channel, height, width), each from a CPU generator of its own seed, counted modulo 2^64."""
+    generators = [torch.Generator().manual_seed(int(seed) % 2**64) for seed in seeds]
+    return torch.stack([torch.randn(model.latent_shape, generator=generator) for generator in generators])
 
 
 def n_calls(model, n_steps):

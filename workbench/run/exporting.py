@@ -17,15 +17,16 @@ def export(name, variant, form, out, fill="zeros", seed=0):
     Raises   RunError for an unknown or unfinished variant; ModelError when it has no mask, or the base model is gone
     """
     run = open_run(name)
-    study = Study(**read_json(run.folder / "study.json"))
+    study, where = Study(**read_json(run.folder / "study.json")), run.folder / "where.json"
+    beside = read_json(where)["study_folder"] if where.is_file() else "."
     change, chain = merged(run.store, study, variant)
     made_by = [part.model_dump(mode="json") for part, _ in chain]
-    about = exports.about(change, study.model.base, source_digest(study.model.base), made_by, fill, seed)
+    about = exports.about(change, study.model.base, source_digest(study.model.base, beside), made_by, fill, seed)
     if form == "mask":
         if fill != "zeros":
             raise RunError("A mask file says where weights are cut, not what stands there: --fill is for diffusers and partial.")
         return exports.mask(change, out, about), about
-    model = load.load(study.model.base, dtype=DTYPES[study.model.dtype])
+    model = load.load(study.model.base, dtype=DTYPES[study.model.dtype], beside=beside)
     tensors = exports.changed(model, change, fill, seed)
     path = exports.partial(tensors, out, about) if form == "partial" else exports.folder(model, tensors, out, about)
     return path, about

@@ -105,7 +105,7 @@ def read_sets(study):
         file = getattr(study.prompts, name)
         if file:
             path = resources.find_file(file, study.folder)
-            sets[name] = prompt_files.read_prompts(path, name, kind, limit)
+            sets[name] = prompt_files.read_prompts(path, name, kind, limit, study.sampling.guidance)
     sets = dict(zip(sets, prompt_files.paired(list(sets.values())), strict=True))
     n_units = len(set(sets["target"].units))
     if n_units < 4:
@@ -164,7 +164,8 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make, notes = _Builder(study), []
     plans = {name: SetPlan(name, s.kind, s) for name, s in sets.items()}
     rows = {name: s.table.astype(object).where(s.table.notna(), None).values.tolist() for name, s in sets.items()}
-    looks = {"labels": study.detectors.labels} | {role: detector_identity(getattr(study.detectors, role)) for role in ("steer", "judge")}
+    detectors_of = {role: detector_identity(getattr(study.detectors, role), study.folder) for role in ("steer", "judge")}
+    looks = {"labels": study.detectors.labels} | detectors_of
     images = {"steps": sampling.steps, "guidance": sampling.guidance} | base
 
     def generate(variant, name):
@@ -291,7 +292,9 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         for variant in everyone:
             generate(variant, name)
     if study.quality and study.quality.clip:
-        clip = detectors.model_digest(detectors.model_folder(study.quality.clip, "clip"))
+        clip = detectors.model_digest(
+            detectors.model_folder(resources.find(study.quality.clip, study.folder) or study.quality.clip, "clip")
+        )
         for name in kept:
             for variant in everyone:
                 source = f"generate:{variant}:{name}"
@@ -323,26 +326,26 @@ def _revised(*methods):
     return {"versions": found} if found else {}
 
 
-def detector_identity(given):
+def detector_identity(given, folder="."):
     """What makes a detector give other answers: method, parameters with their defaults, and what its files hold.
 
     Files and transformers folders that its parameters name are digested, and it is not loaded. Another one, such as a bundled
     detector, is loaded, and says its version and thresholds itself. Of a detector that does not come with the workbench all of
     it counts: files, version, thresholds and code.
 
-    given   {"method": name, parameter: value}
+    given    {"method": name, parameter: value}
+    folder   where files are looked for first: that of the study
     """
-    given = dict(given)
-    method = registry.method("detectors", given.pop("method"))
-    parameters = method.parameters(**given)
-    set_to = parameters.model_dump(mode="json")
-    paths = [Path(value).expanduser() for value in set_to.values() if isinstance(value, str)]
+    method = registry.method("detectors", given["method"])
+    parameters = method.parameters(**{name: value for name, value in given.items() if name != "method"})
+    set_to, located = (one.model_dump(mode="json") for one in (parameters, detectors.located(parameters, folder)))
+    paths = [Path(value).expanduser() for value in located.values() if isinstance(value, str)]
     files = [file_digest(path) for path in paths if os.path.isfile(path)]
     files += [detectors.model_digest(path) for path in paths if os.path.isfile(path / "config.json")]
     code = own_code.code_of("detectors", method.name)
     said = []
     if code or not files:
-        loaded = method.call(parameters)
+        loaded = detectors.opened(given, folder)
         said = [loaded.version, loaded.thresholds]
     identity = {"method": method.name, "parameters": set_to, "files": files or said}
     return identity | {"said": said, "code": code} if code else identity

@@ -18,7 +18,7 @@ from workbench.methods import scores
 from workbench.models.variants import describe
 from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
-from workbench.run import analysing, budget_tables, choosing, named_sets
+from workbench.run import analysing, budget_tables, choosing, named_sets, opening
 from workbench.run.changes import training_rows
 from workbench.run.region_pictures import with_pictures
 from workbench.run.stated import with_stated
@@ -66,6 +66,7 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     if done:
         tables["attacks"] = budget_tables.with_seconds(room, tables["attacks"])
         tables = with_stated(room, tables)
+        tables["verdict"] = tables["verdict"] | {"caveats": [*tables["verdict"]["caveats"], *opening.warnings(room)]}
         table = read_table(at / "neurons.parquet")
         write_table(folder / "neurons.parquet", table)
         write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))

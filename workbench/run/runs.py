@@ -17,20 +17,20 @@ from pathlib import Path
 import pandas
 import psutil
 
-from workbench import resources
-from workbench.errors import RunError, WorkbenchError
+from workbench.errors import RunError, StudyError, WorkbenchError
 from workbench.memory import keep_freed_memory
 from workbench.run.store import Store
-from workbench.storage import digest, file_digest, read_json
+from workbench.storage import digest, file_digest, read_json, write_json
 from workbench.study.study import Study, load_study
 
 DEFAULT_FOLDER = "runs"
+MOST_MEASURED = 64  # rows of the UNet pass that is measured; more of them are not faster by the row
 OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20, "named_sets": 3}  # outside the UNet
 
 
 @dataclass
 class Estimate:
-    """What is left of a plan: nodes, UNet row passes, seconds, bytes to write, and the memory it will need."""
+    """What is left of a plan: nodes, UNet row passes, seconds, bytes to write, the memory it will need, and what weakens the study."""
 
     nodes: int
     kept: int
@@ -40,6 +40,7 @@ class Estimate:
     memory_mb: float
     rows: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
 
 
 class Run:
@@ -93,69 +94,88 @@ class Run:
         return {"html": folder / "report.html", "md": folder / "report.md", "csv": folder / "tables"}[format]
 
 
-def source_digest(name):
-    """Digest of a base model's files, without loading it; of the name alone for a hub id."""
-    from workbench.models.load import BUNDLED
+def source_digest(name, beside="."):
+    """Digest of a base model's files, without loading it; of the name alone for a hub id.
 
-    where = resources.folder("data") / BUNDLED[name] if name in BUNDLED else Path(name)
+    beside   folder where it is looked for first: that of the study
+    """
+    from workbench.models.load import place
+
+    where = place(name, beside)
+    if where is None:
+        return digest(["hub", name])
     if where.is_file():
         beside = where.with_suffix("")
         return digest([file_digest(where), source_digest(str(beside))]) if beside.is_dir() else file_digest(where)
-    if where.is_dir():
-        files = sorted(p for p in where.rglob("*") if p.suffix in (".safetensors", ".json", ".bin", ".txt"))
-        return digest([[str(p.relative_to(where)), file_digest(p)] for p in files])
-    return digest(["hub", name])
+    files = sorted(p for p in where.rglob("*") if p.suffix in (".safetensors", ".json", ".bin", ".txt") and p.is_file())
+    return digest([[str(p.relative_to(where)), file_digest(p)] for p in files])
+
+
+def folder_of(study, out=None):
+    """The run folder of a study."""
+    return Path(out) if out else Path(DEFAULT_FOLDER) / study.name
 
 
 def prepare(study, out=None, device="cpu", model=None, command=None):
     """(plan, room) of a study in its run folder; the folder is not touched yet.
 
-    Raises   StudyError, PromptError, ModelError, RecordingMismatch: everything that can be told before work begins
+    Raises   WorkbenchError: everything that can be told before work begins, see `opening`
     """
     from workbench.diffusion.denoise import n_calls
     from workbench.neurons.sites import layers
-    from workbench.run import naming
+    from workbench.run import naming, opening
     from workbench.run import plan as planning
     from workbench.run.stages import DTYPES, Room
 
     study = load_study(study)
+    folder = folder_of(study, out)
+    opening.check_folder(folder)
     planning.read_sets(study)
     if model is None:
         from workbench.models.load import load
 
-        model = load(study.model.base, device, DTYPES[study.model.dtype])
-        source = source_digest(study.model.base)
+        model = load(study.model.base, device, DTYPES[study.model.dtype], study.folder)
+        source = source_digest(study.model.base, study.folder)
     else:
         source = model.digest()
+    opening.check_steps(study, model)
     recorded = layers(model.unet, study.record.sites, model.text_encoder)
     naming.check(study, model, source, recorded)
     n_neurons = sum(layer.n_neurons for layer in recorded)
     channels, height, width = model.latent_shape
     size = {"image_bytes": 3 * height * width * model.vae_scale**2, "latent_bytes": 4 * channels * height * width}
     plan = planning.build(study, source, n_calls(model, study.sampling.steps), n_neurons, **size)
-    store = Store(Path(out) if out else Path(DEFAULT_FOLDER) / study.name)
-    return plan, Room(study, plan, store, device, model)
+    room = Room(study, plan, Store(folder), device, model)
+    opening.check(room)
+    return plan, room
 
 
 def seconds_per_pass(room, repeats=2):
     """Measured time of one UNet row pass at the study's batch size."""
     import torch
 
-    model, batch = room.model, room.study.sampling.batch
-    latents = torch.randn(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
-    states = room.empty.expand(batch, -1, -1)
+    model, batch = room.model, min(room.study.sampling.batch, len(room.prompt_set("target")), MOST_MEASURED)
     timestep = torch.tensor(500, device=model.device)
     best = float("inf")
-    with torch.no_grad():
-        for _ in range(repeats + 1):
-            began = time.perf_counter()
-            model.run_unet(latents, timestep, states)
-            best = min(best, time.perf_counter() - began)
+    try:
+        latents = torch.randn(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
+        states = room.empty.expand(batch, -1, -1)
+        with torch.no_grad():
+            for _ in range(repeats + 1):
+                began = time.perf_counter()
+                model.run_unet(latents, timestep, states)
+                best = min(best, time.perf_counter() - began)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise StudyError(
+            f"sampling.batch = {room.study.sampling.batch} does not fit into the memory of {model.device}. Take less."
+        ) from error
     return best / batch
 
 
 def estimate(plan, room):
     """What is left to do, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else."""
+    from workbench.run import opening
+
     pace = seconds_per_pass(room) * 1.15
     rows, left, kept = {}, 0, 0
     for node in plan.nodes:
@@ -171,7 +191,7 @@ def estimate(plan, room):
     weights = sum(p.numel() * p.element_size() for p in room.model.parameters().values())
     memory = psutil.Process().memory_info().rss / 2**20 + 4 * weights / 2**20 + 300
     total = {key: sum(row[key] for row in rows.values()) for key in ("passes", "seconds", "bytes")}
-    return Estimate(left, kept, memory_mb=memory, rows=list(rows.values()), notes=plan.notes, **total)
+    return Estimate(left, kept, memory_mb=memory, rows=list(rows.values()), notes=plan.notes, warnings=opening.warnings(room), **total)
 
 
 @dataclass
@@ -216,6 +236,7 @@ def _execute(plan, room, watcher, command):
     seconds = _earlier_seconds(store)
     history = {"seconds": seconds, "started": datetime.now(UTC).isoformat(timespec="seconds"), "finished": None, "wall_seconds": None}
     store.write_manifest(plan, seconds)
+    write_json(store.folder / "where.json", {"study_folder": str(room.study.folder.absolute())})
     todo = estimate(plan, room)
     watcher.start(todo)
     log = (store.folder / "run.log").open("a")

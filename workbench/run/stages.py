@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 import torch
 
-from workbench import registry
+from workbench import registry, resources
 from workbench.diffusion.denoise import Trajectory, denoise, evaluate
 from workbench.errors import MethodError, ModelError, RunError
 from workbench.methods.attacks import Context, Look
@@ -53,7 +53,7 @@ class Room:
     @cached_property
     def model(self):
         """The base model."""
-        return models.load(self.study.model.base, self.device, DTYPES[self.study.model.dtype])
+        return models.load(self.study.model.base, self.device, DTYPES[self.study.model.dtype], self.study.folder)
 
     @cached_property
     def empty(self):
@@ -65,7 +65,7 @@ class Room:
         """The CLIP model the study names for scores."""
         from workbench.methods.detectors.clip_zero_shot import Clip
 
-        return Clip(self.study.quality.clip)
+        return Clip(resources.find(self.study.quality.clip, self.study.folder) or self.study.quality.clip)
 
     @cached_property
     def other_format(self):
@@ -162,9 +162,9 @@ class Room:
                       bundled detectors cost next to nothing beside making the image, so they leave no files.
         """
         if role not in self._detectors:
-            given = dict(getattr(self.study.detectors, role))
-            method = registry.method("detectors", given.pop("method"))
-            self._detectors[role] = method.call(method.parameters(**given))
+            from workbench.methods.detectors import opened
+
+            self._detectors[role] = opened(getattr(self.study.detectors, role), self.study.folder)
         if not remembering or getattr(self.study.detectors, role)["method"] == "emoji":
             return self._detectors[role]
         if (role, "remembering") not in self._detectors:

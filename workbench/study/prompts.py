@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import pandas
 
 from workbench import textfile
@@ -250,10 +251,10 @@ def _seeds(path, column):
             raise PromptError(f"{path}: row {row} has no seed, others have one. Give every row a seed, or none.")
         seeds.append(seed_of(text, f"{path}: row {row}"))
     if max(seeds) <= HIGHEST_SIGNED:
-        return pandas.array(seeds, dtype="int64").to_numpy()
+        return np.array(seeds, dtype=np.int64)
     if min(seeds) < 0:
         raise PromptError(f"{path} has seeds below 0 and above 2^63 - 1, which no one column of numbers holds. Take others for one kind.")
-    return pandas.array(seeds, dtype="uint64").to_numpy()
+    return np.array(seeds, dtype=np.uint64)
 
 
 def seed_of(text, where):

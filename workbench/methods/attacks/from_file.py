@@ -47,6 +47,18 @@ def attack(model, targets, parameters, context):
     return reworded(targets, _prompts(path, given, targets), context)
 
 
+def check(parameters, model):
+    """Refuse, before anything runs, a file that cannot be read, is no attack, or holds vectors of another kind of model."""
+    path = Path(parameters.file)
+    if path.suffix == ".safetensors":
+        _check_fit(path, embeddings.load_vectors(path)[1], model)
+        return
+    read_prompts(path, "adversarial", "adversarial")
+    about = read_about(path)
+    if about and about.get("kind") == "pairs":
+        raise PromptError(f"{path} is a list of pairs, no attack. Name it as `prompts.erase` instead.")
+
+
 def control(model, targets, adversarial, parameters, context):
     """The unchanged prompts from other noise; for embeddings random vectors of their norms."""
     if adversarial.prefix is None:
@@ -135,9 +147,21 @@ def _plain(text):
 
 def _vectors(path, model, targets, token):
     """(prompt, n, channel): the one embedding, the chosen one, or that of each unit when the tokens are the units."""
+    places, vectors = embeddings.load_vectors(Path(path))
+    _check_fit(path, vectors, model)
+    if token is not None and token not in places:
+        raise PromptError(f'{path} has no embedding "{token}".{nearest(token, places)}')
+    if token is None and len(places) > 1:
+        if not set(targets.units) <= set(places):
+            raise PromptError(f"{path} holds {len(places)} embeddings. Choose one with the parameter token: {', '.join(places)}.")
+        return vectors[[places[unit] for unit in targets.units]]
+    return vectors[places[token] if token is not None else 0].expand(len(targets), -1, -1).clone()
+
+
+def _check_fit(path, vectors, model):
+    """Refuse vectors (token, n, channel) that have no place in the model's prompts."""
     from workbench.models import text
 
-    places, vectors = embeddings.load_vectors(Path(path))
     channels, room = text.token_vectors(model).shape[1], model.tokenizer.model_max_length - 2
     if vectors.shape[2] != channels:
         takes = "text encoder of {} takes" if model.text_encoder_2 is None else "two text encoders of {} together take"
@@ -147,10 +171,3 @@ def _vectors(path, model, targets, token):
         )
     if vectors.shape[1] >= room:
         raise PromptError(f"{path} has {vectors.shape[1]} vectors for each prompt, the context holds {room}: no word would be left.")
-    if token is not None and token not in places:
-        raise PromptError(f'{path} has no embedding "{token}".{nearest(token, places)}')
-    if token is None and len(places) > 1:
-        if not set(targets.units) <= set(places):
-            raise PromptError(f"{path} holds {len(places)} embeddings. Choose one with the parameter token: {', '.join(places)}.")
-        return vectors[[places[unit] for unit in targets.units]]
-    return vectors[places[token] if token is not None else 0].expand(len(targets), -1, -1).clone()

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from workbench.errors import MethodError, ModelError
+from workbench.errors import MethodError, ModelError, first_line
 from workbench.study.part import Said
 
 NONE = "none"
@@ -56,7 +56,10 @@ class Clip:
         # without these files transformers makes up a tokenizer of three tokens and says nothing
         if not any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
             raise ModelError(f"{self.folder} has no tokenizer (tokenizer.json or vocab.json); save the model's tokenizer there.")
-        self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # the tokenizers library raises nothing more special
+            raise ModelError(f"{self.folder} has a tokenizer that cannot be read ({first_line(error)}). Save it there anew.") from error
         self.context = self.model.config.text_config.max_position_embeddings
         self.scale = float(self.model.logit_scale.exp())
         self.version = model_digest(self.folder)
