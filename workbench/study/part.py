@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, model_serializer
 class Part(BaseModel):
     """A table of the study file; unknown keys are refused.
 
-    later   fields that came after the first studies: a dump has them only when they are given, so that older runs keep their keys
+    later   fields that came after the first studies: a dump has them only where they differ from their default, so that older runs
+            keep their keys
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -16,4 +17,5 @@ class Part(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later(self, serialize):
-        return {key: value for key, value in serialize(self).items() if value is not None or key not in self.later}
+        kept = lambda key: key not in self.later or getattr(self, key) != type(self).model_fields[key].default  # noqa: E731
+        return {key: value for key, value in serialize(self).items() if kept(key)}
