@@ -215,7 +215,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         parameters = method.parameters(**variant.settings)
         pairs, note = training.pairs(study, sets, variant, method, parameters)
         notes.extend([note] if note else [])
-        getattr(method.module, "check", lambda parameters, pairs: None)(parameters, pairs)
+        getattr(method.module, "check_training", lambda parameters, pairs: None)(parameters, pairs)
         content = base | {
             "method": variant.method,
             "parameters": parameters.model_dump(),

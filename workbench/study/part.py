@@ -58,7 +58,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class Part(BaseModel):
     """A table of the study file; unknown keys are refused.
 
-    later   fields that came after the first studies: a dump has them only when they are given, so that older runs keep their keys
+    later   fields that came after the first studies: a dump has them only where they differ from their default, so that older runs
+            keep their keys
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,7 +67,8 @@ class Part(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later(self, serialize):
-        return {key: value for key, value in serialize(self).items() if value is not None or key not in self.later}
+        kept = lambda key: key not in self.later or getattr(self, key) != type(self).model_fields[key].default  # noqa: E731
+        return {key: value for key, value in serialize(self).items() if kept(key)}
 
 
 def check_plain(data):

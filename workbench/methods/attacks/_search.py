@@ -8,18 +8,16 @@ prompt's search does not depend on which prompts stand beside it.
 
 import time
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from workbench.methods.attacks import vectors_before
-from workbench.study.part import MOST_ROWS, Seed
+from workbench.study.part import MOST_ROWS, Part, Seed
 
 KEEP_EVERY = 60.0
 
 
-class Budget(BaseModel):
+class Budget(Part):
     """How far a search goes; part of every optimising attack's parameters."""
-
-    model_config = ConfigDict(extra="forbid")
 
     looks: int = Field(1, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the final candidate is kept")
     max_passes: float | None = Field(

@@ -76,7 +76,7 @@ def n_trajectories(parameters, n_pairs):
     return max(parameters.trajectories, n_pairs) if parameters.trajectories else 0
 
 
-def check(parameters, pairs):
+def check_training(parameters, pairs):
     """MethodError when an anchor to erase from is empty."""
     from workbench.errors import MethodError
 
@@ -109,7 +109,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
 
     if not pairs:
         raise MethodError("ESD needs prompts with the concept and their anchors; the study gives none.")
-    check(parameters, pairs)
+    check_training(parameters, pairs)
     side = "anchor" if parameters.form == "erase_from" else "concept"
     generator = torch.Generator().manual_seed(parameters.seed)
     n = n_trajectories(parameters, len(pairs))

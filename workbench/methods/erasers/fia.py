@@ -73,7 +73,7 @@ def by_concept(pairs, concepts):
     return list(found.values())
 
 
-def check(parameters, pairs):
+def check_training(parameters, pairs):
     """MethodError when the pairs do not divide into the concepts."""
     by_concept(pairs, parameters.concepts)
 

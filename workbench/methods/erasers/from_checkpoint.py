@@ -1,27 +1,22 @@
 """From a checkpoint: the erased model of somebody else, as a file or folder in one of the published formats."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from typing import ClassVar
 
-from workbench.study.part import Said
+from pydantic import Field
 
-LATER = {"multiplier": 1.0}  # settings that came after the first runs, and what these ran with
+from workbench.study.part import Part, Said
 
 
-class Parameters(BaseModel):
+class Parameters(Part):
     """What can be set."""
 
-    model_config = ConfigDict(extra="forbid")
+    later: ClassVar[tuple] = ("multiplier",)
 
     path: Said = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
     allow_unexpected: bool = Field(
         False, description="leave out tensors that the base model has no place for, instead of refusing the file"
     )
     multiplier: float = Field(1.0, ge=-1000, le=1000, description="of a LoRA's strength; -1 takes away what it adds")
-
-    @model_serializer(mode="wrap")
-    def _as_first_runs(self, handler):
-        """Without later settings at their first value: a variant's key is then what it was in finished runs."""
-        return {name: value for name, value in handler(self).items() if LATER.get(name) != value}
 
 
 def erase(model, pairs, parameters, *, folder=".", **context):

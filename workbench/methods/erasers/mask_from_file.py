@@ -1,19 +1,18 @@
 """Mask from a file: prune the weights that a saved mask names, in the base model or over another eraser."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import Field
 
-from workbench.study.part import Said
+from workbench.study.part import Part, Said
 
 MASK = True
-LATER = {"calls": None, "select_ratio": 0.0, "layers": None}  # settings that came after the first runs, and what these ran with
 
 
-class Parameters(BaseModel):
+class Parameters(Part):
     """What can be set."""
 
-    model_config = ConfigDict(extra="forbid")
+    later: ClassVar[tuple] = ("calls", "select_ratio", "layers")
 
     file: Said = Field(
         description="mask file, relative to the study file: from a run, `workbench export --as mask` or `workbench mask`; or a folder of "
@@ -27,11 +26,6 @@ class Parameters(BaseModel):
     layers: Literal["reads", "feeds", "key", "value", "text"] | None = Field(
         None, description="ConceptPrune's folders: which layers were searched, where their shapes leave it open; published: reads"
     )
-
-    @model_serializer(mode="wrap")
-    def _as_first_runs(self, handler):
-        """Without later settings at their first value: a variant's key is then what it was in finished runs."""
-        return {name: value for name, value in handler(self).items() if name not in LATER or LATER[name] != value}
 
 
 def erase(model, pairs, parameters, *, folder=".", base_digest=None, **context):
@@ -65,7 +59,7 @@ def _checked(model, parameters, folder, base_digest):
             f"{path} holds ConceptPrune's masks, one a call. Say how many of the first calls count, e.g. calls = 10, as published "
             "(9 for nudity)."
         )
-    if kind != "ConceptPrune" and any(getattr(parameters, name) != first for name, first in LATER.items()):
+    if kind != "ConceptPrune" and any(name in parameters.model_dump() for name in parameters.later):
         raise ModelError(
             f"{path} is no folder of ConceptPrune's masks, so calls, select_ratio and layers mean nothing for it. Leave them out."
         )
