@@ -53,7 +53,7 @@ def main():
 @app.command()
 def demo(out: Out = None, dry_run: DryRun = False):
     """The default study on the bundled emoji model, with what to do next."""
-    _run("emoji-ink-style", out, None, None, "cpu", dry_run, "workbench demo")
+    _run("emoji-ink-style", out, None, None, "cpu", dry_run, shlex.join(["workbench", "demo", *(["--out", str(out)] if out else [])]))
 
 
 @app.command()
@@ -69,11 +69,23 @@ def run(
     """Run a study, or what is left of it: running again resumes."""
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
+    words += ["--device", device] if device != "cpu" else []
     words += [word for folder in take_from or [] for word in ("--take-from", str(folder))]
     _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or ())
 
 
 def _run(name, out, assignments, limit, device, dry_run, command, others=()):
+    from workbench.run.stopping import Terminated, heeding
+
+    try:
+        with heeding():
+            _execute(name, out, assignments, limit, device, dry_run, command, others)
+    except Terminated as error:
+        errors.print(f"\nStopped: {error}. What was finished is kept; run the same command again to go on.")
+        raise typer.Exit(error.exit_code) from None
+
+
+def _execute(name, out, assignments, limit, device, dry_run, command, others):
     from workbench.study.study import load_study
 
     study = load_study(name)
@@ -106,7 +118,10 @@ def _run(name, out, assignments, limit, device, dry_run, command, others=()):
         def picture(path):
             bar.console.print(f"First images: {path}", markup=False)
 
-        watcher = runs.Watcher(start, node, picture)
+        def warning(sentence):
+            bar.console.print(f"Warning  {sentence}", markup=False, soft_wrap=True)
+
+        watcher = runs.Watcher(start, node, picture, warning=warning)
         finished = runs.run(study, out, device=device, model=None, watcher=watcher, command=command, others=others)
         bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
     console.print(f"\n[bold]{escape(finished.document['verdict']['headline'])}[/]")
@@ -157,13 +172,7 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
 
         rows = [{"study": name, "title": load_study(path, files=False).title} for name, path in resources.study_files().items()]
     elif what == "runs":
-        from workbench.run.store import Store
-
-        rows = []
-        for folder in sorted(p.parent for p in Path("runs").glob("*/manifest.json")):
-            nodes = Store(folder).manifest()["nodes"]
-            done = sum(node["state"] == "done" for node in nodes)
-            rows.append({"run": folder.name, "done": f"{done}/{len(nodes)}", "running": Store(folder).is_running()})
+        rows = cli_runs.listed()
     elif what == "methods":
         rows = [
             {"kind": kind, "method": name, "what": method.help}
@@ -206,11 +215,12 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
             return
         if name in registry.broken(kind):
             registry.method(kind, name)
-    run_folder = next((p for p in (Path(name), Path("runs") / name) if (p / "manifest.json").exists()), None)
-    if run_folder:
-        _show_run(run_folder, as_json)
+    from workbench.run.runs import find_run, list_runs, open_run
+
+    if find_run(name):
+        _show_run(open_run(name), as_json)
         return
-    known = {*resources.study_files(), *(p.parent.name for p in Path("runs").glob("*/manifest.json"))}
+    known = {*resources.study_files(), *list_runs()}
     known |= {m for kind in registry.VERBS for m in registry.methods(kind)}
     if not Path(name).is_file() and name not in resources.study_files():
         raise WorkbenchError(f'Nothing is called "{name}": no run, no study, no method.{nearest(name, known)}')
@@ -220,11 +230,8 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
     typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
 
 
-def _show_run(folder, as_json):
-    report = folder / "report" / "report.json"
-    if not report.exists():
-        raise WorkbenchError(f"{folder} has no report yet. Finish it with: workbench run {folder.name}")
-    document = json.loads(report.read_text())
+def _show_run(run, as_json):
+    document = run.document
     if as_json:
         typer.echo(json.dumps(document["verdict"], indent=1))
         return
@@ -232,7 +239,7 @@ def _show_run(folder, as_json):
     console.print(f"[bold]{title}[/]\n{headline}\n", soft_wrap=True)
     for word in document["verdict"]["words"]:
         console.print(f"[bold]{escape(word['subject'])}[/]: {escape(word['sentence'])}", soft_wrap=True)
-    console.print(f"\nReport: {folder / 'report' / 'report.html'}", soft_wrap=True, markup=False)
+    console.print(f"\nReport: {run.store.report_folder / 'report.html'}", soft_wrap=True, markup=False)
 
 
 for verb in (
@@ -240,6 +247,7 @@ for verb in (
     cli_runs.status,
     cli_runs.logs,
     cli_runs.stop,
+    cli_runs.verify,
     cli_runs.check,
     cli_runs.diff,
     cli_inspect.inspect,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.reference import wilson
 from workbench import storage
-from workbench.errors import MethodError, RunError, StatisticsError
+from workbench.errors import MethodError, StatisticsError
 from workbench.methods.detectors import Cached, Detector
 from workbench.registry import method
 
@@ -172,12 +172,21 @@ def test_a_write_that_fails_leaves_nothing_and_the_images_are_looked_at_again(de
     assert torch.equal(cached.probabilities(IMAGES), detector.probabilities(IMAGES)) and cached.misses == 4
 
 
-def test_a_damaged_file_is_told(detector, tmp_path):
+def flipped(content):
+    at = len(content) // 3
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:40], lambda content: b"", flipped])
+def test_a_damaged_file_is_set_aside_with_a_word_and_its_images_are_judged_again(detector, tmp_path, damage):
     Cached(detector, tmp_path).probabilities(IMAGES)
     (path,) = tmp_path.rglob("*.parquet")
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(RunError, match="damaged.*Remove it"):
-        Cached(detector, tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match="damaged.*judged again"):
+        cached = Cached(detector, tmp_path)
+    assert torch.equal(cached.probabilities(IMAGES), detector.probabilities(IMAGES)) and cached.misses == 4
+    assert path.exists() and path.with_name(f"{path.name}.damaged").exists()
+    assert Cached(detector, tmp_path).probabilities(IMAGES).shape == detector.probabilities(IMAGES).shape
 
 
 def test_the_cache_is_a_table_one_can_read(detector, tmp_path):

@@ -153,21 +153,6 @@ def test_a_folder_of_another_layout_or_with_other_things_is_refused(study_file, 
     assert (tmp_path / "other" / "letter.txt").read_text() == "dear"
 
 
-def test_a_damaged_result_is_named_and_the_rest_is_kept(finished, study_file, tmp_path):
-    import shutil
-
-    folder = shutil.copytree(finished.folder, tmp_path / "r")
-    plan, room = runs.prepare(study_file, folder)
-    shard = plan.node("record:base:target").shards[0]
-    victim = room.store.path("record", shard.key) / "target.safetensors"
-    victim.write_bytes(victim.read_bytes()[:100])
-    shutil.rmtree(room.store.path("measure", plan.node("measure").shards[0].key))
-    with pytest.raises(RunError, match=re.escape(str(victim))):
-        workbench.run(study_file, folder)
-    shutil.rmtree(victim.parent)
-    assert tables_of(workbench.run(study_file, folder)) == tables_of(finished)
-
-
 def test_an_unknown_run_offers_the_nearest(tmp_path, monkeypatch, finished):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match='No run "tini"'):

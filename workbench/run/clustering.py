@@ -206,4 +206,4 @@ def members(room):
 
 
 def _folder(room, node):
-    return room.store.path(node.stage, node.shards[0].key)
+    return room.store.result(node.stage, node.shards[0].key)

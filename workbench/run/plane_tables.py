@@ -188,7 +188,7 @@ def held_rows(room):
     for node in room.plan.of_stage("ablate"):
         if is_there(room, node.id):
             about = {"effect": node.parameters["effect"], "variant": node.variant, "prompt_set": node.prompt_set}
-            rows += [row | about for shard in node.shards for row in read_json(room.store.path("ablate", shard.key) / "rows.json")]
+            rows += [row | about for shard in node.shards for row in read_json(room.store.file("ablate", shard.key, "rows.json"))]
     return rows
 
 

@@ -107,6 +107,6 @@ def rows(room):
         for node in room.plan.of_stage(name):
             about = labels(room, node.variant, node.prompt_set)
             for shard in node.shards:
-                for row in read_json(room.store.path(name, shard.key) / "rows.json"):
+                for row in read_json(room.store.file(name, shard.key, "rows.json")):
                     found[name].append(about | (empty if name == "fidelity" else {"reason": None}) | row)
     return found

@@ -60,8 +60,8 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     folder = room.store.report_folder
     folder.mkdir(parents=True, exist_ok=True)
     measured = room.plan.node("measure")
-    at = room.store.path("measure", measured.shards[0].key)
-    done = at.is_dir()
+    done = room.store.has("measure", measured.shards[0].key)
+    at = room.store.result("measure", measured.shards[0].key) if done else None
     tables = dict.fromkeys((*MEASURED, *analysing.TABLES), []) | (read_json(at / "tables.json") if done else {})
     if done:
         tables["attacks"] = budget_tables.with_seconds(room, tables["attacks"])

@@ -14,7 +14,7 @@ import torch
 
 from workbench import registry, resources
 from workbench.diffusion.denoise import Trajectory, denoise, evaluate
-from workbench.errors import MethodError, ModelError, RunError
+from workbench.errors import MethodError, ModelError
 from workbench.methods.attacks import Context, Look
 from workbench.models import load as models
 from workbench.models import text
@@ -127,7 +127,7 @@ class Room:
     def gather(self, stage, variant, prompt_set, reader):
         """reader(folder) of every shard of a node, in order."""
         node = self.plan.node(f"{stage}:{variant}:{prompt_set}")
-        return [reader(self.store.path(stage, shard.key)) for shard in node.shards]
+        return [reader(self.store.result(stage, shard.key)) for shard in node.shards]
 
     def detections(self, variant, prompt_set):
         """Data frame of the detectors' findings, one row per prompt."""
@@ -176,10 +176,7 @@ class Room:
 
     def _folder(self, node_id):
         node = self.plan.node(node_id)
-        folder = self.store.path(node.stage, node.shards[0].key)
-        if not folder.is_dir():
-            raise RunError(f"The result of {node_id} is missing; run the study again to make it.")
-        return folder
+        return self.store.result(node.stage, node.shards[0].key)
 
     def _encode(self, rows):
         with torch.no_grad():
@@ -275,7 +272,7 @@ class Room:
         """(prompt, 3, height, width) in [0, 1]: the images a node looks at, which its first input made."""
         source = self.plan.node(node.inputs[0])
         at = [s.start for s in source.shards].index(shard.start)
-        return read_arrays(self.store.path("generate", source.shards[at].key) / "images.safetensors")["images"].float() / 255
+        return read_arrays(self.store.file("generate", source.shards[at].key, "images.safetensors"))["images"].float() / 255
 
     def _clip(self, node, shard, folder):
         from workbench.analysis.quality import clip_scores

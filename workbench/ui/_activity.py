@@ -52,7 +52,7 @@ def _values(state, variant, prompt_set, layer, index, trajectory):
         return None
     parts, about = [], None
     for shard in node["shards"]:
-        path = store.path("record", shard) / f"{trajectory}.safetensors"
+        path = store.file("record", shard, f"{trajectory}.safetensors")
         try:
             with safe_open(path, "numpy") as file:
                 name = f"{layer}|mean_abs"
@@ -64,7 +64,7 @@ def _values(state, variant, prompt_set, layer, index, trajectory):
                 parts.append(part[:, :, index : index + 1][:, :, 0])
                 about = {key: json.loads(file.metadata()[key]) for key in ("calls", "timesteps")}
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
+            raise RunError(f"{path} is damaged ({error}). Running the study again computes it again: {store.command()}") from error
     values = np.concatenate(parts).astype(float)
     half_b = ~split_halves(units, _seed(state.folder))
     return unit_means([unit for unit, kept in zip(units, half_b, strict=True) if kept], values[half_b]), about
@@ -83,5 +83,5 @@ def _units(store, nodes, prompt_set):
     """Unit of each prompt of a set, from the findings of any variant that drew it; None when no variant did."""
     for node in nodes.values():
         if node["stage"] == "detect" and node["prompt_set"] == prompt_set and all(store.has("detect", s) for s in node["shards"]):
-            return [unit for shard in node["shards"] for unit in read_table(store.path("detect", shard) / "detections.parquet")["unit"]]
+            return [unit for shard in node["shards"] for unit in read_table(store.file("detect", shard, "detections.parquet"))["unit"]]
     return None

@@ -13,6 +13,7 @@ import difflib
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -197,8 +198,9 @@ class Cached(Detector):
     no gradient. Each call that meets new images adds one small Parquet file, written beside and renamed, so that several
     processes may share a folder.
 
+    A damaged file is set aside with a warning (its pages carry checksums), and its images are looked at again.
+
     hits, misses   images answered from the folder, and images looked at
-    Raises         RunError when a file of the cache is damaged
     """
 
     def __init__(self, detector, folder, code=None):
@@ -236,8 +238,12 @@ class Cached(Detector):
 
     def _read_new(self):
         for path in sorted(set(self.folder.glob("*.parquet")) - self._read):
-            table = storage.read_table(path)
-            self._known |= dict(zip(table["image"], (row.astype("float32") for row in table["probabilities"]), strict=True))
+            try:
+                table = storage.read_table(path)
+                self._known |= dict(zip(table["image"], (row.astype("float32") for row in table["probabilities"]), strict=True))
+            except (storage.DamagedFile, KeyError, AttributeError, ValueError):
+                path.replace(path.with_name(f"{path.name}.damaged"))
+                warnings.warn(f"What {self.name} said of some images was damaged in {path}. They are judged again.", stacklevel=3)
             self._read.add(path)
 
     def _no_gradient(self, images):
