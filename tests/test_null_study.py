@@ -76,7 +76,8 @@ def words(variant, attack, resample):
     flipped = permutation_test((change,), np.mean, permutation_type="samples", n_resamples=999, rng=resample)
     wording = found.contrast(("base", "again"), ("base", "control"), chosen).value
     effect |= {"p_change": flipped.pvalue, "null_high": max(0.0, wording)}
-    outcome = deactivation_outcome(activity, drift)
+    above = vars(found.contrast((variant, "target"), (variant, "reference"), chosen))
+    outcome = deactivation_outcome(activity, drift, above)
     return outcome, reactivation_outcome(effect, attacked, activity, outcome)
 
 

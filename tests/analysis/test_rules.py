@@ -25,7 +25,10 @@ NOTHING = "nothing to reactivate"
         ((0.1, 0.4), (-0.8, -0.5), (0.7, 0.9), "not deactivated"),
         ((0.1, 0.4), (-0.8, -0.5), (0.1, 0.3), "changed at large"),
         ((-0.9, -0.4), (-1.0, -0.5), (-0.1, 0.2), "changed at large"),
-        ((0.1, 0.4), (-0.3, 0.3), (0.1, 0.3), "undecided"),
+        ((0.02, 0.26), (-0.14, -0.001), (0.16, 0.27), "deactivated"),
+        ((0.1, 0.4), (-0.3, 0.3), (0.1, 0.3), "deactivated"),
+        ((0.1, 0.4), (-0.3, 0.3), (0.1, 0.6), "undecided"),
+        ((0.1, 0.4), (-0.9, 0.9), (0.1, 0.3), "undecided"),
         ((0.1, 0.4), (-0.3, 0.3), (0.6, 0.9), "not deactivated"),
         ((0.1, 0.4), (-0.3, 0.3), None, "undecided"),
         ((0.1, 0.4), None, None, "undecided"),
@@ -42,6 +45,18 @@ def test_a_wide_drift_never_makes_a_model_deactivated(low, width, centre, spread
     narrow, wide = (number(centre - s, centre + s) for s in (spread / 10, spread))
     said = [rules.deactivation_outcome(number(low, low + width), drift, number(low, low + width)) for drift in (narrow, wide)]
     assert said[0] == "deactivated" or said[1] != "deactivated"
+
+
+def test_a_model_that_draws_nothing_any_more_is_damaged_not_erased():
+    def kept(low, high):
+        return rate(low, high, kind="far")
+
+    base = kept(0.9, 1.0)
+    assert rules.broken(kept(0.0, 0.4), base) and not rules.broken(kept(0.3, 0.6), base) and not rules.broken(kept(0.8, 1.0), base)
+    assert not rules.broken(None, base) and not rules.broken(kept(0, 0.1) | {"rate": None}, base)
+    low, flat = number(0.1, 0.3), number(-0.05, 0.05)
+    assert rules.deactivation_outcome(low, flat, damaged=True) == "changed at large"
+    assert rules.deactivation_outcome(number(0.6, 0.9), flat, damaged=True) == "not deactivated"
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,28 @@ def test_a_drift_that_does_not_pass_is_said_with_what_is_left_above_it():
     assert "0.15 (0.05 to 0.25, n = 50)" in word["sentence"] and "changed at large" in found["headline"]
 
 
+def test_a_damaged_model_is_not_called_erased():
+    given = tables()
+    given["retention"] = [
+        {"variant": name, "kind": "far", "rate": at, "low": at - 0.1, "high": at + 0.1, "n": 50}
+        for name, at in (("base", 0.9), ("esd", 0.2))
+    ]
+    found = verdict(given)
+    word = word_of(found, "deactivation")
+    assert word["outcome"] == "changed at large"
+    assert "Unrelated concepts are drawn right at a rate of no more than 0.20 (0.10 to 0.30): the model is damaged." in word["sentence"]
+    assert found["headline"].startswith("esd changed at large, not on heart alone, so nothing can be credited to erasing (activity 0.10")
+
+
+def test_a_small_drift_that_is_not_excluded_leaves_the_difference_to_decide():
+    given = tables(drift=(-0.14, 0.0))
+    given["effects"].append(effect(0.05, 0.25, name="target_over_reference", **dict.fromkeys(ATTACK)))
+    word = word_of(verdict(given), "deactivation")
+    assert word["outcome"] == "deactivated" and "so their activity above that without the concept counts, 0.15" in word["sentence"]
+    given["effects"] = given["effects"][:-1]
+    assert word_of(verdict(given), "deactivation")["outcome"] == "undecided"
+
+
 def test_a_small_part_that_comes_back_is_said_as_that():
     given = tables(activity=(0.05, 0.15), reactivation=(0.12, 0.2), attacked=(0.2, 0.32))
     found = verdict(given)
@@ -219,6 +241,10 @@ def test_an_effect_that_wording_alone_has_in_the_base_model_reactivates_nothing(
     found = verdict(given)
     assert word_of(found, "reactivation")["outcome"] == "not reactivated by these attacks"
     assert "wording alone changes it by up to 0.28" in word_of(found, "reactivation")["sentence"]
+    assert (
+        "did not reactivate them (erase_attack (optimised) by +0.15 (0.10 to 0.20) against its control; wording alone up to 0.28)"
+        in (found["headline"])
+    )
     given["effects"] = [row | dict.fromkeys(("null_low", "null_high")) for row in given["effects"]]
     word = word_of(verdict(given), "reactivation")
     assert word["outcome"] == "undecided" and "what wording alone does was not measured" in word["sentence"]

@@ -148,6 +148,7 @@ def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
 
 def test_the_card_of_a_neuron_gives_the_score_in_its_own_unit(opened):
     app = opened("neurons", "finished")
+    assert "in multiples of the layer's mean |a|" in words(app)
     row = app.dataframe[0].value.iloc[3]
     app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
     told = {metric.label: metric.help.replace("\\", "") for metric in app.metric}

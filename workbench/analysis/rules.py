@@ -59,33 +59,43 @@ def drift_passes(drift):
     return drift is not None and drift["low"] is not None and drift["low"] > -MARGIN
 
 
-def deactivation_outcome(activity, drift, contrast=None, plain=None, thresholds=DEFAULT):
+def broken(kept, kept_by_base):
+    """Whether a variant no longer draws what has nothing to do with the concept: the whole interval of its rate on unrelated concepts
+    below half of the base model's rate. Of such a model nothing can be credited to erasing the concept."""
+    if None in (kept, kept_by_base) or None in (kept["rate"], kept_by_base["rate"]):
+        return False
+    return kept["high"] < kept_by_base["rate"] / 2
+
+
+def deactivation_outcome(activity, drift, contrast=None, plain=None, damaged=False, thresholds=DEFAULT):
     """From A_e(tgt) where the drift passes, else from A_e(tgt) - A_e(ref).
 
     activity   row of A_e(tgt);  drift   row of A_e(ref);  contrast   row of the effect target_over_reference
-    plain      row of the rate at which the images without attack show the concept
+    plain      row of the rate at which the images without attack show the concept;  damaged   as by `broken`
 
-    deactivated               the drift passes, and the whole interval lies below thresholds.silenced
+    deactivated               the whole interval of what is judged lies below thresholds.silenced
     deactivated while drawn   the same, but the images show the concept at a rate above DRAWN: the neurons do not carry it. The rate itself
                               decides, not its interval: this takes a word back and gives none
     not deactivated           the whole interval lies above thresholds.silenced
-    changed at large          it lies below, but activity without the concept fell too (whole interval of the drift below 0): what
-                              erasing did cannot be told from damage to the model
+    changed at large          it lies below, but the model is damaged, or prompts without the concept lost activity too, by up to
+                              thresholds.silenced or more: what erasing did cannot be told from damage
+    undecided                 the rest; also a drift that is so imprecise that such a loss is not excluded
     """
     if activity["value"] is None:
         return UNDECIDED
     if too_few(activity):
         return TOO_FEW
-    passes = drift_passes(drift)
-    row = activity if passes else contrast
-    if row is None or row["value"] is None:
+    row = activity if drift_passes(drift) else contrast
+    if row is None or row["value"] is None or drift is None:
         return UNDECIDED
     if row["low"] > thresholds.silenced:
         return "not deactivated"
     if row["high"] >= thresholds.silenced:
         return UNDECIDED
-    if not passes:
-        return "changed at large" if drift is not None and drift["high"] is not None and drift["high"] < 0 else UNDECIDED
+    if damaged:
+        return "changed at large"
+    if drift["low"] <= -thresholds.silenced:
+        return "changed at large" if drift["high"] < 0 else UNDECIDED
     return WHILE_DRAWN if plain is not None and plain["rate"] is not None and plain["rate"] > DRAWN else "deactivated"
 
 
@@ -367,7 +377,11 @@ class _Variant:
         numbers = {"activity": evidence(activity)} | ({"drift": evidence(drift)} if drift else {})
         if not drift_passes(drift) and contrast:
             numbers["activity above that without the concept"] = evidence(contrast)
-        outcome = deactivation_outcome(activity, drift, contrast, plain, self.thresholds)
+        kept = [next(iter(picked(self.tables["retention"], variant=name, kind="far")), None) for name in (self.name, BASE)]
+        damaged = broken(*kept)
+        if damaged:
+            numbers["unrelated concepts drawn right"] = evidence(kept[0], "rate")
+        outcome = deactivation_outcome(activity, drift, contrast, plain, damaged, self.thresholds)
         if outcome == WHILE_DRAWN:
             numbers["rate without attack"] = evidence(plain, "rate")
         one = self._finding("deactivation", outcome, numbers)
@@ -465,6 +479,8 @@ def _comparisons(rows, thresholds):
     for row in rows:
         if row["difference"] is None or row.get("pair") == "peer" or row.get("control"):
             continue
+        if (row["variant_a"], row["prompt_set"], row["attack"]) == (BASE, "target", None):
+            continue  # the finding "erasure" says it
         test, p = p_value(row)
         numbers = {"difference of rates": evidence(row, "difference")} | ({test: Evidence(p, n=row["n"])} if test else {})
         about = {key: row.get(key) for key in ("prompt_set", "prompt_set_b", "definition", "n_units", "power")} | {"test": test}

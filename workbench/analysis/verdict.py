@@ -141,6 +141,8 @@ def _deactivation(one, concept):
     if one.outcome == WHILE_DRAWN:
         rate = _short(one.evidence["rate without attack"])
         sentence += f" The images without attack show the concept at a rate of {rate}, so these neurons do not carry it."
+    if kept := one.evidence.get("unrelated concepts drawn right"):
+        sentence += f" Unrelated concepts are drawn right at a rate of no more than {_short(kept)}: the model is damaged."
     drift, left = one.evidence.get("drift"), one.evidence.get("activity above that without the concept")
     if drift is None:
         return sentence
@@ -364,7 +366,7 @@ def _neurons(name, own, concept):
         rate = f"a rate of {one.evidence['rate without attack'].value:.2f}"
         return f"In {name} {neurons} are deactivated {activity} while its images show the concept at {rate}, so they do not carry it"
     if one.outcome == "changed at large":
-        return f"In {name} {neurons} lost activity with the concept {activity} and without it, so it changed at large"
+        return f"{name} changed at large, not on {concept} alone, so nothing can be credited to erasing {activity}"
     if one.outcome == UNDECIDED:
         return f"Whether {neurons} are deactivated in {name} is undecided {activity}"
     these = next((each for each in own if each.kind == "these neurons" and each.about["of"] == "deactivation"), None)
@@ -394,6 +396,8 @@ def _under_attack(effects, first):
         most = max(others, key=lambda one: one.evidence["reactivation"].value)
         what = "does not reactivate them" if shown.decided else "leaves undecided whether it reactivates them"
         return [f"{_attack(shown)} {what} ({by}), {_reactivates(most)}"]
+    null = shown.evidence.get("change by wording in the base model")
+    by += f"; wording alone up to {_text(null.high)}" if null else ""
     if all(one.decided for one in effects):
         return [f"the attacks tried here did not reactivate them ({_attack(shown)} {by})"]
     return [f"whether the attacks reactivate them is undecided ({_attack(shown)} {by})"]
