@@ -119,7 +119,7 @@ class _Drawn:
 
 
 def _activity(measured, concept, variant, name):
-    row = {"variant": variant, "prompt_set": name} | TRAJECTORY
+    row = {"variant": variant, "prompt_set": name, "control": False} | TRAJECTORY | ABOUT_NONE
     try:
         return row | vars(measured.activity((variant, name), concept)) | {"reason": None}
     except StatisticsError as error:
