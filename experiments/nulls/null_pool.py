@@ -9,6 +9,7 @@ wanted         the nodes of its plan that are computed;  record   computes them;
 import csv
 import random
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ SCALES, NOISE_SEEDS, ROTATIONS = (1, 2, 5, 10, 20), 4, 4
 ATTACKS = ("tokens", "vectors", "shared")
 DRAWS = 4
 RETAINED = ("near", "far")
+N_IMAGES = 60  # units whose images are made: a null eraser's of the targets, and everyone's of unrelated concepts
 
 STUDY = """
 schema_version = 1
@@ -207,13 +209,25 @@ def wanted(plan, erasers):
     ids += [f"record:base:{name}" for name in (*attacks, *RETAINED)]
     for variant in ("esd", "sham", *erasers):
         ids += [f"erase:{variant}", *(f"record:{variant}:{name}" for name in ("target", "reference"))]
-        ids += [f"{stage}:{variant}:target" for stage in ("generate", "detect")]
+        if variant in ("esd", "sham"):
+            ids += [f"{stage}:{variant}:target" for stage in ("generate", "detect")]
         if variant == "esd":
             ids += [f"record:esd:{name}" for name in attacks]
             ids += [f"{stage}:esd:{name}" for name in attacks if name.startswith("tokens") for stage in ("generate", "detect")]
         elif variant != "sham" and attacked(variant):
             ids += [f"record:{variant}:{name}" for name in attacks if not name.startswith("shared")]
     return [plan.node(node) for node in ids]
+
+
+def pictured(plan, n=N_IMAGES):
+    """Nodes of the null erasers' images of the targets and of everyone's of unrelated concepts, cut to the shards of the first n units."""
+    conditions = [(variant, "target") for variant in null_erasers()]
+    conditions += [(variant, "far") for variant in ("base", "esd", "sham", *null_erasers())]
+    for variant, name in conditions:
+        for stage in ("generate", "detect"):
+            node = plan.node(f"{stage}:{variant}:{name}")
+            kept = tuple(shard for shard in node.shards if shard.start < n)
+            yield replace(node, shards=kept, passes=node.passes * len(kept) / len(node.shards))
 
 
 def record(out, n_units=N_UNITS, watcher=None):
@@ -223,6 +237,7 @@ def record(out, n_units=N_UNITS, watcher=None):
     write_erasers(out, room)
     plan, room = runs.prepare(study(out, True, n_units), out / "run")
     runs.run_nodes(room, wanted(plan, null_erasers()), watcher=watcher)
+    runs.run_nodes(room, list(pictured(plan)), watcher=watcher)
     return room
 
 
@@ -238,7 +253,8 @@ def left(out, n_units=N_UNITS):
     if all((out / "inputs" / f"{name}.safetensors").exists() for name in null_erasers()):
         plan = runs.prepare(study(out, True, n_units), out / "run", model=room.model)[0]
         known = {node.id for node in ours}
-        return total + sum(missing(node) for node in wanted(plan, null_erasers()) if node.id not in known)
-    each = sum(node.passes for node in ours if node.variant == "sham" and node.stage != "erase")
-    attack = plan.node("record:esd:tokens-0").passes
-    return total + sum(each + attacked(name) * 2 * DRAWS * attack for name in null_erasers())
+        more = [*wanted(plan, null_erasers()), *pictured(plan)]
+        return total + sum(missing(node) for node in more if node.id not in known)
+    attack, both = plan.node("record:esd:tokens-0").passes, 2 * plan.node("record:sham:target").passes
+    images = plan.node("generate:base:far").passes * min(1, N_IMAGES / n_units)
+    return total + 3 * images + sum(both + 2 * images + attacked(name) * 2 * DRAWS * attack for name in null_erasers())
