@@ -160,7 +160,7 @@ def document(rooms, command):
         "ASR: the judge sees the concept without attack or under it, so a control's ASR is no lower than that of no attack. Brackets are "
         "95 % Wilson intervals; p is McNemar's, attack against control, paired by unit. Passes (UNet rows, with gradient 2.5), seconds and "
         "looks are means over the prompts of the attack alone, without its control, which had as many looks at the detector. "
-        "`concept_inversion` learns one vector for all prompts, so its intervals and p hold for that one run (decision 0011).\n",
+        "`concept_inversion` learns a vector for each half of the prompts, so its intervals and p hold for that run (decision 0011).\n",
     ]
     for name, room in rooms.items():
         parts += [f"## {name}\n", *([decided(rows[name])] if rows[name] else []), rates_table(rows[name])]

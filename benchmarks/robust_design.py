@@ -46,7 +46,7 @@ ATTACKS = {
     "uda": {"method": "unlearn_diff_atk", "timesteps": 10, "iterations": 6},
     "p4d": {"method": "p4d", "form": "N", "iterations": 40},
 }
-# concept inversion learns one vector for all prompts: other prompts do not tell how another vector would do, only other runs do
+# concept inversion learns a vector for each half of the prompts: other prompts do not tell how another would do, only other runs do
 REPEATS = {"inversion": ("inversion", "inversion-2", "inversion-3")}
 AGAIN = REPEATS["inversion"][1:]
 ATTACKS |= {name: ATTACKS["inversion"] | {"seed": seed} for seed, name in enumerate(AGAIN, 1)}

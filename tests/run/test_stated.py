@@ -149,7 +149,7 @@ def test_an_attack_that_searches_once_for_all_prompts_says_what_its_intervals_le
 
     assert said(pgd="embedding_pgd", words="p4d") == []
     (once,) = said(pgd="embedding_pgd", inversion="concept_inversion")
-    assert "one vector for all prompts" in once and "Repeat it with other seeds" in once
+    assert "one vector for each half of the prompts" in once and "Repeat it with other seeds" in once
     (twice,) = said(one="concept_inversion", two="concept_inversion")
     assert "one, two" in twice and "Repeat" not in twice
     room = Room()

@@ -261,6 +261,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     for attack in study.attacks:
         method = registry.method("attacks", attack.method)
         parameters = method.parameters(**attack.settings)
+        getattr(method.module, "check_targets", lambda parameters, targets, names: None)(parameters, sets["target"], study.concept.names)
         for against in attack.against or [None]:
             made = against or getattr(method.module, "made_against", lambda p, folder: None)(parameters, study.folder)
             name = f"{attack.label}@{made}" if made else attack.label

@@ -103,8 +103,8 @@ def shared_caveats(study):
             else f"Its runs here, {', '.join(labels)}, say how far the rates differ."
         )
         found.append(
-            f"{method} learns one vector for all prompts. Its intervals and p-values are over prompts: they hold for this vector, and "
-            f"another run learns another one. {end}"
+            f"{method} learns one vector for each half of the prompts, from images of the other half. Its intervals and p-values are over "
+            f"prompts: they hold for these two vectors, and another run learns others. {end}"
         )
     return found
 
