@@ -50,7 +50,7 @@ class ModelPart(Part):
 class Prompts(Part):
     """CSV files, relative to the study file or to data/."""
 
-    later: ClassVar[tuple] = ("retain",)
+    later: ClassVar[tuple] = ("retain", "units")
 
     target: str = Field(description="prompts with the concept")
     reference: str = Field(description="the same units without it")
@@ -59,6 +59,11 @@ class Prompts(Part):
     erase: str | None = Field(None, description="pairs prompt, anchor that erasers train on")
     retain: str | None = Field(
         None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured as near or far"
+    )
+    units: Literal["prompt", "column"] | None = Field(
+        None,
+        description="what is resampled and split into halves. prompt, the default: rows with the same target prompt are one unit, whatever "
+        "their seed; column: as the column `unit` says",
     )
     limit: int | None = Field(None, ge=4, description="use only the first rows of every set")
 
