@@ -107,7 +107,10 @@ class Pictures:
         return (self.seen[variant, name][:, :, None, None].expand(-1, -1, 2, 2) * 255).round().byte()
 
     def prompt_set(self, name):
-        return Thing(provenance=lambda variant: None, units=[f"u{row % 6}" for row in range(12)])
+        return Thing(provenance=lambda variant: None, units=self.units_of(name))
+
+    def units_of(self, name):
+        return [f"u{row % 6}" for row in range(12)]
 
     def gather(self, stage, variant, name, reader):
         return [reader(self.folder / variant / name)]

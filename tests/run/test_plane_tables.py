@@ -41,6 +41,9 @@ class Made:
     def prompt_set(self, name):
         return SimpleNamespace(units=UNITS)
 
+    def units_of(self, name):
+        return UNITS
+
     def detector(self, role):
         return SimpleNamespace(features=self.looks)
 

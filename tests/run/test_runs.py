@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import workbench
+from tests import reference as slow
 from tests.pages.opening import open_all
 from workbench.analysis.sensitivity import Sensitivity
 from workbench.errors import RunError
@@ -69,6 +70,76 @@ def test_the_scale_is_one_and_zero_in_the_base_model(finished):
     for row in rows:
         if row["prompt_set"] in ("target", "reference"):
             assert row["value"] == pytest.approx(1.0 if row["prompt_set"] == "target" else 0.0)
+
+
+def test_the_rows_of_effects_say_whether_there_is_a_change_and_what_a_change_of_wording_does(finished, study_file):
+    room, rows = runs.prepare(workbench.load_study(study_file), finished.folder)[1], finished.document["effects"]
+    members = (finished.neurons["in_concept"] & (finished.neurons["site"] == "ff")).to_numpy()
+    half_b, checked = ~room.units_in_half_a(), 0
+
+    def sums(variant, name, trajectory):
+        values = room.unit_means(name, room.mean_abs(variant, name, trajectory))[half_b].mean(axis=1)
+        return values[:, members].sum(axis=1, dtype=float)
+
+    for row in rows:
+        if row["neuron_set"] != "concept" or row["value"] is None:
+            continue
+        if row["effect"] == "deactivation":
+            d = sums("base", "target", row["trajectory"]) - sums(row["variant"], "target", row["trajectory"])
+            assert row["p_change"] == pytest.approx(slow.sign_flip_p(d.tolist()))
+            checked += 1
+        assert (row["comparable"] is None) == bool(row["comparable_reason"]) and row["low"] <= row["value"] <= row["high"]
+        assert row["p_change_adjusted"] is None or row["p_change_adjusted"] >= row["p_change"]
+    assert checked
+    about = [row for row in rows if row["effect"].endswith("reactivation") and row["null_low"] is not None]
+    assert about and all(row["null_low"] <= 0 <= row["null_high"] and row["null_n"] == 3 for row in about)
+    # the plain prompt again is no change of wording: every control here has words or vectors of its own
+    for name in ("prompts of near", "embedding_pgd@erased, control", "paraphrase, control"):
+        assert all(name in row["null_from"] for row in about)
+    assert all(row["null_low"] is row["null_from"] is None for row in rows if row["effect"] in ("deactivation", "drift"))
+
+
+def test_what_is_left_is_activity_with_the_concept_minus_activity_without(finished):
+    document, found = finished.document, 0
+    for row in document["effects"]:
+        if row["effect"] == "target_over_reference" and row["value"] is not None:
+            keys = {key: row[key] for key in ("variant", "neuron_set", "trajectory")} | {"site": "ff"}
+            at = {r["prompt_set"]: r["value"] for r in document["activity"] if keys.items() <= r.items() and not r["attack"]}
+            if len(at) >= 2:
+                assert row["value"] == pytest.approx(at["target"] - at["reference"])
+                found += 1
+    assert found
+
+
+def test_whether_the_set_is_about_the_concept_stands_in_a_table_of_its_own(finished):
+    rows = finished.document["set_validity"]
+    assert {(row["trajectory"], row["neuron_set"]) for row in rows} == {
+        (t, s) for t in ("target", "reference") for s in ("concept", "watch")
+    }
+    chosen = next(row for row in finished.document["selection"] if (row["neuron_set"], row["site"]) == ("concept", "ff"))
+    for row in rows:
+        assert row["valid"] == (row["reason"] is None) and row["n"] == 3
+        if row["neuron_set"] == "concept":
+            assert (row["n_neurons"], row["confirmed_share"]) == (chosen["n_chosen"], chosen["confirmed_share"])
+            assert row["random_share"] == chosen["random_share"]
+
+
+def test_a_row_that_tests_nothing_changes_no_other_row():
+    row = {
+        "effect": "reactivation",
+        "trajectory": "reference",
+        "variant": "e",
+        "neuron_set": "concept",
+        "value": 0.2,
+        "low": 0.1,
+        "high": 0.3,
+    }
+    rows = [row | {"p_change": p} for p in (0.01, 0.03, 0.5)] + [row | {"p_change": 0.001, "variant": "p"}]
+    found = measure.with_adjusted(rows, {"e": "concept", "p": "watch"})
+    assert [one["p_change_adjusted"] for one in found] == [pytest.approx(p) for p in slow.false_discovery([0.01, 0.03, 0.5])] + [None]
+    assert [one["n_family"] for one in found] == [3, 3, 3, None]
+    empty = row | {"p_change": 1.0, "value": 0.0, "low": 0.0, "high": 0.0}
+    assert measure.with_adjusted([*rows, empty], {"e": "concept", "p": "watch"})[:-1] == found
 
 
 def test_pruned_neurons_are_silent_and_watched_ones_are_others(finished):

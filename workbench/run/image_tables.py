@@ -46,9 +46,11 @@ def detector_rows(room):
         detector = room.detector(role)
         about = {"role": role, "method": getattr(room.study.detectors, role)["method"], "version": detector.version}
         about |= {"labels": list(wanted), "thresholds": [detector.thresholds[label] for label in wanted]}
-        seen = room.detections(BASE, "reference") if (BASE, "reference") in generated(room) else {role: [], "unit": []}
+        seen, units = {role: []}, []
+        if (BASE, "reference") in generated(room):
+            seen, units = room.detections(BASE, "reference"), room.units_of("reference")
         missing = "the base model made no images of prompts without the concept"
-        rows.append(about | rates.share(seen[role], seen["unit"], reason=missing))
+        rows.append(about | rates.share(seen[role], units, reason=missing))
     return rows
 
 
@@ -66,11 +68,11 @@ def sweep_rows(room):
         keys = labels(room, variant, name) | {"detector": judge.version}
         judged = room.detections(variant, name)
         if judge.rule is None:
-            found = rates.sweep(judged["judge_score"].to_numpy(), grid, judged["unit"])
+            found = rates.sweep(judged["judge_score"].to_numpy(), grid, room.units_of(name))
         else:
             images = room.images(variant, name).float() / 255
             seen = room.detector("judge", remembering=True).present_at(images, wanted, grid)
-            found = [{"threshold": t} | rates.share(one.numpy(), judged["unit"]) for t, one in zip(grid, seen, strict=True)]
+            found = [{"threshold": t} | rates.share(one.numpy(), room.units_of(name)) for t, one in zip(grid, seen, strict=True)]
         rows += [keys | {"own": row["threshold"] in own} | row for row in found]
     return rows
 
@@ -86,9 +88,9 @@ def rate_rows(room):
             rows += rates.attack_rates(found_by_judge(room, variant, "target"), found_by_judge(room, variant, name), **keys)
         elif name in ("target", "reference"):
             definition = {("target", True): "ceiling", ("reference", True): "false_positive"}
-            rows.append(
-                rates.success_rate(found_by_judge(room, variant, name), definition.get((name, variant == BASE), "success_rate"), **keys)
-            )
+            keys["units"] = room.units_of(name)
+            found = room.detections(variant, name)["judge"].to_numpy()
+            rows.append(rates.success_rate(found, definition.get((name, variant == BASE), "success_rate"), **keys))
     return rows
 
 
@@ -114,7 +116,7 @@ def retention_rows(room):
     for variant, name in generated(room):
         if name in RETAINED:
             found, definition = room.detections(variant, name), "the judge finds the label the prompt asks for"
-            rows.append(rates.success_rate(found["judge_expected"], definition, found["unit"], variant=variant, kind=name))
+            rows.append(rates.success_rate(found["judge_expected"], definition, room.units_of(name), variant=variant, kind=name))
     return rows
 
 

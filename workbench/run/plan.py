@@ -107,9 +107,19 @@ def read_sets(study):
             path = resources.find_file(file, study.folder)
             sets[name] = prompt_files.read_prompts(path, name, kind, limit, study.sampling.guidance)
     sets = dict(zip(sets, prompt_files.paired(list(sets.values())), strict=True))
+    if study.prompts.units != "column":
+        sets = {name: prompt_files.following_prompts(rows) for name, rows in sets.items()}
     n_units = len(set(sets["target"].units))
     if n_units < 4:
-        raise StudyError(f"The target set has {n_units} units; at least 4 are needed to choose on one half and measure on the other.")
+        several = len(set(sets["target"].pair_units))
+        hint = (
+            f" The file names {several}, but rows with the same prompt are one unit: give more prompts, or, if the seeds of a prompt are "
+            'to count as units, write units = "column" under [prompts].'
+        )
+        raise StudyError(
+            f"The target set has {n_units} units; at least 4 are needed to choose on one half and measure on the other."
+            + (hint if several > n_units else "")
+        )
     return sets
 
 
@@ -163,7 +173,10 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     ranges = tuple((start, min(start + batch, n)) for start in range(0, n, batch))
     make, notes = _Builder(study), []
     plans = {name: SetPlan(name, s.kind, s) for name, s in sets.items()}
-    rows = {name: s.table.astype(object).where(s.table.notna(), None).values.tolist() for name, s in sets.items()}
+    tables = {name: s.table.drop(columns="group", errors="ignore") for name, s in sets.items()}
+    rows = {name: table.astype(object).where(table.notna(), None).values.tolist() for name, table in tables.items()}
+    # what depends on the halves is computed anew where units follow the prompts; images and recordings stay
+    halves = {"grouped": "prompt"} if "group" in sets["target"].table else {}
     detectors_of = {role: detector_identity(getattr(study.detectors, role), study.folder) for role in ("steer", "judge")}
     looks = {"labels": study.detectors.labels} | detectors_of
     images = {"steps": sampling.steps, "guidance": sampling.guidance} | base
@@ -248,7 +261,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make.add(
         "score",
         "score",
-        study.choose.model_dump() | {"sites": study.record.sites} | _revised(*scores.listed(study.choose).values()),
+        study.choose.model_dump() | {"sites": study.record.sites} | _revised(*scores.listed(study.choose).values()) | halves,
         [f"record:{BASE}:{name}" for name in ("target", "reference")],
     )
     for variant in study.variants:
@@ -313,10 +326,10 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             if not there and (planned.attack not in alone or variant in (BASE, planned.against)):
                 record(variant, name)
     before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
-    before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base, images, looks))
+    before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base | halves, images, looks))
     # what the [[sets]] are is in the keys of their nodes; where their files lie is in none
     said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
-    make.add("measure", "measure", {"study": said}, before)
+    make.add("measure", "measure", {"study": said} | halves, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
     return Plan(make.nodes, plans, calls, len(set(sets["target"].units)), notes)
 

@@ -42,8 +42,8 @@ def retained(room, variant):
     kinds = [kind for kind in RETAINED if kind in room.plan.sets]
     if not kinds or not all(_judged(room, variant, kind) for kind in kinds):
         return None
-    tables = [room.detections(variant, kind) for kind in kinds]
-    return tuple(np.concatenate([table[column].to_numpy() for table in tables]) for column in ("judge_expected", "unit"))
+    seen = [room.detections(variant, kind)["judge_expected"].to_numpy() for kind in kinds]
+    return np.concatenate(seen), np.concatenate([room.units_of(kind) for kind in kinds])
 
 
 def runs_of(room, variant, attack, repeats=None):
@@ -65,7 +65,7 @@ def plane_rows(room, attacks, repeats=None):
         for kind in RETAINED:
             there = kind in room.plan.sets and _judged(room, variant, kind)
             found = room.detections(variant, kind) if there else None
-            row[kind] = rates.share(found["judge_expected"], found["unit"]) if there else None
+            row[kind] = rates.share(found["judge_expected"], room.units_of(kind)) if there else None
         row["kid"] = _distance(room, variant)
         row["asr"] = {attack: _success(runs_of(room, variant, attack, repeats), units) for attack in attacks}
         rows.append(row)
@@ -221,7 +221,7 @@ def _features(room, variant):
     found, units = [], []
     for kind in kinds:
         found += room.gather("detect", variant, kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
-        units.append(room.detections(variant, kind)["unit"].to_numpy())
+        units.append(room.units_of(kind))
     return np.concatenate(found), np.concatenate(units)
 
 

@@ -77,7 +77,7 @@ def clip_rows(room):
         base = None if variant == BASE else scored[BASE, name]["score"]
         about = {"variant": variant, "prompt_set": name, "model": f"clip {room.clip.version}", "n_cut": int((table["cut"] > 0).sum())}
         try:
-            rows.append(about | quality.mean_score(table["score"], table["unit"], base, **_settings(room)) | {"reason": None})
+            rows.append(about | quality.mean_score(table["score"], room.units_of(name), base, **_settings(room)) | {"reason": None})
         except StatisticsError as error:
             rows.append(about | dict.fromkeys(quality.MEAN_SCORE) | {"n": len(table), "reason": str(error)})
     return rows
@@ -93,7 +93,8 @@ def _rounding(room, kinds):
     table = pandas.concat([part for kind in kinds for part in room.gather("again", "dtype", kind, read)], ignore_index=True)
     about = {"variant": BASE, "definition": "image_difference", "prompt_sets": " and ".join(kinds), "features": None, "dropped": 0} | BESIDE
     try:
-        found = quality.mean_score(table["difference"], table["unit"], **_settings(room))
+        units = [unit for kind in kinds for unit in room.units_of(kind)]
+        found = quality.mean_score(table["difference"], units, **_settings(room))
         return [about | {key: found[key] for key in ("n", "n_units", "value", "low", "high")} | {"reason": None}]
     except StatisticsError as error:
         return [about | NOTHING | BESIDE | {"reason": str(error)}]
@@ -107,4 +108,4 @@ def _made_again(room, what, kind):
 def _features(room, stage, variant, kind):
     """((prompt, feature), (prompt,) units) of a retained set, as the stages `detect` and `again` kept them."""
     parts = room.gather(stage, variant, kind, lambda folder: read_arrays(folder / "features.safetensors")["features"].numpy())
-    return np.concatenate(parts), room.detections(BASE if stage == "again" else variant, kind)["unit"].to_numpy()
+    return np.concatenate(parts), np.array(room.units_of(kind), object)

@@ -160,7 +160,7 @@ def _model_row(room, name, role, method, parent, what, history):
 
 def _images(room, folder, reveal):
     """The first units of every condition that has images; where the concept may show, blurred in the pixels."""
-    rows, units = [], room.prompt_set("target").units[:SHOWN_UNITS]
+    rows, units = [], room.prompt_set("target").pair_units[:SHOWN_UNITS]
     for node in room.plan.of_stage("detect"):
         present = all(room.store.has("detect", shard.key) for shard in node.shards)
         if not present:

@@ -434,6 +434,14 @@ class Room:
         """The units of the target set, each once."""
         return list(dict.fromkeys(self.prompt_set("target").units))
 
+    def units_of(self, prompt_set):
+        """(row,) the units of a set by itself, in its own order: those of the target for what an attack made of it, else its own."""
+        rows = self.prompt_set(prompt_set)
+        if rows.attack is None:
+            return rows.units
+        target = self.prompt_set("target")
+        return [target.units[place] for place in pairing(rows, target)]
+
     def half_a(self):
         """Boolean (prompt,) of the target set: the half of the units on which neurons are chosen."""
         return split_halves(self.prompt_set("target").units, self.study.choose.seed)

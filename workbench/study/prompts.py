@@ -58,14 +58,19 @@ class PromptSet:
 
     @property
     def units(self):
-        """The units, list of str."""
+        """What is resampled and split into halves, list of str; see `following_prompts`."""
+        return self.table["group" if "group" in self.table else "unit"].tolist()
+
+    @property
+    def pair_units(self):
+        """The units as the file says them, by which rows pair across sets, list of str."""
         return self.table["unit"].tolist()
 
     @property
     def keys(self):
-        """(unit, place in it) of each row; equal keys pair across sets."""
+        """(unit of the file, place in it) of each row; equal keys pair across sets."""
         places = self.table["place"] if "place" in self.table else [0] * len(self)
-        return [(unit, int(place)) for unit, place in zip(self.units, places, strict=True)]
+        return [(unit, int(place)) for unit, place in zip(self.pair_units, places, strict=True)]
 
     def provenance(self, variant):
         """static | optimised (made against this variant) | transferred (made against another); None without attack."""
@@ -107,7 +112,8 @@ class PromptSet:
     def digest(self):
         """sha256 of rows and vectors."""
         vectors = None if self.prefix is None else self.prefix.double().tolist()
-        return digest([self.table.astype(object).where(self.table.notna(), None).values.tolist(), vectors])
+        table = self.table.drop(columns="group", errors="ignore")
+        return digest([table.astype(object).where(table.notna(), None).values.tolist(), vectors])
 
 
 def read_prompts(path, name, kind, limit=None, guidance=None):
@@ -149,6 +155,28 @@ def read_prompts(path, name, kind, limit=None, guidance=None):
     if table["unit"].duplicated().any():
         table = table.assign(place=table.groupby("unit").cumcount())
     return PromptSet(name, kind, table)
+
+
+def following_prompts(rows):
+    """The set with a column `group`: units that share a prompt are one, under the name of the first; as it was where none do.
+
+    100 units of 15 prompts are 15 prompts: as units they would be taken for independent, and a prompt would be on both halves.
+    What pairs and what is drawn stays.
+    """
+    first, group = {}, {}
+
+    def root(unit):
+        while group[unit] != unit:
+            unit = group[unit]
+        return unit
+
+    order = {unit: place for place, unit in enumerate(dict.fromkeys(rows.pair_units))}
+    group.update({unit: unit for unit in order})
+    for unit, prompt in zip(rows.pair_units, rows.prompts, strict=True):
+        one, other = sorted((root(unit), root(first.setdefault(prompt, unit))), key=order.get)
+        group[other] = one
+    groups = [root(unit) for unit in rows.pair_units]
+    return rows if groups == rows.pair_units else replace(rows, table=rows.table.assign(group=groups))
 
 
 def read_pairs(path):

@@ -67,7 +67,7 @@ class ModelPart(Part):
 class Prompts(Part):
     """CSV files, relative to the study file or to data/."""
 
-    later: ClassVar[tuple] = ("retain", "trained_and_measured")
+    later: ClassVar[tuple] = ("retain", "trained_and_measured", "units")
 
     target: Said = Field(description="prompts with the concept")
     reference: Said = Field(description="the same units without it")
@@ -80,6 +80,11 @@ class Prompts(Part):
     trained_and_measured: Literal["leave out"] | None = Field(
         None,
         description="leave out: erasing pairs and retained prompts that are measured are left out of training; default: refused",
+    )
+    units: Literal["prompt", "column"] | None = Field(
+        None,
+        description="what is resampled and split into halves. prompt, the default: rows with the same target prompt are one unit, whatever "
+        "their seed; column: as the column `unit` says",
     )
     limit: int | None = Field(None, ge=4, le=MOST_UNITS, description="use only the first rows of every set")
 

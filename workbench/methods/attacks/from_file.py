@@ -92,7 +92,7 @@ def _prompts(path, given, targets):
     original = _originals(path, given)
     if original is None:
         rows = {unit: list(zip(mine["seed"], mine["prompt"], strict=True)) for unit, mine in given.groupby("unit", sort=False)}
-        missing = [unit for unit in targets.units if unit not in rows]
+        missing = [unit for unit in targets.pair_units if unit not in rows]
         if missing:
             raise PromptError(
                 f'{path} has no prompt for {len(missing)} units of the target set, e.g. "{missing[0]}". '
@@ -103,14 +103,14 @@ def _prompts(path, given, targets):
     for text, unit, prompt in zip(original, given["unit"], given["prompt"], strict=True):
         by_text.setdefault(_plain(text), {}).setdefault(unit, []).append(prompt)
     found = [by_text.get(_plain(prompt), {}) for prompt in targets.prompts]
-    missing = [unit for unit, rows in zip(targets.units, found, strict=True) if not rows]
+    missing = [unit for unit, rows in zip(targets.pair_units, found, strict=True) if not rows]
     if missing:
         raise PromptError(
             f"{path} was made from other prompts: its column `original` has none for {len(missing)} units of the target set, "
             f'e.g. "{missing[0]}". Use the list the attack started from as target, or remove that column to match by unit.'
         )
     made, taken = [], Counter()
-    for unit, text, rows in zip(targets.units, targets.prompts, found, strict=True):
+    for unit, text, rows in zip(targets.pair_units, targets.prompts, found, strict=True):
         mine = rows.get(unit, next(iter(rows.values())))
         made.append(mine[taken[unit, text] % len(mine)])
         taken[unit, text] += 1
@@ -152,9 +152,9 @@ def _vectors(path, model, targets, token):
     if token is not None and token not in places:
         raise PromptError(f'{path} has no embedding "{token}".{nearest(token, places)}')
     if token is None and len(places) > 1:
-        if not set(targets.units) <= set(places):
+        if not set(targets.pair_units) <= set(places):
             raise PromptError(f"{path} holds {len(places)} embeddings. Choose one with the parameter token: {', '.join(places)}.")
-        return vectors[[places[unit] for unit in targets.units]]
+        return vectors[[places[unit] for unit in targets.pair_units]]
     return vectors[places[token] if token is not None else 0].expand(len(targets), -1, -1).clone()
 
 
