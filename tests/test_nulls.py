@@ -2,6 +2,7 @@
 
 import null_draws
 import null_pool
+import null_table
 import numpy as np
 import pytest
 import torch
@@ -126,3 +127,17 @@ def test_draws_are_kept_and_go_on_where_they_were(tmp_path):
     assert more[8][:2] == first[8] and len(more[8]) == 3
     again = null_draws.kept(tmp_path / "draws.json", lambda: pytest.fail("the pool was read"), 3, (8,))
     assert again == more
+
+
+def test_the_table_counts_words_where_the_set_is_valid_and_p_everywhere():
+    attacks = [{"kind": "tokens", "p_change": 0.01, "outcome": "reactivated"}, {"kind": "tokens", "p_change": None, "outcome": "undecided"}]
+    variants = {"noise-x1-0": {"outcome": "deactivated"}, "noise-x2-0": {"outcome": "not deactivated"}, "sham": {"outcome": "deactivated"}}
+    valid = {"valid": True, "attacks": attacks, "variants": variants}
+    found = null_table.counted([valid, valid | {"valid": False}])
+    assert found == {
+        "attack tokens, a second draw of its control: p < 0.05": [(1, 1), (1, 1)],
+        'attack tokens: "reactivated", also in part': [(1, 2)],
+        'eraser noise: "deactivated"': [(1, 2)],
+    }
+    lines = null_table.table({8: [valid, valid, valid | {"valid": False}]}).split("\n")
+    assert len(lines) == 2 + 3 and all(line.startswith("| 8 | 3 | 2 |") for line in lines[2:])

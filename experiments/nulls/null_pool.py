@@ -46,6 +46,7 @@ reference = "reference.csv"
 near = "near.csv"
 far = "far.csv"
 erase = "prompts/emoji-ink-erase.csv"
+trained_and_measured = "leave out"
 [detectors]
 labels = ["style:ink"]
 steer = { method = "emoji", which = "steer" }
