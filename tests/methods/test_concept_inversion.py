@@ -12,7 +12,7 @@ from workbench.errors import MethodError
 from workbench.methods.attacks import concept_inversion
 from workbench.methods.attacks._gradient import denoising
 from workbench.methods.attacks._search import generator
-from workbench.methods.attacks.concept_inversion import Parameters, attack, check, control, halves, passes, placed
+from workbench.methods.attacks.concept_inversion import Parameters, attack, check_targets, control, halves, passes, placed
 from workbench.models import text
 from workbench.study.prompts import PromptSet
 
@@ -85,8 +85,8 @@ def test_the_halves_of_another_seed_are_others():
 
 def test_targets_that_hang_together_are_refused_and_the_plan_tells():
     with pytest.raises(MethodError, match='all 2 target prompts are one, e.g. "a <[*]>", or share their units'):
-        check(Parameters(), rows_of(["a church", "a chapel"], ["u0", "u1"]), ["church", "chapel"])
-    check(Parameters(place="prefix"), rows_of(["a church", "a chapel"], ["u0", "u1"]), ["church", "chapel"])
+        check_targets(Parameters(), rows_of(["a church", "a chapel"], ["u0", "u1"]), ["church", "chapel"])
+    check_targets(Parameters(place="prefix"), rows_of(["a church", "a chapel"], ["u0", "u1"]), ["church", "chapel"])
 
 
 def test_the_budget_of_passes_and_of_seconds_ends_it(model, targets):

@@ -160,7 +160,7 @@ def test_a_cached_detector_has_no_gradient(detector, tmp_path):
 def test_a_write_that_fails_leaves_nothing_and_the_images_are_looked_at_again(detector, tmp_path, monkeypatch):
     cached = Cached(detector, tmp_path)
 
-    def full(self, path, index):
+    def full(self, path, **options):
         path.write_bytes(b"half")
         raise OSError("no space left")
 

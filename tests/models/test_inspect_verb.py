@@ -163,7 +163,7 @@ def test_an_empty_path_and_the_folder_of_the_study_are_no_checkpoint(still, tmp_
     one = method("erasers", "from_checkpoint")
     for name in ("from_checkpoint", "mask_from_file"):
         key = "path" if name == "from_checkpoint" else "file"
-        with pytest.raises(ValueError, match="at least 1 character"):
+        with pytest.raises(ValueError, match="it is empty"):
             method("erasers", name).parameters(**{key: ""})
     with pytest.raises(WorkbenchError, match="is no checkpoint folder"):
         one.module.check(one.parameters(path="."), still, folder=tmp_path)

@@ -43,7 +43,7 @@ class Planted:
             ]
             (folder / f"{name}.csv").write_text("unit,prompt,seed,expect\n" + "\n".join(lines) + "\n")
         (folder / "tiny.toml").write_text(study_file.read_text().replace('names = ["ink"]', f"names = {list(names)}"))
-        values = ["record.calls=[0]", 'choose.compare=["z", "welch_z", "auroc"]', "choose.n_random=99", *settings]
+        values = ['prompts.units="column"', "record.calls=[0]", 'choose.compare=["z", "welch_z", "auroc"]', "choose.n_random=99", *settings]
         self.study = workbench.load_study(folder / "tiny.toml").with_values(values)
         self.room = runs.prepare(self.study, folder / "run")[1]
         self.ff = (self.room.neurons["site"] == "ff").to_numpy()

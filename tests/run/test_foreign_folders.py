@@ -110,7 +110,7 @@ def test_running_in_the_folder_of_a_study_is_refused_and_the_study_stays(study_f
 
 def test_a_file_in_the_place_of_a_folder_is_told(study_file, tmp_path):
     (tmp_path / "file").write_text("x")
-    assert "is a file" in invoke("run", study_file, "--out", tmp_path / "file")
+    assert "is no folder" in invoke("run", study_file, "--out", tmp_path / "file")
     with pytest.raises(RunError, match="is a file"), Store(tmp_path / "file").lock():
         pass
     assert (tmp_path / "file").read_text() == "x"

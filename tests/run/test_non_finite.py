@@ -110,7 +110,7 @@ def test_activations_that_are_not_finite_are_named_with_their_layer(theirs, tmp_
 def test_an_eraser_whose_training_diverged_is_refused(study_file, tmp_path):
     study = load_study(study_file).with_values([])
     part = study.variants[0]
-    part.parameters["learning_rate"] = 1e30
+    part.parameters["learning_rate"] = 1000.0
     plan, room = runs.prepare(study, tmp_path / "run")
     runs.run_nodes(room, [plan.node("generate:base:target")])
     with pytest.raises(

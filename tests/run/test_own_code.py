@@ -34,7 +34,7 @@ def load(parameters):
     """Nothing is read."""
     from workbench.methods.detectors import Detector
 
-    return Detector("bright", VERSION, ["style:ink"], {{"style:ink": THRESHOLD}}, of)
+    return Detector("bright", VERSION, LABELS, dict.fromkeys(LABELS, THRESHOLD), of)
 '''
 BRIGHTNESS = "def of(images):\n    return images.mean(dim=(1, 2, 3))[:, None]\n"
 ATTACK = '''

@@ -283,8 +283,12 @@ def _one_mode(values, bins=BINS):
     Of the densities that are constant between quantiles of the values it is the one of largest likelihood: for each place of the mode,
     increasing before it and decreasing after it by isotonic regression (Grenander 1956).
     """
+    lowest, span = values.min(), np.ptp(values)
+    if span <= 1e-12 * np.abs(values).max():  # a feature that is the same of all neurons
+        return np.full(2, lowest), np.array([0.0, 1.0])
+    values = (values - lowest) / span
     edges = np.quantile(values, np.linspace(0, 1, min(bins, max(2, len(values) // 5)) + 1))
-    width = np.maximum(np.diff(edges), 1e-9 * max(np.ptp(values), 1e-300))
+    width = np.maximum(np.diff(edges), 1e-9)
     edges = edges[0] + np.concatenate([[0], np.cumsum(width)])
     density = 1 / len(width) / width
     best, most = None, -np.inf
@@ -296,7 +300,7 @@ def _one_mode(values, bins=BINS):
         likelihood = np.log(mass / width).mean()
         if likelihood > most:
             best, most = mass, likelihood
-    return edges, np.concatenate([[0], np.cumsum(best)])
+    return lowest + edges * span, np.concatenate([[0], np.cumsum(best)])
 
 
 def _normal(shape, n, rng):
