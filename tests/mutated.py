@@ -48,7 +48,7 @@ def _audit(event, arguments):
         return
     for path in paths:
         whole = os.path.realpath(os.fsdecode(path))
-        if whole != os.devnull and not whole.startswith(folder + os.sep):
+        if whole not in (os.devnull, folder) and not whole.startswith(folder + os.sep):
             outside.append(f"{event} {whole}")
 
 

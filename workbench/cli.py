@@ -222,12 +222,19 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
         return
     known = {*resources.study_files(), *list_runs()}
     known |= {m for kind in registry.VERBS for m in registry.methods(kind)}
-    if not Path(name).is_file() and name not in resources.study_files():
+    if not _is_file(name) and name not in resources.study_files():
         raise WorkbenchError(f'Nothing is called "{name}": no run, no study, no method.{nearest(name, known)}')
     from workbench.study.study import load_study
 
     study = load_study(name, files=False)
     typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
+
+
+def _is_file(name):
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long to be a name
+        return False
 
 
 def _show_run(run, as_json):

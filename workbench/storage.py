@@ -21,7 +21,7 @@ class DamagedFile(RunError):
 
     def __init__(self, path, why):
         super().__init__(f"{path} is damaged ({why}). Put a good copy in its place, or make it again.")
-        self.path, self.why = Path(path), why
+        self.path, self.why = Path(path), str(why)
 
 
 @contextmanager

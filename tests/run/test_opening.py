@@ -176,7 +176,7 @@ def test_a_folder_with_code_of_its_own_is_refused_and_nothing_of_it_runs(study_f
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "modeling.py").write_text("open('ran', 'w')\n")
     monkeypatch.chdir(tmp_path)
-    message = "detectors.judge.*brings code of its own .auto_map in config.json, modeling.py.*never executed|brings code of its own"
+    message = "brings code of its own .auto_map in config.json, modeling.py.*never executed"
     refused(changed(study_file, classifier(folder)), ModelError, message)
     assert not (tmp_path / "ran").exists()
 
@@ -220,6 +220,17 @@ def test_a_damaged_tokenizer_of_a_clip_folder_is_told(study_file, clip, tmp_path
     prompts = 'positive = { "style:ink" = ["ink"], "style:fluent" = ["x"] }, negative = ["y"]'
     judge = f'{{ method = "clip_zero_shot", model = "{folder}", {prompts} }}'
     refused(changed(study_file, f"detectors.judge={judge}"), ModelError, "tokenizer that cannot be read")
+
+
+def test_the_clip_model_for_scores_is_opened_too(study_file, tmp_path, clip):
+    refused(
+        changed(study_file, 'quality.clip="none"'),
+        ModelError,
+        f'"none" is no folder with a config.json. Looked for {study_file.parent}/none',
+    )
+    folder = shutil.copytree(clip, tmp_path / "clip")
+    (folder / "preprocessor_config.json").write_text("[]")
+    refused(changed(study_file, f'quality.clip="{folder}"'), ModelError, "quality.clip: .*preprocessor_config.json is damaged")
 
 
 # the run folder

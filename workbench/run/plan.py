@@ -306,9 +306,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         for variant in everyone:
             generate(variant, name)
     if study.quality and study.quality.clip:
-        clip = detectors.model_digest(
-            detectors.model_folder(resources.find(study.quality.clip, study.folder) or study.quality.clip, "clip")
-        )
+        clip = detectors.model_digest(detectors.placed_folder(study.quality.clip, study.folder, "clip"))
         for name in kept:
             for variant in everyone:
                 source = f"generate:{variant}:{name}"

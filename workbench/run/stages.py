@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 import torch
 
-from workbench import registry, resources
+from workbench import registry
 from workbench.diffusion.denoise import Trajectory, denoise, evaluate
 from workbench.errors import MethodError, ModelError
 from workbench.methods.attacks import Context, Look
@@ -63,9 +63,10 @@ class Room:
     @cached_property
     def clip(self):
         """The CLIP model the study names for scores."""
+        from workbench.methods.detectors import placed_folder
         from workbench.methods.detectors.clip_zero_shot import Clip
 
-        return Clip(resources.find(self.study.quality.clip, self.study.folder) or self.study.quality.clip)
+        return Clip(placed_folder(self.study.quality.clip, self.study.folder, "clip"))
 
     @cached_property
     def other_format(self):

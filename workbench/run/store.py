@@ -558,11 +558,11 @@ def _manifest_fault(manifest):
         if not isinstance(node, dict) or node.get("state") not in STATES:
             return f"node {place} has none of the states {', '.join(STATES)}"
         for name in ("id", "stage", "variant", "prompt_set", "key"):
-            if not isinstance(node.get(name), str | None):
+            if not isinstance(node.get(name, ""), str if name in ("id", "stage") else str | None):
                 return f"{name} of node {place} is no text"
         if not _is_number(node.get("seconds", 0) or 0):
             return f"seconds of node {place} is no number"
-        names = [node.get("stage") or "none", *(node.get("shards", []) if isinstance(node.get("shards", []), list) else [None])]
+        names = [node.get("stage", "none"), *(node.get("shards", []) if isinstance(node.get("shards", []), list) else [None])]
         if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
             return f"node {place} names results that no run has"
     return None

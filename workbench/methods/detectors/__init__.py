@@ -81,7 +81,7 @@ def _paths(parameters):
 
 
 def _is_text(annotation):
-    return annotation is str or str in getattr(annotation, "__args__", ()) or any(map(_is_text, getattr(annotation, "__args__", ())))
+    return annotation is str or any(map(_is_text, getattr(annotation, "__args__", ())))
 
 
 @dataclass
@@ -409,6 +409,15 @@ def model_folder(path, architecture=None):
             f"torch.load('{others[0]}', weights_only=True).items()}}, 'model.safetensors', {{'format': 'pt'}})\""
         )
     return folder
+
+
+def placed_folder(name, beside, architecture=None):
+    """The transformers folder of that name: beside the study first, else as given; ModelError as of `model_folder`, with where "
+    "was looked."""
+    found = resources.find(name, beside)
+    if found is None:
+        raise ModelError(f'"{name}" is no folder with a config.json. {resources.looked(name, beside)} Nothing is downloaded.')
+    return model_folder(found, architecture)
 
 
 def _json(path):
