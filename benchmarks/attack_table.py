@@ -75,7 +75,10 @@ def study_of(demo, n, attacks, shorter=1):
         parts.append({"method": method, "against": against, "parameters": parameters} | ({"name": name} if name != method else {}))
     data = demo.model_dump(mode="json", exclude_none=True)
     data |= {"name": f"attack-table-{demo.concept.name}", "title": f"Attacks on {demo.concept.name}"}
-    data["prompts"] = {key: value for key, value in data["prompts"].items() if key in ("target", "reference", "erase")} | {"limit": n}
+    data["prompts"] = {key: value for key, value in data["prompts"].items() if key in ("target", "reference", "erase")} | {
+        "limit": n,
+        "units": "column",
+    }
     data |= {"variants": data["variants"][:1], "attacks": parts}
     study = Study(**data)
     study._path = demo._path

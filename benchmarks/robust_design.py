@@ -138,7 +138,7 @@ def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
         if shorter > 1 and "iterations" in variant.get("parameters", {}):
             variant["parameters"] = variant["parameters"] | {"iterations": max(1, variant["parameters"]["iterations"] // shorter)}
     data |= {"name": f"robust-pruning-{concept}", "title": f"Does pruning keep {concept} erased?", "variants": variants, "attacks": parts}
-    data["prompts"] |= {"limit": n, "retain": f"prompts/emoji-{concept}-retain.csv"}
+    data["prompts"] |= {"limit": n, "units": "column", "retain": f"prompts/emoji-{concept}-retain.csv"}
     data["record"] = {"sites": ["ff", "update"], "trajectories": ["reference"], "calls": [1, 4, 7]}
     if {"erased", "masked-0"} <= {part["name"] for part in variants}:
         data["ablate"] = {"effects": ["necessity", "sufficiency"], "variants": ["erased", "masked-0"], "units": 8}

@@ -72,7 +72,14 @@ def test_headline_card_and_neuron_table_are_about_one_attack(strong):
     assert said.index("erase_attack (optimised)") < said.index(strong["attack"] + " (")
 
     made = f"{strong['attack']}@other" if strong["against"] else strong["attack"]
-    table = {"contrast_a": [1.0], "contrast_b": [1.0], "kappa_reference": [1.0], "excluded_reference": [False], "d_esd_reference": [1.0]}
+    table = {
+        "contrast_a": [1.0],
+        "contrast_b": [1.0],
+        "kappa_reference": [1.0],
+        "kappa_se_reference": [0.1],
+        "excluded_reference": [False],
+        "d_esd_reference": [1.0],
+    }
     for name, value in (("erase_attack@esd", 0.25), (made, 0.75)):
         table |= {f"r_esd_reference_{name}": [value], f"delta_esd_reference_{name}": [value]}
     study = type("Study", (), {"choose": Choose(), "variants": [type("Part", (), {"name": "esd", "role": "erased"})]})

@@ -155,7 +155,10 @@ def test_the_unit_of_a_score_follows_its_settings():
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [*((name, None) for name in sorted(methods("scores"))), *(("wanda_contrast", {"group": g}) for g in ("layer", "global"))],
+    [
+        *((name, {"conceptprune": {"share": 0.3}}.get(name)) for name in sorted(methods("scores"))),
+        *(("wanda_contrast", {"group": g}) for g in ("layer", "global")),
+    ],
 )
 def test_only_a_score_in_activation_units_grows_with_the_activations(name, given):
     """Twice the activations give twice a score in activation units, and the same score in any other unit."""

@@ -256,7 +256,7 @@ def told(study):
 
 def pairs(study_file, tmp_path):
     path = tmp_path / "pairs.csv"
-    path.write_text("prompt,anchor\nowl in ink style,owl\n")
+    path.write_text("prompt,anchor\ndog in ink style,dog\n")
     return f'prompts.erase="{path}"'
 
 

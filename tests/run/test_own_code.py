@@ -34,7 +34,8 @@ def load(parameters):
     """Nothing is read."""
     from workbench.methods.detectors import Detector
 
-    return Detector("bright", VERSION, LABELS, dict.fromkeys(LABELS, THRESHOLD), of)
+    labels = ["style:ink", "style:fluent"]
+    return Detector("bright", VERSION, labels, dict.fromkeys(labels, THRESHOLD), lambda images: of(images).repeat(1, 2))
 '''
 BRIGHTNESS = "def of(images):\n    return images.mean(dim=(1, 2, 3))[:, None]\n"
 ATTACK = '''

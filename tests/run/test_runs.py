@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,10 +39,11 @@ def test_the_run_keeps_its_contract(finished):
     assert (finished.store.report_folder / "report.html").stat().st_size < 10e6
 
 
-def test_what_weakens_a_study_is_a_caveat_and_where_it_lay_is_kept(finished, study_file):
+def test_what_weakens_a_study_is_a_caveat_and_where_it_lay_is_kept(finished):
     caveats = finished.document["verdict"]["caveats"]
     assert sum(caveat.startswith("prompts.erase is not given, so erased trained on bare names") for caveat in caveats) == 1
-    assert read_json(finished.folder / "where.json") == {"study_folder": str(study_file.parent)}
+    folder = Path(finished.store.study_folder())
+    assert (folder / "tiny.toml").read_text() == (finished.folder / "study.toml").read_text()
 
 
 def test_without_transfer_an_attack_meets_its_own_variant_and_the_base_model_alone(study_file, finished, tmp_path):
