@@ -7,6 +7,7 @@ stand_in   what the bytes are when they only stand for a file: a Git LFS pointer
 foreign    the same, or another kind of file that is no text: an image, a spreadsheet ...
 """
 
+import codecs
 import os
 import stat
 from contextlib import contextmanager
@@ -88,7 +89,8 @@ def decoded(found, path, error):
     if b"\0" in found:
         raise error(f'"{path}" is no text file: it holds null bytes, as binary files do (the first is byte {found.index(0) + 1}).')
     try:
-        return found.decode("utf-8-sig")
+        # utf-8-sig is read from disk when first used, which a process without rights to the interpreter's folder cannot
+        return found.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as problem:
         at, line = problem.start, found.count(b"\n", 0, problem.start) + 1
     where = f"byte {at + 1}, in line {line}, is 0x{found[at]:02X}"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def run(study_file, folder, model=None, data=None, largest_file=None, user=None,
 def command(words, said):
     """The command line itself, which ends the process with its exit code; what it says goes into the file `said`."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run under nohup would hand down that it is ignored
     sys.argv = ["workbench", *words]
     with open(said, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         cli.main()
