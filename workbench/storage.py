@@ -118,7 +118,8 @@ def write_arrays(path, tensors, metadata=None):
             save_file(contiguous, temporary, {k: str(v) for k, v in (metadata or {}).items()})
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        _order_header(temporary)
+        if len(metadata or {}) > 1:
+            _order_header(temporary)
 
 
 def _order_header(path):
