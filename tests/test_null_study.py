@@ -1,4 +1,4 @@
-"""A null study: where erasing took something else and the attack is a second draw of its control, the verdict must say so.
+"""A planted null study, on a toy: where erasing took something else and the attack is a second draw of its control, the words must say so.
 
 The planted model is recorded once, on many units; each of 40 resamples draws units, chooses neurons on one half of them by the
 contrast of the base model, and reads the verdict's words from the other half. The same with a real eraser, and with a real
@@ -11,7 +11,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from scipy.stats import permutation_test
 
 from tests.planted import CONCEPT, LAYER, PLAIN, TRIGGER, planted_model
 from workbench.analysis.rules import deactivation_outcome, reactivation_outcome
@@ -72,10 +71,7 @@ def words(variant, attack, resample):
     found = Sensitivity(b, layer, 500, resample)
     activity, drift, attacked = (vars(found.activity((variant, name), chosen)) for name in ("target", "reference", attack))
     effect = found.effect((variant, attack), (variant, "control"), chosen, 99)
-    change = (b[variant, attack] - b[variant, "control"])[:, chosen].sum(axis=1)
-    flipped = permutation_test((change,), np.mean, permutation_type="samples", n_resamples=999, rng=resample)
-    wording = found.contrast(("base", "again"), ("base", "control"), chosen).value
-    effect |= {"p_change": flipped.pvalue, "null_high": max(0.0, wording)}
+    effect |= found.wording_null([("again against the control", ("base", "again"), ("base", "control"))], chosen)
     above = vars(found.contrast((variant, "target"), (variant, "reference"), chosen))
     outcome = deactivation_outcome(activity, drift, above)
     return outcome, reactivation_outcome(effect, attacked, activity, outcome)

@@ -2,7 +2,7 @@
 
 import null_draws
 import null_pool
-import null_table
+import null_tables
 import numpy as np
 import pytest
 import torch
@@ -129,15 +129,34 @@ def test_draws_are_kept_and_go_on_where_they_were(tmp_path):
     assert again == more
 
 
-def test_the_table_counts_words_where_the_set_is_valid_and_p_everywhere():
-    attacks = [{"kind": "tokens", "p_change": 0.01, "outcome": "reactivated"}, {"kind": "tokens", "p_change": None, "outcome": "undecided"}]
-    variants = {"noise-x1-0": {"outcome": "deactivated"}, "noise-x2-0": {"outcome": "not deactivated"}, "sham": {"outcome": "deactivated"}}
-    valid = {"valid": True, "attacks": attacks, "variants": variants}
-    found = null_table.counted([valid, valid | {"valid": False}])
-    assert found == {
-        "attack tokens, a second draw of its control: p < 0.05": [(1, 1), (1, 1)],
-        'attack tokens: "reactivated", also in part': [(1, 2)],
-        'eraser noise: "deactivated"': [(1, 2)],
-    }
-    lines = null_table.table({8: [valid, valid, valid | {"valid": False}]}).split("\n")
-    assert len(lines) == 2 + 3 and all(line.startswith("| 8 | 3 | 2 |") for line in lines[2:])
+def said(outcome, p=0.5, variant="esd", kind="tokens"):
+    return {"variant": variant, "kind": kind, "outcome": outcome, "p_change": p, "value": 0.0, "low": -0.1, "high": 0.1, "null_high": 0.1}
+
+
+def eraser(outcome, activity=1.0, broken=False):
+    return {"outcome": outcome, "activity": activity, "activity_reference": 0.0, "drift_low": -0.05, "broken": broken, "rate": 0.9}
+
+
+def test_the_tables_count_what_was_said():
+    noise = {"noise-x1-0": eraser("not deactivated"), "noise-x1-1": eraser("deactivated", 0.2)}
+    attacks = [said("reactivated", 0.01), said("reactivated in part", 0.2), said(None, None), said("undecided", 0.04)]
+    draws = {8: [{"valid": True, "scale_over_se": 9.0, "variants": noise, "attacks": attacks}]}
+    (line,) = [line for line in null_tables.attacks(draws) if line[0] == null_tables.KINDS["tokens"]]
+    assert line[1:3] == [8, 4] and line[3].startswith("66.7%") and line[4].startswith("50.0%") and line[5:] == [0, 1, 0, 1]
+    (line,) = null_tables.erasers(draws)
+    assert line[:4] == ["noise of 1 times ESD's norm", 2, 8, 2] and line[4].startswith("0.60") and line[7] == "0%"
+    assert line[8].startswith("50.0%") and line[9:] == [1, 0, 0, 0, 0]
+    assert null_tables.validity(draws)[0][2].startswith("100.0%")
+    clusters = [
+        {"kind": "normal", "size": "few", "n": 20, "said": 1, "right": None},
+        {"kind": "3 groups", "size": "few", "n": 20} | {"said": 20, "right": 19},
+    ]
+    power = [
+        {"cut": 0.4, "true_cut": 0.41, "correlation": 0.3, "n": 40, "n_draws": 100, "found": 60, "printed": 0.63, "at_correlation": 0.6}
+    ]
+    whole = null_tables.document(draws, clusters, power, "today")
+    assert (
+        "in 5.0% (0.9% to 23.6%) of 20 draws" in whole
+        and "| 41% | 0.30 | 40 | 60.0%" in whole
+        and "no evidence about Stable Diffusion" in whole
+    )

@@ -1,58 +1,84 @@
-"""Null calibration on the bundled emoji model: record, draw studies, count what was said. One command; stopped, it goes on.
+"""Null calibration on the emoji model: what does the workbench say where nothing was done?
 
-    python experiments/nulls/run.py [--out FOLDER] [--draws N] [--dry-run]
-
-The recordings come first and take most of the time. The draws are kept as they are made. The table is written to
-docs/results/nulls.md when all draws are there.
+Records what is missing under runs/nulls/, draws small studies from it, and writes docs/results/nulls.md. Stopped, it goes on where it was.
 """
 
 import argparse
-import datetime
+import platform
+import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-import null_draws
-import null_pool
-from null_table import table
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
-from workbench.run.runs import Watcher, seconds_per_pass
-from workbench.storage import write_text
+import null_clusters  # noqa: E402
+import null_draws  # noqa: E402
+import null_pool  # noqa: E402
+import null_power  # noqa: E402
+import null_tables  # noqa: E402
 
-TABLE = Path(__file__).resolve().parents[2] / "docs" / "results" / "nulls.md"
+from workbench.run import runs  # noqa: E402
+from workbench.storage import read_json, write_json, write_text  # noqa: E402
+
+CLUSTER_DRAWS = 20
+SECONDS_OF_A_DRAW, SECONDS_OF_CLUSTERS, SECONDS_OF_POWER = 2.5, 3.0, 60
+
+
+def say(line):
+    """One line, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def telling():
+    """A Watcher that names each node as it begins."""
+    known = set()
+
+    def node(one, done, of, note=""):
+        if one.id not in known:
+            known.add(one.id)
+            say(f"{done:,.0f} of {of:,.0f} passes: {one.id}")
+
+    return runs.Watcher(node=node)
+
+
+def minutes(out, n_draws, n_clusters):
+    """Minutes that are left, at the pace of this machine now."""
+    room = runs.prepare(null_pool.study(out), out / "run")[1]
+    seconds = null_pool.left(out) * runs.seconds_per_pass(room) * 1.15
+    known = read_json(out / "draws.json") if (out / "draws.json").exists() else {}
+    missing = sum(max(0, n_draws - len(known.get(str(n), []))) for n in null_draws.SIZES)
+    clusters = read_json(out / "clusters.json") if (out / "clusters.json").exists() else {}
+    kinds = len(null_clusters.KINDS) + len(null_clusters.PLANTED)
+    left = max(0, kinds * len(null_clusters.SIZES) * n_clusters - len(clusters))
+    power = 0 if (out / "power.json").exists() else SECONDS_OF_POWER
+    return (seconds + SECONDS_OF_A_DRAW * missing + SECONDS_OF_CLUSTERS * left + power) / 60
 
 
 def main():
-    """Record, draw, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/nulls"), help="where recordings and draws are kept")
-    parser.add_argument("--draws", type=int, default=null_draws.N_DRAWS, help="studies drawn of each size")
-    parser.add_argument("--dry-run", action="store_true", help="only say how much is left to do")
+    """Parse, record, draw, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "nulls", help="folder of recordings and draws")
+    parser.add_argument("--draws", type=int, default=null_draws.N_DRAWS, help="studies of each size")
+    parser.add_argument("--document", type=Path, default=ROOT / "docs" / "results" / "nulls.md", help="where the tables go")
+    parser.add_argument("--dry-run", action="store_true", help="say how long it will take, and stop")
     given = parser.parse_args()
+    say(f"Left to do: about {minutes(given.out, given.draws, CLUSTER_DRAWS):.0f} minutes of one process, at this machine's pace now.")
     if given.dry_run:
-        from workbench.run import runs
-
-        _, room = runs.prepare(null_pool.study(given.out), given.out / "run")
-        rows = null_pool.left(given.out)
-        minutes = rows * seconds_per_pass(room) * 1.15 / 60
-        print(f"{rows:,.0f} UNet rows to record, some {minutes:.0f} minutes; then {given.draws} draws of each size")
         return
-    said = [None]
-
-    def node(node, done, of, note=""):
-        if node.id != said[0]:
-            said[0] = node.id
-            print(f"{done:,.0f} of {of:,.0f} UNet rows: {node.id}", flush=True)
-
-    room = null_pool.record(given.out, watcher=Watcher(node=node))
+    began = time.time()
+    room = null_pool.record(given.out, watcher=telling())
     draws = null_draws.kept(
-        given.out / "draws.json",
-        lambda: null_draws.Pool.of(room),
-        given.draws,
-        say=lambda n, done: print(f"{n} units a half: {done} draws", flush=True),
+        given.out / "draws.json", lambda: null_draws.Pool.of(room), given.draws, say=lambda n, k: say(f"n = {n}: {k} draws")
     )
-    command = "OMP_NUM_THREADS=1 python experiments/nulls/run.py"
-    text = f"# What is said where nothing was done\n\n*{datetime.date.today()}, by `{command}`.*\n\n{table(draws)}\n"
-    write_text(TABLE, text)
-    print(f"Table: {TABLE}")
+    cluster_rows = null_clusters.counted(given.out / "clusters.json", CLUSTER_DRAWS, say)
+    if not (given.out / "power.json").exists():
+        write_json(given.out / "power.json", null_power.rows(say))
+    made = f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}"
+    write_text(given.document, null_tables.document(draws, cluster_rows, read_json(given.out / "power.json"), made))
+    say(f"Written: {given.document} ({(time.time() - began) / 60:.0f} minutes)")
 
 
 if __name__ == "__main__":
