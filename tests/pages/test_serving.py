@@ -17,6 +17,7 @@ from tests.pages.example_runs import finished
 from tests.pages.serving import COMMAND, answers, free_port, script_of, served, start, within
 from tests.pages.test_pages import PAGES
 from workbench.errors import WorkbenchError
+from workbench.resources import PACKAGE
 from workbench.run import pages
 
 # what Python, Streamlit or a page imports, and would take from the working directory first if that were on the path
@@ -155,3 +156,8 @@ def test_no_module_of_the_pages_hides_another_one():
         cwd=pages.FOLDER,
     )
     assert done.returncode == 0 and done.stdout.split() == []
+
+
+def test_every_python_that_the_workbench_starts_is_isolated_from_the_working_directory():
+    started = [line for path in PACKAGE.rglob("*.py") for line in path.read_text().splitlines() if "sys.executable" in line]
+    assert started and all('[sys.executable, "-P", ' in line for line in started), started

@@ -426,7 +426,7 @@ class Room:
         elif (part := self.study.variant(variant)).method == "from_checkpoint":
             cure = f"check its checkpoint: workbench inspect {part.parameters.get('path', 'FILE')}"
         else:
-            cure = f"make its eraser {part.method} do less, for example with fewer iterations or a lower learning_rate."
+            cure = f"check the settings of its eraser {part.method}: fewer iterations or a lower learning_rate, where it has them."
         return narrow + (cure if narrow else cure[0].upper() + cure[1:])
 
     @property

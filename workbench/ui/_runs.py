@@ -260,7 +260,7 @@ def python_of(command):
     try:
         words = shlex.split(command)[1:]
     except ValueError:
-        return "# the command of this run is none that can be read"
+        return "# The command of this run cannot be read."
     verb, rest = (words[0], words[1:]) if words else ("demo", [])
     study, out, changes = "emoji-ink-style", None, []
     while rest:

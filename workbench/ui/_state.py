@@ -14,7 +14,7 @@ WIDE = 740
 LEGEND_LINES = 30
 FORESTS = ("rates_figure", "retention_figure", "activity_figure", "effects_figure", "shares_figure")
 NEURON, RUN = "neuron", "run"  # in the address
-ASKED = "asked-run"
+ASKED, STAMP = "asked-run", "run-stamp"
 MOST_NAMES = 20
 
 
@@ -29,6 +29,7 @@ def pick():
     if asked is None:
         asked = st.session_state.get(RUN) or (names[0] if names else None)
     st.session_state[ASKED] = asked
+    st.session_state[STAMP] = _runs.stamp(_runs.runs_folder(), asked)  # before anything of the run is read
     labels = {name: _runs.label(_runs.runs_folder() / name) for name in names}
     if names:
         st.session_state[RUN] = asked if asked in names else None
@@ -74,8 +75,7 @@ def watch(state):
     if state is not None and state.kind == "running":
         watched()
     else:
-        name = st.session_state.get(ASKED)
-        _watched(name, _runs.stamp(_runs.runs_folder(), name))
+        _watched(st.session_state.get(ASKED), st.session_state.get(STAMP))
 
 
 def blur():
@@ -201,7 +201,7 @@ def pictures(state, rows):
 def tell(damaged):
     """Say what is wrong with pictures: the first sentence, and how many more there are."""
     if damaged:
-        more = f" So it is with {len(damaged) - 1} more." if len(damaged) > 1 else ""
+        more = f" {len(damaged) - 1} more pictures here are damaged." if len(damaged) > 1 else ""
         st.error(plain(damaged[0] + more), icon=":material/error:")
 
 
