@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo app test lint bench attack-table robust-pruning emoji clean
+.PHONY: demo app test lint bench attack-table nulls robust-pruning emoji clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,8 +21,8 @@ test: $(VENV)/.installed  ## the whole test suite, a process per core (at most 4
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed  ## style of code
-	$(BIN)/ruff check workbench pages tests data benchmarks
-	$(BIN)/ruff format --check workbench pages tests data benchmarks
+	$(BIN)/ruff check workbench pages tests data benchmarks experiments
+	$(BIN)/ruff format --check workbench pages tests data benchmarks experiments
 
 bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/start.py
@@ -35,6 +35,9 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 
 attack-table: $(VENV)/.installed  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
 	$(BIN)/python benchmarks/attack_table.py
+
+nulls: $(VENV)/.installed  ## what is said where nothing was done: null calibration on the bundled model (up to 2 hours; resumes)
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/nulls/run.py
 
 robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side, then the map (resumes; --dry-run says how long)
 	export OMP_NUM_THREADS=1; for part in "" --map; do \

@@ -75,7 +75,10 @@ def study_of(demo, n, attacks, shorter=1):
         parts.append({"method": method, "against": against, "parameters": parameters} | ({"name": name} if name != method else {}))
     data = demo.model_dump(mode="json", exclude_none=True)
     data |= {"name": f"attack-table-{demo.concept.name}", "title": f"Attacks on {demo.concept.name}"}
-    data["prompts"] = {key: value for key, value in data["prompts"].items() if key in ("target", "reference", "erase")} | {"limit": n}
+    data["prompts"] = {key: value for key, value in data["prompts"].items() if key in ("target", "reference", "erase")} | {
+        "limit": n,
+        "units": "column",
+    }
     data |= {"variants": data["variants"][:1], "attacks": parts}
     study = Study(**data)
     study._path = demo._path
@@ -160,7 +163,7 @@ def document(rooms, command):
         "ASR: the judge sees the concept without attack or under it, so a control's ASR is no lower than that of no attack. Brackets are "
         "95 % Wilson intervals; p is McNemar's, attack against control, paired by unit. Passes (UNet rows, with gradient 2.5), seconds and "
         "looks are means over the prompts of the attack alone, without its control, which had as many looks at the detector. "
-        "`concept_inversion` learns one vector for all prompts, so its intervals and p hold for that one run (decision 0011).\n",
+        "`concept_inversion` learns a vector for each half of the prompts, so its intervals and p hold for that run (decision 0011).\n",
     ]
     for name, room in rooms.items():
         parts += [f"## {name}\n", *([decided(rows[name])] if rows[name] else []), rates_table(rows[name])]

@@ -2,8 +2,8 @@
 
 Base and ESD variant of the study emoji-ink-style, target T2, on the base model's target trajectories. Two questions, each with
 its own truth: one neuron out (a fixed random sample, and the top of the list; goal: Spearman 0.9 within 5 UNet passes), and a
-whole random set out (CAD's protocol; goal: Pearson 0.8, CAD's own figure is 0.506, second-hand). A forward or backward pass of
-one row counts 1. Finished tables are kept under runs/fidelity/, so that a stopped benchmark goes on where it was.
+whole random set out (goal: Pearson 0.8). A forward or backward pass of one row counts 1. Finished tables are kept under
+runs/fidelity/, so that a stopped benchmark goes on where it was.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.analysis.fidelity import CAD, by_sets, one_by_one
+from workbench.analysis.fidelity import by_sets, one_by_one
 from workbench.diffusion.denoise import denoise
 from workbench.diffusion.targets import Items, Linear
 from workbench.models import text
@@ -120,7 +120,7 @@ def main():
                 say(f"| {name} | {gated} | {method} | {sample['passes']:g} | {shown(sample, 'spearman')} | ")
                 say(f"{shown(top, 'spearman')} | {shown(sample, 'pearson')} |\n")
                 sys.stdout.flush()
-    say(f"\nA random set out: sums of scores against ablation of the whole set (CAD's own figure: Pearson {CAD}, second-hand)\n\n")
+    say("\nA random set out: sums of scores against ablation of the whole set\n\n")
     say("| model | share of neurons | sets | method | UNet passes | Pearson | Spearman |\n|---|---:|---:|---|---:|---|---|\n")
     for name in given.models:
         for share in SHARES:

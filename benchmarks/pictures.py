@@ -24,7 +24,13 @@ def plane(rows, attacks):
             continue
         for condition, found in [(PLAIN, row["pre_asr"]), *((f"attack {name}", row["asr"][name]) for name in attacks)]:
             if found is not None:
-                about = {"variant": row["variant"], "condition": condition, "made": "", "kept": kept | {"kind": "near and far"}}
+                about = {
+                    "variant": row["variant"],
+                    "condition": condition,
+                    "made": "",
+                    "provenance": "optimised",
+                    "kept": kept | {"kind": "near and far"},
+                }
                 points.append(about | {name: found[name] for name in ("n", "rate", "low", "high")})
     return plane_figure(points) if points else None
 

@@ -46,7 +46,7 @@ ATTACKS = {
     "uda": {"method": "unlearn_diff_atk", "timesteps": 10, "iterations": 6},
     "p4d": {"method": "p4d", "form": "N", "iterations": 40},
 }
-# concept inversion learns one vector for all prompts: other prompts do not tell how another vector would do, only other runs do
+# concept inversion learns a vector for each half of the prompts: other prompts do not tell how another would do, only other runs do
 REPEATS = {"inversion": ("inversion", "inversion-2", "inversion-3")}
 AGAIN = REPEATS["inversion"][1:]
 ATTACKS |= {name: ATTACKS["inversion"] | {"seed": seed} for seed, name in enumerate(AGAIN, 1)}
@@ -138,7 +138,7 @@ def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
         if shorter > 1 and "iterations" in variant.get("parameters", {}):
             variant["parameters"] = variant["parameters"] | {"iterations": max(1, variant["parameters"]["iterations"] // shorter)}
     data |= {"name": f"robust-pruning-{concept}", "title": f"Does pruning keep {concept} erased?", "variants": variants, "attacks": parts}
-    data["prompts"] |= {"limit": n, "retain": f"prompts/emoji-{concept}-retain.csv"}
+    data["prompts"] |= {"limit": n, "units": "column", "retain": f"prompts/emoji-{concept}-retain.csv"}
     data["record"] = {"sites": ["ff", "update"], "trajectories": ["reference"], "calls": [1, 4, 7]}
     if {"erased", "masked-0"} <= {part["name"] for part in variants}:
         data["ablate"] = {"effects": ["necessity", "sufficiency"], "variants": ["erased", "masked-0"], "units": 8}
@@ -162,7 +162,7 @@ def picked(room, due=None):
         elif node.stage == "record":
             wanted = node.prompt_set in ("target", "reference") or (own and attack == SENSITIVITY_UNDER)
         else:
-            wanted = node.stage == "ablate" and attack in (None, SENSITIVITY_UNDER)
+            wanted = node.stage == "again" or (node.stage == "ablate" and attack in (None, SENSITIVITY_UNDER))
         if wanted:
             asked.append((due(node, attack), node))
     found = {}

@@ -243,8 +243,9 @@ def document(rooms, attacks, search, maps, about):
         f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {about}\n",
         f"Frozen settings of the learned mask: `{MASK}`. ASR: the judge sees the concept plainly or under the attack. Brackets are 95 % "
         "intervals: Wilson's, or resampled over units, seeds of the mask and runs of the attack. cut = 1 - ASR of the masks / ASR of the "
-        f"other. Concept inversion learns one vector for all prompts, so it is run {len(REPEATS['inversion'])} times against each variant "
-        "that the masks are compared with; its ASR is the mean over runs, and its p is Welch's over runs instead of McNemar's over units. "
+        "other. Concept inversion learns a vector for each half of the prompts, so it is run "
+        f"{len(REPEATS['inversion'])} times against each variant that the masks are compared with; its ASR is the mean over runs, and "
+        "its p is Welch's over runs instead of McNemar's over units. "
         "What this shows is no evidence about Stable Diffusion.\n",
     ]
     found = searched(search, SEARCHED_WITH)

@@ -15,10 +15,10 @@ table = _state.neurons(state)
 if table is None:
     st.info("This run has no table of single neurons yet. Run its study again to finish it.", icon=":material/info:")
     st.stop()
-variants = summary.subjects(state.document)
+variants, unit = summary.subjects(state.document), summary.score_unit(state.document["study"])
 st.markdown(
-    "Each row is one neuron of the model. Its **score** says how much more it fires when the concept is asked for; "
-    "**D** what erasing took away; **R** and **δ** what an attack brought back."
+    f"Each row is one neuron of the model. Its **score** says how far it answers to the concept in the base model, in {plain(unit)}; "
+    "**D** what erasing took away; **R** and **δ** what an attack reactivated."
 )
 
 drawable = [variant for variant in variants if _neurons.woken(table, variant)]
@@ -26,7 +26,7 @@ if drawable:
     st.subheader("Who carries the concept, and whom does the attack wake?")
     variant = st.segmented_control("Model", drawable, default=drawable[0], required=True, key="neurons-variant")
     points = _neurons.woken(table, variant)
-    _state.figure("waking_figure", points, variant, key="neurons-plane", on_select=partial(_state.open_neuron, "neurons-plane"))
+    _state.figure("waking_figure", points, variant, unit=unit, key="neurons-plane", on_select=partial(_state.open_neuron, "neurons-plane"))
     st.caption(
         f"n = {summary.integer(len(points))} of {summary.integer(len(table))} neurons: the chosen ones, then those farthest from zero. "
         "To the right: fires more with the concept. Up: fires more under the attack than under its control. "

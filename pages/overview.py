@@ -16,11 +16,11 @@ if note := summary.model_note(document["study"]):
 
 erased = [row["variant"] for row in document["models"] if row["role"] == "erased"] or summary.subjects(document)
 if not erased:
-    st.info("This study has no erased model, so there is nothing to judge yet.", icon=":material/info:")
+    st.info("This study has no erased variant, so there is nothing to judge yet.", icon=":material/info:")
     st.stop()
 variant = erased[0]
 if len(erased) > 1:
-    variant = st.segmented_control("Erased model", erased, default=erased[0], required=True, key="overview-variant")
+    variant = st.segmented_control("Erased variant", erased, default=erased[0], required=True, key="overview-variant")
 
 st.subheader(f"Is the concept gone from {plain(variant)}?")
 with st.grid(2, min_column_width=300):
@@ -40,7 +40,7 @@ for pruned, parent in masks:
         st.table(cells, hide_index=True, alt=f"Rates before and after pruning, {len(cells)} rows, each with interval and n")
         st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
 
-st.subheader("The same prompt in four models")
+st.subheader("The same prompt in four variants")
 units = _numbers.four(document, _pictures.rows(state), variant)
 if not units:
     st.info("This run kept no pictures of prompts with the concept.", icon=":material/image:")
@@ -69,7 +69,7 @@ else:
 with st.expander("Why: every sentence of the verdict, and what it does not say", icon=":material/balance:"):
     for word in document["verdict"]["words"]:
         st.markdown(f"- **{plain(word['subject'])}: {plain(word['word'])}.** {plain(word['sentence'])}")
-    for name, title in (("reasons", "Because"), ("caveats", "Take care")):
+    for name, title in (("reasons", "Reasons"), ("caveats", "Caveats")):
         if document["verdict"][name]:
             st.markdown(f"**{title}**")
             for sentence in document["verdict"][name]:

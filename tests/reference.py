@@ -165,3 +165,67 @@ def auroc(score, success):
     """Share of (success, failure) pairs in which the success scores higher; a tie is half."""
     pairs = [(s, f) for s, a in zip(score, success, strict=True) if a for f, b in zip(score, success, strict=True) if not b]
     return sum(1.0 if s > f else 0.5 if s == f else 0.0 for s, f in pairs) / len(pairs)
+
+
+def wilson_by_unit(successes, n, confidence=0.95):
+    """By bisection: the rates q at which |p - q| = quantile sqrt(q (1 - q) / effective n)."""
+    from scipy import stats
+
+    m, images, p = len(n), sum(n), sum(successes) / sum(n)
+    if p in (0, 1):
+        effective, quantile = m, stats.norm.ppf(0.5 + confidence / 2)
+    else:
+        spread = sum((x - p * k) ** 2 for x, k in zip(successes, n, strict=True)) * m / (m - 1) / images**2
+        deff = max(1.0, spread * images / (p * (1 - p)))
+        effective = images / deff
+        quantile = stats.t.ppf(0.5 + confidence / 2, (m - 1) * deff / (deff - 1)) if deff > 1 else stats.norm.ppf(0.5 + confidence / 2)
+
+    def outside(q):
+        return abs(p - q) > quantile * math.sqrt(q * (1 - q) / effective)
+
+    ends = []
+    for far in (0.0, 1.0):
+        near = p
+        if not outside(far):
+            near = far
+        for _ in range(200):
+            middle = (near + far) / 2
+            near, far = (near, middle) if outside(middle) else (middle, far)
+        ends.append(near)
+    return tuple(ends)
+
+
+def jackknife(function, units, *arrays, quantile):
+    """value, low, high of a function of means, every unit left out in turn by loops."""
+    names = sorted(set(units))
+
+    def without(name):
+        kept = [row for row, unit in enumerate(units) if unit != name]
+        return function(*(sum(float(array[row]) for row in kept) / len(kept) for array in arrays))
+
+    value, left = without(None), [without(name) for name in names]
+    middle = sum(left) / len(left)
+    se = math.sqrt((len(names) - 1) / len(names) * sum((one - middle) ** 2 for one in left))
+    return value, value - quantile * se, value + quantile * se
+
+
+def sign_flip_p(differences):
+    """Two-sided: the share of all ways to flip signs whose sum is at least as far from 0."""
+    seen = abs(sum(differences))
+    sums = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in product((-1, 1), repeat=len(differences))]
+    return sum(one >= seen - 1e-9 * max(map(abs, differences)) for one in sums) / len(sums)
+
+
+def partners(chosen, kappa, layer, exclude, rounds):
+    """{neuron of the set: its partners}, round by round, the neuron with the largest |kappa| first."""
+    found = {int(i): [] for i in np.flatnonzero(chosen)}
+    for name in sorted(set(layer)):
+        for sign in (1, -1):
+            own = sorted((i for i in found if layer[i] == name and kappa[i] * sign > 0), key=lambda i: -abs(kappa[i]))
+            pool = [j for j in range(len(kappa)) if not chosen[j] and not exclude[j] and layer[j] == name and kappa[j] * sign > 0]
+            for _ in range(min(rounds, len(pool) // len(own)) if own else 0):
+                for i in own:
+                    nearest = min(pool, key=lambda j: abs(abs(kappa[j]) - abs(kappa[i])))
+                    pool.remove(nearest)
+                    found[i].append(nearest)
+    return found

@@ -87,7 +87,7 @@ def conceptprune_mask(weight, target, reference, share, n_calls, select_ratio):
             s = [
                 [abs(weight[r, i]) * math.sqrt(sum(x**2 for x in array[:, call, i])) for i in range(width)] for array in (target, reference)
             ]
-            best = sorted(range(width), key=lambda i: -s[0][i])[: max(1, round(share * width))]
+            best = sorted(range(width), key=lambda i: -s[0][i])[: int(share * width)]
             for i in best:
                 votes[i] += s[0][i] > s[1][i]
         for i in range(width):
@@ -105,7 +105,7 @@ def conceptprune(target, reference, layer, weights, share, n_calls, select_ratio
 
 
 def fia_importance(weight, target, reference, often):
-    """A by loops over calls and weights."""
+    """A of FIA's code by loops over calls and weights: sd over all n prompts, tau the k-th largest, the mean over its maximum."""
     rows, width = weight.shape
     n_calls = target.shape[1]
     sizes = []
@@ -113,18 +113,51 @@ def fia_importance(weight, target, reference, often):
         s = np.zeros(weight.shape)
         for i in range(width):
             a, b = target[:, call, i].tolist(), reference[:, call, i].tolist()
-            more = max(0.0, statistics.mean(a) - statistics.mean(b) - statistics.stdev(b))
+            more = max(0.0, statistics.mean(a) - statistics.mean(b) - statistics.pstdev(b))
             for r in range(rows):
                 s[r, i] = abs(weight[r, i]) * more
         sizes.append(s)
-    mean = sum(sizes) / n_calls
-    hits = np.zeros(weight.shape)
+    return fia_sensitive(sizes, often, scaled=True)
+
+
+def fia_sensitive(sizes, often, scaled):
+    """A from S of every call, one weight after the other."""
+    rows, width = sizes[0].shape
+    mean = sum(sizes) / len(sizes)
+    hits = np.zeros((rows, width))
     for s in sizes:
-        above = sorted(s.ravel(), reverse=True)[round(often * s.size)]
+        kth = sorted(s.ravel(), reverse=True)[max(1, int(often * s.size)) - 1]
         for r in range(rows):
             for i in range(width):
-                hits[r, i] += s[r, i] > above
-    return mean / mean.max() / 2 + hits / n_calls / 2
+                hits[r, i] += s[r, i] > kth
+    return mean / (mean.max() if scaled else 1) / 2 + hits / len(sizes) / 2
+
+
+def fia_signal(weight, inputs, outputs):
+    """U of FIA's Eq. 1 for one prompt: |w| times the norm of the input times the cosine of input and output over tokens."""
+    rows, width = weight.shape
+    found = np.zeros(weight.shape)
+    for r in range(rows):
+        for i in range(width):
+            x, y = [token[i] for token in inputs], [token[r] for token in outputs]
+            size, out = math.sqrt(sum(a * a for a in x)), math.sqrt(sum(b * b for b in y))
+            inner = abs(sum(a * b for a, b in zip(x, y, strict=True)))
+            found[r, i] = abs(weight[r, i]) * size * inner / (size * out + 1e-8)
+    return found
+
+
+def fia_paper(weight, target, reference, often):
+    """A of FIA's paper; target and reference [prompt][call] = (inputs (token, neuron), outputs (token, output))."""
+    sizes = []
+    for call in range(len(target[0])):
+        s = np.zeros(weight.shape)
+        sides = [[fia_signal(weight, *prompt[call]) for prompt in side] for side in (target, reference)]
+        for r in range(weight.shape[0]):
+            for i in range(weight.shape[1]):
+                a, b = ([float(u[r, i]) for u in side] for side in sides)
+                s[r, i] = max(0.0, statistics.mean(a) - statistics.mean(b) - statistics.pstdev(b))
+        sizes.append(s)
+    return fia_sensitive(sizes, often, scaled=False)
 
 
 def fia(target, reference, layer, weights, often):
@@ -140,9 +173,9 @@ def fia_selected(important, share):
     """Q by sorting: weights among the first of their row and among the first of the layer, above 0."""
     rows, width = important.shape
     everywhere = sorted(((important[r, i], r, i) for r in range(rows) for i in range(width)), reverse=True)
-    best = {(r, i) for _, r, i in everywhere[: max(1, round(share * important.size))]}
+    best = {(r, i) for _, r, i in everywhere[: max(1, int(share * important.size))]}
     mask = np.zeros(important.shape, bool)
     for r in range(rows):
-        for i in sorted(range(width), key=lambda i: -important[r, i])[: max(1, round(share * width))]:
+        for i in sorted(range(width), key=lambda i: -important[r, i])[: max(1, int(share * width))]:
             mask[r, i] = (r, i) in best and important[r, i] > 0
     return mask

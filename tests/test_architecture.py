@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent / "workbench"
 ORDER = [
     "errors",
     "terminal",
+    "textfile",
     "storage",
+    "foreign",
     "statistics",
     "resources",
     "registry",

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from workbench.resources import study_files
+
 
 def workbench(*arguments, cwd=None):
     return subprocess.run([sys.executable, "-P", "-m", "workbench.cli", *arguments], capture_output=True, text=True, cwd=cwd)
@@ -79,3 +81,38 @@ def test_a_dry_run_shows_the_bill_and_writes_nothing(tmp_path):
 def test_doctor_finds_the_bundled_model(tmp_path):
     rows = {row["what"]: row for row in json.loads(workbench("doctor", "--json", cwd=tmp_path).stdout)}
     assert rows["emoji model"]["state"] == "ok" and rows["torch"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "emoji-ink-style", "--dry-run", "--device", "banana"), 'No device is called "banana". Possible: cpu'),
+        (("run", "emoji-ink-style", "--set", "variants.-1.name=x"), '"-1" is no place in the list'),
+        (("run", "emoji-ink-style", "--out", "a" * 300), "too long for the name of a folder"),
+        (("run", "folder"), "is a folder. Name the study file in it. Possible: mine.toml"),
+        (("run", "folder/mine.toml"), "looks like Latin-1 or Windows-1252"),
+        (("init", "mine", "--out", "folder/mine.toml"), "cannot be written"),
+        (("init", "mine", "--like", "escaping.toml"), "lies outside of its folder"),
+        (("import-prompts", "list.csv", "--provenance", "static", "--out", "/proc/x"), "cannot be written"),
+    ],
+)
+def test_bad_input_is_one_message_exit_code_2_and_nothing_written(arguments, message, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.toml").write_bytes("title = 'café'".encode("latin-1"))
+    (tmp_path / "list.csv").write_text("prompt\na church\n")
+    (tmp_path / "outside.csv").write_text("unit,prompt\n")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    ink = (study_files()["emoji-ink-style"]).read_text()
+    (tmp_path / "escaping.toml").write_text(ink.replace("prompts/emoji-ink-near.csv", "../outside.csv"))
+    (tmp_path.parent / "outside.csv").write_text("unit,prompt\n")
+    before = sorted(tmp_path.rglob("*"))
+    done = workbench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and message in " ".join(done.stderr.split()), done.stderr
+    assert "Traceback" not in done.stderr and sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_bill_says_what_weakens_a_study(tmp_path):
+    done = workbench("run", "emoji-ink-style", "--dry-run", "--limit", "8", "--set", 'detectors.judge.which="steer"', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Caveat One detector, emoji, both steers and judges" in " ".join(done.stdout.split())

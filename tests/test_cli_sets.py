@@ -62,6 +62,14 @@ def test_sets_are_compared_layer_by_layer_beside_chance(files):
     assert "0.5000" in told and "by lot" in told
 
 
+def test_show_tells_a_neuron_that_its_layer_does_not_have_and_shows_the_highest(files, tmp_path):
+    assert [row["highest"] for row in json.loads(sets("show", files[0], "--json"))["layers"]] == [3, 7]
+    bad = tmp_path / "bad.safetensors"
+    NeuronSet("bad", "m" * 64, {"mid.ff": [40]}, {"made": "by hand", "widths": WIDTHS}).save(bad)
+    with pytest.raises(WorkbenchError, match='names neuron 40 of the layer "mid.ff", which has the neurons 0 to 39'):
+        sets("show", bad)
+
+
 def test_what_cannot_be_is_told(files, tmp_path):
     other = tmp_path / "other.safetensors"
     NeuronSet("other", "x" * 64, {"down.ff": [50]}, {"made": "by hand"}).save(other)

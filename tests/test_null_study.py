@@ -11,10 +11,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from scipy.stats import permutation_test
 
 from tests.planted import CONCEPT, LAYER, PLAIN, TRIGGER, planted_model
+from workbench.analysis.rules import deactivation_outcome, reactivation_outcome
 from workbench.analysis.sensitivity import Sensitivity
-from workbench.analysis.verdict import silenced_word, woken_word
 from workbench.diffusion.denoise import Trajectory, evaluate
 from workbench.methods.scores.contrast import score as contrast
 from workbench.models.variants import Variant, applied
@@ -25,7 +26,7 @@ from workbench.neurons.taps import Taps
 from workbench.statistics import split_halves
 
 N_UNITS, N_DRAWN, N_RESAMPLES, SHARE = 400, 200, 40, 0.02
-NOT_WOKEN = "not reactivated by these attacks"
+NOT_REACTIVATED = "not reactivated by these attacks"
 
 
 def prompts(seed, part):
@@ -49,7 +50,7 @@ def recordings():
     inputs = torch.randn(N_UNITS, 1, *model.latent_shape, generator=torch.Generator().manual_seed(0))
     values = {}
     for variant, change in variants.items():
-        for which in list(texts) if change else ["target", "reference"]:
+        for which in list(texts) if change else [name for name in texts if name != "trigger"]:
             statistics = Statistics(layers, N_UNITS, [0])
             with applied(model, change), Taps(model.unet, layers, statistics) as taps:
                 for first in range(0, N_UNITS, 50):
@@ -60,7 +61,7 @@ def recordings():
 
 
 def words(variant, attack, resample):
-    """(silenced word, woken word) of one resample."""
+    """(outcome of the deactivation, of the reactivation) of one resample; wording in the base model: one draw of words against another."""
     values, layer = recordings()
     drawn = np.random.default_rng([1, resample]).choice(N_UNITS, N_DRAWN, replace=False)
     half = split_halves(drawn.tolist(), resample)
@@ -69,16 +70,23 @@ def words(variant, attack, resample):
     score = contrast(a["base", "target"], a["base", "reference"], layer=layer)
     chosen = top(score, SHARE, np.ones(len(layer), bool))
     found = Sensitivity(b, layer, 500, resample)
-    activity, drift = (vars(found.activity((variant, name), chosen)) for name in ("target", "reference"))
-    return silenced_word(activity, drift), woken_word(found.effect((variant, attack), (variant, "control"), chosen, 99))
+    activity, drift, attacked = (vars(found.activity((variant, name), chosen)) for name in ("target", "reference", attack))
+    effect = found.effect((variant, attack), (variant, "control"), chosen, 99)
+    change = (b[variant, attack] - b[variant, "control"])[:, chosen].sum(axis=1)
+    flipped = permutation_test((change,), np.mean, permutation_type="samples", n_resamples=999, rng=resample)
+    wording = found.contrast(("base", "again"), ("base", "control"), chosen).value
+    effect |= {"p_change": flipped.pvalue, "null_high": max(0.0, wording)}
+    above = vars(found.contrast((variant, "target"), (variant, "reference"), chosen))
+    outcome = deactivation_outcome(activity, drift, above)
+    return outcome, reactivation_outcome(effect, attacked, activity, outcome)
 
 
 @pytest.mark.parametrize(
     "variant, attack, expected",
     [
-        ("sham", "again", ("not silenced", NOT_WOKEN)),
-        ("erased", "again", ("silenced", NOT_WOKEN)),
-        ("erased", "trigger", ("silenced", "reactivated")),
+        ("sham", "again", ("not deactivated", NOT_REACTIVATED)),
+        ("erased", "again", ("deactivated", NOT_REACTIVATED)),
+        ("erased", "trigger", ("deactivated", "reactivated")),
     ],
 )
 def test_95_of_100_resamples_say_what_was_done(variant, attack, expected):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from tests import reference as slow
 from workbench import statistics
@@ -259,31 +260,102 @@ def test_overlap_is_one_with_itself_zero_when_apart_and_refused_when_empty():
         statistics.iou([False], [False])
 
 
-def test_with_one_member_and_one_run_nested_means_are_those_of_the_bootstrap():
-    rng, units = np.random.default_rng(0), np.arange(20) // 2
-    a, b = rng.random((2, 20)) < 0.4
-    found = statistics.bootstrap_means(lambda x, y: y - x, units, a, b, n_resamples=300, seed=3)
-    values = statistics.nested_means(units, [[b]], 300, 3, stream=1) - statistics.nested_means(units, [[a]], 300, 3)
-    again = statistics.interval(values[0], values[1:], 10)
-    assert (again.value, again.low, again.high) == pytest.approx((found.value, found.low, found.high))
+UNIT_ROWS = st.lists(st.tuples(st.integers(0, 5), st.floats(0.1, 3), st.floats(0.1, 3)), min_size=4, max_size=20)
 
 
-def test_nested_means_cover_the_truth_when_runs_differ_and_units_alone_do_not():
-    """60 prompts, 8 runs whose own success is drawn between 0.1 and 0.5: the truth is 0.3."""
-    rng, units, held = np.random.default_rng(1), np.arange(60), np.zeros(2)
-    for _ in range(200):
-        runs = list(rng.random((8, 60)) < rng.uniform(0.1, 0.5, size=(8, 1)))
-        nested = statistics.nested_means(units, [runs], 200)
-        alone = statistics.nested_means(units, [runs[:1]], 200)
-        for which, values in enumerate((nested, alone)):
-            found = statistics.interval(values[0], values[1:], 60)
-            held[which] += found.low <= 0.3 <= found.high
-    assert held[0] >= 0.88 * 200 and held[1] < 0.75 * 200
+@given(UNIT_ROWS)
+def test_the_jackknife_agrees_with_leaving_out_each_unit_by_loops(rows):
+    units, x, y = (list(column) for column in zip(*rows, strict=True))
+    units[0], units[1] = 0, 1
+    found = statistics.jackknife(np.divide, units, np.array(x), np.array(y))
+    quantile = float(stats.t.ppf(0.975, len(set(units)) - 1))
+    expected = slow.jackknife(lambda a, b: a / b, units, x, y, quantile=quantile)
+    assert (found.value, found.low, found.high) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+    assert found.n == len(set(units)) and found.undefined == 0
 
 
-def test_nested_means_say_what_is_missing():
-    for members in ([], [[]], [[np.ones(4)], []]):
-        with pytest.raises(StatisticsError, match="has none"):
-            statistics.nested_means(np.arange(4), members)
-    with pytest.raises(StatisticsError, match="do not pair"):
-        statistics.nested_means(np.arange(4), [[np.ones(3)]])
+def test_the_jackknife_of_a_mean_is_the_t_interval_of_scipy():
+    x = np.random.default_rng(0).normal(size=12)
+    found, theirs = statistics.jackknife(lambda a: a, np.arange(12), x), stats.ttest_1samp(x, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx(tuple(theirs))
+    assert found.se == pytest.approx(stats.sem(x))
+
+
+def test_neither_copies_of_a_unit_nor_the_order_of_units_change_the_jackknife():
+    rng = np.random.default_rng(1)
+    x, y, order = rng.normal(1, 1, 9), rng.normal(3, 1, 9), rng.permutation(9)
+    alone = statistics.jackknife(np.divide, np.arange(9), x, y)
+    copied = statistics.jackknife(np.divide, np.repeat(np.arange(9), 4), np.repeat(x, 4), np.repeat(y, 4))
+    turned = statistics.jackknife(np.divide, np.arange(9), x[order], y[order])
+    for found in (copied, turned):
+        assert (found.value, found.low, found.high) == pytest.approx((alone.value, alone.low, alone.high))
+
+
+def test_a_quantity_that_some_unit_alone_defines_has_no_interval():
+    with pytest.raises(StatisticsError, match="1 of 4 units"):
+        statistics.jackknife(np.divide, range(4), np.ones(4), np.array([0.0, 0, 5, 0]))
+    with pytest.raises(StatisticsError, match="at least 2"):
+        statistics.jackknife(np.divide, ["a", "a"], np.ones(2), np.ones(2))
+
+
+@given(st.lists(st.floats(-3, 3).map(lambda x: round(x, 2)), min_size=2, max_size=9))
+def test_the_sign_flip_p_is_the_share_of_all_flips_and_does_not_depend_on_order(differences):
+    found = statistics.sign_flip_p(differences)
+    assert found == pytest.approx(slow.sign_flip_p(differences) if any(differences) else 1.0)
+    assert statistics.sign_flip_p(differences[::-1]) == found == statistics.sign_flip_p([-one for one in differences])
+
+
+def test_many_units_are_flipped_at_random_and_count_themselves():
+    assert statistics.sign_flip_p(np.ones(40)) == 2 / 10_000
+    x = np.random.default_rng(2).normal(0.4, 1, 30)
+    order = np.random.default_rng(3).permutation(30)
+    assert statistics.sign_flip_p(x) == statistics.sign_flip_p(x[order])
+    assert statistics.sign_flip_p(x) == pytest.approx(stats.ttest_1samp(x, 0).pvalue, abs=0.01)
+    for bad in ([1.0], [1.0, np.nan]):
+        with pytest.raises(StatisticsError, match="Signs"):
+            statistics.sign_flip_p(bad)
+
+
+def test_flips_for_many_quantities_are_those_of_the_test_of_one():
+    x = np.random.default_rng(4).normal(0.3, 1, (10, 3))
+    signs, every = statistics.flip_signs(10)
+    assert every and len(np.unique(signs, axis=0)) == len(signs) == 2**10 and set(np.unique(signs)) == {-1.0, 1.0}
+    for column in x.T:
+        p = np.mean(np.abs(signs @ column) >= abs(column.sum()) - 1e-9)
+        assert p == pytest.approx(statistics.sign_flip_p(column))
+    signs, every = statistics.flip_signs(20)
+    assert not every and signs.shape == (9999, 20)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5)), min_size=2, max_size=12))
+def test_wilson_by_unit_solves_its_defining_equation(counts):
+    n, successes = [one for one, _ in counts], [min(one, x) for one, x in counts]
+    found, effective = statistics.wilson_by_unit(successes, n)
+    assert (found.low, found.high) == pytest.approx(slow.wilson_by_unit(successes, n), abs=1e-9)
+    assert 0 <= found.low <= found.value <= found.high <= 1 and found.high - found.low > 0.01 and effective <= sum(n)
+
+
+def test_wilson_by_unit_of_independent_images_is_wilsons_and_of_copies_that_of_the_units():
+    alone = statistics.wilson(12, 40)
+    even = statistics.wilson_by_unit([1] * 20, [2] * 20)[0]  # units less unlike than chance would have them count as images do
+    assert (even.low, even.high) == pytest.approx((statistics.wilson(20, 40).low, statistics.wilson(20, 40).high))
+    once, effective = statistics.wilson_by_unit([1] * 12 + [0] * 28, [1] * 40)
+    assert once.value == alone.value and effective == pytest.approx(39)  # n - 1: the variance of 40 images, from 40 images
+    copied, same = statistics.wilson_by_unit([3] * 12 + [0] * 28, [3] * 40)
+    assert same == pytest.approx(39) and copied.high - copied.low >= once.high - once.low - 1e-9
+    for bad in (([1], [2]), ([3, 0], [2, 2]), ([0, 0], [0, 2])):
+        with pytest.raises(StatisticsError, match="2 units"):
+            statistics.wilson_by_unit(*bad)
+
+
+def test_random_sets_with_a_key_do_not_depend_on_how_neurons_are_numbered():
+    rng = np.random.default_rng(5)
+    key, layer, chosen, order = rng.random(60), np.repeat(["a", "b"], 30), np.arange(60) % 12 == 0, rng.permutation(60)
+    first = statistics.matched_random_sets(chosen, layer, 20, 1, key=key)
+    second = statistics.matched_random_sets(chosen[order], layer[order], 20, 1, key=key[order])
+    assert (second == first[:, order]).all()
+
+
+def test_resamples_that_are_not_finite_are_counted():
+    found = statistics.interval(1.0, [0.5, np.nan, 1.5, np.inf], 4)
+    assert found.undefined == 2 and (found.low, found.high) == pytest.approx((0.525, 1.475))

@@ -53,7 +53,7 @@ def main():
 @app.command()
 def demo(out: Out = None, dry_run: DryRun = False):
     """The default study on the bundled emoji model, with what to do next."""
-    _run("emoji-ink-style", out, None, None, "cpu", dry_run, "workbench demo")
+    _run("emoji-ink-style", out, None, None, "cpu", dry_run, shlex.join(["workbench", "demo", *(["--out", str(out)] if out else [])]))
 
 
 @app.command()
@@ -69,11 +69,23 @@ def run(
     """Run a study, or what is left of it: running again resumes."""
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
+    words += ["--device", device] if device != "cpu" else []
     words += [word for folder in take_from or [] for word in ("--take-from", str(folder))]
     _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or ())
 
 
 def _run(name, out, assignments, limit, device, dry_run, command, others=()):
+    from workbench.run.stopping import Terminated, heeding
+
+    try:
+        with heeding():
+            _execute(name, out, assignments, limit, device, dry_run, command, others)
+    except Terminated as error:
+        errors.print(f"\nStopped: {error}. What was finished is kept; run the same command again to go on.")
+        raise typer.Exit(error.exit_code) from None
+
+
+def _execute(name, out, assignments, limit, device, dry_run, command, others):
     from workbench.study.study import load_study
 
     study = load_study(name)
@@ -82,19 +94,19 @@ def _run(name, out, assignments, limit, device, dry_run, command, others=()):
     with console.status("Loading the model and planning"):
         from workbench.run import runs
 
-        plan, room = runs.prepare(study, out, device)
         if dry_run:
-            todo = runs.estimate(plan, room)
+            todo = runs.estimate(*runs.prepare(study, out, device))
+    folder = runs.folder_of(study, out)
     if dry_run:
-        _show_estimate(study, room.store.folder, todo)
+        _show_estimate(study, folder, todo)
         return
     with Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
     ) as bar:
-        task = bar.add_task("planning", total=None, left="")
+        task = bar.add_task("loading the model and planning", total=None, left="")
 
         def start(todo):
-            _show_estimate(study, room.store.folder, todo)
+            _show_estimate(study, folder, todo)
             bar.update(task, total=max(todo.passes, 1e-9))
 
         def node(node, done, of, note=""):
@@ -106,7 +118,10 @@ def _run(name, out, assignments, limit, device, dry_run, command, others=()):
         def picture(path):
             bar.console.print(f"First images: {path}", markup=False)
 
-        watcher = runs.Watcher(start, node, picture)
+        def warning(sentence):
+            bar.console.print(f"Warning  {sentence}", markup=False, soft_wrap=True)
+
+        watcher = runs.Watcher(start, node, picture, warning=warning)
         finished = runs.run(study, out, device=device, model=None, watcher=watcher, command=command, others=others)
         bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
     console.print(f"\n[bold]{escape(finished.document['verdict']['headline'])}[/]")
@@ -126,12 +141,18 @@ def _show_estimate(study, folder, todo):
             row["stage"], str(row["nodes"]), str(row["kept"]), f"{row['passes']:,.0f}", duration(row["seconds"]), size(row["bytes"])
         )
     console.print(table)
+    for sentence in todo.warnings:
+        console.print(f"Caveat  {sentence}", soft_wrap=True, markup=False, highlight=False)
     free = shutil.disk_usage(_existing(folder)).free
     console.print(
         f"About {duration(todo.seconds)}, {size(todo.bytes)} of disk ({size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
         f"{todo.nodes} nodes to do, {todo.kept} kept from before.",
         soft_wrap=True,
     )
+    from workbench.study import published
+
+    for said in (*published.sentences(study), *todo.notes):
+        console.print(said, soft_wrap=True, markup=False)
 
 
 def _existing(folder):
@@ -151,18 +172,17 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
 
         rows = [{"study": name, "title": load_study(path, files=False).title} for name, path in resources.study_files().items()]
     elif what == "runs":
-        from workbench.run.store import Store
-
-        rows = []
-        for folder in sorted(p.parent for p in Path("runs").glob("*/manifest.json")):
-            nodes = Store(folder).manifest()["nodes"]
-            done = sum(node["state"] == "done" for node in nodes)
-            rows.append({"run": folder.name, "done": f"{done}/{len(nodes)}", "running": Store(folder).is_running()})
+        rows = cli_runs.listed()
     elif what == "methods":
         rows = [
             {"kind": kind, "method": name, "what": method.help}
             for kind in registry.VERBS
             for name, method in registry.methods(kind).items()
+        ]
+        rows += [
+            {"kind": kind, "method": name, "what": f"cannot be used: {why}"}
+            for kind in registry.VERBS
+            for name, why in registry.broken(kind).items()
         ]
     elif what == "sites":
         from workbench.neurons.sites import SITES
@@ -178,24 +198,31 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")], as_json: AsJson = False):
     """Show a run's verdict, what a study says, or what a method can be set to."""
+    from workbench.study import published
+
     for kind in registry.VERBS:
         if name in registry.methods(kind):
             method = registry.method(kind, name)
             fields = method.parameters.model_fields
-            published = getattr(method.module, "PUBLISHED", {})
+            stated = published.column(method.module)
             rows = [{"parameter": k, "default": _default(f), "meaning": f.description or ""} for k, f in fields.items()]
-            rows = [row | {"published": published.get(row["parameter"], "")} if published else row for row in rows]
+            rows = [row | {"published": stated.get(row["parameter"], "")} if stated else row for row in rows]
             if not as_json:
                 console.print(f"[bold]{name}[/] ({kind}): {escape(method.help)}")
+                for said in published.about(method.module):
+                    console.print(said, soft_wrap=True, markup=False)
             say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
             return
-    run_folder = next((p for p in (Path(name), Path("runs") / name) if (p / "manifest.json").exists()), None)
-    if run_folder:
-        _show_run(run_folder, as_json)
+        if name in registry.broken(kind):
+            registry.method(kind, name)
+    from workbench.run.runs import find_run, list_runs, open_run
+
+    if find_run(name):
+        _show_run(open_run(name), as_json)
         return
-    known = {*resources.study_files(), *(p.parent.name for p in Path("runs").glob("*/manifest.json"))}
+    known = {*resources.study_files(), *list_runs()}
     known |= {m for kind in registry.VERBS for m in registry.methods(kind)}
-    if not Path(name).is_file() and name not in resources.study_files():
+    if not _is_file(name) and name not in resources.study_files():
         raise WorkbenchError(f'Nothing is called "{name}": no run, no study, no method.{nearest(name, known)}')
     from workbench.study.study import load_study
 
@@ -203,11 +230,15 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
     typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
 
 
-def _show_run(folder, as_json):
-    report = folder / "report" / "report.json"
-    if not report.exists():
-        raise WorkbenchError(f"{folder} has no report yet. Finish it with: workbench run {folder.name}")
-    document = json.loads(report.read_text())
+def _is_file(name):
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long to be a name
+        return False
+
+
+def _show_run(run, as_json):
+    document = run.document
     if as_json:
         typer.echo(json.dumps(document["verdict"], indent=1))
         return
@@ -215,7 +246,7 @@ def _show_run(folder, as_json):
     console.print(f"[bold]{title}[/]\n{headline}\n", soft_wrap=True)
     for word in document["verdict"]["words"]:
         console.print(f"[bold]{escape(word['subject'])}[/]: {escape(word['sentence'])}", soft_wrap=True)
-    console.print(f"\nReport: {folder / 'report' / 'report.html'}", soft_wrap=True, markup=False)
+    console.print(f"\nReport: {run.store.report_folder / 'report.html'}", soft_wrap=True, markup=False)
 
 
 for verb in (
@@ -223,6 +254,7 @@ for verb in (
     cli_runs.status,
     cli_runs.logs,
     cli_runs.stop,
+    cli_runs.verify,
     cli_runs.check,
     cli_runs.diff,
     cli_inspect.inspect,
@@ -252,6 +284,7 @@ def import_prompts(
     provenance: Annotated[str | None, typer.Option("--provenance", help="static | transferred | optimised; asked when missing")] = None,
     against: Annotated[str | None, typer.Option("--against", help="what they were made against: a variant's name, or words")] = None,
     column: Annotated[str | None, typer.Option("--column", help="the column with the prompts, when it is not found")] = None,
+    word: Annotated[str | None, typer.Option("--word", help="what a bare vector stands for, as prompts say it: <church>")] = None,
     swap: Annotated[list[str] | None, typer.Option("--swap", help="old=new in every prompt, for reference and retained sets")] = None,
     expect: Annotated[str | None, typer.Option("--expect", help="the label every image should show, for retained sets")] = None,
     model: Annotated[Path | None, typer.Option("--model", help="diffusers folder whose tokenizer counts what is cut")] = None,
@@ -262,8 +295,21 @@ def import_prompts(
     """Bring prompts or embeddings from outside: recognise, check, write what studies read."""
     from workbench.study import imports
 
-    found = imports.swapped(imports.recognise(file, column), file, swap or (), expect)
-    if provenance is None and found.kind != "pairs" and not found.provenance and not as_json and sys.stdin.isatty():
+    asking = not as_json and sys.stdin.isatty()
+    try:
+        found = imports.recognise(file, column, word)
+    except imports.Undecided as error:
+        if not asking:
+            raise
+        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+        found = imports.recognise(file, typer.prompt(f"Which column ({', '.join(error.columns)})?").strip(), word)
+    except imports.Nameless as error:
+        if not asking:
+            raise
+        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+        found = imports.recognise(file, column, typer.prompt("Which word?"))
+    found = imports.swapped(found, file, swap or (), expect)
+    if provenance is None and found.kind != "pairs" and not found.provenance and asking:
         for word, meaning in imports.MEANING.items():
             console.print(f"  [bold]{word}[/]: {meaning}")
         provenance = typer.prompt("How were these prompts made?").strip()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli_say import console, say
+from workbench.cli_say import console, say, shortened
 from workbench.errors import WorkbenchError, nearest
 
 app = typer.Typer(no_args_is_help=True, help="Masks as files: look, combine, compare, invert, cut, undo.")
@@ -17,26 +17,99 @@ AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 Fill = Annotated[str, typer.Option("--fill", help="what stands where it is cut: zeros | noise")]
 Seed = Annotated[int, typer.Option("--seed", help="of the noise")]
 ModelName = Annotated[str, typer.Argument(help="bundled name, diffusers folder, single file or hub id")]
+Calls = Annotated[int | None, typer.Option("--calls", min=1, help="ConceptPrune's folders: how many of the first calls count")]
+SelectRatio = Annotated[
+    float, typer.Option("--select-ratio", min=0, max=1, help="ConceptPrune's folders: cut what more than this share of the calls name")
+]
 FILLS, FORMS = ("zeros", "noise"), ("diffusers", "partial", "mask")
+LAYERS = ("reads", "feeds", "key", "value", "text")
 
 
 @app.command()
-def show(file: MaskFile, as_json: AsJson = False):
+def show(
+    file: Annotated[Path, typer.Argument(help="a mask file, a folder of ConceptPrune's masks, or a saliency mask of SalUn")],
+    calls: Calls = None,
+    select_ratio: SelectRatio = 0.0,
+    as_json: AsJson = False,
+):
     """How much a mask prunes in each layer, and where it comes from."""
     import json
 
-    from workbench.models import masks
+    from workbench.models import foreign_masks, masks
 
-    found, about = masks.load(file)
+    kind = foreign_masks.kind(file)
+    _for_folders(kind, calls, select_ratio)
+    if kind == "ConceptPrune":
+        found, about, said = _conceptprune(file, calls, select_ratio)
+    elif kind == "saliency":
+        found, about = foreign_masks.saliency(file), {"made": "a saliency mask as SalUn writes it", "marks": foreign_masks.TRAINED}
+        said = "It marks the weights that were trained, not weights to cut."
+    else:
+        found, about = masks.load(file)
+        said = "It marks the weights that were trained, not weights to cut." if about.get("marks") == foreign_masks.TRAINED else ""
+    word = "pruned" if not said or kind == "ConceptPrune" else "marked"
     rows = [
-        {"layer": name, "weights": mask.numel(), "pruned": int(mask.sum()), "share": f"{mask.float().mean():.4%}"}
+        {"layer": name, "weights": mask.numel(), word: int(mask.sum()), "share": f"{mask.float().mean().item() if mask.numel() else 0:.4%}"}
         for name, mask in found.items()
     ]
     if as_json:
         say({"provenance": about, "layers": rows}, True)
         return
-    say(rows, False)
+    say(_narrow(rows), False)
     console.print(f"{masks.count(found)} weights. Made by: {json.dumps(about)}", markup=False, soft_wrap=True)
+    if said:
+        console.print(said, markup=False, soft_wrap=True)
+
+
+def _conceptprune(folder, calls, select_ratio):
+    """({layer as its files number it: mask}, where it comes from, what to do next) of a folder, without a model."""
+    import torch
+
+    from workbench.models import foreign_masks
+
+    found, n = foreign_masks.united(foreign_masks.calls(folder), folder, calls, select_ratio)
+    named = {f"layer {number}, {mask.shape[0]} x {mask.shape[1]}": torch.from_numpy(mask) for number, mask in found.items()}
+    said = (
+        f"What more than {select_ratio:g} of {'the first' if calls else 'all'} {n} calls name is cut. Published: the first 10 calls (9 for "
+        "nudity). Layers are numbered in the order of their sorted names; their names come with a model: "
+        f"workbench mask import {folder} --model BASE --calls 10 --out FILE"
+    )
+    return named, {"made": "ConceptPrune's masks", "calls": n, "select_ratio": select_ratio}, said
+
+
+def _for_folders(kind, calls, select_ratio):
+    if kind != "ConceptPrune" and (calls is not None or select_ratio):
+        raise WorkbenchError("--calls and --select-ratio are for folders of ConceptPrune's masks, which have one mask a call.")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="a folder of ConceptPrune's masks, or a saliency mask of SalUn")],
+    model: Annotated[str, typer.Option("--model", help="the base model it was made from")],
+    out: OutFile,
+    calls: Calls = None,
+    select_ratio: SelectRatio = 0.0,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="ConceptPrune's folders: reads | feeds | key | value | text, where shapes leave it open")
+    ] = None,
+):
+    """Write a mask of another tool as a mask file, under the names of a base model."""
+    from workbench.models import foreign_masks, load
+    from workbench.run.runs import source_digest
+
+    kind = foreign_masks.kind(file)
+    _for_folders(kind, calls, select_ratio)
+    if kind is None:
+        raise WorkbenchError(f"{file} is no folder of ConceptPrune's masks and no saliency mask of SalUn. Look with: workbench mask show")
+    if kind == "ConceptPrune" and calls is None:
+        raise WorkbenchError(f"{file} has one mask a call. Say how many of the first calls count: --calls 10, as published (9 for nudity).")
+    if layers is not None:
+        _one_of(layers, LAYERS, "--layers")
+    _new(out)
+    found, about = foreign_masks.read(file, load.load(model), calls, select_ratio, layers)
+    _write(out, found, about | {"file": str(file), "base": model, "base_digest": source_digest(model)})
+    if about.get("marks"):
+        console.print("Mind     It marks the weights that were trained, not weights to cut.", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -46,7 +119,7 @@ def compare(a: MaskFile, b: MaskFile, as_json: AsJson = False):
 
     rows = masks.compare(masks.load(a)[0], masks.load(b)[0])
     if not as_json:
-        rows = [{key: _short(value) for key, value in row.items()} for row in rows]
+        rows = _narrow([{key: _short(value) for key, value in row.items()} for row in rows])
     say(rows, as_json)
     if not as_json:
         console.print("iou: weights both prune / weights either prunes. chance, its 95 % band: two masks that prune as many by lot.")
@@ -166,6 +239,15 @@ def _warn(about):
 def _one_of(word, possible, option):
     if word not in possible:
         raise WorkbenchError(f'{option} "{word}" is not possible.{nearest(word, possible)}')
+
+
+def _narrow(rows):
+    """Rows whose layers are shortened in the middle to what the width leaves, so that they can be told apart."""
+    if not rows:
+        return rows
+    taken = sum(max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0] if key != "layer")
+    names = shortened([row["layer"] for row in rows], max(16, console.width - taken - 3 * len(rows[0]) - 1))
+    return [row | {"layer": name} for row, name in zip(rows, names, strict=True)]
 
 
 def _short(value):

@@ -1,11 +1,13 @@
-"""The verbs on a run that is there: report, status, logs, stop, check, diff. Starts without torch."""
+"""The verbs on a run that is there: report, status, logs, stop, verify, check, diff. Starts without torch."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.cli_say import AsJson, RunName, console, duration, say
+from workbench.errors import RunError
 
 
 def report(
@@ -21,13 +23,16 @@ def report(
 def status(name: Annotated[str | None, typer.Argument(help="a run; default: all under runs/")] = None, as_json: AsJson = False):
     """What runs are doing: how far, how long still, and how to go on."""
     from workbench.run import jobs
-    from workbench.run.runs import list_runs, open_run
+    from workbench.run.runs import DEFAULT_FOLDER, list_runs, open_run
 
-    found = [jobs.status(open_run(one).folder) for one in ([name] if name else list_runs())]
+    found = [jobs.status(open_run(name).folder)] if name else jobs.statuses(Path(DEFAULT_FOLDER) / one for one in list_runs())
     if as_json:
         say(found, True)
         return
     for row in found:
+        if row["nodes"] is None:
+            console.print(f"{row['run']}: damaged. {row['note']}", markup=False, soft_wrap=True)
+            continue
         far = "" if row["share"] is None or row["state"] == "finished" else f", {100 * row['share']:.0f} % of this start"
         left = "" if row["left_seconds"] is None else f", about {duration(row['left_seconds'])} left"
         console.print(f"{row['run']}: {row['state']}, {row['nodes_done']} of {row['nodes']} nodes{far}{left}", markup=False, soft_wrap=True)
@@ -36,6 +41,10 @@ def status(name: Annotated[str | None, typer.Argument(help="a run; default: all 
             console.print(f"  {f'in {why}; go' if why else 'go'} on with: {row['again']}", markup=False, soft_wrap=True)
         elif why:
             console.print(f"  in {why}", markup=False, soft_wrap=True)
+        if row["note"]:
+            console.print(f"  {row['note']}", markup=False, soft_wrap=True)
+        if row["state"] == "damaged":
+            console.print(f"  write the report anew with: {row['again']}", markup=False, soft_wrap=True)
     if not found:
         console.print("No runs under runs/ yet. Make the first one: workbench demo")
 
@@ -58,9 +67,30 @@ def stop(name: RunName):
     console.print(f"Stopped. What was finished is kept; go on with: {jobs.status(folder)['again']}", markup=False, soft_wrap=True)
 
 
+def verify(name: RunName, as_json: AsJson = False):
+    """Check every file of a run against what was written; exit code 1 when something is damaged."""
+    from workbench.run.runs import open_run
+    from workbench.run.verify import verify as verified
+
+    found = verified(open_run(name).folder)
+    if as_json:
+        say(found, True)
+    else:
+        for row in found["damaged"]:
+            console.print(f"{row['path']}: {row['why']}", markup=False, soft_wrap=True)
+        unsealed = f" {found['unsealed']} of them have no digests yet; running the study again adds them." if found["unsealed"] else ""
+        if found["whole"]:
+            said = f"nothing is damaged; {found['results']} results were read.{unsealed}"
+        else:
+            said = f"{len(found['damaged'])} damaged. Running the study again mends it, and what is whole is kept: {found['again']}"
+        console.print(f"{found['run']}: {said}", markup=False, soft_wrap=True)
+    if not found["whole"]:
+        raise typer.Exit(1)
+
+
 def check(
     name: RunName,
-    fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'asr.high > 0.2', 'near < 0.8'")],
+    fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'near.low < 0.8', reactivated")],
 ):
     """Hold a report against limits; prints Markdown, exit code 1 when one is broken. For builds."""
     from workbench.run import checks
@@ -79,12 +109,31 @@ def diff(a: RunName, b: RunName, as_json: AsJson = False):
     from workbench.run.runs import open_run
 
     one, two = open_run(a), open_run(b)
-    studies = [json.loads((run.folder / "study.json").read_text()) for run in (one, two)]
-    found = {"settings": checks.settings(*studies), "numbers": checks.differences(one.document, two.document)}
+    found, note = {"numbers": checks.differences(one.document, two.document)}, None
+    try:
+        found = {"settings": checks.settings(one.store.study(), two.store.study())} | found
+    except RunError as error:
+        note = f"Settings cannot be compared. {error}"
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(found | ({"settings": None, "note": note} if note else {}), indent=1))
         return
+    if note:
+        console.print(note, markup=False, soft_wrap=True)
     for title, rows in found.items():
         console.print(f"[bold]{title}[/]: {len(rows) or 'nothing'} differ{'s' if len(rows) < 2 else ''}")
         if rows:
             say([{key: f"{cell:.3f}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows], False)
+
+
+def listed():
+    """Rows of `workbench list runs`: {run, state, done, running, note}; the note says what is damaged."""
+    from workbench.run import jobs
+    from workbench.run.runs import DEFAULT_FOLDER, list_runs
+
+    rows = []
+    for row in jobs.statuses(Path(DEFAULT_FOLDER) / name for name in list_runs()):
+        done = "" if row["nodes"] is None else f"{row['nodes_done']}/{row['nodes']}"
+        rows.append(
+            {"run": row["run"], "state": row["state"], "done": done, "running": row["state"] == "running", "note": row["note"] or ""}
+        )
+    return rows

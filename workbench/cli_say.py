@@ -111,3 +111,35 @@ def duration(seconds):
 def size(n_bytes):
     """Bytes in words: 3.4 MB, 1.2 GB."""
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.1f} GB"
+
+
+def shortened(names, width):
+    """Names of parameters or layers cut in the middle to a width, so that they can still be told apart; in their order.
+
+    First the words between the numbers go, then letters in the middle. Where no cut keeps them apart, they stay longer than the width.
+    """
+    if all(len(name) <= width for name in names):
+        return list(names)
+    without_words = [_without_words(name) for name in names]
+    if all(len(name) <= width for name in without_words) and len(set(without_words)) == len(set(names)):
+        return without_words
+    for candidates in (without_words, names):
+        for head in sorted(range(1, max(2, width - 1)), key=lambda n: abs(n - width // 2)):
+            cut = [name if len(name) <= width else f"{name[:head]}…{name[head + 1 - width :]}" for name in candidates]
+            if len(set(cut)) == len(set(names)):
+                return cut
+    return without_words if len(set(without_words)) == len(set(names)) else list(names)
+
+
+def _without_words(name):
+    """down_blocks.0.attentions.1.transformer_blocks.0.attn2.to_k.weight -> down_blocks.0…1…0.attn2.to_k.weight."""
+    parts = name.split(".")
+    first = 2 if parts[0] in ("unet", "text_encoder", "text_encoder_2") else 1
+    last = max((place for place, part in enumerate(parts[:-2]) if part.isdigit()), default=0)
+    kept = ".".join(parts[:first])
+    for place in range(first, len(parts)):
+        if place > last or parts[place].isdigit():
+            kept += ("" if kept.endswith("…") else ".") + parts[place]
+        elif not kept.endswith("…"):
+            kept += "…"
+    return kept

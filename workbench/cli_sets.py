@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli_say import console, say
+from workbench.cli_say import console, say, shortened
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(no_args_is_help=True, help="Neuron sets as files: look, combine, compare.")
@@ -27,13 +27,15 @@ def show(file: SetFile, as_json: AsJson = False):
 
     found = NeuronSet.load(file)
     widths = widths_of([found])
-    rows = [{"layer": layer, "n": len(index), "of": widths.get(layer)} for layer, index in found.neurons.items()]
+    rows = [{"layer": layer, "n": len(index), "of": widths.get(layer), "highest": int(index[-1])} for layer, index in found.neurons.items()]
     if as_json:
         neurons = {layer: index.tolist() for layer, index in found.neurons.items()}
         about = {"name": found.name, "model": found.model, "digest": found.digest, "provenance": found.provenance}
         say(about | {"n": len(found), "layers": rows, "neurons": neurons}, True)
         return
-    say([row | {"of": "not known" if row["of"] is None else row["of"]} for row in rows], False)
+    names = shortened([row["layer"] for row in rows], max(16, console.width - 45))
+    shown = zip(names, rows, strict=True)
+    say([row | {"layer": name, "of": "not known" if row["of"] is None else row["of"]} for name, row in shown], False)
     made = {key: value for key, value in found.provenance.items() if key not in SHORT}
     console.print(
         f"{found.name}: {len(found)} neurons in {len(found.neurons)} layers of the model {found.model[:12]}", markup=False, soft_wrap=True

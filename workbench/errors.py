@@ -35,6 +35,11 @@ class RunError(WorkbenchError):
     """A run folder cannot be used."""
 
 
+def first_line(error):
+    """The first line of what an error says, or its kind when it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def nearest(name, possible):
     """' Did you mean "esd"?' when one of the possible names is close, else the list of them."""
     possible = sorted(possible)

@@ -13,8 +13,11 @@ from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
 
-from workbench.errors import MethodError, nearest
+from pydantic import BaseModel
 
+from workbench.errors import MethodError, first_line, nearest
+
+_BROKEN = {}  # kind -> {name: why}, filled by `methods`
 VERBS = {"erasers": "erase", "attacks": "attack", "detectors": "load", "scores": "score"}
 
 
@@ -44,9 +47,9 @@ class Method:
 
 @cache
 def methods(kind):
-    """{name: Method} of a kind, in alphabetical order.
+    """{name: Method} of a kind, in alphabetical order; without the entry points that are `broken`.
 
-    Raises   MethodError when two modules claim one name, or a module lacks its verb
+    Raises   MethodError for an unknown kind
     """
     if kind not in VERBS:
         raise MethodError(f'No kind of method is called "{kind}".{nearest(kind, VERBS)}')
@@ -56,17 +59,35 @@ def methods(kind):
         for _, name, _ in pkgutil.iter_modules(package.__path__)
         if not name.startswith("_")
     }
+    found, why = {name: _method(kind, name, module) for name, module in sorted(modules.items())}, _BROKEN.setdefault(kind, {})
+    why.clear()
     for entry in entry_points(group=f"workbench.{kind}"):
-        if entry.name in modules:
-            raise MethodError(f'The entry point "{entry.value}" claims the name "{entry.name}", which is taken in {kind}.')
-        modules[entry.name] = entry.load()
-    found = {}
-    for name, module in sorted(modules.items()):
-        for needed in ("Parameters", VERBS[kind]):
-            if not hasattr(module, needed):
-                raise MethodError(f'{module.__name__} has no "{needed}", so it is no member of {kind}.')
-        found[name] = Method(kind, name, (module.__doc__ or "").strip().splitlines()[0], module)
-    return found
+        where = f'its entry point "{entry.value}"'
+        if entry.name in found:
+            why[entry.name] = f"{where} claims a name that is taken in {kind}. Give it another name."
+            continue
+        try:
+            found[entry.name] = _method(kind, entry.name, entry.load())
+        except MethodError as error:
+            why[entry.name] = f"{where}: {error}"
+        except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises, the other methods are there
+            why[entry.name] = f"{where} raises {type(error).__name__}: {first_line(error)}. Correct it, or uninstall its package."
+    return dict(sorted(found.items()))
+
+
+def broken(kind):
+    """{name: why} of the entry points of a kind that cannot be used: they raise, lack what a method needs, or claim a taken name."""
+    methods(kind)
+    return _BROKEN[kind]
+
+
+def _method(kind, name, module):
+    for needed in ("Parameters", VERBS[kind]):
+        if not hasattr(module, needed):
+            raise MethodError(f'{getattr(module, "__name__", module)} has no "{needed}", so it is no member of {kind}.')
+    if not (isinstance(module.Parameters, type) and issubclass(module.Parameters, BaseModel)):
+        raise MethodError(f"{module.__name__}.Parameters is no pydantic model, so nothing can be set.")
+    return Method(kind, name, next(iter((module.__doc__ or "").strip().splitlines()), name), module)
 
 
 def method(kind, name):
@@ -75,6 +96,17 @@ def method(kind, name):
     Raises   MethodError that offers the nearest name
     """
     known = methods(kind)
-    if name not in known:
-        raise MethodError(f'No {kind[:-1]} is called "{name}".{nearest(name, known)}')
+    if not isinstance(name, str) or name not in known:
+        if isinstance(name, str) and name in broken(kind):
+            raise MethodError(f'The {kind[:-1]} "{name}" cannot be used: {broken(kind)[name]}')
+        raise MethodError(f'No {kind[:-1]} is called "{name}".{nearest(name, known)}{_own(kind)}')
     return known[name]
+
+
+def _own(kind):
+    """How to bring one's own method of a kind."""
+    guide = " (docs/own-detector.md)" if kind == "detectors" else ""
+    return (
+        f" One of your own is a module with `Parameters` and `{VERBS[kind]}`, found by an entry point of the group "
+        f'"workbench.{kind}" in an installed package{guide}.'
+    )

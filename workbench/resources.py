@@ -1,5 +1,6 @@
 """Finds pages/, analyses/ and data/ in a checkout or inside the wheel."""
 
+import os
 from pathlib import Path
 
 from workbench.errors import StudyError, nearest
@@ -23,23 +24,43 @@ def find_study(name):
 
     Raises   StudyError when neither exists
     """
-    path = Path(name)
-    if path.is_file():
-        return path
+    if os.path.isfile(name):
+        return Path(name)
     bundled = study_files()
     if str(name) in bundled:
         return bundled[str(name)]
-    raise StudyError(f'No study file "{name}": it is neither a file nor a bundled study.{nearest(name, bundled)}')
+    if os.path.isdir(name):
+        inside = nearest(Path(name).name, [one.name for one in Path(name).glob("*.toml")][:200])
+        raise StudyError(f'"{name}" is a folder. Name the study file in it.{inside}')
+    what = "no file that can be read" if os.path.exists(name) else "neither a file nor a bundled study"
+    raise StudyError(f'No study file "{name}": it is {what}.{nearest(name, bundled)}')
+
+
+def places(name, beside, *others):
+    """Where a file or folder that a study names is looked for, in this order; absolute paths, each once.
+
+    First in the study's folder, then in the `others`, then where the command was started. `~` is the home folder.
+    """
+    given = os.path.expanduser(name)
+    return [Path(path) for path in dict.fromkeys(os.path.abspath(os.path.join(place, given)) for place in (beside, *others, "."))]
+
+
+def find(name, beside, *others):
+    """The first of the `places` that is there, or None."""
+    return next((path for path in places(name, beside, *others) if os.path.exists(path)), None)
+
+
+def looked(name, beside, *others):
+    """The `places` in words, for an error."""
+    return f"Looked for {', '.join(map(str, places(name, beside, *others)))}."
 
 
 def find_file(name, beside):
-    """A file a study names: relative to the study's folder, else to the bundled data folder, else as given.
+    """A file or folder a study names: relative to the study's folder, else to the bundled data folder, else as given.
 
     Raises   StudyError that lists where it was looked for
     """
-    tried = [Path(beside) / name, folder("data") / name, Path(name)]
-    for path in tried:
-        if path.exists():
-            return path
-    places = ", ".join(str(path) for path in tried)
-    raise StudyError(f'The file "{name}" was not found. Looked for {places}.')
+    found = find(name, beside, folder("data"))
+    if found is None:
+        raise StudyError(f'The file "{name}" was not found. {looked(name, beside, folder("data"))}')
+    return found

@@ -1,14 +1,16 @@
 """Statistics of every result; arrays in, numbers out.
 
-wilson                 interval of a rate
+wilson                 interval of a rate; wilson_by_unit: where a unit has several images
+jackknife              t interval of a function of means, one unit left out at a time: what activity and differences rest on
+sign_flip_p            is the mean of paired differences 0? signs of units flipped at random
 unit_weights           bootstrap weights over units, shared by all quantities so that pairs stay together
 bootstrap              interval of any statistic, whole units resampled; the slow, general form
 bootstrap_means        the same for functions of means, by weights; the fast form
 interval               percentile interval of resampled values
 unit_means             average the rows of each unit first, where units are what counts
 mcnemar, mcnemar_power paired comparison of two rates
+paired_by_unit         interval of their difference where a unit has several pairs; swap_p: the test
 detectable             the smallest change such a comparison would have found
-swap_p                 the same test where a unit has several pairs
 split_halves           choose on one half of the units, measure on the other
 matched_random_sets    as many neurons per layer, outside the set
 permutation_p, iou, iou_chance, false_discovery
@@ -17,37 +19,147 @@ permutation_p, iou, iou_chance, false_discovery
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from workbench.errors import StatisticsError
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its 95 % interval and the count behind it."""
+    """A number with its 95 % interval and the count behind it.
+
+    se          standard error, of intervals that rest on one; else None
+    undefined   resamples that were not finite and were left out
+    """
 
     value: float
     low: float
     high: float
     n: int
+    se: float | None = None
+    undefined: int = 0
 
 
 def wilson(successes, n, confidence=0.95):
-    """Wilson score interval of successes / n.
+    """Wilson score interval of successes / n, by scipy.
 
     Raises   StatisticsError for n = 0 or counts that cannot be
-    Source   Wilson 1927; SCIENCE 6
+    Source   Wilson 1927
     """
     if n <= 0:
         raise StatisticsError("A rate of no trials was asked for; it is undefined, not 0.")
     if not 0 <= successes <= n:
         raise StatisticsError(f"{successes} successes among {n} trials cannot be.")
-    z = stats.norm.ppf(0.5 + confidence / 2)
     p = successes / n
-    centre = p + z * z / (2 * n)
-    spread = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return Interval(p, float(min(p, max(0.0, (centre - spread) / scale))), float(max(p, min(1.0, (centre + spread) / scale))), n)
+    found = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, "wilson")
+    return Interval(p, float(min(p, found.low)), float(max(p, found.high)), int(n))
+
+
+def wilson_by_unit(successes, n, confidence=0.95):
+    """(Interval, effective n) of a rate whose units have several images: Wilson's at the effective number of images.
+
+    p = sum x_u / sum n_u,   V = m / (m - 1) sum_u (x_u - p n_u)^2 / (sum n_u)^2,   deff = max(1, V / (p (1 - p) / sum n_u))
+    The interval is Wilson's with sum n_u / deff trials and the t quantile of (m - 1) deff / (deff - 1) degrees of freedom: what
+    V has beyond independent images, a share of (deff - 1) / deff, is known from m units only. A rate of 0 or 1 shows no spread:
+    it counts as m trials. Never of width 0.
+
+    Shapes   successes, n (unit,) images with and images in all, n >= 1;  m units, at least 2
+    Source   Korn and Graubard 1998, Survey Methodology 24 (effective size, t); the degrees of freedom are ours, chosen by coverage
+    """
+    successes, n = np.asarray(successes, float), np.asarray(n, float)
+    m, images = len(n), n.sum()
+    if m < 2 or (n < 1).any() or (successes < 0).any() or (successes > n).any():
+        raise StatisticsError(f"A rate over {m} units was asked for; it takes at least 2 units, each with images.")
+    p = successes.sum() / images
+    variance = m / (m - 1) * ((successes - p * n) ** 2).sum() / images**2
+    if p in (0, 1):
+        effective, quantile = m, special.ndtri(0.5 + confidence / 2)
+    else:
+        deff = max(1.0, variance / (p * (1 - p) / images))
+        effective = images / deff
+        quantile = t_quantile((m - 1) * deff / (deff - 1), confidence) if deff > 1 else special.ndtri(0.5 + confidence / 2)
+    low, high = score_interval(p, effective, quantile)
+    return Interval(float(p), low, high, m), float(effective)
+
+
+def score_interval(p, n, quantile):
+    """(low, high): the rates q with |p - q| <= quantile sqrt(q (1 - q) / n); n may be a fraction, as an effective number is."""
+    square = quantile * quantile
+    centre = p + square / (2 * n)
+    spread = quantile * np.sqrt(p * (1 - p) / n + square / (4 * n * n))
+    low, high = (centre - spread) / (1 + square / n), (centre + spread) / (1 + square / n)
+    return float(min(p, max(0.0, low))), float(max(p, min(1.0, high)))
+
+
+def jackknife(function, units, *arrays, confidence=0.95):
+    """t interval of a function of the arrays' means over rows, one whole unit left out at a time.
+
+    t = f(mean x, mean y, ...),   t_u the same without unit u,   SE^2 = (m - 1) / m sum_u (t_u - mean t_.)^2
+    interval = t +- quantile of Student's t with m - 1 degrees of freedom * SE
+
+    Shapes     units (row,) names;  every array (row,)
+    function   called with one (1 + m,) array of means per array, all units first; returns (1 + m,)
+    Raises     StatisticsError for fewer than 2 units, and where the function is not finite on some of them
+    Source     Tukey 1958; Efron and Tibshirani 1993, chapter 11. Of the ratios of this project it covers 93 to 97 % from 8 units
+               on, where the percentile bootstrap covers 85 % (tests/test_statistics_coverage.py)
+    """
+    names, unit_of, arrays = _by_unit(units, arrays)
+    m = len(names)
+    if m < 2:
+        raise StatisticsError(f"{m} unit has no interval; at least 2 are needed.")
+    size = np.bincount(unit_of)
+    left = len(unit_of) - np.concatenate([[0], size])
+    sums = (np.bincount(unit_of, weights=array.astype(float)) for array in arrays)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.asarray(function(*((one.sum() - np.concatenate([[0.0], one])) / left for one in sums)), float)
+    undefined = int((~np.isfinite(values[1:])).sum())
+    if undefined or not np.isfinite(values[0]):
+        raise StatisticsError(f"The quantity is undefined on this data, or without one unit ({undefined} of {m} units).")
+    se = float(np.sqrt((m - 1) / m * ((values[1:] - values[1:].mean()) ** 2).sum()))
+    value, reach = float(values[0]), t_quantile(m - 1, confidence) * se
+    return Interval(value, value - reach, value + reach, m, se)
+
+
+def t_quantile(freedom, confidence=0.95):
+    """How many standard errors a two-sided t interval reaches."""
+    return float(special.stdtrit(freedom, 0.5 + confidence / 2))
+
+
+FLIPS = 9999
+
+
+def sign_flip_p(differences, alternative="two-sided", seed=0):
+    """p of paired differences when the sign of each unit's is flipped at random; by scipy.
+
+    All 2^n flips up to n = 13, else 9,999 drawn ones, themselves counted in: (1 + as extreme) / (1 + 9999). Exact where the two
+    conditions of a unit could have been exchanged, such as an attack that is no more than a second draw of its control.
+
+    Shapes   differences (unit,), in any order
+    Source   Fisher 1935; scipy.stats.permutation_test
+    """
+    differences = np.sort(np.asarray(differences, float))  # so that drawn flips do not depend on the order of units
+    if len(differences) < 2 or not np.isfinite(differences).all():
+        raise StatisticsError(f"Signs of {len(differences)} units were to be flipped; it takes at least 2 finite differences.")
+    if not differences.any():
+        return 1.0
+    found = stats.permutation_test(
+        (differences,), _total, permutation_type="samples", vectorized=True, n_resamples=FLIPS, alternative=alternative, rng=seed
+    )
+    return float(min(1.0, found.pvalue))
+
+
+def _total(values, axis=-1):
+    return values.sum(axis=axis)
+
+
+def flip_signs(n, n_draws=FLIPS, seed=0):
+    """(signs (flip, unit) of -1 and 1, whether these are all there are): every one of 2^n where they are at most n_draws + 1, else drawn.
+
+    For testing many quantities by the same flips in one matrix product, which scipy does not do; `sign_flip_p` is the test of one.
+    """
+    if 2**n <= n_draws + 1:
+        return 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1), True
+    return np.random.default_rng(seed).choice([-1.0, 1.0], (n_draws, n)), False
 
 
 def unit_weights(n_units, n_resamples, seed):
@@ -113,33 +225,6 @@ def bootstrap_means(function, units, *arrays, n_resamples=1000, seed=0, confiden
     return interval(values[0], values[1:], len(names), confidence)
 
 
-def nested_means(units, members, n_resamples=1000, seed=0, stream=0):
-    """(1 + n_resamples,) mean outcome over prompts, members and their runs: first as it is, then resampled.
-
-    Units are resampled, and independently of them the members (e.g. masks of several seeds) and each member's runs (e.g. an attack
-    repeated with other seeds). Equal seeds draw equal units, so two calls are paired by unit; another `stream` draws other runs.
-    With one member and one run these are the resamples of `bootstrap_means`. Few members or runs come out with too little variance,
-    by the factor (k - 1) / k for k of them.
-
-    Shapes   units (prompt,) names;  members [[(prompt,) outcomes of a run, ...], one list per member]
-    Source   Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2)
-    """
-    if not members or not all(members):
-        raise StatisticsError("A mean over runs was asked for, and some member has none.")
-    names, unit_of, _ = _by_unit(units, [run for runs in members for run in runs])
-    weights = np.vstack([np.full(len(names), 1 / len(names)), unit_weights(len(names), n_resamples, seed)])
-    size, rng = weights @ np.bincount(unit_of), np.random.default_rng([seed, stream])
-
-    def drawn(means):
-        places = np.vstack([np.arange(means.shape[1]), rng.integers(means.shape[1], size=(n_resamples, means.shape[1]))])
-        return np.take_along_axis(means, places, axis=1).mean(axis=1)
-
-    def mean(run):
-        return weights @ np.bincount(unit_of, weights=np.asarray(run, float)) / size
-
-    return drawn(np.stack([drawn(np.stack([mean(run) for run in runs], axis=1)) for runs in members], axis=1))
-
-
 def _by_unit(units, arrays):
     units, arrays = np.asarray(units), [np.asarray(array) for array in arrays]
     if not len(units):
@@ -151,14 +236,15 @@ def _by_unit(units, arrays):
 
 
 def interval(value, resampled, n, confidence=0.95):
-    """Percentile interval; non-finite resamples are left out."""
+    """Percentile interval; resamples that are not finite are left out and counted in `undefined`."""
     resampled = np.asarray(resampled, float)
-    resampled = resampled[np.isfinite(resampled)]
-    if not len(resampled) or not np.isfinite(value):
+    finite = np.isfinite(resampled)
+    undefined = int((~finite).sum())
+    if not finite.any() or not np.isfinite(value):
         raise StatisticsError("No finite resample: the quantity is undefined on this data.")
     tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Interval(float(value), float(min(low, value)), float(max(high, value)), int(n))
+    low, high = np.quantile(resampled[finite], [tail, 1 - tail])
+    return Interval(float(value), float(min(low, value)), float(max(high, value)), int(n), undefined=undefined)
 
 
 def mcnemar(a, b, confidence=0.95):
@@ -191,6 +277,43 @@ def mcnemar(a, b, confidence=0.95):
         "relative_difference": float(b.mean() / a.mean() - 1) if a.any() else None,
         "p_mcnemar": float(p),
     }
+
+
+def paired_by_unit(a, b, units, confidence=0.95):
+    """Interval of mean(b) - mean(a) where a unit has several pairs: jackknife t over units.
+
+    Where every unit says the same, so that nothing is spread, it is Agresti-Min's of the units' mean differences d_u:
+    centre = sum d_u / (m + 2),   SE^2 = ( (sum d_u^2 + 1) / (m + 2) - centre^2 ) / (m + 2)
+    which is the interval of `mcnemar` for one pair a unit. Never of width 0.
+
+    Shapes   a, b (row,) bool;  units (row,) names
+    Source   Agresti and Min 2005, Statistics in Medicine 24
+    """
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    found = jackknife(lambda x: x, units, b.astype(float) - a, confidence=confidence)
+    if found.se > 1e-12:  # rounding is no spread
+        return Interval(found.value, max(-1.0, found.low), min(1.0, found.high), found.n, found.se)
+    m = found.n + 2
+    centre = found.value * found.n / m
+    spread = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt(((found.value**2 * found.n + 1) / m - centre**2) / m)
+    low, high = max(-1.0, min(found.value, centre - spread)), min(1.0, max(found.value, centre + spread))
+    return Interval(found.value, float(low), float(high), found.n, found.se)
+
+
+def unit_variance(values, units):
+    """(variance of the mean when whole units are drawn, when rows are, number of units) of values that sum to about 0.
+
+    m / (m - 1) sum_u (sum of the values in u)^2 / n^2   and   sum of (value - mean)^2 / n^2;   m units, n rows. Their ratio is the
+    design effect of the units.
+
+    Shapes   values, units (row,)
+    """
+    values, (names, unit_of) = np.asarray(values, float), _numbered(units)
+    m, n = len(names), len(values)
+    if m < 2:
+        raise StatisticsError(f"{m} unit has no variance; at least 2 are needed.")
+    sums = np.bincount(unit_of, weights=values - values.mean())
+    return float(m / (m - 1) * (sums**2).sum() / n**2), float(((values - values.mean()) ** 2).sum() / n**2), m
 
 
 def swap_p(a, b, units):
@@ -283,9 +406,11 @@ def split_halves(units, seed):
     return np.array([unit in half for unit in units])
 
 
-def matched_random_sets(chosen, layer, n_sets, seed, exclude=None):
+def matched_random_sets(chosen, layer, n_sets, seed, exclude=None, key=None):
     """(set, neuron) boolean: random sets outside `chosen` (and `exclude`), with as many neurons in every layer.
 
+    key      (neuron,) a number of each neuron by which they are put in order before they are drawn, so that the sets do not depend
+             on how neurons are numbered; default: as numbered
     Raises   StatisticsError when a layer has too few other neurons
     """
     chosen, layer = np.asarray(chosen, bool), np.asarray(layer)
@@ -295,6 +420,8 @@ def matched_random_sets(chosen, layer, n_sets, seed, exclude=None):
     for name in np.unique(layer[chosen]):
         n = int((chosen & (layer == name)).sum())
         pool = np.flatnonzero(free & (layer == name))
+        if key is not None:
+            pool = pool[np.argsort(np.asarray(key)[pool], kind="stable")]
         if len(pool) < n:
             raise StatisticsError(
                 f'Layer "{name}" has {len(pool)} neurons outside the set, too few for random sets of {n}. Choose a smaller share.'

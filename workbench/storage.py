@@ -3,6 +3,7 @@
 atomic           write beside, then rename
 digest           sha256 of any plain structure, of bytes or of a file
 read_json        …, write_json, read_table, write_table (Parquet), read_arrays, write_arrays (safetensors)
+DamagedFile      what the readers raise for a file that is missing or cannot be read
 """
 
 import hashlib
@@ -13,6 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import RunError
+
+
+class DamagedFile(RunError):
+    """A file that is missing, cut short or of another format than its name says; `path` and `why` say which and how."""
+
+    def __init__(self, path, why):
+        super().__init__(f"{path} is damaged ({why}). Put a good copy in its place, or make it again.")
+        self.path, self.why = Path(path), str(why)
 
 
 @contextmanager
@@ -53,11 +62,15 @@ def tensors_digest(tensors):
 
 
 def read_json(path):
-    """The content of a JSON file; RunError when it is damaged."""
+    """The content of a JSON file; DamagedFile when it is no JSON or cannot be read, FileNotFoundError when it is missing."""
     try:
-        return json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is damaged (not JSON: {error}). Remove it and run again.") from error
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"not JSON: {error}") from error
+    except OSError as error:
+        raise DamagedFile(path, error.strerror or str(error)) from error
 
 
 def write_json(path, value):
@@ -73,24 +86,29 @@ def write_text(path, text):
 
 
 def write_table(path, table):
-    """Write a data frame as Parquet, atomically."""
+    """Write a data frame as Parquet, atomically; every page carries a checksum."""
     with atomic(path) as temporary:
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
 def read_table(path):
-    """Read a Parquet table; RunError when it is damaged."""
+    """Read a Parquet table; DamagedFile when it is missing or damaged, as far as its checksums tell."""
     import pandas
     import pyarrow
 
     try:
-        return pandas.read_parquet(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
+        return pandas.read_parquet(path, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise DamagedFile(path, "the file is missing") from None
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DamagedFile(path, error) from error
 
 
 def write_arrays(path, tensors, metadata=None):
-    """Write {name: torch tensor} as safetensors, atomically; OSError when the disk is full, as from any other writer."""
+    """Write {name: torch tensor} as safetensors, atomically; equal content gives equal bytes.
+
+    Raises   OSError when the disk is full, as any other writer does
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -100,22 +118,46 @@ def write_arrays(path, tensors, metadata=None):
             save_file(contiguous, temporary, {k: str(v) for k, v in (metadata or {}).items()})
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        if len(metadata or {}) > 1:
+            _order_header(temporary)
+
+
+def _order_header(path):
+    """Put the metadata in the header of a safetensors file in the order of its keys; the library writes it in random order.
+
+    The header is 8 bytes (its length, little endian) and JSON, padded with spaces. The same entries in another order take as many bytes.
+    """
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+            text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+            if len(text) > length:
+                raise OSError(f"the header of {path} takes {len(text)} bytes instead of {length}")
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def read_arrays(path):
-    """Read a safetensors file as {name: torch tensor}; RunError when it is damaged or cut short."""
+    """Read a safetensors file as {name: torch tensor}; DamagedFile when it is missing, damaged or cut short."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
+    except FileNotFoundError:
+        raise DamagedFile(path, "the file is missing") from None
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
+        raise DamagedFile(path, error) from error
 
 
 def read_metadata(path):
-    """The string metadata in the header of a safetensors file."""
-    from safetensors import safe_open
+    """The string metadata in the header of a safetensors file; DamagedFile when it is damaged, FileNotFoundError when it is missing."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise DamagedFile(path, error) from error

@@ -2,18 +2,16 @@
 
 from itertools import pairwise
 
-import numpy as np
 import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reference import wilson
+from tests.reference import wilson, wilson_by_unit
 from workbench.analysis import budget
 from workbench.errors import StatisticsError
 from workbench.methods.attacks import Context, Look
 from workbench.methods.attacks._search import Budget, Drawn, search
-from workbench.statistics import bootstrap
 from workbench.study.prompts import PromptSet
 
 IDS = ["owl", "cat", "house", "church"]
@@ -106,10 +104,8 @@ def test_the_log_of_a_search_gives_the_budget_at_which_each_prompt_was_planned_t
     assert [row["successes"] for row in rows] == [0, 1, 3, 3] and [row["looks"] for row in rows] == [0, 1, 2, 3]
 
 
-def test_prompts_of_one_unit_are_resampled_together():
+def test_prompts_of_one_unit_count_together():
     found = log(("owl", 5, True), ("cat", 5, True), ("house", 5, False), ("church", 5, False))
     (alone,), (together,) = (budget.success_rows(found, IDS, [9], units) for units in (None, ["a", "a", "b", "c"]))
     assert (alone["n_units"], together["n_units"], together["rate"]) == (4, 3, alone["rate"])
-    seen = np.array([True, True, False, False], float)
-    slow = bootstrap(np.mean, ["a", "a", "b", "c"], seen)
-    assert (together["low"], together["high"]) == pytest.approx((slow.low, slow.high))
+    assert (together["low"], together["high"]) == pytest.approx(wilson_by_unit([2, 0, 0], [2, 1, 1]), abs=1e-9)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from experiments.nulls import null_clusters
 from tests.analysis.planted_groups import CONDITIONS, recorded
+from workbench.analysis import cluster_stability
 from workbench.analysis.cluster_features import features
 from workbench.analysis.cluster_stability import aligned, choose_k, layer_information, stability
 from workbench.errors import StatisticsError
@@ -44,7 +46,77 @@ def test_cuts_through_a_continuum_come_back_but_are_no_groups():
     for at, condition in enumerate(CONDITIONS):
         values[condition] = values["base", "reference"] + (20 * place * size * (1 if at < 3 else -1)).astype(np.float32)
     found = stability(maker(values, index), 12, k=2, n_resamples=8)
-    assert found.row["stable"] and not found.row["grouped"] and "continuum" in found.row["reason"]
+    assert found.row["stability"] >= 0.6 and not (found.row["stable"] and found.row["grouped"])
+    assert "without groups" in found.row["reason"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "uniform, stretched",
+        "skewed (exponential)",
+        "one gradient, uniform",
+        "one gradient, skewed",
+        "chosen for a large score of either sign",
+    ],
+)
+def test_data_without_groups_is_not_called_stable_and_grouped(kind):
+    """Each of these used to be, or is two groups by the choice of its neurons alone; experiments/nulls counts more draws and kinds."""
+    assert null_clusters.answer(kind, "few features", 0) is None
+
+
+def test_planted_groups_are_called_so_beside_the_same_clouds():
+    assert null_clusters.answer("4 groups, 6 sd apart", "few features", 1) == 4
+
+
+def test_two_signs_of_a_score_are_no_groups_and_a_group_beyond_them_is():
+    rng = np.random.default_rng(8)
+    rise = np.where(np.arange(120) < 60, 3.0, -3.0)
+    parts, pulled = (rise < 0).astype(int), (np.arange(120) % 3 == 0) * 6.0
+    signs = np.stack([rise + rng.normal(size=120), rng.normal(size=120), rng.normal(size=120)], axis=1)
+    settings = {"n_resamples": 6, "seed": 0, "parts": parts}
+    alone = stability(null_clusters.made(signs, rng, 0.1), 20, k=2, **settings)
+    assert alone.row["silhouette"] > 0.5 and not alone.row["grouped"]
+    assert stability(null_clusters.made(signs, rng, 0.1), 20, k=2, n_resamples=6).row["grouped"]
+    more = stability(null_clusters.made(signs + np.outer(pulled, [0, 1, 0]), rng, 0.1), 20, k=4, **settings)
+    assert more.row["grouped"] and more.row["stable"]
+
+
+def test_a_silhouette_is_compared_with_the_largest_over_all_numbers_tried():
+    """By hand: three clouds, two k. Scaled over clouds and data, the largest of each cloud counts against both."""
+    silhouettes = np.array([[0.1, 0.5], [0.2, 0.3], [0.3, 0.4]])
+    clouds, data = np.stack([silhouettes, np.zeros((3, 2))], axis=2), np.array([[0.4, 0.45], [0.5, 0.5]]).T
+    together = np.vstack([silhouettes, data[:, 0]])
+    scaled = (together - together.mean(axis=0)) / together.std(axis=0)
+    expected = [sum(cloud.max() >= value for cloud in scaled[:3]) for value in scaled[3]]
+    assert cluster_stability._against(data, clouds)[:, 0].tolist() == expected and expected[1] > (silhouettes[:, 1] >= 0.45).sum() - 1
+    assert cluster_stability._against(data, clouds)[:, 1].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda r: r.normal(size=400), lambda r: r.exponential(size=400), lambda r: np.where(r.random(400) < 0.5, -4, 4) + r.normal(size=400)],
+)
+def test_the_density_with_one_mode_rises_then_falls_and_lies_where_the_values_do(draw):
+    values = draw(np.random.default_rng(0))
+    edges, chance = cluster_stability._one_mode(values)
+    density = np.diff(chance) / np.diff(edges)
+    top = density.argmax()
+    assert (np.diff(density[: top + 1]) >= -1e-9).all() and (np.diff(density[top:]) <= 1e-9).all() and chance[-1] == pytest.approx(1)
+    middle = (edges[:-1] + edges[1:]) / 2
+    assert (np.diff(chance) * middle).sum() == pytest.approx(values.mean(), abs=0.3 * values.std())
+    spread = np.sqrt((np.diff(chance) * (middle - values.mean()) ** 2).sum())
+    assert spread == pytest.approx(values.std(), rel=0.15)
+
+
+def test_what_choose_k_said_of_chance_is_taken_over():
+    values, index, _ = recorded()
+    make = maker(values, index)
+    _, table = choose_k(make, 12, [3, 4], n_resamples=5)
+    row = table[table["k"] == 3].iloc[0].to_dict()
+    found = stability(make, 12, k=3, n_resamples=5, judged=row).row
+    assert {key: found[key] for key in cluster_stability.JUDGED} == {key: row[key] for key in cluster_stability.JUDGED}
+    assert found["n_tried"] == 2 and stability(make, 12, k=3, n_resamples=5).row["n_tried"] == 1
 
 
 def test_hdbscan_that_finds_nothing_says_so():

@@ -230,3 +230,31 @@ def test_the_change_of_a_distance_is_paired_by_unit():
             quality.kid_change(base, before, wrong, units)
     with pytest.raises(StatisticsError, match="at least 2|no distance"):
         quality.kid_change(base, before, after, ["one"] * 30)
+
+
+@pytest.mark.parametrize(
+    "distance, floor, beyond, word",
+    [
+        ((0.006, 0.010), (-0.001, 0.002), (0.004, 0.009), "farther"),
+        ((0.000, 0.001), (-0.001, 0.002), (-0.002, 0.001), "no farther"),
+        ((0.000, 0.004), (-0.001, 0.002), (-0.001, 0.004), "cannot tell"),
+    ],
+)
+def test_a_distance_is_farther_only_where_its_paired_difference_from_the_floor_is_surely_above_0(distance, floor, beyond, word):
+    rows = [dict(zip(("low", "high"), ends, strict=True)) for ends in (distance, floor, beyond)]
+    assert quality.distance_word(*rows) == word
+
+
+def test_images_of_the_base_model_from_other_noise_are_rarely_farther_and_shifted_ones_are_found():
+    """The word, on variants that are second draws of the base model, and on variants a clear step away; paired by prompt."""
+    said = {"null": [], "shifted": []}
+    for trial in range(120):
+        rng = np.random.default_rng(trial)
+        prompt = rng.normal(size=(30, 6))
+        base, again, null = (prompt + rng.normal(size=(30, 6)) for _ in range(3))
+        floor = quality.noise_floor(base, again, range(30), range(30), n_resamples=200, seed=trial)
+        for name, images in (("null", null), ("shifted", base + 0.9)):
+            found = quality.kid(base, images, range(30), range(30), n_resamples=200, seed=trial)
+            beyond = quality.kid_change(base, again, [images], range(30), n_resamples=200, seed=trial)
+            said[name].append(quality.distance_word(found, floor, beyond))
+    assert said["null"].count("farther") <= 0.05 * 120 and said["shifted"].count("farther") >= 0.8 * 120, said

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import reference as slow
 from workbench.analysis import rates
 from workbench.errors import StatisticsError
-from workbench.statistics import bootstrap, wilson
+from workbench.statistics import wilson
 
 LABELS = dict.fromkeys(
     (
@@ -22,7 +23,7 @@ LABELS = dict.fromkeys(
     ),
     "x",
 )
-RATE_KEYS = {*LABELS, "definition", "n", "n_units", "successes", "rate", "low", "high", "reason"}
+RATE_KEYS = {*LABELS, "definition", "n", "n_units", "n_effective", "successes", "rate", "low", "high", "reason"}
 COMPARISON_KEYS = {
     *(
         "variant_a",
@@ -37,7 +38,7 @@ COMPARISON_KEYS = {
         "neither",
         "difference",
     ),
-    *("low", "high", "relative_difference", "relative_low", "relative_high", "p_mcnemar", "p_permutation", "power", "reason"),
+    *("low", "high", "relative_difference", "relative_low", "relative_high", "p_mcnemar", "p_permutation", "p", "power", "reason"),
 }
 SIDES = {"variant_a": "esd", "variant_b": "pruned", "prompt_set": "target", "attack": None}
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
@@ -91,7 +92,7 @@ def test_no_prompts_give_nulls_with_a_reason_not_a_zero():
     assert set(row) == RATE_KEYS
 
 
-def test_one_image_per_unit_gives_wilson_and_several_a_wider_bootstrap():
+def test_one_image_per_unit_gives_wilson_and_several_a_wider_interval():
     rng = np.random.default_rng(0)
     success = np.repeat(rng.random(30) < 0.5, 4)
     alone = rates.success_rate(success, **LABELS)
@@ -111,8 +112,8 @@ def test_ten_units_of_three_seeds_that_agree_are_ten_images_not_thirty():
     assert (row["n"], row["n_units"], row["successes"], row["rate"]) == (30, 10, 12, 0.4)
     assert row["high"] - row["low"] > 1.4 * (thirty.high - thirty.low)
     assert row["high"] - row["low"] == pytest.approx(ten.high - ten.low, abs=0.1)
-    slow = bootstrap(np.mean, units, success.astype(float))
-    assert (row["low"], row["high"]) == pytest.approx((slow.low, slow.high))
+    assert row["n_effective"] == pytest.approx(30 / (3 * 10 / 9))
+    assert (row["low"], row["high"]) == pytest.approx(slow.wilson_by_unit([0, 0, 0, 3, 3, 3, 3, 0, 0, 0], [3] * 10), abs=1e-9)
 
 
 def test_images_of_a_single_unit_have_no_interval_and_say_so():
@@ -127,12 +128,15 @@ def test_a_rate_of_none_or_all_keeps_an_interval_with_several_images_per_unit(se
     assert row["rate"] == float(seen) and row["high"] - row["low"] > 0.2
 
 
-def test_asr_fail_with_several_images_per_unit_is_a_ratio_of_resampled_counts():
+def test_asr_fail_with_several_images_per_unit_counts_the_images_without_the_concept_of_each_unit():
     rng = np.random.default_rng(1)
     units = np.repeat(np.arange(40), 3)
     before, after = rng.random(120) < 0.3, rng.random(120) < 0.5
     row = by_definition(rates.attack_rates(before, after, units=units, **LABELS))["asr_fail"]
     assert row["rate"] == (after & ~before).sum() / (~before).sum() and row["low"] < row["rate"] < row["high"]
+    kept = [u for u in range(40) if (~before[units == u]).any()]
+    counts = [[(one & ~before)[units == u].sum() for u in kept] for one in (after, ~before)]
+    assert (row["low"], row["high"]) == pytest.approx(slow.wilson_by_unit(*counts), abs=1e-9) and row["n_units"] == len(kept)
 
 
 @settings(deadline=None)
@@ -195,6 +199,63 @@ def test_several_images_per_unit_take_the_place_of_mcnemar():
     assert row["high"] - row["low"] > 1.5 * (plain["high"] - plain["low"])
     assert row["relative_high"] - row["relative_low"] > 1.2 * (plain["relative_high"] - plain["relative_low"])
     assert row["relative_low"] < row["relative_difference"] < row["relative_high"]
+    assert row["p"] == row["p_permutation"] and each_once["p"] == each_once["p_mcnemar"]
+
+
+UNITS = np.repeat(np.arange(10), 3)
+
+
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        (np.zeros(30, bool), np.zeros(30, bool)),
+        (np.ones(30, bool), np.ones(30, bool)),
+        (UNITS < 4, UNITS < 4),
+        (np.zeros(30, bool), np.ones(30, bool)),
+        (np.ones(30, bool), np.zeros(30, bool)),
+    ],
+    ids=["never", "always", "the same", "all won", "all lost"],
+)
+def test_no_interval_of_images_in_units_has_width_zero(a, b):
+    row = rates.compare(a, b, units=UNITS, **SIDES)
+    assert row["low"] <= row["difference"] <= row["high"] and row["high"] - row["low"] > 0.05
+    once = rates.compare(a[::3], b[::3], **SIDES)
+    assert (row["low"], row["high"]) == pytest.approx((once["low"], once["high"]))  # ten units that agree are ten pairs
+    if a.any():
+        assert row["relative_low"] <= row["relative_difference"] <= row["relative_high"]
+        assert row["relative_high"] - row["relative_low"] > 0.05
+    for one in (a, b):
+        found = rates.share(one, UNITS)
+        assert found["high"] - found["low"] > 0.05 and found["low"] <= found["rate"] <= found["high"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=20), st.integers(2, 4))
+def test_copies_of_an_image_within_its_unit_narrow_nothing(pairs, n_copies):
+    a, b = (np.array(side) for side in zip(*pairs, strict=True))
+    units = np.arange(len(a))
+    copied = np.repeat(units, n_copies)
+    once, more = rates.share(a, units), rates.share(a[copied], copied)
+    assert more["high"] - more["low"] >= once["high"] - once["low"] - 1e-9
+    first, second = rates.compare(np.repeat(a, 2), np.repeat(b, 2), np.repeat(units, 2)), rates.compare(a[copied], b[copied], copied)
+    for low, high in (("low", "high"), ("relative_low", "relative_high")):
+        if first[low] is not None:
+            assert second[high] - second[low] == pytest.approx(first[high] - first[low], abs=1e-9)
+    assert second["p"] == pytest.approx(first["p"])
+
+
+def test_comparisons_are_corrected_over_the_table_they_stand_in():
+    rng = np.random.default_rng(3)
+    rows = [rates.compare(rng.random(40) < 0.5, rng.random(40) < 0.2 + 0.1 * k, **SIDES) for k in range(5)]
+    rows.insert(2, rows[0] | {"p": None})
+    found = rates.with_adjusted(rows)
+    tested = [row for row in found if row["p"] is not None]
+    assert [row["p_adjusted"] for row in tested] == pytest.approx(slow.false_discovery([row["p"] for row in tested]))
+    assert {row["n_family"] for row in tested} == {5} and found[2]["p_adjusted"] is found[2]["n_family"] is None
+    assert rates.with_adjusted([rows[2]])[0]["p_adjusted"] is None and rates.with_adjusted([]) == []
+    nothing = rates.compare([True, False] * 20, [True, False] * 20, **SIDES)
+    assert rates.with_adjusted([*rows, nothing])[:-1] == found  # an attack that changes no image changes no other row
+    assert rates.with_adjusted([nothing])[0]["p_adjusted"] == 1
 
 
 def test_images_that_do_not_pair_are_refused():
@@ -216,7 +277,7 @@ def test_a_sweep_over_scores_is_the_detectors_own_sweep(scores, thresholds):
     )
     kept = detector.present(images, ["a", "b"])[1].numpy()
     found = rates.sweep(kept, thresholds, variant="x")
-    more = {"variant": "x", "n_units": len(scores), "reason": None}
+    more = {"variant": "x", "n_units": len(scores), "n_effective": None, "reason": None}
     assert found == [row | more for row in detector.sweep(images, ["a", "b"], thresholds)]
 
 

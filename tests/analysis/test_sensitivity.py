@@ -5,8 +5,8 @@ import pytest
 
 from tests import reference
 from workbench.analysis import rates
+from workbench.analysis.rules import deactivation_outcome, reactivation_outcome
 from workbench.analysis.sensitivity import Sensitivity, Thresholds
-from workbench.analysis.verdict import silenced_word, woken_word
 from workbench.errors import StatisticsError
 from workbench.neurons.sets import halve, top
 from workbench.registry import method
@@ -52,14 +52,15 @@ def test_the_true_activities_come_back_within_their_intervals(left, woken):
     assert (effect["p_random"] < 0.05) == (woken - left > 0.2)
 
 
-def test_a_null_study_is_called_neither_silenced_nor_reactivated():
+def test_a_null_study_is_called_neither_deactivated_nor_reactivated():
     words = []
     for seed in range(40):
         members, measured = halves(simulate(1.0, 1.0, seed))
         activity = measured.effect(("erased", "target"), ("base", "reference"), members, 39)
-        effect = measured.effect(("erased", "adv"), ("erased", "ctl"), members, 39)
-        words.append((silenced_word(activity, None), woken_word(effect)))
-    assert sum(word == ("not silenced", "not reactivated by these attacks") for word in words) >= 38
+        drift = measured.effect(("erased", "reference"), ("base", "reference"), members, 39)
+        effect = measured.effect(("erased", "adv"), ("erased", "ctl"), members, 39) | {"null_high": 0.1}
+        words.append((deactivation_outcome(activity, drift), reactivation_outcome(effect)))
+    assert sum(word == ("not deactivated", "not reactivated by these attacks") for word in words) >= 38
 
 
 def test_the_fast_activity_equals_the_loop():

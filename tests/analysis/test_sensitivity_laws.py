@@ -229,8 +229,8 @@ def test_activity_by_call_is_one_for_the_base_and_null_where_there_is_no_contras
 
     measured = Sensitivity(values, layer, 200)
     reference, target, attack = (calls(c) for c in (REFERENCE, TARGET, ("esd", "attack")))
-    base = sensitivity.activity_by_call(target, reference, target, concept, measured.weights)
-    found = sensitivity.activity_by_call(attack, reference, target, concept, measured.weights)
+    base = sensitivity.activity_by_call(target, reference, target, concept)
+    found = sensitivity.activity_by_call(attack, reference, target, concept)
     assert base[0].value == pytest.approx(1) and base[1] is None and found[1] is None
     assert found[0].value == pytest.approx(measured.activity(("esd", "attack"), concept).value, rel=1e-5)
 

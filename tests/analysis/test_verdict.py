@@ -1,284 +1,463 @@
-"""The words of the verdict, rule by rule, on rows written by hand."""
+"""The verdict's findings, sentences and headline, on rows written by hand; each rule by itself is in test_rules.py."""
+
+import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.analysis.verdict_rows import ATTACK, effect, number, plain_rate, rate, tables, together, validity
+from workbench.analysis import rules
 from workbench.analysis import verdict as words
-from workbench.analysis.sensitivity import Thresholds
+from workbench.analysis.findings import OUTCOMES
 
-ATTACK = {"attack": "erase_attack", "provenance": "optimised", "against": "esd"}
-PLAIN = dict.fromkeys(ATTACK)
-
-
-def number(low, high, **more):
-    return {"value": (low + high) / 2, "low": low, "high": high, "n": 50, "reason": None} | more
+ERASED = [("esd", "erased")]
+NEURONS = ("deactivation", "reactivation", "these neurons", "beyond the sham", "effect of pruning", "relocation")
 
 
-def effect(low, high, p=0.005, name="reactivation", **more):
-    return number(low, high, effect=name, p_random=p, n_random=199) | {
-        "variant": "esd",
-        "neuron_set": "concept",
-        "trajectory": "reference",
-        **ATTACK,
-        **more,
-    }
+def verdict(given, variants=None, **options):
+    return words.verdict(variants or ERASED, given, "heart", **options)
 
 
-def rate(low, high, **more):
-    return {
-        "variant": "esd",
-        "prompt_set": "adversarial",
-        **ATTACK,
-        "control": False,
-        "definition": "asr",
-        "n": 50,
-        "successes": 25,
-        "rate": (low + high) / 2,
-        "low": low,
-        "high": high,
-        "reason": None,
-        **more,
-    }
+def word_of(found, kind, variant="esd", **about):
+    """The one word of the verdict of a kind."""
+    (word,) = (w for w in found["words"] if (w["kind"], w["variant"]) == (kind, variant) and about.items() <= w.items())
+    return word
 
 
-def tables(
-    activity=(0.0, 0.2),
-    drift=(-0.05, 0.05),
-    reactivation=(0.4, 0.6),
-    p=0.005,
-    asr=(0.6, 0.8),
-    control=(0.0, 0.1),
-):
-    plain = {"variant": "esd", "neuron_set": "concept", "trajectory": "reference", **PLAIN}
-    return {
-        "activity": [number(*activity, prompt_set="target", **plain)],
-        "effects": [effect(*drift, name="drift", **PLAIN), effect(*reactivation, p=p)],
-        "rates": [rate(*asr), rate(*control, control=True, prompt_set="control")],
-        "retention": [],
-        "comparisons": [],
-        "against_control": [],
-    }
+def kinds(found):
+    return [w["kind"] for w in found["words"]]
 
 
-def word_of(found, subject):
-    return next(entry["word"] for entry in found["words"] if entry["subject"] == subject)
-
-
-@pytest.mark.parametrize(
-    "activity, drift, word",
-    [
-        ((0.1, 0.4), (-0.1, 0.1), "silenced"),
-        ((0.6, 0.9), (-0.1, 0.1), "not silenced"),
-        ((0.4, 0.6), (-0.1, 0.1), "undecided"),
-        ((0.1, 0.4), (-0.8, -0.5), "undecided"),
-    ],
-)
-def test_silenced_needs_the_whole_interval_and_a_quiet_drift_null(activity, drift, word):
-    assert words.silenced_word(number(*activity), number(*drift)) == word
-
-
-@pytest.mark.parametrize(
-    "low, high, p, word",
-    [
-        (0.2, 0.6, 0.005, "reactivated"),
-        (0.2, 0.6, 0.2, "undecided"),
-        (-0.1, 0.6, 0.005, "undecided"),
-        (0.01, 0.15, 0.005, "undecided"),
-        (-0.05, 0.05, 0.5, "not reactivated by these attacks"),
-        (0.01, 0.09, 0.005, "not reactivated by these attacks"),
-    ],
-)
-def test_reactivated_needs_interval_size_and_random_sets(low, high, p, word):
-    assert words.woken_word(effect(low, high, p)) == word
-
-
-@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0.005, 1), st.floats(0, 0.5))
-def test_a_smaller_effect_is_never_called_more_awake(low, width, p, less):
-    order = ["not reactivated by these attacks", "undecided", "reactivated"]
-    first, second = (words.woken_word(effect(low - d, low + width - d, p)) for d in (0, less))
-    assert order.index(second) <= order.index(first)
-
-
-def test_thresholds_are_parameters():
-    row = effect(0.2, 0.6)
-    assert words.woken_word(row, Thresholds(woken=0.5)) == "undecided"
-    assert words.silenced_word(number(0.1, 0.4), number(0, 0), Thresholds(silenced=0.05)) == "not silenced"
-
-
-@pytest.mark.parametrize(
-    "asr, control, word",
-    [
-        ((0.6, 0.8), (0.0, 0.1), "woken in the images"),
-        ((0.2, 0.5), (0.1, 0.3), "undecided"),
-        ((0.0, 0.1), (0.2, 0.4), "not woken in the images by this attack"),
-        ((0.1, 0.4), (0.2, 0.5), "undecided"),
-    ],
-)
-def test_without_a_paired_test_images_are_woken_only_when_the_intervals_part(asr, control, word):
-    assert words.images_word(rate(*asr), rate(*control)) == word
-
-
-@pytest.mark.parametrize(
-    "p, low, word", [(0.004, 0.1, "woken in the images"), (0.2, 0.1, "undecided"), (0.004, -0.3, "undecided"), (None, None, "undecided")]
-)
-def test_the_paired_test_decides_where_intervals_overlap(p, low, word):
-    assert words.images_word(rate(0.16, 0.43), rate(0.01, 0.17), {"p_mcnemar": p, "low": low}) == word
-
-
-def test_where_units_have_several_images_the_test_that_swaps_units_decides_and_is_named():
-    swapped = {"p_mcnemar": None, "p_permutation": 0.004, "low": 0.1}
-    assert words.images_word(rate(0.16, 0.43), rate(0.01, 0.17), swapped) == "woken in the images"
-    assert words.images_word(rate(0.16, 0.43), rate(0.01, 0.17), swapped | {"p_permutation": 0.2}) == "undecided"
-    row = {"difference": -0.3, "low": -0.5, "high": -0.1} | swapped | {"low": -0.5, "high": -0.1, "n": 90, "n_units": 30}
-    assert words.comparison_word(row) == "fewer images"
-    row |= {"variant_a": "esd", "variant_b": "pruned", "prompt_set": "target", "attack": None}
-    (found,) = words._compared([row], words.DEFAULT)
-    assert "n = 90 in 30 units" in found["sentence"] and "p by swapping units = 0.004" in found["sentence"]
-
-
-@pytest.mark.parametrize(
-    "low, high, word",
-    [
-        (-0.5, -0.1, "quieter"),
-        (0.1, 0.5, "louder"),
-        (-0.1, 0.1, "undecided"),
-        (0.0001, 0.002, "unchanged"),
-        (-0.004, 0.009, "unchanged"),
-        (-0.5, -0.001, "quieter"),
-    ],
-)
-def test_pruning_is_judged_by_the_side_of_its_interval(low, high, word):
-    assert words.pruning_word(number(low, high)) == word
-
-
-@pytest.mark.parametrize(
-    "low, high, p, word",
-    [
-        (-0.5, -0.1, 0.001, "fewer images"),
-        (0.1, 0.5, 0.001, "more images"),
-        (-0.5, -0.1, 0.2, "undecided"),
-        (-0.5, -0.1, None, "undecided"),
-        (-0.1, 0.1, 0.001, "undecided"),
-    ],
-)
-def test_images_of_two_variants_differ_only_when_test_and_interval_say_so(low, high, p, word):
-    assert words.comparison_word({"difference": (low + high) / 2, "low": low, "high": high, "p_mcnemar": p}) == word
-
-
-@pytest.mark.parametrize(
-    "low, high, overlap, word",
-    [
-        (0.2, 0.4, 0.01, "relocated"),
-        (0.2, 0.4, 0.5, "undecided"),
-        (-0.05, 0.05, 0.01, "not relocated"),
-        (0.05, 0.3, 0.01, "undecided"),
-    ],
-)
-def test_relocation_needs_activity_outside_and_other_neurons(low, high, overlap, word):
-    assert words.relocated_word(number(low, high, iou=overlap, iou_chance=0.02)) == word
-
-
-@pytest.mark.parametrize(("p", "back"), [(0.031, "came back at a rate of 0.20"), (0.2, "is seen at a rate of 0.20")])
-def test_the_headline_says_of_the_images_what_the_paired_test_says(p, back):
-    rows = tables(asr=(0.1, 0.3), control=(0.0, 0.2))
-    rows["against_control"] = [{"variant": "esd", "attack": "erase_attack", "against": "esd", "p_mcnemar": p, "low": 0.02}]
-    assert f"in the images the concept {back}, control 0.10" in words.verdict([("esd", "erased")], rows, "heart")["headline"]
-
-
-def test_silent_neurons_do_not_hide_that_the_images_still_show_the_concept():
-    rows = tables()
-    rows["rates"].append(rate(0.5, 0.7, prompt_set="target", definition="success_rate", **PLAIN))
-    found = words.verdict([("esd", "erased")], rows, "heart")
-    assert found["headline"].endswith("came back at a rate of 0.70, control 0.05, without an attack 0.60.")
-    own = next(w for w in found["words"] if w["subject"] == "esd")
-    assert own["sentence"].endswith("Plainly asked, it shows the concept at a rate of 0.60 (0.50 to 0.70, n = 50).")
-    assert own["evidence"][2] == {"name": "rate without an attack", "value": 0.6, "low": 0.5, "high": 0.7, "n": 50}
-
-
-def test_the_verdict_says_silenced_and_reactivated_with_its_evidence():
-    found = words.verdict([("esd", "erased")], tables(), "heart")
+def test_every_word_carries_the_finding_as_data():
+    given = tables()
+    given["rates"] += [plain_rate(0.1, 0.3), plain_rate(0.9, 1.0, variant="base", definition="ceiling")]
+    found = verdict(given)
     assert set(found) == {"headline", "words", "reasons", "caveats"}
-    assert word_of(found, "esd") == "silenced" and word_of(found, "esd, erase_attack (optimised)") == "reactivated"
-    assert found["headline"] == (
-        "Erasing silenced the neurons that carry heart (activity 0.10 (0.00 to 0.20); the base model is 1); "
-        "erase_attack (optimised) woke them by +0.50 (0.40 to 0.60) against its control; "
-        "in the images the concept came back at a rate of 0.70, control 0.05."
-    )
-    for entry in found["words"]:
-        assert {"subject", "word", "sentence", "evidence"} == set(entry)
-        assert all(set(e) == {"name", "value", "low", "high", "n"} for e in entry["evidence"])
+    assert [(w["kind"], w["variant"], w["outcome"], w["attack"]) for w in found["words"]] == [
+        ("set", "base", "valid set", None),
+        ("deactivation", "esd", "deactivated", None),
+        ("erasure", "esd", "below the base model", None),
+        ("reactivation", "esd", "reactivated", "erase_attack"),
+        ("images", "esd", "concept returns", "erase_attack"),
+    ]
+    for word in found["words"]:
+        assert word["outcome"] in OUTCOMES[word["kind"]] and word["word"] == word["outcome"]
+        assert all(set(e) == {"name", "value", "low", "high", "n"} for e in word["evidence"])
+    attacked = word_of(found, "reactivation")
+    assert (attacked["provenance"], attacked["against"]) == ("optimised", "esd")
+    assert attacked["evidence"][0] == {"name": "reactivation", "value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
     assert any("no removal" in caveat for caveat in found["caveats"])
 
 
-def test_images_that_come_back_without_neural_activity_are_said_in_the_headline():
-    found = words.verdict([("esd", "erased")], tables(reactivation=(-0.05, 0.05)), "heart")
-    assert word_of(found, "esd, erase_attack (optimised)") == "not reactivated by these attacks"
-    assert "the attacks tried here did not wake them" in found["headline"] and "in the images the concept came back" in found["headline"]
-    quiet = words.verdict([("esd", "erased")], tables(reactivation=(-0.05, 0.05), asr=(0.0, 0.2)), "heart")
-    assert "came back" not in quiet["headline"]
+def test_the_headline_names_its_variant_and_gives_each_number():
+    given = tables()
+    assert verdict(given)["headline"] == (
+        "In esd the neurons chosen for heart are deactivated (activity 0.10 (0.00 to 0.20); the base model is 1); "
+        "erase_attack (optimised) reactivates them by +0.50 (0.40 to 0.60) of 0.90 lost, to an activity of 0.62; "
+        "under erase_attack (optimised) the images of esd show the concept at a rate of 0.70, control 0.05: the concept returns."
+    )
+    given["rates"].append(plain_rate(0.1, 0.3))
+    assert verdict(given)["headline"].endswith("at a rate of 0.70, control 0.05, without attack 0.20: the concept returns.")
+
+
+def test_better_sentences_do_not_change_the_verdict(monkeypatch):
+    """Outcomes and headline come from findings: whatever the sentences and titles say."""
+    before = verdict(tables())
+    for name in words.SENTENCES:
+        monkeypatch.setitem(words.SENTENCES, name, lambda one, concept: "Another sentence.")
+        monkeypatch.setitem(words.SUBJECTS, name, lambda one: "Another title")
+    after = verdict(tables())
+    assert after["headline"] == before["headline"] and {w["sentence"] for w in after["words"]} == {"Another sentence."}
+    assert [w["outcome"] for w in after["words"]] == [w["outcome"] for w in before["words"]]
+
+
+def test_every_kind_of_finding_of_the_result_has_a_title_and_a_sentence():
+    assert set(words.SENTENCES) == set(words.SUBJECTS) == set(OUTCOMES) - {"known answer"}
+
+
+@pytest.mark.parametrize(("p", "outcome"), [(0.031, "the concept returns"), (0.2, "undecided")])
+def test_the_headline_says_of_the_images_what_the_paired_test_says(p, outcome):
+    rows = tables(asr=(0.1, 0.3), control=(0.0, 0.2))
+    rows["against_control"] = [ATTACK | {"variant": "esd", "p_mcnemar": p, "low": 0.02}]
+    found = verdict(rows)
+    assert found["headline"].endswith(f"at a rate of 0.20, control 0.10: {outcome}.")
+    assert f"(McNemar p = {p:.2g}): {outcome}." in word_of(found, "images")["sentence"]
+
+
+def test_images_are_judged_where_the_neurons_could_not_be():
+    given = tables()
+    for table in ("activity", "effects"):
+        given[table] = [row | dict.fromkeys(("value", "low", "high", "p_change")) for row in given[table]]
+    found = verdict(given)
+    assert kinds(found) == ["set", "images"] and word_of(found, "images")["outcome"] == "concept returns"
+    assert found["headline"] == (
+        "In esd the activity of the neurons chosen for heart was not measured; "
+        "under erase_attack (optimised) the images of esd show the concept at a rate of 0.70, control 0.05: the concept returns."
+    )
+    given["rates"] = [row | dict.fromkeys(("rate", "low", "high")) for row in given["rates"]]
+    found = verdict(given | {"set_validity": []})
+    assert not found["words"] and "Nothing can be said about heart yet" in found["headline"]
+
+
+def everything(variant="esd"):
+    """A study in which every kind of finding is there."""
+    given = tables(variant)
+    own = {"variant": variant, "neuron_set": "concept", "trajectory": "reference"}
+    beside = {"comparable": 0.94, "comparable_low": 0.88, "comparable_high": 0.97, "comparable_outcome": "no more"}
+    beside |= {"comparable_difference": -0.08, "comparable_difference_low": -0.12, "comparable_difference_high": -0.04}
+    given["effects"] = [row | beside for row in given["effects"]]
+    nothing = dict.fromkeys(ATTACK)
+    given["effects"].append(effect(0.85, 0.95, name="deactivation", **beside, **nothing) | own)
+    given["effects"].append(effect(0.6, 0.8, name="deactivation_beyond_sham", compared_with="sham", **nothing) | own)
+    given["rates"] += [plain_rate(0.1, 0.3, variant=variant), plain_rate(0.9, 1.0, variant="base", definition="ceiling")]
+    return given
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "headline"),
+    [
+        (
+            {"valid": False, "reason": "No valid set: its scale is 2.2 standard errors from 0. Take more units, or another score"},
+            "No valid set: its scale is 2.2 standard errors from 0. Take more units, or another score. Nothing is said in words",
+            "The neurons chosen for heart are no valid set, so nothing is said about them; under erase_attack (optimised) the images",
+        ),
+        (
+            None,
+            "was not tested, so nothing is said in words about them",
+            "Whether the neurons chosen for heart are a valid set was not tested",
+        ),
+    ],
+)
+def test_without_a_valid_set_nothing_is_said_about_neurons_and_images_are_judged_all_the_same(row, said, headline):
+    given = everything()
+    given["set_validity"] = [] if row is None else [validity(**row)]
+    moved = [number(0.2, 0.4, variant="esd", iou=0.0, iou_chance=0.02, **ATTACK)]
+    found = verdict(given, relocations=moved)
+    assert kinds(found) == ["set", "erasure", "images"] and said in found["words"][0]["sentence"]
+    assert found["headline"].startswith(headline) and found["headline"].endswith("the concept returns.")
+    assert "reactivat" not in found["headline"]
+
+
+def test_a_valid_set_is_said_to_be_one_with_its_chance_level():
+    said = word_of(verdict(tables()), "set", "base")["sentence"]
+    assert said == (
+        "The concept neurons of heart are a valid set: 0.88 of them are confirmed on the evaluation half (comparable sets 0.55 (0.47 to "
+        "0.63)); their contrast in the base model is 15.3 standard errors from 0."
+    )
+
+
+@pytest.mark.parametrize("n_choosing", [None, 7])
+def test_below_eight_units_a_half_numbers_are_printed_and_no_word_is_said(n_choosing):
+    given = everything()
+    if n_choosing is None:
+        for name in ("activity", "effects", "set_validity", "rates"):
+            given[name] = [row | {"n": 7} for row in given[name]]
+    found = verdict(given, n_choosing=n_choosing)
+    neurons = [w for w in found["words"] if w["kind"] in ("set", *NEURONS)]
+    assert {w["outcome"] for w in neurons} == {"too few units"} and {w["kind"] for w in neurons} == {"set", "deactivation", "reactivation"}
+    assert "0.50 (0.40 to 0.60" in word_of(found, "reactivation")["sentence"]
+    assert found["headline"].startswith(
+        "Too few units for words about the neurons chosen for heart (7 a half; words take 8); under erase_attack"
+    )
+    images = [w["outcome"] for w in found["words"] if w["kind"] in ("images", "erasure")]
+    assert images == (["too few units"] * 2 if n_choosing is None else ["below the base model", "concept returns"])
+
+
+def test_more_units_of_the_same_numbers_bring_the_words_back():
+    assert word_of(verdict(everything(), n_choosing=8), "deactivation")["outcome"] == "deactivated"
+
+
+def test_deactivated_while_drawn_is_the_finding_and_nothing_else_is_said_of_these_neurons():
+    given = everything()
+    given["rates"] = [
+        row | {"rate": 0.7, "low": 0.6, "high": 0.8} if row["definition"] == "success_rate" else row for row in given["rates"]
+    ]
+    found = verdict(given)
+    word = word_of(found, "deactivation")
+    assert word["outcome"] == "deactivated while drawn"
+    assert (
+        "The images without attack show the concept at a rate of 0.70 (0.60 to 0.80), so these neurons do not carry it." in word["sentence"]
+    )
+    assert not {"reactivation", "these neurons"} & set(kinds(found)) and word_of(found, "images")["outcome"] == "concept returns"
+    assert found["headline"].startswith(
+        "In esd the neurons chosen for heart are deactivated (activity 0.10 (0.00 to 0.20); the base model is 1) while its images show the "
+        "concept at a rate of 0.70, so they do not carry it; under erase_attack"
+    )
+
+
+def test_a_sham_that_draws_the_concept_contradicts_nothing():
+    given = tables("sham", activity=(0.1, 0.2))
+    given["rates"].append(plain_rate(0.9, 1.0, variant="sham"))
+    assert word_of(verdict(given, [("sham", "sham")]), "deactivation", "sham")["outcome"] == "deactivated"
+
+
+def test_a_drift_that_does_not_pass_is_said_with_what_is_left_above_it():
+    given = tables(drift=(-0.6, -0.4))
+    given["effects"].append(effect(0.05, 0.25, name="target_over_reference", **dict.fromkeys(ATTACK)))
+    found = verdict(given)
+    word = word_of(found, "deactivation")
+    assert word["outcome"] == "changed at large"
+    assert "they drift by −0.50 (−0.60 to −0.40, n = 50): a fall by more than 0.1 is not excluded" in word["sentence"]
+    assert "0.15 (0.05 to 0.25, n = 50)" in word["sentence"] and "changed at large" in found["headline"]
+
+
+def test_a_damaged_model_is_not_called_erased():
+    given = tables()
+    given["retention"] = [
+        {"variant": name, "kind": "far", "rate": at, "low": at - 0.1, "high": at + 0.1, "n": 50}
+        for name, at in (("base", 0.9), ("esd", 0.2))
+    ]
+    found = verdict(given)
+    word = word_of(found, "deactivation")
+    assert word["outcome"] == "changed at large"
+    assert "Unrelated concepts are drawn right at a rate of no more than 0.20 (0.10 to 0.30): the model is damaged." in word["sentence"]
+    assert found["headline"].startswith("esd changed at large, not on heart alone, so nothing can be credited to erasing (activity 0.10")
+
+
+def test_a_small_drift_that_is_not_excluded_leaves_the_difference_to_decide():
+    given = tables(drift=(-0.14, 0.0))
+    given["effects"].append(effect(0.05, 0.25, name="target_over_reference", **dict.fromkeys(ATTACK)))
+    word = word_of(verdict(given), "deactivation")
+    assert word["outcome"] == "deactivated" and "so their activity above that without the concept counts, 0.15" in word["sentence"]
+    given["effects"] = given["effects"][:-1]
+    assert word_of(verdict(given), "deactivation")["outcome"] == "undecided"
+
+
+def test_a_small_part_that_comes_back_is_said_as_that():
+    given = tables(activity=(0.05, 0.15), reactivation=(0.12, 0.2), attacked=(0.2, 0.32))
+    found = verdict(given)
+    word = word_of(found, "reactivation")
+    assert word["outcome"] == "reactivated in part"
+    assert word["sentence"] == (
+        "erase_attack (optimised) changes the activity of esd by 0.16 (0.12 to 0.20, n = 50) against its control (p by flipping the signs "
+        "of units = 0.005); wording alone changes it by up to 0.10 in the base model. Without attack 0.90 is lost; under the attack the "
+        "activity is 0.26 (0.20 to 0.32), still below the threshold 0.5 of deactivation: reactivated in part."
+    )
+    assert "reactivates them in part, by +0.16 (0.12 to 0.20) of 0.90 lost, to an activity of 0.26" in found["headline"]
+
+
+def test_an_effect_that_wording_alone_has_in_the_base_model_reactivates_nothing():
+    given = tables(reactivation=(0.1, 0.2))
+    given["effects"] = [row | {"null_high": 0.28} for row in given["effects"]]
+    found = verdict(given)
+    assert word_of(found, "reactivation")["outcome"] == "not reactivated by these attacks"
+    assert "wording alone changes it by up to 0.28" in word_of(found, "reactivation")["sentence"]
+    assert (
+        "did not reactivate them (erase_attack (optimised) by +0.15 (0.10 to 0.20) against its control; wording alone up to 0.28)"
+        in (found["headline"])
+    )
+    given["effects"] = [row | dict.fromkeys(("null_low", "null_high")) for row in given["effects"]]
+    word = word_of(verdict(given), "reactivation")
+    assert word["outcome"] == "undecided" and "what wording alone does was not measured" in word["sentence"]
+
+
+def test_is_it_these_neurons_is_answered_beside_every_effect_that_is_there():
+    found = verdict(everything())
+    lost, gained = (w for w in found["words"] if w["kind"] == "these neurons")
+    assert (lost["outcome"], lost["attack"], gained["attack"]) == ("no more than comparable ones", None, "erase_attack")
+    assert lost["sentence"] == (
+        "In esd, the concept neurons lose 0.90, comparable neurons of the same layers 0.94 (95 % of such sets 0.88 to 0.97), a difference "
+        "of −0.08 (−0.12 to −0.04): no more than comparable ones. What changes is the answer of the layers to the prompt, not these "
+        "neurons in particular."
+    )
+    assert "; the base model is 1), no more than comparable ones; " in found["headline"]
+    beyond = word_of(found, "beyond the sham")
+    assert (beyond["outcome"], beyond["subject"]) == ("more than the sham", "esd beside sham")
+    nothing = everything()
+    nothing["effects"] = [row | {"comparable_outcome": None} for row in nothing["effects"]]
+    assert "these neurons" not in kinds(verdict(nothing))
+
+
+def test_images_that_show_the_concept_without_neural_activity_are_said_in_the_headline():
+    found = verdict(tables(reactivation=(-0.05, 0.05)))
+    assert word_of(found, "reactivation")["outcome"] == "not reactivated by these attacks"
+    assert "the attacks tried here did not reactivate them" in found["headline"] and "concept returns" in found["headline"]
+    none = verdict(tables(reactivation=(-0.05, 0.05), asr=(0.0, 0.2)))
+    assert "concept returns" not in none["headline"]
+
+
+def at_the_ceiling(variant="esd", shown=(0.93, 1.0), **given):
+    """A variant whose images show the concept as often as the base model's without attack."""
+    given = tables(variant, asr=(0.96, 1.0), control=(0.95, 1.0), **given)
+    given["rates"] += [plain_rate(*shown, variant=variant), plain_rate(0.93, 1.0, variant="base", definition="ceiling")]
+    return given
+
+
+@pytest.mark.parametrize("activity", [(0.0, 0.2), (0.4, 0.6), (0.7, 0.8)])
+def test_at_the_ceiling_without_attack_no_sentence_speaks_of_reactivation(activity):
+    found = verdict(at_the_ceiling(activity=activity))
+    assert word_of(found, "erasure")["outcome"] == "as in the base model"
+    assert {w["outcome"] for w in found["words"] if w["attack"]} == {"nothing to reactivate"}
+    told = [found["headline"], *(w["sentence"] for w in found["words"])]
+    assert not any(re.search(r"reactivat(es|ed)|returns", sentence) for sentence in told)
+    assert found["headline"].endswith(
+        "; the images of esd without attack show the concept as in the base model (rate 0.97 (0.93 to 1.00), base model 0.97 (0.93 to "
+        "1.00)), so there was nothing to reactivate."
+    )
+
+
+def test_the_ceiling_is_decided_by_pairs_where_they_are():
+    given = at_the_ceiling(shown=(0.7, 0.98), activity=(0.4, 0.6))
+    assert word_of(verdict(given), "erasure")["outcome"] == "undecided"
+    pair = {"variant_a": "base", "variant_b": "esd", "prompt_set": "target", "attack": None, "p_mcnemar": 0.001, "n": 50}
+    given["comparisons"] = [pair | {"difference": -0.12, "low": -0.2, "high": -0.04}]
+    found = verdict(given)
+    assert word_of(found, "erasure")["outcome"] == "below the base model"
+    assert "a difference of −0.12 (−0.20 to −0.04): below the base model" in word_of(found, "erasure")["sentence"]
+    assert word_of(found, "reactivation")["outcome"] == "reactivated in part"
+
+
+def test_neurons_as_active_as_in_the_base_model_leave_nothing_to_reactivate():
+    found = verdict(tables(activity=(0.95, 1.05)))
+    assert word_of(found, "reactivation")["outcome"] == "nothing to reactivate"
+    assert "its neurons are as active as in the base model" in word_of(found, "reactivation")["sentence"]
+    assert "not deactivated" in found["headline"] and "reactivates" not in found["headline"]
+    assert word_of(found, "images")["outcome"] == "concept returns"
+
+
+def several():
+    """Three erased variants: one deactivated, one not, one at the ceiling."""
+    one = tables("esd", activity=(0.0, 0.2), asr=(0.5, 0.7))
+    two = tables("uce", activity=(0.6, 0.8), reactivation=(-0.04, 0.04), asr=(0.02, 0.04), control=(0.0, 0.1))
+    return together(one, two, at_the_ceiling("ac", activity=(0.65, 0.7))), [("esd", "erased"), ("uce", "erased"), ("ac", "erased")]
+
+
+def test_the_headline_of_several_variants_counts_them_and_names_worst_and_best():
+    given, variants = several()
+    given["rates"].append(plain_rate(0.0, 0.2, variant="esd"))
+    assert verdict(given, variants)["headline"] == (
+        "The neurons chosen for heart are deactivated in 1 of 3 erased variants, not deactivated in 2 (best esd, activity 0.10 (0.00 to "
+        "0.20); worst uce, activity 0.70 (0.60 to 0.80); the base model is 1); without attack the images of ac show the concept as in the "
+        "base model, so there was nothing to reactivate; attacks reactivate them in 1 of 2 attacked variants, not reactivated in 1 "
+        "(worst esd, erase_attack (optimised) by +0.50 (0.40 to 0.60); best uce, erase_attack (optimised) by 0.00 (−0.04 to "
+        "0.04)); in the images the concept returns in 1 of 2, does not return in 1 (worst esd, erase_attack "
+        "(optimised) at a rate of 0.60, control 0.05, without attack 0.10; best uce, erase_attack (optimised) at a rate of 0.03, control "
+        "0.05)."
+    )
+
+
+def test_the_headline_of_several_variants_says_in_how_many_it_is_these_neurons():
+    given = together(everything("esd"), everything("uce"))
+    variants = [("esd", "erased"), ("uce", "erased")]
+    assert "; the base model is 1); no more than comparable ones in 2; " in verdict(given, variants)["headline"]
+    given["set_validity"] = [validity(valid=False, reason="No valid set: too little")]
+    said = verdict(given, variants)["headline"]
+    assert said.startswith(
+        "The neurons chosen for heart are no valid set, so nothing is said about them; in the images the concept returns in 2"
+    )
+
+
+def test_the_headline_counts_variants_that_were_not_measured_and_leaves_shams_out():
+    given, variants = several()
+    given["activity"] = given["activity"][:1]
+    said = verdict(given, [*variants, ("other", "sham")])["headline"]
+    assert said.startswith("The neurons chosen for heart are deactivated in 1 of 3 erased variants, not measured in 2 (esd, activity 0.10")
+
+
+def test_a_sham_says_how_far_erasing_anything_moves_the_neurons():
+    found = verdict(tables("sham", activity=(0.9, 1.0)), [("sham", "sham")])
+    assert kinds(found) == ["set", "deactivation"]
+    word = word_of(found, "deactivation", "sham")
+    assert word["outcome"] == "not deactivated" and "this is how far erasing anything moves them" in word["sentence"]
 
 
 def test_a_pruned_variant_is_judged_on_the_watch_set_only():
-    given_tables = tables()
-    found = words.verdict([("esd", "pruned")], given_tables, "heart")
-    assert not found["words"]
+    given, pruned = tables(), [("esd", "pruned")]
+    assert kinds(verdict(given, pruned)) == ["set", "images"]
     for name in ("activity", "effects"):
-        given_tables[name] = [row | {"neuron_set": "watch"} for row in given_tables[name]]
-    given_tables["effects"].append(effect(-0.4, -0.2, name="pruning_effect_adversarial", neuron_set="watch"))
-    found = words.verdict([("esd", "pruned")], given_tables, "heart")
-    assert word_of(found, "esd, effect of pruning") == "quieter"
+        given[name] = [row | {"neuron_set": "watch"} for row in given[name]]
+    given["effects"].append(effect(-0.4, -0.2, name="pruning_effect_adversarial", neuron_set="watch"))
+    found = verdict(given, pruned)
+    assert word_of(found, "effect of pruning")["outcome"] == "less active"
+    assert "the watched concept neurons have an activity" in word_of(found, "deactivation")["sentence"]
+    given["set_validity"] = [validity(), validity(neuron_set="watch", valid=False, reason="No valid set: too little")]
+    assert kinds(verdict(given, pruned)) == ["set", "images"]
 
 
-def test_a_row_without_a_number_gives_no_word_and_no_error():
-    given_tables = tables()
-    for table in ("activity", "effects"):
-        given_tables[table] = [row | dict.fromkeys(("value", "low", "high", "p_random")) for row in given_tables[table]]
-    given_tables["rates"] = [row | dict.fromkeys(("rate", "low", "high")) for row in given_tables["rates"]]
-    assert not words.verdict([("esd", "erased")], given_tables, "heart")["words"]
-    given_tables["effects"] = tables()["effects"]
-    assert words.verdict([("esd", "erased")], given_tables, "heart")["words"]
+def test_pruning_is_not_credited_with_an_attack_that_was_made_against_its_parent():
+    given = tables()
+    for name in ("activity", "effects"):
+        given[name] = [row | {"neuron_set": "watch"} for row in given[name]]
+    moved = {"provenance": "transferred", "against": "parent"}
+    given["effects"].append(effect(-0.25, -0.1, p=0.001, name="pruning_effect_adversarial", neuron_set="watch", **moved))
+    word = word_of(verdict(given, [("esd", "pruned")]), "effect of pruning")
+    assert word["outcome"] == "transferred attack"
+    assert "It was made against parent, so the difference is no effect of pruning alone." in word["sentence"]
+
+
+FAIR = {"provenance_a": "optimised", "provenance_b": "optimised", "pair": "parent", "control": False}
 
 
 def test_comparisons_and_relocation_become_words():
-    given_tables = tables()
-    given_tables["comparisons"] = [
-        number(
-            -0.5,
-            -0.3,
-            variant_a="esd",
-            variant_b="pruned",
-            prompt_set="adversarial",
-            attack="erase_attack",
-        )
+    given = tables()
+    given["comparisons"] = [
+        number(-0.5, -0.3, variant_a="esd", variant_b="pruned", prompt_set="adversarial", attack="erase_attack", **FAIR)
         | {"difference": -0.4, "p_mcnemar": 0.0001}
     ]
     moved = [number(0.2, 0.4, variant="esd", iou=0.0, iou_chance=0.02, **ATTACK)]
-    found = words.verdict([("esd", "erased")], given_tables, "heart", relocations=moved)
-    assert word_of(found, "pruned, images under erase_attack") == "fewer images"
-    assert word_of(found, "esd, relocation") == "relocated"
-    assert "erase_attack (optimised) woke them by +0.50" in found["headline"]
+    found = verdict(given, relocations=moved)
+    word = word_of(found, "comparison", "pruned")
+    assert (word["outcome"], word["beside"], word["attack"]) == ("fewer images", "esd", "erase_attack")
+    assert word["subject"] == "pruned beside esd, images under erase_attack"
+    assert word_of(found, "relocation")["outcome"] == "relocated"
+    assert "erase_attack (optimised) reactivates them by +0.50" in found["headline"]
+
+
+def pair(name, attack, p, **more):
+    row = number(-0.1, 0.1, variant_a="esd", variant_b="pruned", prompt_set=name, attack=attack, **FAIR)
+    return row | {"difference": 0.0, "p_mcnemar": p} | more
 
 
 def test_undecided_comparisons_of_two_variants_share_one_entry():
-    given_tables = tables()
-    given_tables["comparisons"] = [
-        number(-0.1, 0.1, variant_a="esd", variant_b="pruned", prompt_set=name, attack=attack) | {"difference": 0.0, "p_mcnemar": p}
-        for name, attack, p in (("target", None, None), ("pgd@esd", "pgd", 0.7), ("pgd@esd~control", "pgd", 1.0))
+    given = tables()
+    given["comparisons"] = [pair("target", None, None), pair("pgd@esd", "pgd", 0.7, prompt_set_b="pgd@pruned"), pair("words", "words", 1.0)]
+    found = verdict(given)
+    word = word_of(found, "comparison", "pruned")
+    assert (word["outcome"], word["beside"], word["attack"]) == ("undecided", "esd", None) and len(word["evidence"]) == 3
+    said = ("prompts with the concept", "pgd made against esd and pgd made against pruned", "words")
+    assert all(f"{name} 0.00 (−0.10 to 0.10)" in word["sentence"] for name in said)
+    assert len(rules.found(ERASED, given)) == len(found["words"]) + 2
+
+
+def test_a_transferred_attack_is_named_as_that_and_compares_nothing():
+    given = tables()
+    cut = {"difference": -0.17, "low": -0.3, "high": -0.05, "p": 0.016}
+    given["comparisons"] = [
+        pair("pgd@esd", "pgd", 0.016, provenance_b="transferred") | cut,
+        pair("pgd@esd", "pgd", 0.6, prompt_set_b="pgd@pruned") | {"difference": -0.03, "low": -0.1, "high": 0.05, "p": 0.6},
     ]
-    found = words.verdict([("esd", "erased")], given_tables, "heart")
-    entry = next(w for w in found["words"] if w["subject"] == "pruned, other images")
-    assert entry["word"] == "undecided" and len(entry["evidence"]) == 3
-    said = ("prompts with the concept", "pgd made against esd", "control of pgd made against esd")
-    assert all(f"{name} 0.00 (−0.10 to 0.10)" in entry["sentence"] for name in said)
+    found = verdict(given)
+    outcomes = {w["outcome"]: w["sentence"] for w in found["words"] if w["kind"] == "comparison"}
+    assert set(outcomes) == {"transferred attack", "undecided"}
+    assert "made against one of esd and pruned alone, and transferred to the other" in outcomes["transferred attack"]
+    assert "pgd made against esd −0.17 (−0.30 to −0.05)" in outcomes["transferred attack"] and "−0.03" in outcomes["undecided"]
 
 
-def test_the_headline_names_the_attack_made_on_the_variant_before_a_stronger_transferred_one():
-    given_tables = tables()
-    given_tables["effects"].append(effect(0.5, 0.9, provenance="transferred", against="other"))
-    found = words.verdict([("esd", "erased")], given_tables, "heart")
-    assert "erase_attack (optimised) woke them by +0.50" in found["headline"]
-    assert "esd, erase_attack (transferred from other)" in [word["subject"] for word in found["words"]]
+def test_only_pairs_of_interest_are_compared_in_words():
+    given = tables()
+    cut = {"difference": -0.4, "low": -0.5, "high": -0.3, "p": 0.0001}
+    given["comparisons"] = [pair("target", None, 0.0001, pair="peer") | cut, pair("words~control", "words", 0.0001, control=True) | cut]
+    assert "comparison" not in kinds(verdict(given))
+    given["comparisons"] = [pair("target", None, 0.0001, pair=name) | cut for name in ("parent", "control")]
+    assert kinds(verdict(given)).count("comparison") == 2
+
+
+def test_the_headline_is_about_the_attack_made_on_the_variant_before_a_stronger_transferred_one():
+    given = tables()
+    given["effects"].append(effect(0.5, 0.9, provenance="transferred", against="other"))
+    found = verdict(given)
+    assert "erase_attack (optimised) reactivates them by +0.50" in found["headline"]
+    assert word_of(found, "reactivation", provenance="transferred")["subject"] == "esd, erase_attack (transferred from other)"
+
+
+def test_an_attack_that_reactivates_is_never_hidden_behind_the_one_shown_first():
+    given = tables(reactivation=(-0.05, 0.5), asr=(0.0, 0.1), control=(0.0, 0.2))
+    other = {"attack": "words", "provenance": "static", "against": None}
+    given["effects"].append(effect(0.5, 0.9, **other))
+    given["rates"] += [rate(0.6, 0.8, **other), rate(0.0, 0.1, control=True, **other)]
+    said = verdict(given)["headline"]
+    assert "erase_attack (optimised) leaves undecided whether it reactivates them (by +0.23" in said
+    assert "words (static) reactivates them in part, by +0.70 (0.50 to 0.90)" in said
+    assert "under words (static) at 0.70, control 0.05: the concept returns" in said
 
 
 @pytest.mark.parametrize("value, text", [(-0.004, "0.00"), (-0.12, "−0.12"), (0.1, "0.10")])
@@ -287,18 +466,54 @@ def test_numbers_have_a_true_minus_and_no_negative_zero(value, text):
 
 
 def compared(p, **more):
-    row = number(-0.5, -0.3, variant_a="esd", variant_b="pruned", prompt_set="pgd@esd", attack="pgd")
-    given_tables = tables()
-    given_tables["comparisons"] = [row | {"difference": -0.4, "p_mcnemar": p} | more]
-    return " ".join(w["sentence"] for w in words.verdict([("esd", "erased")], given_tables, "heart")["words"] if "pruned" in w["subject"])
+    row = number(-0.5, -0.3, variant_a="esd", variant_b="pruned", prompt_set="pgd@esd", attack="pgd", **FAIR)
+    given = tables()
+    given["comparisons"] = [row | {"difference": -0.4, "p_mcnemar": p} | more]
+    return word_of(verdict(given), "comparison", "pruned")["sentence"]
 
 
 def test_a_comparison_says_which_rate_and_whose_prompts_it_is_about():
     assert "the share of images with the concept differs" in compared(0.001)
     said = compared(0.001, definition="asr", prompt_set_b="pgd@pruned")
     assert "the ASR differs" in said and "pgd made against esd and pgd made against pruned" in said
+    assert "McNemar p, Benjamini-Hochberg over 12 tests = 0.004" in compared(0.001, p_adjusted=0.004, n_family=12)
+
+
+def test_a_comparison_of_units_with_several_images_names_its_test_and_its_units():
+    said = compared(None, p_permutation=0.004, n=90, n_units=30)
+    assert "n = 90 in 30 units" in said and "p by swapping units = 0.004" in said
 
 
 def test_no_difference_found_comes_with_the_power_to_find_one():
     assert "power 0.31" in compared(0.4, power=0.31) and "true cut by 40%" in compared(0.4, power=0.31)
     assert "power" not in compared(0.4).lower() and "power" not in compared(0.4, power=None).lower()
+
+
+def test_nothing_depends_on_the_order_of_the_rows():
+    given, variants = several()
+    turned = {name: rows[::-1] for name, rows in given.items()}
+    one, two = (verdict(each, variants) for each in (given, turned))
+    assert one["headline"] == two["headline"]
+    assert sorted(map(str, one["words"])) == sorted(map(str, two["words"]))
+
+
+def test_an_attack_without_numbers_changes_no_word():
+    given, variants = several()
+    before = verdict(given, variants)
+    made = {"attack": "empty", "provenance": "optimised", "against": "esd"}
+    nothing = dict.fromkeys(("value", "low", "high", "p_change", "null_low", "null_high")) | {"reason": "not recorded"}
+    given["effects"].append(effect(0, 0, **made) | nothing)
+    given["rates"] += [rate(0, 0, control=control, **made) | dict.fromkeys(("rate", "low", "high", "n")) for control in (False, True)]
+    assert verdict(given, variants) == before
+
+
+def test_sentences_use_the_words_of_the_field():
+    given, variants = several()
+    given["retention"] = [{"variant": "esd", "kind": kind, "rate": 0.8, "low": 0.7, "high": 0.9, "n": 50} for kind in ("near", "far")]
+    given["effects"].append(effect(-0.4, -0.2, name="pruning_effect_adversarial", neuron_set="watch") | {"variant": "pruned"})
+    found = verdict(given, [*variants, ("pruned", "pruned")])
+    other = verdict(everything())
+    told = [found["headline"], *found["reasons"], *found["caveats"], other["headline"]]
+    told = " ".join([*told, *(f"{w['word']} {w['sentence']}" for one in (found, other) for w in one["words"])])
+    assert not re.search(r"silenc|woke|wake|quiet|plain|neighbour|false alarm|bring|brought", told.lower())
+    assert "related concepts are drawn right" in told and "unrelated concepts are drawn right" in told

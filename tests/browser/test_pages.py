@@ -234,7 +234,7 @@ def test_another_site_cannot_frame_the_pages(browser, addresses):
 def test_the_overview_gives_verdict_numbers_and_pictures(opened):
     page = opened("overview", "finished")
     text = main_text(page)
-    assert "Erasing silences the heart neurons" in text
+    assert "The neurons that carry heart are deactivated" in text
     assert page.locator("[data-testid=stMetric]").count() == 4
     assert text.count("95 % interval") >= 4 and "n = 180" in text
     alts = page.locator("[data-testid=stImage] img").evaluate_all("images => images.map(image => image.alt)")

@@ -47,7 +47,7 @@ def test_it_opens_from_disk_and_draws_every_figure(opened):
     )
     assert drawn == [True] * FIGURES
     assert page.locator(".headline").is_visible()
-    assert "heart neurons" in page.locator(".headline").inner_text()
+    assert "The neurons that carry heart are deactivated" in page.locator(".headline").inner_text()
     assert page.locator(".card").count() == 9
     assert page.locator("text=alert(1)").first.is_visible()
 

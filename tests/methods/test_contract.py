@@ -1,8 +1,12 @@
 """Every registered method runs on the tiny model and keeps the contract of its kind."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+import workbench
 from tests.reference import same_bits
 from workbench.errors import MethodError, PromptError
 from workbench.methods.attacks import Context
@@ -58,6 +62,31 @@ def test_every_method_has_help_and_parameters_with_meanings(kind):
         assert one.help.endswith((".", "?")) and one.parameters.model_config["extra"] == "forbid"
 
 
+@pytest.mark.parametrize("name", sorted(methods("scores")))
+def test_every_score_declares_its_unit(name):
+    unit = methods("scores")[name].module.UNIT
+    assert isinstance(unit, str) and unit == unit.strip() and unit and not unit.endswith(".")
+
+
+def read_of_modules():
+    """Names of the attributes that the workbench reads of a method's module."""
+    found = set()
+    for path in Path(workbench.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        found |= set(re.findall(r'(?:getattr|hasattr)\((?:[^()]|\([^()]*\)|\[[^\]]*\])*?\.?module, "(\w+)"', text))
+        found |= set(re.findall(r"\b(?:method|one|rule|[a-z_.]*\)|[a-z]+\[[^\]]*\])\.module\.(\w+)", text))
+    return found
+
+
+def test_every_attribute_that_is_read_of_a_module_is_documented():
+    stated = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    read = {name for name in read_of_modules() if not name.startswith("__")} - {"out_features"}
+    assert {"VERSION", "PUBLISHED", "NO_PRESET", "learns_from", "check", "passes", "files", "MASK", "SHARED", "NEUTRAL"} <= read
+    said = {name for name in read if re.search(rf"`{name}\b", stated)}
+    assert read - said <= {"NEEDS"}, "say what it is in CONTRIBUTING.md"
+    assert "NEEDS says which" in (Path(workbench.__file__).parent / "methods" / "scores" / "__init__.py").read_text()
+
+
 def test_an_unknown_method_offers_the_nearest():
     with pytest.raises(MethodError, match='Did you mean "embedding_pgd"'):
         method("attacks", "embeding_pgd")
@@ -107,7 +136,8 @@ def test_every_attack_is_seeded_keeps_its_rows_and_brings_a_control(model, targe
     assert made.digest() == again.digest() and made.digest() != targets.digest()
     assert made.units == targets.units and made.kind == "adversarial"
     if made.prefix is not None and one.module.OPTIMISED:
-        assert bool((made.prefix == made.prefix[:1]).all()) == getattr(one.module, "SHARED", False)
+        n_searches = len({tuple(vectors.flatten().tolist()) for vectors in made.prefix})  # one for each half of the prompts, or each prompt
+        assert n_searches == (2 if getattr(one.module, "SHARED", False) else 3)
     control = one.module.control(model, targets, made, parameters, context)
     assert control.control and control.units == targets.units and control.digest() != made.digest()
     if made.prefix is not None and control.prefix is not None:

@@ -1,5 +1,6 @@
 """Laws of every detector: what it refuses, the threshold sweep, and the memory of what was judged."""
 
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.reference import wilson
 from workbench import storage
-from workbench.errors import MethodError, RunError, StatisticsError
+from workbench.errors import MethodError, StatisticsError
 from workbench.methods.detectors import Cached, Detector
 from workbench.registry import method
 
@@ -160,7 +161,7 @@ def test_a_cached_detector_has_no_gradient(detector, tmp_path):
 def test_a_write_that_fails_leaves_nothing_and_the_images_are_looked_at_again(detector, tmp_path, monkeypatch):
     cached = Cached(detector, tmp_path)
 
-    def full(self, path, index):
+    def full(self, path, **settings):
         path.write_bytes(b"half")
         raise OSError("no space left")
 
@@ -172,12 +173,29 @@ def test_a_write_that_fails_leaves_nothing_and_the_images_are_looked_at_again(de
     assert torch.equal(cached.probabilities(IMAGES), detector.probabilities(IMAGES)) and cached.misses == 4
 
 
-def test_a_damaged_file_is_told(detector, tmp_path):
+@pytest.mark.parametrize("damage", [lambda content: content[:40], lambda content: b""])
+def test_a_damaged_file_is_set_aside_with_a_word_and_its_images_are_judged_again(detector, tmp_path, damage):
     Cached(detector, tmp_path).probabilities(IMAGES)
     (path,) = tmp_path.rglob("*.parquet")
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(RunError, match="damaged.*Remove it"):
-        Cached(detector, tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match="damaged.*judged again"):
+        cached = Cached(detector, tmp_path)
+    assert torch.equal(cached.probabilities(IMAGES), detector.probabilities(IMAGES)) and cached.misses == 4
+    assert path.exists() and path.with_name(f"{path.name}.damaged").exists()
+    assert Cached(detector, tmp_path).probabilities(IMAGES).shape == detector.probabilities(IMAGES).shape
+
+
+def test_a_flipped_bit_changes_no_answer(detector, tmp_path):
+    Cached(detector, tmp_path).probabilities(IMAGES)
+    (path,) = tmp_path.rglob("*.parquet")
+    content, found = path.read_bytes(), 0
+    for at in range(4, len(content) - 8, 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert torch.equal(Cached(detector, tmp_path).probabilities(IMAGES), detector.probabilities(IMAGES))
+        found += any("judged again" in str(one.message) for one in said)
+    assert found > 10
 
 
 def test_the_cache_is_a_table_one_can_read(detector, tmp_path):

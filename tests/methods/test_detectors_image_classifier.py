@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from tests.methods.test_detectors_clip_zero_shot import by_pil, pictures
 from workbench.errors import MethodError, ModelError
@@ -204,6 +205,7 @@ def test_top_k_of_every_class_and_a_text_model_are_refused(folders, tmp_path):
     with pytest.raises(MethodError, match="smaller k"):
         load(folders["vit"], k=6)
     (tmp_path / "config.json").write_text('{"model_type": "clip_text_model"}')
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match="could not be read as AutoModelForImageClassification"):
         load(tmp_path)
 

@@ -93,3 +93,20 @@ def test_lots_depend_on_the_seed_alone(model):
     first, again, other = (random_mask.erase(model, [], random_mask.Parameters(seed=seed)) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("group", ["row", "layer", "global"])
+def test_wanda_and_cad_cut_off_where_they_count(model, group):
+    """0.0275 of a row of 128 is 3.52 weights, of 64 it is 1.76."""
+    width = {name: weight.shape for name, weight in _layers.candidates(model.unet, ["reads"]).items()}
+    mask = wanda.erase(model, PAIRS, wanda.Parameters(**SAMPLED, share=0.0275, group=group))
+    alpha = cad.erase(model, PAIRS, cad.Parameters(steps=3, trajectories=2, share=0.0275, group=group, layers=["reads"]))
+    for name, (rows, columns) in width.items():
+        found = mask[f"unet.{name}"]
+        if group == "row":
+            assert found.sum(dim=1).tolist() == [int(0.0275 * columns)] * rows and int(0.0275 * columns) < round(0.0275 * columns)
+            assert alpha[f"unet.{name}"].sum(dim=1).max() <= int(0.0275 * columns)
+        elif group == "layer":
+            assert int(found.sum()) == int(0.0275 * rows * columns)
+    if group == "global":
+        assert sum(int(one.sum()) for one in mask.values()) == int(0.0275 * sum(rows * columns for rows, columns in width.values()))

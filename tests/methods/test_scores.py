@@ -7,7 +7,7 @@ from tests import reference, reference_scores
 from workbench.errors import MethodError
 from workbench.methods import scores
 from workbench.methods.scores import wanda_contrast
-from workbench.registry import methods
+from workbench.registry import Method, methods
 from workbench.study.study import Choose
 
 LAYER = np.array(["one"] * 7 + ["two"] * 5 + ["no weights"] * 2)
@@ -82,7 +82,14 @@ def test_an_auroc_of_swapped_sets_is_what_is_left_to_one_and_knows_order_only():
     auroc, seen = methods("scores")["auroc"].module.score, evidence()
     target, plain = seen.target.mean(1), seen.reference.mean(1)
     assert np.allclose(auroc(target, plain) + auroc(plain, target), 1)
-    assert np.array_equal(auroc(np.exp(target), np.exp(plain)), auroc(target, plain))
+    assert np.allclose(auroc(np.exp(target), np.exp(plain)), auroc(target, plain), rtol=0, atol=2e-9)
+
+
+def test_equal_aurocs_are_ordered_by_the_size_of_the_difference():
+    auroc = methods("scores")["auroc"].module.score
+    target, plain = np.array([[2.0, 8.0, 1.0], [3.0, 9.0, 1.0]]), np.array([[1.0, 1.0, 1.0], [0.5, 1.1, 1.0]])
+    small, large, still = auroc(target, plain)
+    assert 1 >= large > small > 1 - 2e-9 and still == 0.5
 
 
 def test_welch_z_is_z_times_root_n_when_only_the_reference_varies():
@@ -122,3 +129,49 @@ def test_only_listed_scores_are_computed_and_only_their_norms_are_recorded():
 def test_every_score_says_what_it_needs_in_known_words(name):
     known = {"target", "reference", "erased", "calls", "weights", *scores.QUANTITIES}
     assert set(methods("scores")[name].module.NEEDS) <= known and "target" in methods("scores")[name].module.NEEDS
+
+
+UNITS = {
+    "auroc": "share of pairs of prompts",
+    "conceptprune": "share of outgoing weights",
+    "contrast": "multiples of the layer's mean |a|",
+    "correlation": "activation units",
+    "fia": "FIA importance, 0 to 1",
+    "wanda_contrast": "multiples of the row's mean Wanda score",
+    "welch_z": "standard errors of the difference",
+    "z": "standard deviations of prompts without the concept",
+}
+
+
+def test_every_score_declares_what_its_values_count():
+    assert {name: scores.unit(method) for name, method in methods("scores").items()} == UNITS
+
+
+def test_the_unit_of_a_score_follows_its_settings():
+    wanda = methods("scores")["wanda_contrast"]
+    assert scores.unit(wanda, {"group": "layer"}) == "multiples of the layer's mean Wanda score"
+    assert scores.unit(wanda, {"group": "global"}) == "Wanda score, weight times activation units"
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        *((name, {"conceptprune": {"share": 0.3}}.get(name)) for name in sorted(methods("scores"))),
+        *(("wanda_contrast", {"group": g}) for g in ("layer", "global")),
+    ],
+)
+def test_only_a_score_in_activation_units_grows_with_the_activations(name, given):
+    """Twice the activations give twice a score in activation units, and the same score in any other unit."""
+    method, seen = methods("scores")[name], evidence()
+    twice = scores.Evidence(2 * seen.target, 2 * seen.reference, 2 * seen.erased, LAYER, seen.weights)
+    one, two = (scores.evaluate(method, each, parameters=given) for each in (seen, twice))
+    factor = 2 if "activation units" in scores.unit(method, given) else 1
+    assert np.allclose(two, factor * one, equal_nan=True) and np.nanmax(np.abs(one)) > 0
+
+
+def test_a_score_that_declares_no_unit_is_said_not_to():
+    class Silent:
+        __doc__ = "A score from elsewhere."
+        Parameters = methods("scores")["z"].parameters
+
+    assert scores.unit(Method("scores", "silent", "A score.", Silent)) == "unit not declared"

@@ -7,7 +7,7 @@ import torch
 from tests.methods.attacked import context_of
 from workbench.diffusion.objectives import denoising_loss, draw_noise
 from workbench.methods.attacks._search import generator
-from workbench.methods.attacks.unlearn_diff_atk import Parameters, SoftWords, attack, project_to_simplex
+from workbench.methods.attacks.unlearn_diff_atk import PUBLISHED, Parameters, SoftWords, attack, project_to_simplex
 from workbench.models import load, text
 
 
@@ -98,3 +98,29 @@ def test_every_permitted_word_of_the_emoji_model_survives_being_text():
     emoji = load.load("emoji")
     for index in text.permitted_tokens(emoji, ["ink"]):
         assert emoji.tokenizer(emoji.tokenizer.decode([index]), add_special_tokens=False).input_ids == [index]
+
+
+@torch.no_grad()
+def slow_encoded(model, latents):
+    """One image after the other, as a PNG would hold it, encoded by its mean and scaled."""
+    found = []
+    for one in latents:
+        image = (model.vae.decode(one[None] / model.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+        png = torch.tensor([[[round(float(pixel) * 255) for pixel in row] for row in channel] for channel in image[0]]) / 255
+        found.append(model.vae.encode(((png - 0.5) / 0.5)[None].to(model.vae.dtype)).latent_dist.mean[0] * model.vae.config.scaling_factor)
+    return torch.stack(found)
+
+
+def test_the_image_is_encoded_as_the_authors_do_or_its_own_latents_are_taken(model, targets, context):
+    encoded = SoftWords(model, targets, Parameters(x0="encoded"), context)
+    slow = slow_encoded(model, context.clean)  # a pixel on the edge of two values may be rounded otherwise
+    assert (encoded.clean - slow).norm() < 0.003 * slow.norm() and encoded.clean.shape == context.clean.shape
+    sampled = SoftWords(model, targets, Parameters(), context)
+    assert sampled.clean is context.clean and (encoded.clean - context.clean).norm() > 0.01 * context.clean.norm()
+    assert encoded.step([0, 1, 2], 1) != sampled.step([0, 1, 2], 1)
+    assert Parameters(**PUBLISHED).x0 == "encoded" and Parameters().x0 == "sampled"
+
+
+def test_the_choice_enters_a_key_only_where_it_is_made():
+    assert "x0" not in Parameters().model_dump() and Parameters(x0="encoded").model_dump()["x0"] == "encoded"
+    assert set(Parameters().model_dump()) == set(Parameters.model_fields) - {"x0"}

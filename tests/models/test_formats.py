@@ -187,7 +187,7 @@ def lora(spelling, names, rank=2):
 def test_low_rank_adaptors_are_merged(base, model, tmp_path, spelling, scale):
     names = {name: tuple(value.shape) for name, value in base.items() if key_value(name)}
     content = lora(spelling, names)
-    save_file(content, tmp_path / "lora.safetensors", {"rank": "2", "alpha": "1.0"})
+    save_file(content, tmp_path / "lora.safetensors")
     found = read(tmp_path / "lora.safetensors", model)
     halves = list(content.values())
     step = 3 if spelling == "kohya" else 2
@@ -225,8 +225,8 @@ def test_what_cannot_be_used_is_told(base, model, tmp_path):
             read(tmp_path / name, model)
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"unet": Evil()}))
     (tmp_path / "cut.pt").write_bytes((tmp_path / "same.pt").read_bytes()[:5000])
-    for name in ("plain.pkl", "cut.pt"):
-        with pytest.raises(ModelError, match="damaged"):
+    for name, message in (("plain.pkl", r"could run code \(builtins.print\)"), ("cut.pt", "damaged")):
+        with pytest.raises(ModelError, match=message):
             read(tmp_path / name, model)
     with pytest.raises(ModelError, match="There is no checkpoint"):
         read(tmp_path / "nothing.pt", model)

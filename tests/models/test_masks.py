@@ -1,5 +1,7 @@
 """Masks as files and as sets: identity of saving, laws of combining, chance, undo bit for bit, noise that hides."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from tests.reference import same_bits
 from workbench.errors import ModelError
 from workbench.models import masks
+from workbench.storage import read_arrays, read_metadata, write_arrays
 
 NAME = "unet.mid_block.attentions.0.transformer_blocks.0.ff.net.2.weight"
 
@@ -31,13 +34,11 @@ def test_any_mask_survives_packing(tmp_path_factory, bits, number):
 
 
 def test_a_damaged_or_foreign_file_is_told(model, tmp_path):
-    from workbench.storage import read_arrays, read_metadata, write_arrays
-
     path = tmp_path / "m.safetensors"
     with pytest.raises(ModelError, match="no mask file"):
         masks.load(path)
     path.write_bytes(b"not a mask")
-    with pytest.raises(ModelError, match="no mask file"):
+    with pytest.raises(ModelError, match="holds text"):
         masks.load(path)
     write_arrays(path, {"a": torch.zeros(3)})
     with pytest.raises(ModelError, match="header has no shapes"):
@@ -50,6 +51,54 @@ def test_a_damaged_or_foreign_file_is_told(model, tmp_path):
     write_arrays(path, arrays, read_metadata(path))
     with pytest.raises(ModelError, match="not as it was written"):
         masks.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"shapes": "not JSON"}, "shapes is no JSON in its header"),
+        ({"shapes": "[1, 2]"}, "shapes in its header is no mapping"),
+        ({"shapes": json.dumps({NAME: "16"})}, "the shape of .* in its header is"),
+        ({"shapes": json.dumps({NAME: [-16, -64]})}, "the shape of .* in its header is"),
+        ({"shapes": json.dumps({NAME: [16.5]})}, "the shape of .* in its header is"),
+        ({"shapes": json.dumps({NAME: [10**6, 10**6, 10**6]})}, "bits need"),
+        ({"shapes": json.dumps({NAME: [32, 128], "more": [3]})}, "its bits do not fit its header"),
+        ({"provenance": None}, "provenance is missing in its header"),
+        ({"provenance": "{"}, "provenance is no JSON in its header"),
+        ({"provenance": "[]"}, "provenance in its header is no mapping"),
+        ({"provenance": '{"share": NaN}'}, "provenance is no JSON in its header"),
+        ({"provenance": "[" * 100_000}, "provenance is no JSON in its header"),
+    ],
+)
+def test_a_header_that_is_not_understood_is_told(model, tmp_path, changed, message):
+    path = tmp_path / "m.safetensors"
+    masks.save(path, drawn(model, 0), {"method": "hand"})
+    header = {key: value for key, value in (read_metadata(path) | changed).items() if value is not None}
+    write_arrays(path, read_arrays(path), header)
+    with pytest.raises(ModelError, match=message):
+        masks.load(path)
+
+
+def test_weights_that_were_cut_are_checked_before_they_are_put_back(model, tmp_path):
+    path = tmp_path / "undo.safetensors"
+    mask = drawn(model, 0)
+    masks.save(path, mask, {}, masks.prune(model.parameters(), mask))
+    arrays, header = read_arrays(path), read_metadata(path)
+    arrays[f"{NAME}|values"][0] += 1
+    write_arrays(path, arrays, header)
+    with pytest.raises(ModelError, match="the weights that were cut do not fit its header"):
+        masks.load_values(path)
+    header.pop("values_digest")  # as undo files of the first version
+    write_arrays(path, arrays, header)
+    assert masks.load_values(path).keys() == {NAME}
+
+
+def test_a_folder_and_a_missing_mask_are_told(model, tmp_path):
+    masks.save(tmp_path / "mine.safetensors", drawn(model, 0), {})
+    with pytest.raises(ModelError, match='There is no mask file .*Did you mean "mine.safetensors"'):
+        masks.load(tmp_path / "min.safetensors")
+    with pytest.raises(ModelError, match="is a folder, no mask file"):
+        masks.load(tmp_path)
 
 
 def test_masks_combine_like_sets(model):

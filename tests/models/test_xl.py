@@ -230,7 +230,7 @@ def test_a_learned_embedding_is_written_as_published_and_comes_back_side_by_side
     note = imports.write(found, tmp_path / "learned_embeds.safetensors", tmp_path / "out", "transferred", "another SDXL")
     read = method("attacks", "from_file")
     again = read.call(model, targets, read.parameters(file=note["file"]), context)
-    assert torch.equal(again.prefix, made.prefix)
+    assert torch.equal(again.prefix, made.prefix[:1].expand_as(made.prefix))  # this file holds what the first half is attacked with
     with pytest.raises(PromptError, match="80 channels, the text encoder of one takes 32"):
         read.call(from_pipeline(tiny.pipeline(), "one"), targets, read.parameters(file=note["file"]), context)
     save_file({"clip_l": torch.zeros(2, 32), "clip_g": torch.zeros(1, 48)}, tmp_path / "uneven.safetensors")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from workbench.errors import ModelError, RecordingMismatch, RunError
 from workbench.neurons import sets
 from workbench.neurons.sets import NeuronSet
-from workbench.storage import write_arrays
+from workbench.storage import read_arrays, read_metadata, write_arrays
 
 WIDTHS = {"down.ff": 6, "mid.ff": 4, "up.ff": 8}
 INDEX = pandas.concat(
@@ -145,6 +145,46 @@ def test_files_that_are_no_neuron_set_are_refused(tmp_path, monkeypatch):
         NeuronSet.load(path)
 
 
+def test_a_file_that_was_changed_after_it_was_written_is_refused(tmp_path):
+    path = tmp_path / "set.safetensors"
+    a_set({("mid.ff", 1), ("up.ff", 5)}).save(path)
+    arrays, about = read_arrays(path), read_metadata(path)
+    for changed, said in (
+        (arrays | {"mid.ff": torch.tensor([2])}, about),
+        (arrays, about | {"name": "other"}),
+        (arrays, about | {"model": "x" * 64}),
+        (arrays, about | {"provenance": json.dumps(MADE | {"share": 0.2})}),
+        ({"mid.ff": arrays["mid.ff"]}, about),
+    ):
+        write_arrays(path, changed, said)
+        with pytest.raises(ModelError, match="is not as it was written"):
+            NeuronSet.load(path)
+    about.pop("digest")  # as files of the first version
+    write_arrays(path, arrays | {"mid.ff": torch.tensor([2])}, about)
+    assert NeuronSet.load(path).neurons["mid.ff"].tolist() == [2]
+
+
+def test_neurons_beyond_the_widths_the_file_states_are_told(tmp_path):
+    path = tmp_path / "set.safetensors"
+    NeuronSet("far", "m", {"mid.ff": [1, 10**9]}, MADE | {"widths": WIDTHS}).save(path)
+    with pytest.raises(ModelError, match='names neuron 1000000000 of the layer "mid.ff", which has the neurons 0 to 3 by its own'):
+        NeuronSet.load(path)
+    for index in ([2**40], np.array([2**63 + 5], np.uint64)):
+        with pytest.raises(ModelError, match="no list of indices"):
+            NeuronSet("far", "m", {"mid.ff": index}, MADE)
+    for broken in ({"widths": 3}, {"widths": {"mid.ff": "4"}}, {"widths": {"mid.ff": True}}, {"chosen_on": 3}):
+        NeuronSet("one", "m", {"mid.ff": [1]}, MADE | broken).save(path)
+        with pytest.raises(ModelError, match="widths or chosen_on in its provenance is malformed"):
+            NeuronSet.load(path)
+
+
+def test_what_came_in_the_place_of_a_set_is_called_by_its_name(tmp_path):
+    for content, message in ((b"", "is an empty file"), (b"<html>quota</html>", "is a web page"), (b"made by hand", "holds text")):
+        (tmp_path / "set.safetensors").write_bytes(content)
+        with pytest.raises(ModelError, match=message):
+            NeuronSet.load(tmp_path / "set.safetensors")
+
+
 def test_the_overlap_of_two_empty_sets_is_refused():
     with pytest.raises(ModelError, match="both empty"):
         a_set(set()).iou(a_set(set(), "two"))
@@ -155,6 +195,22 @@ def test_top_chooses_the_highest_inside_and_never_nan():
     within = np.array([1, 1, 1, 0, 1, 1], bool)
     assert np.flatnonzero(sets.top(score, 0.4, within)).tolist() == [0, 5]
     assert sets.top(score, 1.0, within).sum() == 4
+
+
+def test_of_equals_at_the_end_of_the_share_either_all_or_none_are_chosen():
+    within = np.ones(6, bool)
+    assert np.flatnonzero(sets.top(np.array([3, 2, 2, 1, 2, 0.0]), 0.5, within)).tolist() == [0]
+    assert np.flatnonzero(sets.top(np.array([3, 2, 2, 1, 2, 0.0]), 4 / 6, within)).tolist() == [0, 1, 2, 4]
+    assert np.flatnonzero(sets.top(np.array([2, 2, 2, 1, 2, 0.0]), 0.5, within)).tolist() == [0, 1, 2, 4]
+    assert not sets.top(np.full(6, np.nan), 0.5, within).any()
+
+
+@FEW
+@given(st.lists(st.integers(0, 4), min_size=3, max_size=30), st.floats(0.05, 1), st.integers(0, 100))
+def test_what_is_on_top_does_not_hang_on_the_order_of_the_neurons(scores, share, seed):
+    score, order = np.array(scores, float), np.random.default_rng(seed).permutation(len(scores))
+    within = np.ones(len(score), bool)
+    assert np.array_equal(sets.top(score, share, within)[order], sets.top(score[order], share, within))
 
 
 @FEW

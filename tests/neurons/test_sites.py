@@ -194,9 +194,12 @@ def test_norms_are_kept_only_when_asked_for_and_where_weights_read_the_neurons(m
     assert {path for path, _ in Statistics(layers, 1, [0], ["norm"]).norms} == {layer.path for layer in layers if layer.site.name == "ff"}
 
 
-def test_a_norm_beyond_half_precision_is_refused():
+def test_what_is_stored_per_prompt_is_what_was_seen_bit_for_bit():
+    """Half precision made ties, and its largest norm was 65,504."""
     layer = sites.Layer("somewhere.ff.net.2", sites.SITES["ff"], 3)
-    kept = Statistics([layer], 1, [0], ["norm"])
-    kept.add(layer, torch.full((1, 400, 3), 1e4), Rows(0, 1.0, torch.tensor([0]), ["cond"]))
-    with pytest.raises(RecordingMismatch, match="beyond half precision"):
-        kept.to_tensors()
+    kept = Statistics([layer], 1, [0], NORMS)
+    kept.add(layer, torch.full((1, 400, 3), 1e4) * torch.tensor([1, 1 + 1e-6, 2]), Rows(0, 1.0, torch.tensor([0]), ["cond"]))
+    stored = kept.to_tensors()
+    assert torch.equal(stored[f"{layer.path}|mean_abs"], kept.mean_abs[layer.path]) and stored[f"{layer.path}|norm"].max() > 65_504
+    assert all(stored[f"{layer.path}|{name}"].dtype == torch.float32 for name in ("mean_abs", *NORMS))
+    assert len(set(stored[f"{layer.path}|mean_abs"][0, 0].tolist())) == 3

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pandas
 import psutil
+from filelock import FileLock
 from safetensors.numpy import save_file
 
 from tests.report.example import write_example
@@ -25,9 +26,14 @@ def manifest(folder, nodes, layout=1):
     (folder / "manifest.json").write_text(json.dumps({"layout": layout, "nodes": nodes}))
 
 
+LOCKS = {}
+
+
 def status(folder, state, **more):
-    """Status of this very process, so that "running" is true."""
+    """Status of this very process; it holds the lock of a running run, so that "running" is true, unless another process is named."""
     me = psutil.Process()
+    lock = LOCKS.setdefault(folder, FileLock(folder / ".lock"))
+    lock.acquire() if state == "running" and not {"pid", "pid_started"} & more.keys() else lock.release()
     about = {"pid": me.pid, "pid_started": me.create_time(), "updated": time.time(), "state": state, "node": "erase:esd"}
     (folder / "status.json").write_text(json.dumps(about | {"done": 120.0, "of": 480.0, "left_seconds": 300.0} | more))
 

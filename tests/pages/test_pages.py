@@ -197,6 +197,15 @@ def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
     assert list(app.table[-1].value["Model"]) == ["esd", "uce", "esd-pruned"]
 
 
+def test_the_card_of_a_neuron_gives_the_score_in_its_own_unit(opened):
+    app = opened("neurons", "finished")
+    assert "in multiples of the layer's mean |a|" in words(app)
+    row = app.dataframe[0].value.iloc[3]
+    app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
+    told = {metric.label: metric.help.replace("\\", "") for metric in app.metric}
+    assert "in multiples of the layer's mean |a|" in told["score, half A"] and not any("deviation" in one for one in told.values())
+
+
 def test_the_page_of_neurons_shows_where_a_cluster_is_active_blurred_until_asked_for(opened):
     app = opened("neurons", "finished")
     assert "Where in the image is a cluster active?" in words(app)

@@ -194,7 +194,21 @@ def test_pruning_is_compared_with_the_model_it_was_made_from():
     rows = {row["What"]: list(row.values())[1:] for row in _numbers.pruning_changes(document, "esd-pruned", "esd")}
     before, after = rows["Concept in images, attack unlearndiffatk (optimised on it)"]
     assert before.startswith("65.6 %") and after.startswith("21.1 %") and "n = 180" in before and "n = 180" in after
-    assert rows["Drawn right, things far from it"][1] == "not measured (far concepts are not part of the short study)"
+    assert rows["Drawn right, unrelated concepts"][1] == "not measured (far concepts are not part of the short study)"
+
+
+def test_what_pruning_changed_is_told_decided_first_and_nothing_is_left_out():
+    document = example()
+    told = _numbers.pruning_sentences(document, "esd-pruned")
+    assert told == [
+        "Under unlearndiffatk the ASR of esd-pruned is lower by 0.44 than that of esd.",
+        "Without attack the images of esd-pruned cannot be told from those of esd.",
+    ]
+    for word in document["verdict"]["words"]:
+        word["subject"] = "A better title"
+    assert _numbers.pruning_sentences(document, "esd-pruned") == told
+    document["verdict"]["words"] = [word for word in document["verdict"]["words"] if word["kind"] != "comparison"]
+    assert _numbers.pruning_sentences(document, "esd-pruned")[0].startswith("On the neurons that were not pruned")
 
 
 def test_the_four_pictures_are_of_one_unit_and_successful_attacks_come_first():

@@ -13,6 +13,7 @@ from tests.report.example_analysis import HOSTILE
 from tests.report.example_tables import ATTACKS, VARIANTS
 from workbench.report import analysis_fields
 from workbench.report import document as schema
+from workbench.report.fields import WORD_DATA
 from workbench.report.images import blurred
 from workbench.report.region_pictures import overlay, small, webp
 
@@ -46,6 +47,7 @@ def example(n_image_units=4):
             "activity": neuron_tables.activity(),
             "activity_by_call": neuron_tables.by_call(),
             "effects": neuron_tables.effects(),
+            "set_validity": neuron_tables.set_validity(),
             "neurons": neuron_tables.neurons(),
             "comparisons": tables.comparisons(),
             "against_control": tables.against_control(),
@@ -138,7 +140,7 @@ def write_neurons(path, n=400):
 def _study():
     return {
         "name": "emoji-heart",
-        "title": "Does erasing “heart” silence its neurons, and does an attack wake them?",
+        "title": "Does erasing “heart” deactivate its neurons, and does an attack reactivate them?",
         "question": "Two ways of erasing one concept from the bundled emoji model, two attacks on "
         "each, and the pruning of the neurons that carry the concept.",
         "concept": {"name": "heart", "kind": "object", "names": ["heart", "red heart", "love"]},
@@ -154,6 +156,12 @@ def _study():
         "text": '# analyses/emoji-heart.toml\nschema_version = 1\nname = "emoji-heart"\n\n'
         '[concept]\nname = "heart"\n\n[[variants]]\nmethod = "esd"\nsteps = 400\n',
         "model_note": True,
+        "score": {
+            "rule": "contrast",
+            "name": "contrast",
+            "unit": "multiples of the layer's mean |a|",
+            "what": "Contrast: how much more a neuron fires when the concept is in the prompt, in the base model.",
+        },
     }
 
 
@@ -222,36 +230,62 @@ def _verdict():
     def evidence(name, value, low, high, n=60):
         return {"name": name, "value": value, "low": low, "high": high, "n": n}
 
+    def word(subject, outcome, sentence, numbers, **about):
+        data = dict.fromkeys(WORD_DATA) | {"kind": "deactivation", "variant": subject, "outcome": outcome} | about
+        return data | {"subject": subject, "word": outcome, "sentence": sentence, "evidence": numbers}
+
+    made = {"attack": "unlearndiffatk", "provenance": "optimised"}
     return {
-        "headline": "Erasing silences the heart neurons, but an optimised attack brings back about "
-        "half of their activity and two thirds of the images; cutting 80 of them removes most of "
-        "that, at a small cost for neighbouring emoji.",
+        "headline": "The neurons that carry heart are deactivated in both erased variants, but an optimised attack reactivates them by "
+        "about half of their activity and two thirds of the images show the concept; pruning 80 of them takes most of that away, at a "
+        "small cost for related emoji.",
         "words": [
-            {
-                "subject": "esd",
-                "word": "reactivated",
-                "sentence": "Plain prompts leave the concept neurons at 0.19 of their base activity; "
-                "the attack raises them by 0.54 more than its control does.",
-                "evidence": [
-                    evidence("A(tgt)", 0.19, 0.13, 0.25),
-                    evidence("reactivation", 0.54, 0.47, 0.61),
-                ],
-            },
-            {
-                "subject": "uce",
-                "word": "reactivated",
-                "sentence": "Less silenced to begin with (0.31), and raised by 0.35 under attack.",
-                "evidence": [
-                    evidence("A(tgt)", 0.31, 0.25, 0.37),
-                    evidence("reactivation", 0.35, 0.28, 0.42),
-                ],
-            },
-            {
-                "subject": "esd-pruned",
-                "word": "undecided",
-                "sentence": "On the neurons that were not cut, the attack adds 0.15; the interval reaches the range of random sets.",
-                "evidence": [evidence("reactivation, watch set", 0.15, 0.06, 0.24)],
-            },
+            word(
+                "esd",
+                "deactivated",
+                "Without attack the concept neurons have 0.19 of their activity in the base model.",
+                [evidence("activity", 0.19, 0.13, 0.25)],
+            ),
+            word(
+                "esd, unlearndiffatk (optimised)",
+                "reactivated",
+                "The attack raises the activity by 0.54 more than its control does.",
+                [evidence("reactivation", 0.54, 0.47, 0.61)],
+                kind="reactivation",
+                variant="esd",
+                **made,
+            ),
+            word(
+                "uce",
+                "deactivated",
+                "Less deactivated than esd (0.31).",
+                [evidence("activity", 0.31, 0.25, 0.37)],
+            ),
+            word(
+                "esd-pruned",
+                "undecided",
+                "On the neurons that were not pruned, the activity is 0.55; the interval reaches the threshold.",
+                [evidence("activity", 0.55, 0.46, 0.64)],
+            ),
+            word(
+                "esd-pruned beside esd, other images",
+                "undecided",
+                "Without attack the images of esd-pruned cannot be told from those of esd.",
+                [evidence("difference of rates", -0.02, -0.06, 0.02, 180)],
+                kind="comparison",
+                variant="esd-pruned",
+                beside="esd",
+            ),
+            word(
+                "esd-pruned beside esd, images under unlearndiffatk",
+                "fewer images",
+                "Under unlearndiffatk the ASR of esd-pruned is lower by 0.44 than that of esd.",
+                [evidence("difference of rates", -0.44, -0.53, -0.35, 180)],
+                kind="comparison",
+                variant="esd-pruned",
+                beside="esd",
+                attack="unlearndiffatk",
+            ),
         ],
         "reasons": [
             "The attack’s own control stays below 10 % of the images for both erased models.",

@@ -41,6 +41,7 @@ def tokens():
 def cluster_choice():
     row = {"method": "kmeans", "n": 700, "n_units": 60, "in_none": 0, "silhouette": 0.31, "silhouette_chance": 0.12}
     row |= {"p_silhouette": 0.05, "stability_chance": 0.4, "n_resamples": 20, "n_random": 19, "grouped": True}
+    row |= {"p_stability": 0.05, "n_tried": 2}
     none = dict.fromkeys(f"layer_{name}" for name in ("information", "chance", "chance_low", "chance_high", "p"))
     layer = {"layer_information": 0.21, "layer_chance": 0.02, "layer_chance_low": 0.01, "layer_chance_high": 0.03, "layer_p": 0.005}
     taken = {"k": 2, "n_clusters": 2, "stability": 0.81, "low": 0.7, "high": 0.9, "stable": True, "chosen": True, "reason": None}

@@ -4,6 +4,11 @@ import math
 
 from tests.report.example_tables import ATTACKS, NOT_RUN, VARIANTS
 
+CONFIRMED = {"confirmed_share": 0.875, "n_comparable": 199, "comparable_reason": None}
+for _name, _share in (("random", 0.48), ("comparable", 0.55)):
+    CONFIRMED |= {f"{_name}_share": _share, f"{_name}_share_low": _share - 0.08, f"{_name}_share_high": _share + 0.08}
+    CONFIRMED |= {f"{_name}_over": 0.875 - _share, f"{_name}_over_low": 0.775 - _share, f"{_name}_over_high": 0.975 - _share}
+
 LEVELS = {
     "base": {"target": 1.0, "reference": 0.0, "unlearndiffatk": 0.97, "ring_a_bell": 0.84},
     "esd": {"target": 0.19, "reference": 0.03, "unlearndiffatk": 0.71, "ring_a_bell": 0.46},
@@ -100,6 +105,17 @@ def effects():
 
     def add(effect, variant, value, half=0.07, attack=(None, None, None), neurons="concept", p=0.005):
         name, provenance, against = attack
+        tested = {"compared_with": None, "p_change": p / 2, "p_change_adjusted": p, "n_family": 6, "n_comparable": 199}
+        tested |= {"comparable": value * 0.9, "comparable_low": value * 0.9 - 0.1, "comparable_high": value * 0.9 + 0.1}
+        tested |= {"comparable_difference": value * 0.1, "comparable_difference_low": value * 0.1 - 0.05}
+        tested |= {
+            "comparable_difference_high": value * 0.1 + 0.05,
+            "p_comparable": 0.4,
+            "comparable_nearness": 0.7,
+            "comparable_reason": None,
+        }
+        tested |= {"comparable_outcome": "no more" if value < 0.5 else "cannot tell"}
+        null = {"null_low": -0.1, "null_high": 0.16, "null_n": 3, "null_from": "base model: random_tokens against the plain prompt +0.16"}
         rows.append(
             {
                 "effect": effect,
@@ -118,6 +134,8 @@ def effects():
                 "random_low": -0.06,
                 "random_high": 0.09,
                 "reason": None,
+                **tested,
+                **(null if effect.endswith("reactivation") else dict.fromkeys(null)),
             }
         )
 
@@ -146,10 +164,22 @@ def effects():
             "n_random": None,
             "random_low": None,
             "random_high": None,
+            **dict.fromkeys(column for column in rows[-1] if column.startswith(("p_", "comparable", "n_"))),
             "reason": "too few units with both recordings (7, at least 10 are needed)",
         }
     )
     return rows
+
+
+def set_validity():
+    row = {"trajectory": "reference", "neuron_set": "concept", "site": "ff", "n": 60, "n_neurons": 160}
+    row |= {"scale": 9.2, "scale_se": 0.6, "scale_over_se": 15.3, "scale_bounded": True} | CONFIRMED
+    weak = {"scale": 1.1, "scale_se": 0.5, "scale_over_se": 2.2, "valid": False}
+    said = "the base model's contrast of the set is 2.2 standard errors from 0 on half B, and a scale takes 5"
+    return [
+        row | {"valid": True, "reason": None},
+        row | weak | {"neuron_set": "watch", "n_neurons": 80, "reason": f"No valid set: {said}. Take more units, or another score"},
+    ]
 
 
 def neurons():
@@ -227,6 +257,7 @@ def selection():
     row = {"neuron_set": "concept", "site": "ff", "chosen_by": "contrast", "share": 0.04, "n": 60, "n_chosen": 160, "m": 160}
     row |= {"alpha": 0.05, "test": "sign_flip", "confirmed": 140, "same_sign": 0.95, "low": 0.93, "high": 0.98}
     row |= {"random": 0.56, "random_low": 0.49, "random_high": 0.64, "n_random": 199, "p_random": 0.005, "reason": None}
+    row |= CONFIRMED
     without = dict.fromkeys(set(row) - {"neuron_set", "site", "chosen_by", "share"})
     return [
         row,

@@ -212,10 +212,12 @@ def budget():
 
 def quality():
     row = {"prompt_sets": "near and far", "features": "emoji-judge ba9876543210", "n": 540, "n_units": 180, "dropped": 0, "reason": None}
+    row |= dict.fromkeys(("beyond", "beyond_low", "beyond_high", "outcome"))
+    farther = {"beyond": 0.0188, "beyond_low": 0.0132, "beyond_high": 0.0251, "outcome": "farther"}
     broken = dict.fromkeys(("n", "n_units", "dropped", "value", "low", "high")) | {"reason": "Some features are not finite"}
     return [
-        row | {"variant": "base", "definition": "kid_floor", "n": 270, "value": 0.0004, "low": -0.0011, "high": 0.0023},
-        row | {"variant": "esd", "definition": "kid", "value": 0.0192, "low": 0.0141, "high": 0.0250},
+        row | {"variant": "base", "definition": "kid_floor_seed", "value": 0.0004, "low": -0.0011, "high": 0.0023},
+        row | {"variant": "esd", "definition": "kid", "value": 0.0192, "low": 0.0141, "high": 0.0250} | farther,
         row | {"variant": "uce", "definition": "kid"} | broken,
     ]
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from tests.report.example import example
+from workbench.analysis.findings import OUTCOMES
 from workbench.errors import RunError
 from workbench.report import document as schema
+from workbench.report import fields
 
 
 @pytest.fixture
@@ -135,6 +137,29 @@ def test_nested_evidence_is_checked(document):
     del document["verdict"]["words"][0]["evidence"][0]["n"]
     with pytest.raises(RunError, match=r'words\[0\], evidence has no "n"'):
         schema.check(document)
+
+
+def test_an_older_verdict_gets_what_its_word_and_its_subject_say_and_nothing_else(document, tmp_path):
+    """Words were sentences once: the outcome is that of a closed set, the variant one of the models; a title is never read."""
+    path = schema.write(document, tmp_path)
+    older = json.loads(path.read_text())
+    keep = {"subject": "esd", "sentence": "It is so.", "evidence": []}
+    older["verdict"]["words"] = [
+        keep | {"word": "silenced"},
+        keep | {"word": "quieter", "subject": "esd, effect of pruning"},
+        keep | {"word": "a word of its own", "subject": "somebody"},
+    ]
+    path.write_text(json.dumps(older))
+    first, second, third = schema.load(tmp_path)["verdict"]["words"]
+    nothing = dict.fromkeys(("kind", "attack", "provenance", "against", "beside"))
+    assert first == keep | {"word": "silenced", "outcome": "deactivated", "variant": "esd"} | nothing
+    assert (second["outcome"], second["variant"]) == ("less active", None)
+    assert (third["outcome"], third["variant"], third["word"]) == (None, None, "a word of its own")
+
+
+def test_every_outcome_of_older_words_is_one_of_today():
+    known = {outcome for outcomes in OUTCOMES.values() for outcome in outcomes}
+    assert set(fields.OLD_WORDS.values()) <= known
 
 
 def test_another_schema_version_is_refused(document):

@@ -1,4 +1,5 @@
 from tests.report.example import VARIANTS, example
+from workbench.report import summary
 from workbench.report.alt import ALT
 from workbench.report.plane_figures import PLAIN, plane_figure, plane_points
 
@@ -37,12 +38,18 @@ def test_every_point_has_one_marker_with_its_intervals_and_transferred_attacks_a
     drawn = [trace for trace in figure.data if trace.x[0] is not None]
     assert len(drawn) == len(points)
     found = sorted((trace.x[0], trace.y[0], trace.marker.symbol.endswith("-open")) for trace in drawn)
-    wanted = sorted((100 * p["kept"]["rate"], 100 * p["rate"], p["made"].startswith("transferred")) for p in points)
+    wanted = sorted((100 * p["kept"]["rate"], 100 * p["rate"], p["provenance"] == "transferred") for p in points)
     assert found == wanted and any(moved for *_, moved in found) and not all(moved for *_, moved in found)
     for trace in drawn:
         assert trace.error_y.array[0] > 0 and trace.error_x.arrayminus[0] > 0
     legend = [trace.name for trace in drawn if trace.showlegend is not False]
     assert sorted(legend) == sorted({point["variant"] for point in points})
+
+
+def test_how_an_attack_was_made_is_read_as_data_not_from_its_words(monkeypatch):
+    monkeypatch.setattr(summary, "provenance", lambda row: "made for another variant" if row["provenance"] == "transferred" else "")
+    figure = plane_figure(plane_points(example()), VARIANTS)
+    assert any(trace.marker.symbol.endswith("-open") for trace in figure.data if trace.x[0] is not None)
 
 
 def test_the_axes_hold_every_interval_and_are_equal_in_all_panels():

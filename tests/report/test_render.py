@@ -7,7 +7,7 @@ import pytest
 
 from tests.report.example import HOSTILE, example, write_example
 from workbench.errors import RunError
-from workbench.report import choice_views, views
+from workbench.report import choice_views, figures, views
 from workbench.report import document as schema
 from workbench.report.html import render_html
 from workbench.report.images import matrix
@@ -147,10 +147,41 @@ def test_nulls_are_a_dash_with_their_reason_never_a_zero(tmp_path):
 
 def test_headline_numbers_intervals_and_n_are_in_the_page(page):
     words = " ".join(" ".join(page.words).split())
-    assert "Erasing silences the heart neurons" in words
+    assert "The neurons that carry heart are deactivated" in words
     assert "3.9 %" in words and "95 % CI 1.9 to 7.8 %, n = 180" in words
     assert "95 % CI 0.47 to 0.61, n = 60" in words
     assert "no evidence about Stable Diffusion" in words
+
+
+def boards(html):
+    """{heading: (class of its mark, text of its mark)} of the verdict's boards."""
+    found = re.findall(r'<h3>([^<]*?)\s*(?:<small>.*?</small>)?\s*<span class="word ([a-z]*)">([^<]*)</span>', html, flags=re.DOTALL)
+    return {name.strip(): (looks, word) for name, looks, word in found}
+
+
+def test_the_verdict_stands_on_the_board_of_its_variant_and_every_finding_is_shown(folder, text):
+    found = boards(text)
+    assert found["esd"] == ("", "deactivated") and found["esd, unlearndiffatk (optimised)"] == ("bad", "reactivated")
+    assert found["esd-pruned"] == ("open", "undecided") and found["esd-pruned beside esd, images under unlearndiffatk"] == (
+        "",
+        "fewer images",
+    )
+    assert all(word["sentence"] in text for word in example()["verdict"]["words"])
+
+
+def test_an_older_verdict_renders_with_its_own_words_in_the_same_looks(folder, tmp_path):
+    document = write_example(tmp_path)
+    keep = {"sentence": "It is so.", "evidence": []}
+    document["verdict"]["words"] = [
+        {"subject": "esd", "word": "not silenced"} | keep,
+        {"subject": "uce", "word": "silenced"} | keep,
+        {"subject": "esd, unlearndiffatk (optimised)", "word": "reactivated"} | keep,
+    ]
+    (tmp_path / "report.json").write_text(json.dumps(document))
+    render(tmp_path)
+    found = boards((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert found["esd"] == ("bad", "not silenced") and found["uce"] == ("", "silenced")
+    assert found["esd, unlearndiffatk (optimised)"] == ("bad", "reactivated")
 
 
 def test_detectors_thresholds_budgets_and_distances_are_in_every_report(folder, page):
@@ -161,6 +192,7 @@ def test_detectors_thresholds_budgets_and_distances_are_in_every_report(folder, 
         assert "0.5 (its own)" in found and "11.7 % (7.8 to 17.2 %)" in found
         assert "65.6 %" in found and "58.4 to 72.1 %" in found and "this search never looked at the detector" in found
         assert "noise floor" in found and "0.0141 to 0.0250" in found and "−0.0011 to 0.0023" in found
+        assert "0.0132 to 0.0251" in found and "farther" in found
     assert {"budget.csv", "detectors.csv", "sweep.csv", "quality.csv"} <= {path.name for path in (folder / "tables").iterdir()}
 
 
@@ -207,6 +239,25 @@ def test_neurons_chosen_by_agreement_are_listed_by_it():
     table = views.top_neurons(neurons, example())
     assert "agreement of scores" in table["title"] and [row[1] for row in table["rows"]] == ["0", "1", "2", "3"]
     assert [row[table["head"].index("Confirmed")] for row in table["rows"]] == ["no", "yes", "no", "no"]
+
+
+@pytest.mark.parametrize("unit", ["multiples of the layer's mean |a|", "standard errors of the difference"])
+def test_methods_table_and_figures_give_the_score_in_the_unit_it_declares(folder, unit):
+    document = example() | {"images": []}
+    document["study"]["score"] = {"rule": "the score", "name": "the score", "unit": unit, "what": "Something: how much it is."}
+    text = " ".join(" ".join(Page(render_html(document, folder, neurons(document, folder))).words).split())
+    assert f"chosen by the score (in {unit})" in text and f"Scores in {unit}." in text
+    assert "in standard deviations of prompts without the concept" not in text
+    title = figures.waking_figure(neurons(document, folder), "esd", unit=unit).layout.xaxis.title.text
+    assert title == f"score in the base model, evaluation half ({unit})"
+
+
+def test_a_report_that_does_not_say_the_unit_of_its_score_claims_none(folder):
+    document = example() | {"images": []}
+    document["study"]["score"] = None
+    text = " ".join(" ".join(Page(render_html(document, folder, neurons(document, folder))).words).split())
+    assert "Scores in the score's own unit." in text and "in standard deviations of prompts" not in text
+    assert "(the score's own unit)" in figures.waking_figure(neurons(document, folder), "esd").layout.xaxis.title.text
 
 
 def test_an_older_report_renders_without_the_added_tables(tmp_path):

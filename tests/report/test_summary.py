@@ -28,6 +28,22 @@ def test_a_pruned_variant_is_read_on_the_watch_set():
     assert summary.cards(document, "esd-pruned")["reactivation"]["neuron_set"] == "watch"
 
 
+def test_a_card_without_any_number_gives_the_reason():
+    document = example() | {"rates": []}
+    nothing = dict.fromkeys(("n", "value", "low", "high")) | {"reason": "the set defines no scale"}
+    document["effects"] = [row | nothing for row in document["effects"]]
+    picked = summary.cards(document, "esd")
+    assert (picked["reactivation"]["attack"], picked["reactivation"]["reason"]) == ("unlearndiffatk", "the set defines no scale")
+    assert picked["attack"] is None
+
+
+def test_the_looks_of_a_word_follow_its_outcome_not_its_text():
+    said = {
+        outcome: summary.mood({"outcome": outcome, "word": "anything"}) for outcome in ("reactivated", "undecided", "deactivated", None)
+    }
+    assert said == {"reactivated": "bad", "undecided": "open", "deactivated": "", None: ""}
+
+
 def test_cards_of_a_study_without_the_parts_are_none():
     document = example() | {"rates": [], "retention": [], "effects": []}
     assert set(summary.cards(document, "esd").values()) == {None}

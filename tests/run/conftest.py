@@ -54,18 +54,23 @@ n_resamples = 100
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory, tiny_folder):
     """A study of six units on the tiny model."""
-    folder = tmp_path_factory.mktemp("study")
+    return written(tmp_path_factory.mktemp("study"), tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_folder):
+    """The study, run once; its results have the keys that any `study_file` gives. Tests that change it take a copy."""
+    study = written(tmp_path_factory.mktemp("finished-study"), tiny_folder)
+    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def written(folder, model):
+    """Path of the study and its prompt files in a folder."""
     things = ["owl", "cat", "house", "church", "mountain", "bridge"]
     rows = {"target": "{} in ink style", "reference": "{} in noto style", "near": "{} in fluent style"}
     for name, template in rows.items():
         lines = [f"u{i},{template.format(thing)},{i},style:fluent" for i, thing in enumerate(things)]
         (folder / f"{name}.csv").write_text("unit,prompt,seed,expect\n" + "\n".join(lines) + "\n")
     path = folder / "tiny.toml"
-    path.write_text(STUDY.format(base=tiny_folder))
+    path.write_text(STUDY.format(base=model))
     return path
-
-
-@pytest.fixture(scope="module")
-def finished(study_file, tmp_path_factory):
-    """The study, run once."""
-    return workbench.run(workbench.load_study(study_file), tmp_path_factory.mktemp("runs") / "tiny")

@@ -1,7 +1,9 @@
 """The child processes of test_kill.py: everything is imported once in the fork server, so that a child starts at once."""
 
+import contextlib
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import diffusers
 import torch
 import transformers
 
-from workbench import resources
+from workbench import cli, resources
 from workbench.errors import WorkbenchError
 from workbench.models import load
 from workbench.run import measure, reporting, runs, stages
@@ -42,3 +44,12 @@ def run(study_file, folder, model=None, data=None, largest_file=None, user=None,
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         Path(error_file).write_text(str(error))
         sys.exit(2)
+
+
+def command(words, said):
+    """The command line itself, which ends the process with its exit code; what it says goes into the file `said`."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run under nohup would hand down that it is ignored
+    sys.argv = ["workbench", *words]
+    with open(said, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        cli.main()

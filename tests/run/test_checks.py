@@ -63,6 +63,21 @@ def test_a_condition_that_means_nothing_is_refused(document, condition, message)
         checks.check(document, condition)
 
 
+def test_an_outcome_of_the_verdict_is_a_condition(document):
+    rows = checks.check(document, "reactivated")
+    assert [(row["variant"], row["broken"], row["value"]) for row in rows] == [("esd", True, 0.54)]
+    rows = checks.check(document, "not deactivated")
+    assert {row["variant"]: row["broken"] for row in rows} == {"esd": False, "uce": False, "esd-pruned": False}
+    assert sum(row["broken"] for row in checks.check(document, "undecided")) == 2
+    with pytest.raises(RunError, match='No finding of this report can be "relocated".*written before findings had a kind'):
+        checks.check(document, "relocated")
+    with pytest.raises(RunError, match='an outcome of the verdict: .*, deactivated,.*Did you mean "reactivated"'):
+        checks.check(document, "reactivate")
+    document["verdict"]["words"] = [{key: word[key] for key in ("subject", "word")} for word in document["verdict"]["words"]]
+    with pytest.raises(RunError, match="Run the study again"):
+        checks.check(document, "reactivated")
+
+
 def test_a_report_does_not_differ_from_itself_and_one_changed_number_is_found(document):
     assert checks.differences(document, document) == []
     other = copy.deepcopy(document)

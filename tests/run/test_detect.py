@@ -123,8 +123,10 @@ def test_a_dear_detector_looks_at_an_image_once_however_often_it_is_asked(study_
     folder = classifier_folder(tmp_path / "model", "resnet")
     first, second = CLASSES[0], CLASSES[1]
     judge = f'{{ method = "image_classifier", model = "{folder}" }}'
+    near = tmp_path / "near.csv"
+    near.write_text((study_file.parent / "near.csv").read_text().replace("style:fluent", f'"{first}"'))
     study = workbench.load_study(study_file).with_values(
-        [f"detectors.judge={judge}", f"detectors.steer={judge}", f'detectors.labels=["{first}", "{second}"]']
+        [f"detectors.judge={judge}", f"detectors.steer={judge}", f'detectors.labels=["{first}", "{second}"]', f'prompts.near="{near}"']
     )
     plan, room = rooms(study, tmp_path / "r")
     found, _ = detect(plan, room, "target")

@@ -28,7 +28,9 @@ class Room:
         self.table = pandas.DataFrame({"expect": asked})
 
     def prompt_set(self, name):
-        return Thing(table=self.table, provenance=lambda variant: None, units=[f"u{row}" for row in range(6)])
+        against = self.plan.sets[name].against
+        made = lambda variant: against and ("optimised" if against == variant else "transferred")  # noqa: E731
+        return Thing(table=self.table, provenance=made, units=[f"u{row}" for row in range(6)])
 
     def in_units(self, name, values):
         return np.asarray(values)[::-1]  # the detections stand in reverse order
@@ -92,7 +94,11 @@ class Pictures:
                 nodes.append(Thing(variant=variant, prompt_set=name))
                 if judge.features:
                     write_arrays(folder / variant / name / "features.safetensors", {"features": self.seen[variant, name]})
-        self.plan = Thing(of_stage=lambda stage: nodes, sets=sets)
+        again = [] if ("again", "seed") in without else [Thing(prompt_set=n, parameters={"what": "seed"}) for n in ("near", "far")]
+        for node in again:  # the base model's images of the same prompts from other noise: other colours, drawn alike
+            self.seen["seed", node.prompt_set] = (self.seen["base", node.prompt_set] + torch.rand(12, 3, generator=draws)) / 2
+            write_arrays(folder / "seed" / node.prompt_set / "features.safetensors", {"features": self.seen["seed", node.prompt_set]})
+        self.plan = Thing(of_stage=lambda stage: again if stage == "again" else nodes, sets=sets)
 
     def detector(self, role, remembering=False):
         return self.judge
@@ -101,7 +107,10 @@ class Pictures:
         return (self.seen[variant, name][:, :, None, None].expand(-1, -1, 2, 2) * 255).round().byte()
 
     def prompt_set(self, name):
-        return Thing(provenance=lambda variant: None, units=[f"u{row % 6}" for row in range(12)])
+        return Thing(provenance=lambda variant: None, units=self.units_of(name))
+
+    def units_of(self, name):
+        return [f"u{row % 6}" for row in range(12)]
 
     def gather(self, stage, variant, name, reader):
         return [reader(self.folder / variant / name)]
@@ -172,9 +181,9 @@ def test_a_floor_cuts_the_sweep_and_labels_of_several_thresholds_have_no_own_row
 def test_distances_join_near_and_far_and_a_variant_that_changed_nothing_has_none(tmp_path):
     room = Pictures(tmp_path, red())
     rows = checked("quality", quality_tables.quality_rows(room))
-    assert [(row["variant"], row["definition"]) for row in rows] == [("base", "kid_floor"), ("erased", "kid"), ("same", "kid")]
+    assert [(row["variant"], row["definition"]) for row in rows] == [("base", "kid_floor_seed"), ("erased", "kid"), ("same", "kid")]
     floor, erased, same = rows
-    assert (floor["n"], erased["n"], erased["n_units"], erased["features"]) == (12, 24, 6, "colours 1")
+    assert (floor["n"], erased["n"], erased["n_units"], erased["features"]) == (24, 24, 6, "colours 1")
     assert same["value"] == pytest.approx(0, abs=1e-9) and erased["value"] > 0.05
     base, changed = (torch.cat([room.seen[v, k] for k in ("near", "far")]).numpy() for v in ("base", "erased"))
     units = [f"u{row % 6}" for row in range(12)] * 2
@@ -182,12 +191,26 @@ def test_distances_join_near_and_far_and_a_variant_that_changed_nothing_has_none
     assert [erased[key] for key in ("value", "low", "high")] == pytest.approx([expected[key] for key in ("value", "low", "high")])
 
 
-def test_the_noise_floor_compares_units_that_no_half_shares(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(quality, "noise_floor", lambda a, b, left, right, **settings: seen.append((set(left), set(right))) or {})
-    quality_tables.quality_rows(Pictures(tmp_path, red()))
-    ((left, right),) = seen
-    assert not left & right and len(left) == len(right) == 3
+def test_every_distance_is_read_against_the_same_prompts_from_other_noise(tmp_path):
+    """The floor used to be one half of the units against the other: half as many images, other prompts, so everything was within it."""
+    room = Pictures(tmp_path, red())
+    floor, erased, same = checked("quality", quality_tables.quality_rows(room))
+    base, again, changed = (torch.cat([room.seen[v, k] for k in ("near", "far")]).numpy() for v in ("base", "seed", "erased"))
+    units = [f"u{row % 6}" for row in range(12)] * 2
+    expected = quality.kid(base, again, units, units, n_resamples=50, seed=3)
+    assert [floor[key] for key in ("value", "low", "high")] == pytest.approx([expected[key] for key in ("value", "low", "high")])
+    beyond = quality.kid_change(base, again, [changed], units, n_resamples=50, seed=3)
+    found = [erased[key] for key in ("beyond", "beyond_low", "beyond_high")]
+    assert found == pytest.approx([beyond[key] for key in ("value", "low", "high")]) and found[0] == pytest.approx(
+        erased["value"] - floor["value"]
+    )
+    assert erased["outcome"] == "farther" and same["outcome"] == "no farther" and floor["outcome"] is None
+
+
+def test_without_images_from_other_noise_a_distance_has_no_word_and_says_why(tmp_path):
+    rows = checked("quality", quality_tables.quality_rows(Pictures(tmp_path, red(), without=[("again", "seed")])))
+    assert [row["definition"] for row in rows] == ["kid", "kid"]
+    assert all(row["value"] is not None and row["beyond"] is None and row["outcome"] is None for row in rows)
 
 
 def test_without_features_distances_are_null_with_a_reason_and_without_retained_images_there_are_none(tmp_path):
@@ -245,3 +268,6 @@ def test_variants_are_compared_with_their_parents_and_their_likes_by_the_rates_o
         assert row["definition"] == ("asr" if row["attack"] else "success_rate")
         assert row["difference"] == pytest.approx(sides[1].mean() - sides[0].mean())
         assert (row["only_a"], row["only_b"]) == ((sides[0] & ~sides[1]).sum(), (sides[1] & ~sides[0]).sum())
+        assert row["pair"] == ("peer" if (a, b) == ("esd", "uce") else "parent") and row["control"] == name.endswith("~control")
+        made = {"pgd": ("optimised", "optimised" if other else "transferred")}.get(row["attack"], (None, None))
+        assert (row["provenance_a"], row["provenance_b"]) == made

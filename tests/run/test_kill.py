@@ -1,12 +1,13 @@
 """What breaks a run from outside: `kill -9` at random moments, a disk that takes no more, a folder that may not be written.
 
-What was finished stays, and the resumed run ends as if nothing had happened.
+What was finished stays, and the resumed run ends as if nothing had happened. SIGTERM and a closed terminal end a run as Ctrl-C does.
 """
 
 import multiprocessing
 import os
 import random
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -15,8 +16,11 @@ import pytest
 
 from tests.run import killed
 from workbench import resources
+from workbench.run.seals import SEAL
+from workbench.run.stopping import Terminated, heeding
 from workbench.run.store import Store
-from workbench.storage import file_digest, read_arrays, read_json, read_metadata, tensors_digest
+from workbench.run.verify import verify
+from workbench.storage import file_digest, read_json
 
 KILLS = int(os.environ.get("WORKBENCH_KILLS", "20"))
 TABLES = ("rates", "retention", "activity", "activity_by_call", "effects", "neurons", "comparisons", "waking", "relocation", "verdict")
@@ -37,17 +41,10 @@ def start(processes, study_file, folder, **options):
     return child
 
 
-def digest_of(path):
-    """Of a safetensors file its arrays and metadata: the order of its header is random in every process."""
-    if path.suffix == ".safetensors":
-        return tensors_digest(read_arrays(path)), read_metadata(path)
-    return file_digest(path)
-
-
 def content(folder):
     """{path: digest} of every result but timings and the report's own folder, and the tables of report.json."""
-    files = [p for p in sorted((folder / "nodes").rglob("*")) if p.is_file() and p.name != "seconds.parquet"]
-    found = {str(p.relative_to(folder)): digest_of(p) for p in files}
+    files = [p for p in sorted((folder / "nodes").rglob("*")) if p.is_file() and p.name not in ("seconds.parquet", SEAL)]
+    found = {str(p.relative_to(folder)): file_digest(p) for p in files}
     report = read_json(folder / "report" / "report.json")
     return found, {name: report[name] for name in TABLES}
 
@@ -88,9 +85,80 @@ def test_random_kills_change_nothing(processes, study_file, tmp_path):
             break
         assert differing(content(folder), expected) == []
         assert not list(folder.rglob("*.tmp")), "a killed process left its half-written files"
+        assert verify(folder)["whole"] and not (folder / "set-aside").exists()
         assert all(node["state"] == "done" for node in Store(folder).manifest()["nodes"])
         finished += 1
     assert kills == KILLS and finished >= 1
+
+
+def commanded(processes, said, *words):
+    child = processes.Process(target=killed.command, args=([str(word) for word in words], str(said)))
+    child.start()
+    return child
+
+
+def until(child, there):
+    """Wait until something is there, as long as the child lives."""
+    while child.is_alive() and not there():
+        time.sleep(0.02)
+    assert child.is_alive(), "the run ended before it was stopped"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_run_as_ctrl_c_does_and_it_goes_on_later(processes, study_file, finished, tmp_path, number, code):
+    folder, said = shutil.copytree(finished.folder, tmp_path / "run"), tmp_path / "said.txt"
+    for stage in ("record", "measure"):
+        shutil.rmtree(folder / "nodes" / stage)
+    kept = set((folder / "nodes").glob("*/[!.]*"))
+    child = commanded(processes, said, "run", study_file, "--out", folder)
+    until(child, lambda: len(list((folder / "nodes" / "record").glob("[!.]*"))) >= 3)
+    os.kill(child.pid, number)
+    child.join()
+    assert child.exitcode == code
+    text = said.read_text()
+    assert f"Stopped: ended by {number.name}. What was finished is kept" in text and "Traceback" not in text
+    status, _ = Store(folder).status()
+    assert status["state"] == "stopped" and status["node"] and status["error"] == f"ended by {number.name}"
+    assert status["command"] == Store(folder).command() == f"workbench run {study_file} --out {folder}"
+    states = [node["state"] for node in Store(folder).manifest()["nodes"]]
+    assert "failed" not in states and {"done", "waiting"} <= set(states)
+    assert not list(folder.rglob("*.tmp")) and verify(folder)["whole"]
+    assert kept < set((folder / "nodes").glob("*/[!.]*"))
+    if number == signal.SIGTERM:
+        kept = set((folder / "nodes").glob("*/[!.]*"))
+        child = commanded(processes, said, "run", study_file, "--out", folder)
+        child.join()
+        assert child.exitcode == 0 and kept < set((folder / "nodes").glob("*/[!.]*"))
+        report = read_json(folder / "report" / "report.json")
+        assert {name: report[name] for name in TABLES} == {name: finished.document[name] for name in TABLES}
+
+
+def test_the_demo_is_ended_by_a_signal_too_even_while_it_plans(processes, tmp_path):
+    folder, said = tmp_path / "run", tmp_path / "said.txt"
+    child = commanded(processes, said, "demo", "--out", folder)
+    until(child, (folder / "status.json").exists)
+    child.terminate()
+    child.join()
+    assert child.exitcode == 143 and "Stopped: ended by SIGTERM" in said.read_text()
+    status, _ = Store(folder).status()
+    assert status["state"] == "stopped" and status["command"] == f"workbench demo --out {folder}"
+    assert Store(folder).manifest()["nodes"]
+
+
+def test_a_signal_that_somebody_else_handles_or_ignores_is_left_to_him():
+    heard = []
+    before = [signal.signal(signal.SIGTERM, lambda *_: heard.append(1)), signal.signal(signal.SIGHUP, signal.SIG_IGN)]
+    try:
+        with heeding():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [1] and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGHUP, before[1])
+    with pytest.raises(Terminated, match="SIGTERM") as caught, heeding():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.exit_code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize("largest_file", [200, 3_000, 20_000])

@@ -189,7 +189,10 @@ def test_a_mask_that_cuts_into_watched_neurons_says_so(written, tmp_path):
 
 
 def test_a_mask_is_compared_with_its_parent_its_controls_and_more_training():
-    pairs = list(image_tables._compared(workbench.load_study("emoji-robust-pruning").variants))
+    variants = workbench.load_study("emoji-robust-pruning").variants
+    pairs = list(image_tables._compared(variants))
+    told = {a: image_tables._pair(variants, a, "masked") for a, b in pairs if b == "masked"}
+    assert told["erased"] == "parent" and {told[name] for name in ("longer", "by-lot", "smallest")} == {"control"}
     assert {("erased", "masked"), ("longer", "masked"), ("by-lot", "masked"), ("smallest", "masked")} <= set(pairs)
     assert len(pairs) == len(set(pairs))
     plain = list(image_tables._compared(workbench.load_study("emoji-ink-style").variants))

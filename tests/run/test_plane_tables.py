@@ -19,11 +19,11 @@ UNITS = [f"u{i}" for i in range(10)]
 class Made:
     """A room whose judge has already answered: {(variant, set): seen}, retained sets too."""
 
-    def __init__(self, seen, variants, missing=()):
+    def __init__(self, seen, variants, missing=(), ids=()):
         names = dict.fromkeys(name for _, name in seen)
         self.seen, self.looks, self.study = seen, None, SimpleNamespace(variants=[SimpleNamespace(name=v) for v in variants], choose=None)
         sets = {n: SimpleNamespace(kind="retained" if n in ("near", "far") else "target", attack=n.partition("@")[0]) for n in names}
-        ids = {f"detect:{variant}:{name}" for variant, name in seen}
+        ids = {f"detect:{variant}:{name}" for variant, name in seen} | set(ids)
         shard = SimpleNamespace(key="there")
 
         def node(wanted):
@@ -40,6 +40,9 @@ class Made:
 
     def prompt_set(self, name):
         return SimpleNamespace(units=UNITS)
+
+    def units_of(self, name):
+        return UNITS
 
     def detector(self, role):
         return SimpleNamespace(features=self.looks)
@@ -115,6 +118,18 @@ def test_masks_that_are_farther_from_the_base_models_images_say_so(made):
     assert same["kid_difference"] == same["kid_low"] == same["kid_high"] == 0
 
 
+def test_the_base_models_own_distance_is_to_its_images_of_the_same_prompts_from_other_noise(made):
+    kept = [(variant, name) for variant in ("base", "erased", "m0", "m1", "seed") for name in ("near", "far")]
+    looks = {which: np.random.default_rng(i).normal(size=(10, 4)) for i, which in enumerate(kept)}
+    made.looks, made.study.choose = looks, SimpleNamespace(n_resamples=10, seed=0)
+    assert plane_rows(made, ["pgd"])[0]["kid"] is None  # not made
+    again = Made(made.seen, ["erased", "m0", "m1"], ids=[f"again:seed:{name}" for name in ("near", "far")])
+    again.looks, again.study.choose = looks, made.study.choose
+    found = plane_rows(again, ["pgd"])[0]["kid"]
+    base, other = (np.concatenate([looks[variant, "near"], looks[variant, "far"]]) for variant in ("base", "seed"))
+    assert found["n"] == 20 and found["value"] == quality.kid(base, other, UNITS * 2, UNITS * 2, n_resamples=10)["value"]
+
+
 def test_an_attack_that_was_repeated_is_the_mean_of_its_runs(made):
     made = Made(made.seen | {("erased", "pgd-2@erased"): of(1), ("m0", "pgd-2@m0"): of(1, 2, 3, 4)}, ["erased", "m0", "m1"])
     repeats = {"pgd": ("pgd", "pgd-2", "pgd-3")}  # the third has not been run
@@ -127,6 +142,9 @@ def test_an_attack_that_was_repeated_is_the_mean_of_its_runs(made):
     assert row["high"] - row["low"] > alone["high"] - alone["low"] and alone["p_over"] == "units"
     (erased,) = [r["asr"]["pgd"] for r in plane_rows(made, ["pgd"], repeats) if r["variant"] == "erased"]
     assert erased["rate"] == pytest.approx(0.4) and erased["n_runs"] == 2 and erased["low"] <= 0.2 and erased["high"] >= 0.6
+    three = Made(made.seen | {("erased", "pgd-3@erased"): of(1, 2, 3)}, ["erased", "m0", "m1"])
+    (sure,) = [r["asr"]["pgd"] for r in plane_rows(three, ["pgd"], repeats) if r["variant"] == "erased"]
+    assert sure["n_runs"] == 3 and sure["high"] - sure["low"] < erased["high"] - erased["low"]
 
 
 def test_a_comparator_that_never_fails_gives_no_cut(made):

@@ -2,11 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import workbench
+from tests import reference as slow
 from tests.pages.opening import open_all
 from workbench.analysis.sensitivity import Sensitivity
 from workbench.errors import RunError
@@ -26,6 +28,7 @@ def test_the_run_keeps_its_contract(finished):
     content = finished.document
     document.check(content)
     assert content["schema_version"] == 1
+    assert (content["study"]["score"]["name"], content["study"]["score"]["unit"]) == ("contrast", "multiples of the layer's mean |a|")
     assert {row["variant"] for row in content["models"]} == {"base", "erased", "pruned"}
     assert {"ceiling", "false_positive", "pre_asr", "asr", "asr_fail", "success_rate"} == {r["definition"] for r in content["rates"]}
     provenances = {(r["variant"], r["provenance"]) for r in content["rates"] if r["attack"] == "embedding_pgd"}
@@ -34,6 +37,13 @@ def test_the_run_keeps_its_contract(finished):
     assert len(grid) == 3 * 7
     assert all(node["state"] == "done" and node["key"] for node in finished.store.manifest()["nodes"])
     assert (finished.store.report_folder / "report.html").stat().st_size < 10e6
+
+
+def test_what_weakens_a_study_is_a_caveat_and_where_it_lay_is_kept(finished):
+    caveats = finished.document["verdict"]["caveats"]
+    assert sum(caveat.startswith("prompts.erase is not given, so erased trained on bare names") for caveat in caveats) == 1
+    folder = Path(finished.store.study_folder())
+    assert (folder / "tiny.toml").read_text() == (finished.folder / "study.toml").read_text()
 
 
 def test_without_transfer_an_attack_meets_its_own_variant_and_the_base_model_alone(study_file, finished, tmp_path):
@@ -52,7 +62,8 @@ def test_without_transfer_an_attack_meets_its_own_variant_and_the_base_model_alo
     for table in ("activity", "effects", "neurons", "relocation"):
         rows = [row for row in run.document[table] if row["attack"] == "embedding_pgd"]
         assert {row["variant"] for row in rows} <= {"erased", "base"} and rows, table
-    before, after = ([row for row in one.document["effects"] if row["variant"] == "erased"] for one in (finished, run))
+    over = dict.fromkeys(("p_change_adjusted", "n_family"))  # corrected over fewer rows
+    before, after = ([row | over for row in one.document["effects"] if row["variant"] == "erased"] for one in (finished, run))
     assert before == after
 
 
@@ -61,6 +72,76 @@ def test_the_scale_is_one_and_zero_in_the_base_model(finished):
     for row in rows:
         if row["prompt_set"] in ("target", "reference"):
             assert row["value"] == pytest.approx(1.0 if row["prompt_set"] == "target" else 0.0)
+
+
+def test_the_rows_of_effects_say_whether_there_is_a_change_and_what_a_change_of_wording_does(finished, study_file):
+    room, rows = runs.prepare(workbench.load_study(study_file), finished.folder)[1], finished.document["effects"]
+    members = (finished.neurons["in_concept"] & (finished.neurons["site"] == "ff")).to_numpy()
+    half_b, checked = ~room.units_in_half_a(), 0
+
+    def sums(variant, name, trajectory):
+        values = room.unit_means(name, room.mean_abs(variant, name, trajectory))[half_b].mean(axis=1)
+        return values[:, members].sum(axis=1, dtype=float)
+
+    for row in rows:
+        if row["neuron_set"] != "concept" or row["value"] is None:
+            continue
+        if row["effect"] == "deactivation":
+            d = sums("base", "target", row["trajectory"]) - sums(row["variant"], "target", row["trajectory"])
+            assert row["p_change"] == pytest.approx(slow.sign_flip_p(d.tolist()))
+            checked += 1
+        assert (row["comparable"] is None) == bool(row["comparable_reason"]) and row["low"] <= row["value"] <= row["high"]
+        assert row["p_change_adjusted"] is None or row["p_change_adjusted"] >= row["p_change"]
+    assert checked
+    about = [row for row in rows if row["effect"].endswith("reactivation") and row["null_low"] is not None]
+    assert about and all(row["null_low"] <= 0 <= row["null_high"] and row["null_n"] == 3 for row in about)
+    # the plain prompt again is no change of wording: every control here has words or vectors of its own
+    for name in ("prompts of near", "embedding_pgd@erased, control", "paraphrase, control"):
+        assert all(name in row["null_from"] for row in about)
+    assert all(row["null_low"] is row["null_from"] is None for row in rows if row["effect"] in ("deactivation", "drift"))
+
+
+def test_what_is_left_is_activity_with_the_concept_minus_activity_without(finished):
+    document, found = finished.document, 0
+    for row in document["effects"]:
+        if row["effect"] == "target_over_reference" and row["value"] is not None:
+            keys = {key: row[key] for key in ("variant", "neuron_set", "trajectory")} | {"site": "ff"}
+            at = {r["prompt_set"]: r["value"] for r in document["activity"] if keys.items() <= r.items() and not r["attack"]}
+            if len(at) >= 2:
+                assert row["value"] == pytest.approx(at["target"] - at["reference"])
+                found += 1
+    assert found
+
+
+def test_whether_the_set_is_about_the_concept_stands_in_a_table_of_its_own(finished):
+    rows = finished.document["set_validity"]
+    assert {(row["trajectory"], row["neuron_set"]) for row in rows} == {
+        (t, s) for t in ("target", "reference") for s in ("concept", "watch")
+    }
+    chosen = next(row for row in finished.document["selection"] if (row["neuron_set"], row["site"]) == ("concept", "ff"))
+    for row in rows:
+        assert row["valid"] == (row["reason"] is None) and row["n"] == 3
+        if row["neuron_set"] == "concept":
+            assert (row["n_neurons"], row["confirmed_share"]) == (chosen["n_chosen"], chosen["confirmed_share"])
+            assert row["random_share"] == chosen["random_share"]
+
+
+def test_a_row_that_tests_nothing_changes_no_other_row():
+    row = {
+        "effect": "reactivation",
+        "trajectory": "reference",
+        "variant": "e",
+        "neuron_set": "concept",
+        "value": 0.2,
+        "low": 0.1,
+        "high": 0.3,
+    }
+    rows = [row | {"p_change": p} for p in (0.01, 0.03, 0.5)] + [row | {"p_change": 0.001, "variant": "p"}]
+    found = measure.with_adjusted(rows, {"e": "concept", "p": "watch"})
+    assert [one["p_change_adjusted"] for one in found] == [pytest.approx(p) for p in slow.false_discovery([0.01, 0.03, 0.5])] + [None]
+    assert [one["n_family"] for one in found] == [3, 3, 3, None]
+    empty = row | {"p_change": 1.0, "value": 0.0, "low": 0.0, "high": 0.0}
+    assert measure.with_adjusted([*rows, empty], {"e": "concept", "p": "watch"})[:-1] == found
 
 
 def test_pruned_neurons_are_silent_and_watched_ones_are_others(finished):
@@ -143,21 +224,6 @@ def test_a_folder_of_another_layout_or_with_other_things_is_refused(study_file, 
     with pytest.raises(RunError, match="no run folder"):
         workbench.run(study_file, tmp_path / "other")
     assert (tmp_path / "other" / "letter.txt").read_text() == "dear"
-
-
-def test_a_damaged_result_is_named_and_the_rest_is_kept(finished, study_file, tmp_path):
-    import shutil
-
-    folder = shutil.copytree(finished.folder, tmp_path / "r")
-    plan, room = runs.prepare(study_file, folder)
-    shard = plan.node("record:base:target").shards[0]
-    victim = room.store.path("record", shard.key) / "target.safetensors"
-    victim.write_bytes(victim.read_bytes()[:100])
-    shutil.rmtree(room.store.path("measure", plan.node("measure").shards[0].key))
-    with pytest.raises(RunError, match=re.escape(str(victim))):
-        workbench.run(study_file, folder)
-    shutil.rmtree(victim.parent)
-    assert tables_of(workbench.run(study_file, folder)) == tables_of(finished)
 
 
 def test_an_unknown_run_offers_the_nearest(tmp_path, monkeypatch, finished):

@@ -32,7 +32,7 @@ class Room:
     def __init__(self, forbidden=None):
         concept = Thing(names=["church"], forbidden=forbidden, not_for_attacks=["church", *(forbidden or [])])
         methods = {"made": "from_file", "vectors": "from_file", "p4d": "p4d"}
-        self.study = Thing(concept=concept, attacks=[Thing(label=name, method=method) for name, method in methods.items()])
+        self.study = Thing(concept=concept, variants=[], attacks=[Thing(label=name, method=method) for name, method in methods.items()])
         asked = ["a church", "an old house", "a church tower"]
         self.made = {"target": prompts("target", "target", asked)}
         self.made["made"] = prompts("made", "adversarial", ["Churches qua", "grey church", "steeple zx"])
@@ -149,7 +149,7 @@ def test_an_attack_that_searches_once_for_all_prompts_says_what_its_intervals_le
 
     assert said(pgd="embedding_pgd", words="p4d") == []
     (once,) = said(pgd="embedding_pgd", inversion="concept_inversion")
-    assert "one vector for all prompts" in once and "Repeat it with other seeds" in once
+    assert "one vector for each half of the prompts" in once and "Repeat it with other seeds" in once
     (twice,) = said(one="concept_inversion", two="concept_inversion")
     assert "one, two" in twice and "Repeat" not in twice
     room = Room()

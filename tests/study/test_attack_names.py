@@ -109,8 +109,11 @@ def test_floors_and_clip_are_nodes_of_their_own_and_change_no_other_key(monkeypa
     new = keys(more)
     variants = ("base", "erased", "pruned", "sham")
     added = {f"clip:{variant}:{name}" for variant in variants for name in ("near", "far")}
-    added |= {f"again:{what}:{name}" for what in ("seed", "dtype") for name in ("near", "far")}
+    added |= {f"again:dtype:{name}" for name in ("near", "far")}
+    assert {f"again:seed:{name}" for name in ("near", "far")} <= set(keys(plain)) & set(new)
     assert set(new) - set(keys(plain)) == added and len({new[node] for node in added}) == len(added)
     assert {node: new[node] for node in keys(plain)} == keys(plain)
     measured = planning.build(more, "model", 10).node("measure")
     assert added <= set(measured.inputs)
+    without = set(keys(study(P4D, quality={"noise_floor": []})))
+    assert not any(node.startswith("again:") for node in without) and len(without) == len(keys(plain)) - 2

@@ -31,7 +31,7 @@ def test_every_set_has_a_hundred_units_and_no_picture_twice(concept):
     study, sets = whole(concept)
     assert set(sets) == {"target", "reference", "near", "far"}
     for one in sets.values():
-        assert len(one) >= 100 and len(set(one.seeds)) == len(one) and one.units == sets["target"].units
+        assert len(one) >= 100 and len(set(one.seeds)) == len(one) and one.pair_units == sets["target"].pair_units
         assert one.seeds == sets["target"].seeds
 
 

@@ -38,10 +38,22 @@ def test_every_published_table_is_recognised_and_read_back(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if "guidance" in TABLES[name][0]])
-def test_guidance_is_kept_and_the_reader_ignores_it(tmp_path, name):
-    _, out = bring(table(tmp_path / "source.csv", name))
+def test_guidance_is_kept_and_a_study_must_sample_with_it(tmp_path, name):
+    note, out = bring(table(tmp_path / "source.csv", name))
     assert out.read_text().splitlines()[0] == "unit,id,prompt,seed,guidance" and out.read_text().count("7.5") == 3
-    assert "guidance" not in read_prompts(out, "x", "target").table
+    assert "sampling.guidance = 7.5" in note["notes"][-1]
+    assert "guidance" not in read_prompts(out, "x", "target", guidance=7.5).table
+    with pytest.raises(
+        PromptError, match="asks for 7.5; a study samples all rows with sampling.guidance, here 5. Set sampling.guidance = 7.5"
+    ):
+        read_prompts(out, "x", "target", guidance=5.0)
+
+
+def test_several_values_of_guidance_are_kept_for_the_reader_and_said(tmp_path):
+    note, out = bring(written(tmp_path, "prompt,sd_guidance_scale\na church,7.5\na barn,9\n"))
+    assert out.read_text().splitlines()[0] == "unit,id,prompt,seed,source_guidance"
+    assert any("2 values of guidance" in one and "source_guidance" in one for one in note["notes"])
+    assert read_prompts(out, "x", "target", guidance=5.0).prompts == ["a church", "a barn"]
 
 
 def test_mma_keeps_what_each_prompt_was_made_from(tmp_path):
@@ -214,7 +226,7 @@ def test_the_column_without_the_concept_gives_a_reference_set_of_the_same_units(
 
 @pytest.mark.parametrize("name", ["P4D class list", "COCO captions as P4D keeps them"])
 def test_lists_that_p4d_starts_from_are_not_taken_for_its_attacks(tmp_path, name):
-    assert bring(table(tmp_path / "source.csv", name))[0]["notes"] == ["these are the prompts P4D starts from, not its attacks"]
+    assert bring(table(tmp_path / "source.csv", name))[0]["notes"][0] == "these are the prompts P4D starts from, not its attacks"
 
 
 def test_repeated_ids_are_made_unique_without_taking_another_rows_id(tmp_path):
@@ -227,7 +239,7 @@ def test_repeated_ids_are_made_unique_without_taking_another_rows_id(tmp_path):
     ("content", "message"),
     [
         ("prompt,seed\na church,many\n", 'row 1 has the seed "many", which is no integer'),
-        ("prompt,seed\na church,99999999999999999999\n", "more than 64 bits"),
+        ("prompt,seed\na church,99999999999999999999\n", r"above 2\^64 - 1 = 18446744073709551615, the highest"),
         ("prompt,seed\nan old church, at dusk,x\n", "row 1 has 3 cells, the header 2"),
         ("seed,prompt\n3,an old church, at dusk\n", "row 1 has 3 cells, the header 2"),
         ("prompt,class\nan old church, at dusk,3\n", "row 1 has 3 cells, the header 2"),

@@ -79,7 +79,12 @@ def test_a_pickle_that_runs_code_is_not_opened(tmp_path, monkeypatch):
         ({"<a>": torch.zeros(2, 8, dtype=torch.int64)}, "no learned embeddings"),
         ({"<little boy>": torch.zeros(1, 8)}, "names a minor"),
         ({}, "it is empty"),
-        (torch.zeros(3), "holds a Tensor"),
+        (torch.zeros(2, 3, 4), r"holds a bare array \(2, 3, 4\)"),
+        (torch.zeros(3, dtype=torch.int64), "no vectors"),
+        ([1], "holds a list"),
+        ({"string_to_param": {"*": 7}, "name": "x"}, "no learned embeddings"),
+        ({"string_to_param": 7, "name": "x"}, "no embedding of the A1111 web interface"),
+        ({"string_to_param": {"*": torch.zeros(1, 8)}, "name": ["x"]}, "no embedding of the A1111 web interface"),
     ],
 )
 def test_what_is_no_embedding_is_refused(tmp_path, content, message):

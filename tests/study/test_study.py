@@ -83,12 +83,12 @@ def test_a_bad_prompt_file_is_told_in_one_sentence(tmp_path, content, message):
 
 def test_words_that_csv_readers_take_for_nothing_stay_words(tmp_path):
     path = tmp_path / "p.csv"
-    path.write_text('prompt,unit,seed,anchor\nNA,a,1,null\nNone,nan,2,NA\nnull,c,,x\n,d,4,\n" ",e,5,\n')
-    with pytest.raises(PromptError, match="no integer"):
+    path.write_text("prompt,unit,seed,anchor\nNA,a,1,null\nNone,nan,2,NA\nnull,c,,x\n,,,\n")
+    with pytest.raises(PromptError, match="row 3 has no seed, others have one"):
         read_prompts(path, "target", "target")
     path.write_text(path.read_text().replace("c,,x", "c,3,x"))
     found = read_prompts(path, "target", "target")
-    assert found.prompts == ["NA", "None", "null", " "] and found.units == ["a", "nan", "c", "e"] and found.seeds == [1, 2, 3, 5]
+    assert found.prompts == ["NA", "None", "null"] and found.units == ["a", "nan", "c"] and found.seeds == [1, 2, 3]
     path.write_text("prompt,anchor\nNA,null\nchurch,\n")
     assert read_pairs(path) == [("NA", "null"), ("church", "")]
 

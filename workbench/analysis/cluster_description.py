@@ -18,7 +18,7 @@ from workbench.analysis.sensitivity import Sensitivity
 from workbench.errors import StatisticsError
 from workbench.statistics import interval, unit_weights
 
-NOTHING = {name: None for name in ("value", "low", "high", "p_random", "n_random", "random_low", "random_high")}
+NOTHING = {name: None for name in ("value", "low", "high", "p_change", "p_random", "n_random", "random_low", "random_high")}
 
 
 def describe(labels, found, values, index, attacks=(), prompts=None, calls=None, *, n_resamples=1000, n_random=99, seed=0):
@@ -77,8 +77,9 @@ def effects(labels, found, values, index, attacks=(), n_resamples=1000, n_random
     sensitivity    mean of (n_M(adv) - n_M(ctl)) / sd_0(ref)_i
 
     attacks   (variant, adversarial prompt set, its control)
-    returns   data frame: cluster, effect, variant, prompt_set, n (units), value, low, high, against matched random sets p_random,
-              n_random, random_low, random_high (not for sensitivity), and reason, a sentence where there is no value
+    returns   data frame: cluster, effect, variant, prompt_set, n (units), value, low, high, p_change (is there a change? not for
+              sensitivity), against matched random sets p_random, n_random, random_low, random_high (likewise), and reason, a sentence
+              where there is no value
     """
     measured, rows = _measuring(values, index, n_resamples, seed, base), []
     for number in np.unique(labels[labels >= 0]).tolist():

@@ -1,7 +1,8 @@
 """Fidelity: do cheap scores say what happens when neurons are really taken out? Like with like (SCIENCE 3.4).
 
 one_by_one   scores per neuron against gating that neuron alone, on a fixed random sample and on the top of the list
-by_sets      sums of scores against gating whole random sets: CAD's protocol (Pearson; r = 0.506 is CAD's own, second-hand)
+by_sets      sums of scores against gating whole random sets (Pearson). CAD asked the same of random sets of weights, under its own
+             objective and on another model, so that its figure is none to compare with
 agreement    Spearman and Pearson, with intervals that resample units and neurons (or sets) together
 """
 
@@ -13,8 +14,6 @@ from workbench.analysis.attribution import attribute
 from workbench.analysis.gated import partitions, single
 from workbench.errors import StatisticsError
 from workbench.statistics import interval, unit_weights
-
-CAD = 0.506
 
 
 def agreement(predicted, true, n_resamples=1000, seed=0):

@@ -3,13 +3,15 @@
 features           what a detector sees in images before it answers
 kid                distance of two sets of images, in features, with an interval
 kid_change         how much farther from the base model some variants are than another one, on the same prompts
-noise_floor        the same distance of the base model to itself at other seeds
+noise_floor        the same distance of the base model to itself, on the same prompts from other noise
+distance_word      farther, no farther or cannot tell, from the paired difference of a distance and the floor
 image_difference   difference of image pairs, pixel by pixel: the base model at another number format
 clip_scores        how well each image fits its prompt; clip_score, their mean with an interval
 mean_score         the mean of any score per image, and its change from the base model's
 
-Distances depend on the network behind the features: compare only numbers with equal `features`. A distance within the noise
-floor shows no damage; a low success rate beside a large distance shows a broken model, not an erased concept.
+Distances depend on the network behind the features: compare only numbers with equal `features`. A distance that is no farther
+than the base model from other noise shows no damage; a low success rate beside a large distance shows a broken model, not an
+erased concept.
 """
 
 import numpy as np
@@ -113,10 +115,24 @@ def kid_change(base, before, after, units, n_resamples=1000, seed=0):
 def noise_floor(base, again, units_base=None, units_again=None, **settings):
     """The distance of the base model to itself: kid() of its features at two sets of seeds, under the definition kid_floor.
 
-    It is what a variant without any damage would show with as many images; a variant's distance is read against `high`.
+    It is what a variant without any damage would show with as many images. Both sets hold the same prompts, as the sets of a
+    variant and the base model do; a floor from other prompts, or from half as many, is so wide that every variant lies within it.
     Give the units of both, named by prompt, or images of one prompt count as unrelated.
     """
     return kid(base, again, units_base, units_again, definition="kid_floor", **settings)
+
+
+def distance_word(distance, floor, beyond):
+    """farther | no farther | cannot tell: a variant's distance to the base model beside the base model's own from other noise.
+
+    farther      the paired difference is surely above 0: beyond.low > 0
+    no farther   even the upper end of the distance is no more than the floor's: distance.high <= floor.high
+
+    distance, floor   dicts with low and high, of kid and noise_floor;  beyond   of kid_change from the floor's images to the variant's
+    """
+    if beyond["low"] > 0:
+        return "farther"
+    return "no farther" if distance["high"] <= floor["high"] else "cannot tell"
 
 
 def image_difference(images, others, units=None, n_resamples=1000, seed=0, **labels):

@@ -3,7 +3,9 @@
 mean_rank, by_rank   agreement of scores as the mean of their ranks
 votes, by_votes      agreement as k of n: in the top share of at least k scores
 agreement            how many neurons how many scores agree on, beside chance
-confirm              sign and p of every chosen neuron on half B, Benjamini-Hochberg over a stated number of tests
+confirm              sign and p of every chosen neuron on half B, Benjamini-Hochberg over a stated number of tests; the share confirmed
+                     beside random and comparable sets
+valid                is a set about the concept at all? from its scale and from what was confirmed
 stability            overlap of sets chosen by other seeds, triggers or scores, pair by pair, beside chance
 over_halves, repeated_halves   overlap of the choice on two halves of the units, over many splits; of any rule, of a score
 over_groups, by_group   the choice on each group of units, by any rule or a score
@@ -17,15 +19,18 @@ import numpy as np
 import pandas
 from scipy import stats
 
+from workbench.analysis import comparable
 from workbench.errors import StatisticsError, nearest
 from workbench.neurons.sets import top
 from workbench.statistics import (
-    false_discovery,
+    FLIPS,
+    flip_signs,
     interval,
     iou,
     matched_random_sets,
     permutation_p,
     split_halves,
+    t_quantile,
     unit_weights,
 )
 
@@ -48,13 +53,17 @@ def mean_rank(scores, within=None):
 
 
 def by_rank(scores, share, within=None, among=None):
-    """(neuron,) bool: the top share by mean rank; of equals at the end of it, those that come first.
+    """(neuron,) bool: the top share by mean rank; equals are ordered by their best rank, then by the scores as given.
 
     among   (neuron,) bool, who of those ranked may be chosen; default everyone
     """
-    within = _aligned(scores, within)[1]
+    values, within = _aligned(scores, within)
     ranks = mean_rank(scores, within)
-    return top(ranks if among is None else np.where(among, ranks, np.nan), share, within)
+    here = np.flatnonzero(np.isfinite(ranks) if among is None else np.isfinite(ranks) & among)
+    keys = np.stack([ranks[here], stats.rankdata(values[:, here], axis=1).max(axis=0), *values[:, here]], axis=1)
+    place = np.full(len(ranks), np.nan)
+    place[here] = np.unique(keys, axis=0, return_inverse=True)[1]
+    return top(place, share, within)
 
 
 def votes(scores, share, within=None):
@@ -96,13 +105,18 @@ def agreement(scores, share, within=None):
     )
 
 
+SHARES = ("share", "share_low", "share_high", "over", "over_low", "over_high")
+N_UNITS_RESAMPLED, N_SETS_RESAMPLED = 200, 50
+
+
 def confirm(
     chosen, kappa_a, target, reference, layer, *, test="sign_flip", alpha=0.05, m=None, n_resamples=1000, n_random=199, exclude=None, seed=0
 ):
-    """Does a set chosen on half A hold on half B? Sign and one-sided p of every neuron, and the set beside random sets.
+    """Does a set chosen on half A hold on half B? Sign and one-sided p of every neuron, and the set beside other sets.
 
     kappa = mean_target |a| - mean_reference |a|, tested in the direction it had on half A
-    sign_flip   (1 + flips at least as large) / (1 + 9999), the sign of each unit's difference flipped at random
+    sign_flip   the sign of each unit's difference flipped: every way where there are at most 10,000, else 9,999 drawn ones and the
+                data themselves
     welch       unequal variances, pairs not used; Welch 1947
     confirmed   same sign and Benjamini-Hochberg p <= alpha over m tests, default the number chosen; m counts more where more
                 were looked at, such as every call
@@ -110,7 +124,13 @@ def confirm(
     Shapes    chosen, kappa_a, layer (neuron,) of half A;  target, reference (unit, neuron) of half B, paired
     returns   data frame (one row per chosen neuron: position, n, kappa, low, high, same_sign, p, p_adjusted, confirmed) and a
               dict n (units), m, alpha, test, chosen, confirmed, same_sign with low and high (bootstrap over units), and the
-              same share on matched random sets: random, random_low, random_high, n_random, p_random
+              same share on matched random sets: random, random_low, random_high, n_random, p_random; and
+
+              confirmed_share   confirmed / chosen
+              random_share, random_share_low, random_share_high   the same of random sets, their mean and where 95 % of them lie
+              random_over, random_over_low, random_over_high      confirmed_share minus that of such a set, with its interval over
+                                units and sets: SE^2 = variance over resampled units + variance over sets, t of n - 1 degrees of freedom
+              comparable_...    the same beside comparable sets, n_comparable of them; null with comparable_reason where there are none
     Raises    StatisticsError for an empty set, unpaired halves, an unknown test, or m smaller than the set
     """
     position = np.flatnonzero(chosen)
@@ -126,37 +146,110 @@ def confirm(
     if m < len(position):
         raise StatisticsError(f"{m} tests were stated, but {len(position)} neurons are tested.")
     signs = np.sign(kappa_a)
-    direction = signs[position]
-    here, there = (side[:, position].astype(float) * direction for side in (target, reference))
-    p = TESTS[test](here, there, seed)
-    adjusted = false_discovery(np.concatenate([p, np.ones(m - len(p))]))[: len(p)]
+    order = np.argsort((target - reference).astype(float) @ signs, kind="stable")  # the order of units is to change no draw
+    target, reference = target[order], reference[order]
+    here, there = (side.astype(float) * signs for side in (target, reference))
+    random_sets = matched_random_sets(chosen, layer, n_random, seed + 1, exclude, kappa_a)
+    try:
+        like, reason = comparable.partners(chosen, kappa_a, layer, exclude).sets(n_random, seed + 2), None
+    except StatisticsError as error:
+        like, reason = None, str(error)
+    tested = np.flatnonzero(np.any([chosen, random_sets.any(axis=0), *([] if like is None else [like.any(axis=0)])], axis=0))
+    p = np.full(len(chosen), np.nan)
+    p[tested] = TESTS[test](here[:, tested], there[:, tested], seed)
+    adjusted = _adjusted(p[position], m)
     weights = unit_weights(len(target), n_resamples, seed)
-    resampled = weights @ (here - there)
-    kappa = (here - there).mean(axis=0)
-    low, high = np.sort(np.quantile(resampled, [0.025, 0.975], axis=0) * direction, axis=0)
+    difference = (here - there)[:, position]
+    resampled = weights @ difference
+    kappa = difference.mean(axis=0)
+    low, high = np.sort(np.quantile(resampled, [0.025, 0.975], axis=0) * signs[position], axis=0)
     table = pandas.DataFrame(
-        {"position": position, "n": len(target), "kappa": kappa * direction, "low": low, "high": high, "same_sign": kappa > 0}
-        | {"p": p, "p_adjusted": adjusted, "confirmed": (kappa > 0) & (adjusted <= alpha)}
+        {"position": position, "n": len(target), "kappa": kappa * signs[position], "low": low, "high": high, "same_sign": kappa > 0}
+        | {"p": p[position], "p_adjusted": adjusted, "confirmed": (kappa > 0) & (adjusted <= alpha)}
     )
     same = interval((kappa > 0).mean(), (resampled > 0).mean(axis=1), len(target))
     held = (target - reference).mean(axis=0, dtype=float) * signs > 0
-    sets = matched_random_sets(chosen, layer, n_random, seed + 1, exclude)
-    random = (sets @ held.astype(float)) / len(position)
+    random = (random_sets @ held.astype(float)) / len(position)
     summary = {"n": len(target), "m": m, "alpha": alpha, "test": test, "chosen": len(position), "confirmed": int(table["confirmed"].sum())}
     summary |= {"same_sign": same.value, "low": same.low, "high": same.high, "random": float(random.mean())}
     summary |= {"random_low": float(np.quantile(random, 0.025)), "random_high": float(np.quantile(random, 0.975))}
-    return table, summary | {"n_random": n_random, "p_random": permutation_p(same.value, random, "greater")}
+    summary |= {"n_random": n_random, "p_random": permutation_p(same.value, random, "greater")}
+    summary["confirmed_share"] = float(table["confirmed"].mean())
+    drawn = _resampled_p(here - there, unit_weights(len(target), N_UNITS_RESAMPLED, seed))
+    for name, sets in (("random", random_sets), ("comparable", like)):
+        found = (
+            dict.fromkeys(SHARES) if sets is None else _beside(summary["confirmed_share"], p, drawn, position, sets, m, alpha, len(target))
+        )
+        summary |= {f"{name}_{key}": value for key, value in found.items()}
+    summary |= {"n_comparable": None if like is None else n_random, "comparable_reason": reason}
+    return table, summary
 
 
-def _sign_flip(target, reference, seed, n_flips=9999, at_once=500):
+def _beside(share, p, drawn, position, sets, m, alpha, n):
+    """SHARES: of other sets the share confirmed, and how far the chosen set's lies above it."""
+    members = np.stack([np.flatnonzero(one) for one in sets])
+    shares = (_adjusted(p[members], m) <= alpha).mean(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    others = np.mean([(_adjusted(drawn[:, one], m) <= alpha).mean(axis=1) for one in members[:N_SETS_RESAMPLED]], axis=0)
+    over_units = ((_adjusted(drawn[:, position], m) <= alpha).mean(axis=1) - others).var(ddof=1)
+    reach = t_quantile(n - 1) * np.sqrt(over_units + shares.var(ddof=1))
+    over = share - shares.mean()
+    return dict(zip(SHARES, map(float, (shares.mean(), low, high, over, over - reach, over + reach)), strict=True))
+
+
+def _adjusted(p, m):
+    """Benjamini-Hochberg along the last axis, over m tests: those not given count as p = 1."""
+    return np.minimum(stats.false_discovery_control(p, axis=-1, method="bh") * (m / p.shape[-1]), 1)
+
+
+def _resampled_p(difference, weights):
+    """(resample, neuron) one-sided p of the paired t test on resampled units: fast enough for every neuron and resample."""
+    n = len(difference)
+    mean = weights @ difference
+    variance = np.maximum(weights @ difference**2 - mean**2, 0) / (n - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = mean / np.sqrt(variance)
+    return stats.t.sf(np.where(np.isnan(t), 0, t), n - 1)
+
+
+def valid(scale, confirmed, thresholds, why=None):
+    """(flag, reason): is a set about the concept at all? Words on its neurons may be said only then.
+
+    Its scale lies `thresholds.sure` standard errors from 0 with a bounded Fieller interval, and on half B more of it is confirmed
+    than of random and of comparable sets, each by a difference whose interval lies above 0.
+
+    scale       dict of Sensitivity.scale;  confirmed   summary of `confirm`, or None where it could not be made, and why
+    reason      one sentence where the set is not valid, else None
+    """
+    wrong = []
+    over = scale["scale_over_se"]
+    if over is not None and (over < thresholds.sure or not scale["scale_bounded"]):
+        wrong.append(
+            f"the base model's contrast of the set is {over:.1f} standard errors from 0 on half B, and a scale takes {thresholds.sure:g}"
+        )
+    for name in () if confirmed is None else ("random", "comparable"):
+        if confirmed[f"{name}_over"] is None:
+            wrong.append(f"there are no {name} sets to compare it with ({confirmed[f'{name}_reason'].rstrip('.')})")
+        elif confirmed[f"{name}_over_low"] <= 0:
+            wrong.append(
+                f"of its neurons {confirmed['confirmed_share']:.0%} are confirmed on half B, of {name} sets "
+                f"{confirmed[f'{name}_share']:.0%} (difference {confirmed[f'{name}_over']:.2f}, "
+                f"{confirmed[f'{name}_over_low']:.2f} to {confirmed[f'{name}_over_high']:.2f})"
+            )
+    if confirmed is None:
+        wrong.append("its neurons could not be tested on half B" + (f" ({why.rstrip('.')})" if why else ""))
+    return (not wrong, f"No valid set: {'; '.join(wrong)}. Take more units, or another score" if wrong else None)
+
+
+def _sign_flip(target, reference, seed, at_once=500):
     difference = target - reference
+    signs, every = flip_signs(len(difference), FLIPS, seed)
     seen, as_large = difference.mean(axis=0), np.zeros(difference.shape[1])
-    rng = np.random.default_rng(seed)
-    for start in range(0, n_flips, at_once):
-        flips = rng.choice([-1.0, 1.0], (min(at_once, n_flips - start), len(difference)))
+    for start in range(0, len(signs), at_once):
         # a flip that restores the data must count as equal, whatever the order of summation
-        as_large += (flips @ difference / len(difference) >= seen - 1e-12 * np.abs(difference).max(axis=0)).sum(axis=0)
-    return (1 + as_large) / (1 + n_flips)
+        flipped = signs[start : start + at_once] @ difference / len(difference)
+        as_large += (flipped >= seen - 1e-12 * np.abs(difference).max(axis=0)).sum(axis=0)
+    return as_large / len(signs) if every else (1 + as_large) / (1 + len(signs))
 
 
 def _welch(target, reference, seed):

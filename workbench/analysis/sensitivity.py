@@ -1,13 +1,19 @@
-"""Deactivation, reactivation and the effect of pruning on concept neurons (SCIENCE 2.5).
+"""Deactivation, reactivation and the effect of pruning on concept neurons.
 
 All values are mean |a| in the shared regime, averaged over a window of calls fixed beforehand, on the half of the units that
 did not choose the neurons. One scale, from the base model alone: base x target = 1, base x reference = 0.
 
     A_M(P) = sum_S [ n_M(P) - n_0(ref) ] / sum_S [ n_0(tgt) - n_0(ref) ]
 
-Every effect is a sum over S of a difference of condition means, divided by that same denominator. Matched random sets are
-put on the concept set's denominator, not their own: theirs is near zero, which would blow up any null. A set whose own
-denominator cannot be told from 0 defines no scale and is refused.
+Every effect is a sum over S of a difference of condition means, divided by that same denominator. A set whose own denominator
+cannot be told from 0 defines no scale and is refused. Three questions have three answers:
+
+    is there a change?       p_change: signs of the units' differences flipped;  low, high: jackknife t of the ratio over units
+    is it these neurons?     comparable sets, each on its own scale (workbench.analysis.comparable)
+    does it mean something?  the band of what a change of wording does in the base model, where it means nothing
+
+Matched random sets stand beside them on the concept set's denominator. They take the units as given and mix neurons of both
+signs: their p answers none of the three questions.
 """
 
 from dataclasses import dataclass
@@ -16,19 +22,40 @@ import numpy as np
 import pandas
 from sklearn.metrics import roc_auc_score
 
+from workbench.analysis import comparable
 from workbench.errors import StatisticsError
-from workbench.statistics import Interval, interval, iou, iou_chance, matched_random_sets, permutation_p, unit_weights
+from workbench.statistics import (
+    Interval,
+    interval,
+    iou,
+    iou_chance,
+    jackknife,
+    matched_random_sets,
+    permutation_p,
+    sign_flip_p,
+    unit_weights,
+)
+
+FEWEST_SE = 2
+BESIDE = ("n_comparable", "comparable", "comparable_low", "comparable_high", "comparable_difference", "comparable_difference_low")
+BESIDE += ("comparable_difference_high", "p_comparable", "comparable_nearness", "comparable_outcome")
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a neuron or a set counts as silenced or woken; shares of the base model's contrast."""
+    """When a neuron or a set counts as deactivated or reactivated; shares of the base model's contrast.
+
+    margin      a difference smaller than this is none: of the drift, and of a set from comparable ones
+    sure        how many standard errors the scale of a valid set is from 0
+    """
 
     deactivated: float = 0.5
     reactivated: float = 0.25
     silenced: float = 0.5
     woken: float = 0.1
     alpha: float = 0.05
+    margin: float = 0.1
+    sure: float = 5.0
 
 
 class Sensitivity:
@@ -36,11 +63,13 @@ class Sensitivity:
 
     values      {(variant, prompt set): (unit, neuron) array}; all on the same units in the same order, each unit's prompts
                 averaged before (statistics.unit_means)
-    layer       (neuron,) layer names, for matched random sets
+    layer       (neuron,) layer names, for matched random and comparable sets
+    kappa       (neuron,) contrast of the base model on the half of the units that chose the set, by which comparable sets are
+                found; without it there are none
     Raises      StatisticsError when conditions differ in shape or the base conditions are missing
     """
 
-    def __init__(self, values, layer, n_resamples=1000, seed=0, base="base"):
+    def __init__(self, values, layer, n_resamples=1000, seed=0, base="base", kappa=None):
         shapes = {array.shape for array in values.values()}
         if len(shapes) != 1:
             raise StatisticsError(f"Conditions of different shapes cannot be compared: {sorted(shapes)}.")
@@ -53,24 +82,27 @@ class Sensitivity:
         for condition, array in values.items():
             if not np.isfinite(array).all():
                 raise StatisticsError(f"The activations of {condition} hold NaN or infinity; record them again.")
+        if kappa is not None and len(kappa) != len(layer):
+            raise StatisticsError(f"{len(kappa)} contrasts do not fit {len(layer)} neurons.")
+        self.kappa = None if kappa is None else np.asarray(kappa, float)
         self.n_units = next(iter(shapes))[0]
         self.weights = unit_weights(self.n_units, n_resamples, seed)
-        self._random = {}
+        self._random, self._partners = {}, {}
 
     def _sums(self, condition, members):
         """(unit,) sum over a set of neurons."""
         return self.values[condition][:, members].sum(axis=1, dtype=np.float64)
 
     def _scale(self, members):
-        """(unit,) contrast of a set in the base model; StatisticsError when its interval covers 0."""
+        """(unit,) contrast of a set in the base model; StatisticsError when it is less than FEWEST_SE standard errors from 0."""
         if not np.any(members):
             raise StatisticsError("The neuron set is empty.")
         scale = self._raw_scale(members)
-        low, high = np.quantile(self.weights @ scale, [0.025, 0.975])
-        if low <= 0 <= high:
+        found = self._over_units(lambda x: x, scale)
+        if not _told(found):
             raise StatisticsError(
                 "On these units the contrast of the set in the base model cannot be told from 0 "
-                f"({scale.mean():.3g}, {low:.3g} to {high:.3g}); it defines no scale."
+                f"({found.value:.3g}, standard error {found.se:.3g}); it defines no scale."
             )
         return scale
 
@@ -78,11 +110,31 @@ class Sensitivity:
         target, reference = (self._sums((self.base, p), members) for p in ("target", "reference"))
         return target - reference
 
+    def _over_units(self, function, *arrays):
+        """Jackknife t interval of a function of means over units."""
+        return jackknife(function, np.arange(self.n_units), *arrays)
+
+    def scale(self, members):
+        """{n, n_neurons, scale, scale_se, scale_over_se, scale_bounded} of a set: how surely the base model tells the concept by it.
+
+        scale = sum_S [ n_0(tgt) - n_0(ref) ], its mean over units, and the standard error of that mean
+        scale_bounded   whether Fieller's set of a ratio over this scale is an interval: |scale| > t SE, t of n - 1 degrees of freedom
+        """
+        if not np.any(members):
+            raise StatisticsError("The neuron set is empty.")
+        found = self._over_units(lambda x: x, self._raw_scale(members))
+        row = {"n": self.n_units, "n_neurons": int(np.sum(members)), "scale": found.value, "scale_se": found.se}
+        over = abs(found.value) / found.se if found.se else None
+        return row | {"scale_over_se": over, "scale_bounded": not found.low <= 0 <= found.high}
+
     def contrast(self, plus, minus, members):
-        """sum_S [ n(plus) - n(minus) ] / sum_S [ n_0(tgt) - n_0(ref) ] as an Interval, pairs kept."""
+        """sum_S [ n(plus) - n(minus) ] / sum_S [ n_0(tgt) - n_0(ref) ] as an Interval, pairs kept; jackknife t over units."""
         difference = self._sums(plus, members) - self._sums(minus, members)
-        scale = self._scale(members)
-        return interval(difference.mean() / scale.mean(), (self.weights @ difference) / (self.weights @ scale), self.n_units)
+        return self._over_units(np.divide, difference, self._scale(members))
+
+    def p_change(self, plus, minus, members):
+        """p of the units' signed differences d_u = sum_S [ n(plus)_u - n(minus)_u ], signs flipped by units: is there a change?"""
+        return sign_flip_p(self._sums(plus, members) - self._sums(minus, members), seed=self.seed)
 
     def activity(self, condition, members):
         """Concept activity A of a condition."""
@@ -104,7 +156,7 @@ class Sensitivity:
             weight[here] = (members & (self.layer == name)).sum() / here.sum()
         scale = self._scale(members)
         difference = self.values[plus].astype(float) @ weight - self.values[minus].astype(float) @ weight
-        return interval(difference.mean() / scale.mean(), (self.weights @ difference) / (self.weights @ scale), self.n_units)
+        return self._over_units(np.divide, difference, scale)
 
     def waking_auroc(self, condition, success, members):
         """Does more concept activity under attack go with success? AUROC of A per unit, with a bootstrap interval.
@@ -113,7 +165,8 @@ class Sensitivity:
         succeeds counts as succeeding with weight s_u and as failing with weight 1 - s_u
 
         success   (unit,) share of the unit's images with the concept in [0, 1], bool for one image; in the order of the values
-        returns   {n, successes (units with a success), value, low, high, reason}; nulls and a reason when all or none succeed
+        returns   {n, successes (units with a success), value, low, high, n_undefined (resamples in which all or none succeed, left
+                  out of the interval), reason}; nulls and a reason when all or none succeed
         """
         success = np.asarray(success, float)
         if len(success) != self.n_units:
@@ -121,7 +174,7 @@ class Sensitivity:
         yes, no = success > 0, success < 1
         row = {"n": self.n_units, "successes": int(yes.sum())}
         if not no.any() or not yes.any():
-            nothing = {"value": None, "low": None, "high": None}
+            nothing = {"value": None, "low": None, "high": None, "n_undefined": None}
             return row | nothing | {"reason": f"the attack {'always' if yes.any() else 'never'} succeeds here"}
         activity = self._sums(condition, members) / self._scale(members).mean()
         pairs = activity[yes][:, None] - activity[no][None, :]
@@ -139,13 +192,14 @@ class Sensitivity:
 
         value = auroc(np.full((1, self.n_units), 1 / self.n_units))[0] if both.any() else roc_auc_score(yes, activity)
         found = interval(value, auroc(self.weights), self.n_units)
-        return row | {"value": found.value, "low": found.low, "high": found.high, "reason": None}
+        return row | {"value": found.value, "low": found.low, "high": found.high, "n_undefined": found.undefined, "reason": None}
 
     def random_sets(self, members, n_sets, exclude=None):
         """Matched random sets of a set; drawn once per set."""
         key = (members.tobytes(), n_sets, None if exclude is None else np.asarray(exclude, bool).tobytes())
         if key not in self._random:
-            self._random[key] = matched_random_sets(members, self.layer, n_sets, self.seed + 1, exclude)
+            order = self.values[self.base, "target"].mean(axis=0, dtype=np.float64)
+            self._random[key] = matched_random_sets(members, self.layer, n_sets, self.seed + 1, exclude, order)
         return self._random[key]
 
     def random_contrast(self, plus, minus, members, n_sets, exclude=None):
@@ -158,17 +212,94 @@ class Sensitivity:
         return sets @ difference / self._raw_scale(members).mean()
 
     def effect(self, plus, minus, members, n_sets, exclude=None):
-        """Value, interval, p against matched random sets, and the random sets' 95 % band, as a dict."""
+        """Value, jackknife t interval, p of a change by sign flips, and matched random sets with their p and 95 % band, as a dict."""
         found = self.contrast(plus, minus, members)
         null = self.random_contrast(plus, minus, members, n_sets, exclude)
         low, high = np.quantile(null, [0.025, 0.975])
         return _row(found) | {
+            "p_change": self.p_change(plus, minus, members),
             "p_random": permutation_p(found.value, null),
             "n_random": n_sets,
             "random_low": float(low),
             "random_high": float(high),
             "reason": None,
         }
+
+    def partners(self, members, exclude=None):
+        """The comparable.Partners of a set; found once per set.
+
+        Raises   StatisticsError where the contrast on the choosing half was not given, or a layer has too few other neurons
+        """
+        if self.kappa is None:
+            raise StatisticsError("The contrast on the half of the units that chose the set was not given; nothing can be matched by it.")
+        key = np.asarray(members, bool).tobytes(), None if exclude is None else np.asarray(exclude, bool).tobytes()
+        if key not in self._partners:
+            self._partners[key] = comparable.partners(members, self.kappa, self.layer, exclude)
+        return self._partners[key]
+
+    def beside_comparable(self, plus, minus, members, n_sets, exclude=None, thresholds=None):
+        """The same effect on comparable sets, each on its own base scale; a dict of the columns BESIDE and comparable_reason.
+
+        comparable, _low, _high   of all comparable sets together (sum of differences over sum of scales), and where 95 % of
+                                  n_comparable sampled sets lie: a band, no interval
+        comparable_difference, _low, _high   the effect on the set minus `comparable`, jackknife t over units
+        p_comparable              two-sided, neurons of the set exchanged with their partners at random (Partners.exchanged)
+        comparable_nearness       mean |kappa| of these neurons over that of the set's: 1 is alike, small is hardly comparable
+        comparable_outcome        of comparable.outcome with thresholds.margin
+        comparable_reason         why there is no such comparison; then the columns are null
+        """
+        thresholds = thresholds or Thresholds()
+        try:
+            scale, like = self._scale(members), self.partners(members, exclude)
+            weights = like.weights
+            own = self._sums(plus, members) - self._sums(minus, members)
+            other = self.values[plus].astype(float) @ weights - self.values[minus].astype(float) @ weights
+            others = self.values[self.base, "target"].astype(float) @ weights - self.values[self.base, "reference"].astype(float) @ weights
+            if not _told(self._over_units(lambda x: x, others)):
+                raise StatisticsError("The contrast of comparable sets cannot be told from 0 on these units; they have no scale.")
+            together = self._over_units(np.divide, other, others)
+            apart = self._over_units(lambda a, b, c, d: a / b - c / d, own, scale, other, others)
+            values = self._of_sets(plus, minus, like.sets(n_sets, self.seed + 2))
+            null = self._of_sets(plus, minus, like.exchanged(n_sets, self.seed + 3))
+        except StatisticsError as error:
+            return dict.fromkeys(BESIDE) | {"comparable_reason": str(error)}
+        value = float(own.mean() / scale.mean())
+        p = permutation_p(value, null)
+        low, high = np.quantile(values, [0.025, 0.975])
+        found = (n_sets, together.value, float(low), float(high), apart.value, apart.low, apart.high, p, like.nearness)
+        said = comparable.outcome(value, apart.low, apart.high, p, thresholds.margin, thresholds.alpha)
+        return dict(zip(BESIDE, (*found, said), strict=True)) | {"comparable_reason": None}
+
+    def wording_null(self, changes, members):
+        """{null_low, null_high, null_n, null_from}: how far a change of wording that means nothing moves the set in the base model.
+
+        null_low, null_high   the least and the largest A_0(plus) - A_0(minus) of null_n such changes, and 0, which no change is;
+                              a mean over units each. What an attack does must lie beyond them to mean something
+        null_from             what they are, with the size of each
+
+        changes    [(name, plus, minus)] of the base model: random words against none, unrelated prompts against the reference, ...
+        Raises     StatisticsError where the set has no scale, or there are no changes
+        """
+        if not changes:
+            raise StatisticsError(
+                "No condition of this run says what a change of wording does in the base model. Add the attack random_tokens, or "
+                "retained prompts (near, far)"
+            )
+        found = {name: self.contrast(plus, minus, members).value for name, plus, minus in changes}
+        said = ", ".join(f"{name} {value:+.2f}" for name, value in found.items())
+        sizes = [0.0, *found.values()]
+        return {"null_low": min(sizes), "null_high": max(sizes), "null_n": len(found), "null_from": f"base model: {said}"}
+
+    def _of_sets(self, plus, minus, sets):
+        """(set,) the contrast on each set, on its own base scale."""
+        base = (self.values[self.base, name].mean(axis=0, dtype=np.float64) for name in ("target", "reference"))
+        scale = sets @ np.subtract(*base)
+        if (scale <= 0).any() and (scale >= 0).any():
+            raise StatisticsError(
+                f"The contrast of {int(min((scale <= 0).sum(), (scale >= 0).sum()))} of {len(sets)} comparable sets has another sign "
+                "on these units than on those that chose the set; they have no scale."
+            )
+        return sets @ (self.values[plus] - self.values[minus]).mean(axis=0, dtype=np.float64) / scale
 
     def per_neuron(self, variant, adversarial=None, control=None):
         """D, R, delta of every neuron, data frame; R and delta are NaN without an attack; excluded where |kappa| < 2 SE.
@@ -215,7 +346,7 @@ class Sensitivity:
         if not moving.any():
             raise StatisticsError("No neuron of the set moves in the base model; delta has no scale.")
         per_unit = (terms["woken"][:, moving] / terms["spread"][moving]).mean(axis=1)
-        return interval(per_unit.mean(), self.weights @ per_unit, self.n_units)
+        return self._over_units(lambda x: x, per_unit)
 
     def relocation(self, variant, adversarial, control, concept, anew, exclude=None, within=None):
         """Did the activity move? mean delta outside S, and the overlap of S with S' chosen anew.
@@ -232,7 +363,10 @@ class Sensitivity:
         return _row(self.mean_delta(variant, adversarial, control, outside)) | overlap
 
     def shares(self, variant, adversarial, control, members, thresholds):
-        """Shares and medians over a set, with intervals by resampling units; a dict of the table `neurons`."""
+        """Shares and medians over a set, with intervals by resampling units; a dict of the table `neurons`.
+
+        n_undefined   resamples in which no neuron is deactivated, so that no share of them is reactivated; left out of that interval
+        """
         members = np.flatnonzero(members)
         terms = self._neuron_terms(variant, adversarial, control)
         kappa = terms["kappa"][:, members]
@@ -241,7 +375,7 @@ class Sensitivity:
         names = ("share_deactivated", "share_reactivated", "median_d", "median_r", "median_delta")
         if not keep.any():
             nothing = {f"{name}{end}": None for name in names for end in ("", "_low", "_high")}
-            return row | nothing | {"reason": "every neuron of the set has |kappa| < 2 standard errors"}
+            return row | nothing | {"n_undefined": None, "reason": "every neuron of the set has |kappa| < 2 standard errors"}
         kept = members[keep]
         weights = np.vstack([np.full((1, self.n_units), 1 / self.n_units), self.weights])
         rows_at_once = max(1, 4_000_000 // len(kept))
@@ -250,11 +384,12 @@ class Sensitivity:
             for start in range(0, len(weights), rows_at_once)
         ]
         measured = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
-        reason = None
+        reason, row["n_undefined"] = None, None
         for name, series in measured.items():
             try:
                 found = interval(series[0], series[1:], row["n"])
                 row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+                row["n_undefined"] = found.undefined if name == "share_reactivated" else row["n_undefined"]
             except StatisticsError:
                 row |= {name: None, f"{name}_low": None, f"{name}_high": None}
                 reason = "no attack on this variant" if adversarial is None else "no neuron of the set is deactivated"
@@ -286,24 +421,32 @@ def chosen_anew(adversarial, control, reference, n, within=None):
     return chosen
 
 
-def activity_by_call(condition, reference, target, members, weights):
-    """Concept activity at each recorded call, on that call's own base denominator.
+def activity_by_call(condition, reference, target, members):
+    """Concept activity at each recorded call, on that call's own base denominator; jackknife t over units.
 
-    Shapes    condition, reference, target (unit, call, neuron), the latter two of the base model;  weights (resample, unit)
+    Shapes    condition, reference, target (unit, call, neuron), the latter two of the base model
     returns   per call an Interval, or None where the set's contrast in the base model cannot be told from 0
     """
     zero = reference[:, :, members].sum(axis=2, dtype=float)
     rise = condition[:, :, members].sum(axis=2, dtype=float) - zero
     scale = target[:, :, members].sum(axis=2, dtype=float) - zero
-    low, high = np.quantile(weights @ scale, [0.025, 0.975], axis=0)
-    found = []
+    units, found = np.arange(len(rise)), []
     for call in range(rise.shape[1]):
-        if low[call] <= 0 <= high[call]:
-            found.append(None)
-            continue
-        resampled = (weights @ rise[:, call]) / (weights @ scale[:, call])
-        found.append(interval(rise[:, call].mean() / scale[:, call].mean(), resampled, len(rise)))
+        there = _told(jackknife(lambda x: x, units, scale[:, call]))
+        found.append(jackknife(np.divide, units, rise[:, call], scale[:, call]) if there else None)
     return found
+
+
+def drift_word(drift, thresholds=None):
+    """no drift | drifted | cannot tell, from A_e(ref) with its interval: it passes only when its whole interval lies above -margin.
+
+    A wide interval is no evidence that nothing drifted (a test of equivalence, not of difference). Where the drift does not pass,
+    judge A_e(tgt) - A_e(ref) instead.
+    """
+    margin = (thresholds or Thresholds()).margin
+    if drift is None or drift["low"] is None:
+        return "cannot tell"
+    return "no drift" if drift["low"] > -margin else "drifted" if drift["high"] < -margin else "cannot tell"
 
 
 def _shares(weights, terms, thresholds):
@@ -321,9 +464,14 @@ def _shares(weights, terms, thresholds):
 
 
 def _sure(kappa, se):
-    """|kappa| is at least 2 SE and not 0: a dead neuron has kappa = SE = 0 and must not pass."""
+    """|kappa| is at least FEWEST_SE SE and not 0: a dead neuron has kappa = SE = 0 and must not pass."""
     middle = np.abs(kappa.mean(axis=0))
-    return (middle >= 2 * se) & (middle > 0)
+    return (middle >= FEWEST_SE * se) & (middle > 0)
+
+
+def _told(scale: Interval):
+    """Whether a contrast can be told from 0, by the rule for single neurons; words take more (selection.valid)."""
+    return abs(scale.value) >= FEWEST_SE * scale.se and scale.value != 0
 
 
 def _row(found: Interval):

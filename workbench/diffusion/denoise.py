@@ -22,8 +22,9 @@ class Trajectory:
 
 
 def initial_noise(model, seeds):
-    """Standard normal latents (row, channel, height, width), each from a CPU generator of its own seed."""
-    return torch.stack([torch.randn(model.latent_shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
+    """Standard normal latents (row, channel, height, width), each from a CPU generator of its own seed, counted modulo 2^64."""
+    generators = [torch.Generator().manual_seed(int(seed) % 2**64) for seed in seeds]
+    return torch.stack([torch.randn(model.latent_shape, generator=generator) for generator in generators])
 
 
 def n_calls(model, n_steps):
@@ -32,7 +33,7 @@ def n_calls(model, n_steps):
 
 
 @torch.no_grad()
-def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(), first_prompt=0, prompt=None, gate=None):
+def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(), last=None, first_prompt=0, prompt=None, gate=None):
     """Sample one batch.
 
     states     (row, token, channel) text states; empty (1, token, channel) those of the uncond branch, `text.unconditional`
@@ -40,6 +41,7 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
     taps       an open `Taps`; row r is told as prompt first_prompt + r, or as prompt[r] where `prompt` (row,) is given
     gate       (row,) long, the gate row of each row in both halves; None = gate row 0
     keep       calls whose UNet inputs are kept
+    last       the call before which it stops, its input kept; the latents are noisy ones then. None: to the end
     returns    final latents (row, channel, height, width), Trajectory of the kept calls
     """
     scheduler = model.new_scheduler(n_steps)
@@ -56,6 +58,8 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
             kept.append(scaled)
             calls.append(call)
             timesteps.append(float(timestep))
+        if call == last:
+            break
         if taps is not None:
             copies = 2 if guided else 1
             taps.tell(Rows(call, float(timestep), prompt.repeat(copies), branch, None if gate is None else gate.repeat(copies)))

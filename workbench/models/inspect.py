@@ -1,5 +1,7 @@
 """What did a checkpoint change? Per parameter and by place in the model, with what published erasers would have changed."""
 
+import math
+
 import torch
 
 PLACES = {
@@ -12,37 +14,58 @@ POWER_STEPS = 30
 
 
 def rows(found, model):
-    """[{parameter, n, changed, relative_change, rank_one, zeroed, zeroed_rows, zeroed_columns}] of every changed parameter.
+    """[{parameter, n, changed, relative_change, rank_one, zeroed, zeroed_rows, zeroed_columns, not_finite}] of every changed parameter.
 
     found   Checkpoint of `formats.read`; compared in the file's dtype
     n, changed        weights of the tensor, and how many of them differ
-    relative_change   |W - W_0| / |W_0|, Frobenius norms; None where W_0 is zero
-    rank_one          share of |W - W_0|^2 in its largest singular value; None for vectors
+    relative_change   |W - W_0| / |W_0|, Frobenius norms; None where W_0 is zero, or W is not finite
+    rank_one          share of |W - W_0|^2 in its largest singular value; None for vectors, and where W is not finite
     zeroed            weights that became exactly zero; rows and columns that did as a whole: what pruning leaves
+    not_finite        numbers of the tensor that are not finite in the model's type
     """
     own, result = model.parameters(), []
     for name, value in sorted(found.changed(model).items()):
         before = own[name].detach().cpu().to(value.dtype)
-        difference, new_zeros = (value - before).float(), (value == 0) & (before != 0)
-        scale = before.float().norm().item()
+        value, before = _wide(value), _wide(before)
+        difference, new_zeros = value - before, (value == 0) & (before != 0)
+        finite, scale = name not in found.not_finite, _norm(before)
+        size, rank_one = _norm(difference) if finite else math.nan, math.nan
+        if finite and difference.dim() > 1:
+            rank_one = _rank_one(difference.flatten(1))
         flat = new_zeros.flatten(1) if new_zeros.dim() > 1 else new_zeros[:, None]
         result.append(
             {
                 "parameter": name,
                 "n": value.numel(),
                 "changed": int(torch.count_nonzero(difference)),
-                "relative_change": difference.norm().item() / scale if scale else None,
-                "rank_one": _rank_one(difference.flatten(1)) if difference.dim() > 1 else None,
+                "relative_change": _number(size / scale) if scale else None,
+                "rank_one": _number(rank_one),
                 "zeroed": int(new_zeros.sum()),
                 "zeroed_rows": int(flat.all(dim=1).sum()),
                 "zeroed_columns": int(flat.all(dim=0).sum()) if new_zeros.dim() > 1 else 0,
+                "not_finite": sum(found.not_finite.get(name, {}).values()),
             }
         )
     return result
 
 
+def _wide(value):
+    """In a type that subtracts: float8 does not."""
+    return value if value.dtype == torch.float64 else value.float()
+
+
+def _number(value):
+    return value if math.isfinite(value) else None
+
+
+def _norm(value):
+    """|value| in float64, so that large numbers do not overflow."""
+    return torch.linalg.vector_norm(value, dtype=torch.float64).item()
+
+
 def _rank_one(matrix):
     """sigma_1^2 / |M|^2 by power iteration from the largest row."""
+    matrix = matrix / matrix.abs().max()
     total = matrix.square().sum()
     vector = matrix[matrix.square().sum(dim=1).argmax()]
     for _ in range(POWER_STEPS):

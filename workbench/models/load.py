@@ -3,17 +3,35 @@
 A `Model` wraps the public parts of a diffusers pipeline; nothing else in the workbench touches the pipeline object.
 """
 
+import pickle
+import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
-from workbench import resources
-from workbench.errors import ModelError
-from workbench.models import kinds, text
+from workbench import resources, textfile
+from workbench.errors import ModelError, first_line, nearest
+from workbench.models import hub, kinds, text
 from workbench.storage import tensors_digest
 
 BUNDLED = {"emoji": "emoji/model"}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+GET = " Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
+# what diffusers, transformers, tokenizers and safetensors raise for files that are damaged or not there
+READING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    EOFError,
+    IndexError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 
 
 @dataclass
@@ -140,10 +158,19 @@ class Model:
         return self.vae.decode(latents).sample.float() / 2 + 0.5
 
 
+def _check_finite(module, part, name):
+    for parameter, value in module.named_parameters():
+        if not value.isfinite().all():
+            raise ModelError(
+                f'The model "{name}" holds weights that are not finite, e.g. "{part}.{parameter}": every image of it would be broken. '
+                "Get the model anew, or load it in float32 if its weights are only too large for float16."
+            )
+
+
 def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
     """Wrap a diffusers pipeline.
 
-    Raises   ModelError when it is of a kind that does not work; see `kinds`
+    Raises   ModelError when it is of a kind that does not work (see `kinds`), or holds weights that are not finite
     """
     kinds.check(pipeline, name)
     two = pipeline.unet.config.addition_embed_type == "text_time"
@@ -154,55 +181,115 @@ def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
         module = module.to(device=device, dtype=torch.float32 if overflows else dtype).eval()
         if part in ("unet", "vae") and torch.device(device).type == "cpu":
             module = module.to(memory_format=torch.channels_last)  # faster convolutions; equal to rounding
+        _check_finite(module, part, name)
         parts[part] = module.requires_grad_(False)
     if two:
         parts |= {"tokenizer_2": pipeline.tokenizer_2, "zero_uncond": bool(pipeline.config.get("force_zeros_for_empty_prompt"))}
     return Model(name, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, **parts)
 
 
-def load(name, device="cpu", dtype=torch.float32):
+def check_device(name):
+    """The device as torch knows it.
+
+    Raises   ModelError that lists what is there: for no device at all, and for one that this machine, or this torch, does not have
+    """
+    there = devices()
+    try:
+        found = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ModelError(f'No device is called "{name}".{nearest(name, there)}') from None
+    kinds_there = {one.partition(":")[0] for one in there}
+    if found.type in kinds_there and (found.index is None or str(found) in (*there, "cpu:0", "mps:0")):
+        return found
+    why = f"has no {found.type} device" if found.type not in kinds_there else "has fewer devices of this kind"
+    built = " and this torch was built without CUDA" if found.type == "cuda" and torch.version.cuda is None else ""
+    raise ModelError(
+        f'The device "{name}" is not there: this machine {why}{built}. Possible: {", ".join(there)}, e.g. --device {there[-1]}.'
+    )
+
+
+def devices():
+    """Names of the devices that torch can use here, the CPU first."""
+    found = ["cpu"]
+    for kind in ("cuda", "xpu"):
+        part = getattr(torch, kind, None)
+        if part is not None and part.is_available():
+            found += [f"{kind}:{place}" for place in range(part.device_count())]
+    return found + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def load(name, device="cpu", dtype=torch.float32, beside="."):
     """Load a base model by bundled name, folder, single file or hub id (local cache first).
+
+    beside   folder where a file or folder of that name is looked for first: that of the study
 
     A single file holds weights only. Configuration and tokenizers are those of a diffusers folder of the same name beside it
     (whose weights are not read), or else what diffusers knows for its kind, from the cache or the hub.
 
-    Raises   ModelError when it is missing, truncated or of another kind
+    Raises   ModelError when it is missing, truncated or of another kind, or the device is not there
     """
-    return from_pipeline(pipeline(name, dtype), name, device, dtype)
+    device = check_device(device)
+    return from_pipeline(pipeline(name, dtype, beside), name, device, dtype)
 
 
-def pipeline(name, dtype=torch.float32):
+def place(name, beside="."):
+    """Where a base model is: the folder of a bundled one, a file or folder beside the study or as given; None for a hub id."""
+    if name in BUNDLED:
+        return resources.folder("data") / BUNDLED[name]
+    return resources.find(name, beside)
+
+
+def pipeline(name, dtype=torch.float32, beside="."):
     """The diffusers pipeline behind a name, as `load` reads it.
 
     Raises   ModelError when it is missing or truncated
     """
     from diffusers.utils import logging as diffusers_logging
-    from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
     for logging in (diffusers_logging, transformers_logging):
         logging.disable_progress_bar()
         logging.set_verbosity_error()
 
-    where = resources.folder("data") / BUNDLED[name] if name in BUNDLED else Path(name)
+    where = place(name, beside)
     if name in BUNDLED and not where.is_dir():
         raise ModelError(f'The bundled model "{name}" is not at {where}. Build it with: make emoji')
-    if where.is_dir() and not (where / "model_index.json").is_file():
+    if where is None and not HUB_ID.fullmatch(name):
+        raise ModelError(
+            f'No model "{name}": it is no file or folder, no bundled model ({", ".join(BUNDLED)}) and no hub id (owner/name). '
+            f"{resources.looked(name, beside)}"
+        )
+    if where is not None and where.is_dir() and not (where / "model_index.json").is_file():
         raise ModelError(
             f'The folder "{where}" has no model_index.json, so it is no diffusers pipeline. '
             "Give the folder that holds unet/, vae/ and text_encoder/."
         )
-    if not where.exists() and name.count("/") != 1:
-        raise ModelError(f'No model "{name}": it is no file or folder, no bundled model ({", ".join(BUNDLED)}) and no hub id (owner/name).')
     try:
-        return _from_file(where, dtype) if where.is_file() else _from_folder(where if where.is_dir() else name, dtype)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        get = (
-            ""
-            if where.exists()
-            else f" Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
-        )
-        raise ModelError(f'The model "{name}" cannot be loaded: {_first_line(error)}{get}') from error
+        if where is None:
+            return _from_hub(name, dtype, beside)
+        if where.is_dir():
+            return _from_folder(where, dtype)
+        textfile.check_regular(where, ModelError)
+        return _from_file(where, dtype)
+    except ModelError:
+        raise
+    except READING_ERRORS as error:
+        raise ModelError(f'The model "{name}" cannot be loaded: {first_line(error)}{"" if where else GET.format(name=name)}') from error
+
+
+def _from_hub(name, dtype, beside):
+    """A pipeline of the hub: from the local cache, else from the hub itself when it answers."""
+    try:
+        return _from_folder(name, dtype)
+    except READING_ERRORS as error:
+        why = hub.unreachable()
+        if why is None:
+            return _from_folder(name, dtype, local=False)
+        held = "only a part of it is in the local cache" if hub.cached(name) else "it is not in the local cache"
+        raise ModelError(
+            f'The model "{name}" is no file or folder here ({resources.looked(name, beside).rstrip(".")}). As a hub id, {held}, and the '
+            f"hub cannot be reached: {why.rstrip('.')}.{GET.format(name=name)}"
+        ) from error
 
 
 def _from_file(path, dtype):
@@ -211,23 +298,20 @@ def _from_file(path, dtype):
     config = {"config": str(beside)} if (beside / "model_index.json").is_file() else {}
     without = {} if "XL" in kind.__name__ else {"safety_checker": None, "requires_safety_checker": False}
     try:
-        return kind.from_single_file(str(path), dtype=dtype, **config, **without)
-    except OSError as error:
+        return kind.from_single_file(str(path), dtype=dtype, local_files_only=True, **config, **without)
+    except READING_ERRORS as error:
         if config:
             raise
+        if hub.unreachable() is None:
+            return kind.from_single_file(str(path), dtype=dtype, **without)
         raise OSError(
-            f"{_first_line(error)} A single file holds no configuration: put a diffusers folder of its kind beside it as {beside} "
+            f"{first_line(error)} A single file holds no configuration: put a diffusers folder of its kind beside it as {beside} "
             "(model_index.json, each part's config.json, the tokenizers), or load it once with the hub in reach."
         ) from error
 
 
-def _from_folder(where, dtype):
+def _from_folder(where, dtype, local=True):
     from diffusers import DiffusionPipeline
 
-    local = {"local_files_only": True} if isinstance(where, Path) else {}
-    kinds.check_index(DiffusionPipeline.load_config(where, **local), str(where))
-    return DiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False, **local)
-
-
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    kinds.check_index(DiffusionPipeline.load_config(where, local_files_only=local), str(where))
+    return DiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=local)

@@ -12,13 +12,16 @@ Noise in their place hides them from whoever has not got the mask.
 """
 
 import json
+import math
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
 from workbench.errors import ModelError, nearest
-from workbench.storage import read_arrays, read_metadata, tensors_digest, write_arrays
+from workbench.foreign import refuse_no_data
+from workbench.storage import tensors_digest, write_arrays
 
 HOW = ("union", "intersection", "difference")
 Fill = Literal["zeros", "noise"]
@@ -37,7 +40,9 @@ def save(path, masks, provenance, values=None):
     packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1))) for name, mask in masks.items()}
     header = {"shapes": json.dumps({name: list(mask.shape) for name, mask in masks.items()}), "provenance": json.dumps(provenance)}
     header["digest"] = tensors_digest(packed)
-    write_arrays(path, packed | {name + VALUES: value for name, value in (values or {}).items()}, header)
+    cut = {name + VALUES: value for name, value in (values or {}).items()}
+    header |= {"values_digest": tensors_digest(cut)} if cut else {}
+    write_arrays(path, packed | cut, header)
 
 
 def load(path):
@@ -45,46 +50,76 @@ def load(path):
 
     Raises   ModelError when the file is no mask, or not as it was written
     """
-    header = _header(path)
-    if "shapes" not in header:
-        raise ModelError(
-            f"{path} is no mask file: its header has no shapes. Masks are written by the erasers that prune and by `workbench mask`."
-        )
-    arrays, masks = read_arrays(path), {}
-    shapes = json.loads(header["shapes"])
+    header, arrays = _read(path)
+    masks, shapes, provenance = {}, _mapping(path, header, "shapes"), _mapping(path, header, "provenance")
     packed = {name: arrays[name] for name in shapes if name in arrays}
     if len(packed) < len(shapes) or ("digest" in header and tensors_digest(packed) != header["digest"]):
         raise ModelError(f"{path} is not as it was written: its bits do not fit its header. Get the file anew.")
     for name, shape in shapes.items():
-        n = int(np.prod(shape))
+        sides = shape if isinstance(shape, list) else [None]
+        if not all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides):
+            raise ModelError(f'{path} is no mask file: the shape of "{name}" in its header is {json.dumps(shape)[:60]}. Get the file anew.')
+        n = math.prod(sides)
         if packed[name].dtype != torch.uint8 or packed[name].numel() != -(-n // 8):
             raise ModelError(f'{path} is no mask file: "{name}" has {packed[name].numel()} bytes, {n} bits need {-(-n // 8)}.')
         masks[name] = torch.from_numpy(np.unpackbits(packed[name].numpy(), count=n).astype(bool)).reshape(shape)
-    return masks, json.loads(header["provenance"])
+    return masks, provenance
 
 
 def load_values(path):
     """{parameter name: what was cut, (n,)} of an undo file.
 
-    Raises   ModelError when the file holds a mask alone
+    Raises   ModelError when the file holds a mask alone, or is not as it was written
     """
-    values = {name.removesuffix(VALUES): value for name, value in read_arrays(path).items() if name.endswith(VALUES)}
+    header, arrays = _read(path)
+    values = {name: value for name, value in arrays.items() if name.endswith(VALUES)}
     if not values:
         raise ModelError(
             f"{path} holds no weights that were cut, so nothing can be put back. It is written by: workbench mask apply --undo"
         )
-    return values
+    if "values_digest" in header and tensors_digest(values) != header["values_digest"]:
+        raise ModelError(f"{path} is not as it was written: the weights that were cut do not fit its header. Get the file anew.")
+    return {name.removesuffix(VALUES): value for name, value in values.items()}
 
 
-def _header(path):
-    from safetensors import SafetensorError
+def _read(path):
+    """(header, {name: tensor}) of a file."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
 
+    path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder, no mask file. Masks of other tools are brought in with: workbench mask import")
+    if not path.is_file():
+        raise ModelError(f"There is no mask file {path}.{nearest(path.name, (p.name for p in path.parent.glob('*.safetensors')))}")
+    refuse_no_data(path)
     try:
-        return read_metadata(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no mask file {path}.") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is no mask file: {error}.") from error
+        with safe_open(path, "pt") as file:
+            header = dict(file.metadata() or {})
+        if "shapes" not in header:
+            raise ModelError(
+                f"{path} is no mask file: its header has no shapes. Masks are written by the erasers that prune and by `workbench mask`; "
+                "those of other tools are brought in with: workbench mask import"
+            )
+        return header, load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{path} is no mask file: {str(error)[:200]}.") from error
+
+
+def _no_number(word):
+    raise ValueError(f"{word} is no JSON")
+
+
+def _mapping(path, header, key):
+    """The mapping that an entry of the header holds as JSON."""
+    try:
+        found = json.loads(header[key], parse_constant=_no_number)
+    except (KeyError, ValueError, RecursionError) as error:
+        what = "is missing" if key not in header else "is no JSON"
+        raise ModelError(f"{path} is no mask file: {key} {what} in its header. Get the file anew, or make the mask again.") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} is no mask file: {key} in its header is no mapping. Get the file anew, or make the mask again.")
+    return found
 
 
 def count(masks):

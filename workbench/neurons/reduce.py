@@ -121,23 +121,19 @@ class Statistics:
                 raise RecordingMismatch(f'{missing} of {values[..., 0].numel()} (prompt, call) cells of "{path}" were never recorded.')
 
     def to_tensors(self):
-        """{name: tensor} to store: mean_abs and norms in fp16, moments in float64 for each branch that was seen."""
+        """{name: tensor} to store: mean_abs and norms in float32, moments in float64 for each branch that was seen.
+
+        Half precision would make neurons equal that are not, and what is chosen among equals hangs on their order.
+
+        Raises   RecordingMismatch when a cell was never recorded
+        """
         self.check_complete()
-        stored = {f"{path}|mean_abs": values.half() for path, values in self.mean_abs.items()}
-        stored |= {f"{path}|{name}": _halved(values, path, name) for (path, name), values in self.norms.items()}
+        stored = {f"{path}|mean_abs": values for path, values in self.mean_abs.items()}
+        stored |= {f"{path}|{name}": values for (path, name), values in self.norms.items()}
         for (path, branch), moments in self.moments.items():
             if moments.count.sum():
                 stored |= {f"{path}|{branch}|{name}": value for name, value in vars(moments).items()}
         return stored
-
-
-def _halved(values, path, name):
-    """fp16, refused where it would overflow: a norm over tokens is larger than any mean."""
-    if values.max() > torch.finfo(torch.float16).max:
-        raise RecordingMismatch(
-            f'The {name} of "{path}" reaches {values.max():.3g}, beyond half precision. Leave its scores out: choose.compare.'
-        )
-    return values.half()
 
 
 class Parts:

@@ -18,10 +18,12 @@ import numpy as np
 import pandas
 
 from workbench.errors import ModelError, RecordingMismatch, nearest
+from workbench.foreign import refuse_no_data
 from workbench.storage import digest, read_arrays, read_metadata, write_arrays
 
 KIND = "neuron set 1"
 MOST_BYTES = 64_000_000
+MOST = 1 << 31  # no layer has as many neurons
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class NeuronSet:
         kept = {}
         for layer, index in sorted(self.neurons.items()):
             index = np.asarray(index)
-            if index.ndim != 1 or (len(index) and (index.dtype.kind not in "iu" or index.min() < 0)):
+            if index.ndim != 1 or (len(index) and (index.dtype.kind not in "iu" or index.min() < 0 or index.max() > MOST)):
                 raise ModelError(f'The neurons of layer "{layer}" in the set "{self.name}" are no list of indices from 0 upwards.')
             if len(index):
                 kept[layer] = np.unique(index).astype(np.int64)
@@ -126,12 +128,12 @@ class NeuronSet:
         return pandas.concat(rows, ignore_index=True) if rows else pandas.DataFrame({"layer": [], "index": []})
 
     def save(self, path):
-        """Write a safetensors file: one int64 array per layer; name, model and provenance in the header."""
+        """Write a safetensors file: one int64 array per layer; name, model, provenance and a digest of all of it in the header."""
         import torch
 
         tensors = {layer: torch.from_numpy(index) for layer, index in self.neurons.items()}
         about = {"kind": KIND, "name": self.name, "model": self.model, "provenance": json.dumps(self.provenance, sort_keys=True)}
-        write_arrays(path, tensors, about)
+        write_arrays(path, tensors, about | {"digest": _written(about, tensors)})
 
     @classmethod
     def load(cls, path, model=None, index=None, strict=True):
@@ -139,13 +141,15 @@ class NeuronSet:
 
         model    digest of the base model in use; a set of another model is refused, or with strict=False warned about
         index    the index table in use; layers and indices are checked against it
-        Raises   ModelError when the file is missing, too large or no neuron set; RecordingMismatch when it does not fit
+        Raises   ModelError when the file is missing, too large, no neuron set, not as it was written, or names neurons that its own
+                 layers do not have; RecordingMismatch when it does not fit
         """
         path = Path(path)
         if not path.is_file():
             raise ModelError(f"There is no neuron set at {path}.{nearest(path.name, (p.name for p in path.parent.glob('*.safetensors')))}")
         if path.stat().st_size > MOST_BYTES:
             raise ModelError(f"{path} has {path.stat().st_size:,} bytes; a neuron set has at most {MOST_BYTES:,}. Is it a checkpoint?")
+        refuse_no_data(path)
         arrays = read_arrays(path)
         about = read_metadata(path)
         if about.get("kind") != KIND:
@@ -155,6 +159,9 @@ class NeuronSet:
             found = cls(about["name"], about["model"], neurons, json.loads(about["provenance"]))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is no neuron set that can be read ({type(error).__name__}: {error}). Save it again.") from error
+        if "digest" in about and about["digest"] != _written(about, arrays):  # files of the first version have none
+            raise ModelError(f"{path} is not as it was written: its neurons or what it says of them were changed. Get the file anew.")
+        _check_provenance(path, found)
         if model is not None and model != found.model:
             sentence = (
                 f'The set "{found.name}" in {path} was made on the model {found.model[:12]}, not on {model[:12]}; neuron numbers mean '
@@ -185,6 +192,25 @@ class NeuronSet:
         return NeuronSet(f"({self.name} {sign} {other.name})", self.model, joined, {"made": made, "of": [self._about(), other._about()]})
 
 
+def _written(about, tensors):
+    """sha256 hex over what a file says and holds."""
+    said = {key: about[key] for key in ("kind", "name", "model", "provenance")}
+    return digest([said, {layer: tensor.tolist() for layer, tensor in tensors.items()}])
+
+
+def _check_provenance(path, found):
+    """Refuse a provenance that others would stumble over, and neurons beyond the widths it states itself."""
+    widths, seen = (found.provenance.get(key, empty) for key, empty in (("widths", {}), ("chosen_on", [])))
+    if not isinstance(widths, dict) or not all(type(n) is int and n > 0 for n in widths.values()) or not isinstance(seen, list):
+        raise ModelError(f"{path} is no neuron set that can be read: widths or chosen_on in its provenance is malformed. Save it again.")
+    for layer, index in found.neurons.items():
+        if index[-1] >= widths.get(layer, MOST):
+            raise ModelError(
+                f'{path}: the set "{found.name}" names neuron {index[-1]} of the layer "{layer}", which has the neurons 0 to '
+                f"{widths.get(layer, MOST) - 1} by its own widths. The file was damaged, or made wrongly: make the set again."
+            )
+
+
 def index_table(layers):
     """Data frame (one row per neuron): layer, index within the layer, site."""
     rows = [pandas.DataFrame({"layer": layer.path, "index": np.arange(layer.n_neurons), "site": layer.site.name}) for layer in layers]
@@ -198,14 +224,18 @@ def by_layer(index, chosen):
 
 
 def top(score, share, within):
-    """Boolean array: the highest `share` of the scores among the positions where `within` is true.
+    """Boolean array: the highest `share` of the scores among the positions where `within` is true; NaN is never chosen.
 
-    Ties and NaN are never chosen beyond the count; at least one neuron is chosen.
+    The choice does not hang on the order of the neurons: of equals at the end of the share, either all fit or all are left out.
+    Where that would leave nothing, the first place being shared by more than the share, all who share it are chosen.
     """
     score = np.where(within, np.nan_to_num(score, nan=-np.inf), -np.inf)
     n = max(1, round(share * int(np.sum(within))))
-    chosen = np.zeros(len(score), bool)
-    chosen[np.argsort(-score, kind="stable")[:n]] = True
+    ranked = -np.sort(-score)
+    last = ranked[min(n, len(ranked)) - 1]
+    chosen = score >= last
+    if chosen.sum() > n and last < ranked[0]:
+        chosen = score > last
     return chosen & np.isfinite(score)
 
 

@@ -3,7 +3,7 @@
 from workbench.report import summary
 
 
-def waking_alt(neurons, variant, webgl=None):
+def waking_alt(neurons, variant, webgl=None, unit=None):
     """How many of the points lie on either side of zero."""
     carry = [neuron for neuron in neurons if neuron["score_b"] > 0]
     woken = [neuron for neuron in carry if neuron[f"delta_{variant}"] > 0]

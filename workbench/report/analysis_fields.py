@@ -7,8 +7,8 @@ attribution     the target's value under a condition, how far scores add up (exp
 fidelity        scores against exact ablation: where = sample (random single neurons), top (of the list) or sets (random sets of a share)
 tokens          mean credit of the words of a prompt for a neuron's signed activation: part = concept, plain (its other words), added
                 (by the attack); words: those with most credit
-cluster_choice  every number of clusters tried; chosen marks the one taken; layer_information: what share of a neuron's cluster its layer
-                tells, beside permuted labels
+cluster_choice  every number of clusters tried; chosen marks the one taken; stable, grouped: beyond clouds without groups, p_silhouette
+                over all n_tried numbers; layer_information: what share of a neuron's cluster its layer tells, beside permuted labels
 clusters        the clusters taken; jaccard: how much of one comes back when units are resampled
 cluster_effects deactivation and reactivation in shares of the cluster's own base contrast, sensitivity (delta) in base standard deviations
 cluster_regions     where in the image a cluster is active, on the units that excite it most: share of its activity in the tenth of the
@@ -118,8 +118,10 @@ TABLES = {
         "low": "number",
         "high": "number",
         "stability_chance": "number",
+        "p_stability": "number?",
         "n_resamples": "count",
         "n_random": "count",
+        "n_tried": "count?",
         "stable": "flag",
         "grouped": "flag",
         "chosen": "flag",
@@ -143,6 +145,7 @@ TABLES = {
         **TEXT_CONDITION,
         "control": "flag",
         **INTERVAL,
+        "p_change": "number?",
         **RANDOM,
         "reason": "text?",
     },
@@ -197,4 +200,4 @@ ABLATIONS = ("ablation", "leave_one_out", "greedy", "shapley", "necessity", "suf
 VALUES = {"attribution": ("value", "low", "high", "credit", "credit_low", "credit_high")}
 VALUES |= {"fidelity": tuple(c for c in TABLES["fidelity"] if c.startswith(("spearman", "pearson"))), "tokens": ("value", "low", "high")}
 VALUES |= dict.fromkeys(("cluster_effects", "set_effects", *ABLATIONS), ("value", "low", "high")) | set_fields.VALUES
-SHARES = {"share", "expected", "p_silhouette", "layer_p", "jaccard"} | set_fields.SHARES
+SHARES = {"share", "expected", "p_silhouette", "p_stability", "layer_p", "jaccard"} | set_fields.SHARES

@@ -171,8 +171,26 @@ def cluster_choice(document):
     """Every number of clusters tried, and how sure it is."""
     return view(
         "How many clusters, and how sure: do they come back when units are resampled, are they groups at all, are they just layers?",
-        ("Method", "Clusters", "Taken", "Neurons", "In none", "Stability (adjusted Rand)", "95 % of the resamples", "In one cloud")
-        + ("Silhouette", "In one cloud", "p", "Told by the layer", "Layers permuted", "p", "Reservation"),
+        (
+            "Method",
+            "Clusters",
+            "Taken",
+            "Neurons",
+            "In none",
+            "Stability (adjusted Rand)",
+            "95 % of the resamples",
+            "In clouds without groups",
+        )
+        + (
+            "p",
+            "Silhouette",
+            "In clouds without groups",
+            "p over all numbers tried",
+            "Told by the layer",
+            "Layers permuted",
+            "p",
+            "Caveat",
+        ),
         [
             (
                 row["method"],
@@ -183,6 +201,7 @@ def cluster_choice(document):
                 number(row["stability"]),
                 summary.span(row["low"], row["high"]),
                 number(row["stability_chance"]),
+                summary.p_value(row["p_stability"]),
                 number(row["silhouette"]),
                 number(row["silhouette_chance"]),
                 summary.p_value(row["p_silhouette"]),
@@ -193,7 +212,7 @@ def cluster_choice(document):
             )
             for row in document["cluster_choice"]
         ],
-        numeric=(1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13),
+        numeric=(1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     )
 
 

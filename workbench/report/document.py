@@ -1,14 +1,34 @@
-"""The schema of report.json, the one source every renderer reads."""
+"""The schema of report.json, the one source every renderer reads; `load` is the one reader of it."""
 
 import json
 import math
+import reprlib
 from pathlib import Path
 
 from workbench.errors import RunError, nearest
-from workbench.report.fields import ADDED, ADDED_COLUMNS, EVIDENCE, LISTS, OBJECTS, SHARES, TABLES, VALUES
+from workbench.report import analysis_fields, choice_fields, rate_fields, set_fields
+from workbench.report.fields import (
+    ADDED,
+    ADDED_COLUMNS,
+    ADDED_KEYS,
+    EVIDENCE,
+    LISTS,
+    OBJECTS,
+    OLD_WORDS,
+    SCORE,
+    SHARES,
+    TABLES,
+    VALUES,
+    WORD_DATA,
+)
 from workbench.storage import write_text
 
 SCHEMA_VERSION = 1
+
+
+class OtherVersion(RunError):
+    """A report of a schema version that this workbench does not read."""
+
 
 KINDS = {
     "text": (str,),
@@ -28,8 +48,12 @@ def columns(table):
 
 
 def load(report_folder):
-    """Read and check report.json of a report folder; one written before a table or column was ADDED has it empty."""
+    """Read and check report.json of a report folder; one written before a table or column was ADDED has it empty.
+
+    Raises   RunError that names the file: it is missing, no JSON, of another schema version, or does not fit the schema (`check`)
+    """
     path = Path(report_folder) / "report.json"
+    again = "Run the study again: results are kept, the report is written anew."
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError:
@@ -38,21 +62,46 @@ def load(report_folder):
             "Run the study's report stage first: workbench run STUDY."
         ) from None
     except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({error}). Run the study again: results are kept, the report is written anew.") from None
+        raise RunError(f"{path} is not valid JSON ({error}). {again}") from None
+    except RecursionError:
+        raise RunError(f"{path} is damaged: it is nested too deeply. {again}") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}.") from None
     document = with_added(document)
-    check(document)
+    try:
+        check(document)
+    except OtherVersion as error:
+        raise OtherVersion(f"{path}: {error}") from None
+    except RunError as error:
+        raise RunError(f"{path} is damaged. {error} {again}") from None
     return document
 
 
 def with_added(document):
-    """The document with every table and column that reports of this schema version have gained; empty where it is older."""
+    """The document with every table, column and key that reports of this schema version have gained; empty where it is older."""
     if not isinstance(document, dict):
         return document
     document = dict.fromkeys(ADDED, []) | document
+    for name, keys in ADDED_KEYS.items():
+        if isinstance(document.get(name), dict):
+            document[name] = dict.fromkeys(keys) | document[name]
+    if isinstance(document.get("verdict"), dict) and isinstance(document["verdict"].get("words"), list):
+        document["verdict"] = document["verdict"] | {"words": [_with_data(word, document) for word in document["verdict"]["words"]]}
     for table, names in ADDED_COLUMNS.items():
         if isinstance(document.get(table), list):
             document[table] = [dict.fromkeys(names) | row if isinstance(row, dict) else row for row in document[table]]
     return document
+
+
+def _with_data(word, document):
+    """A word of the verdict with what it is about as data; of an older report as far as its word and subject are such data."""
+    if not isinstance(word, dict) or "kind" in word:
+        return word
+    models = document.get("models")
+    variants = [row.get("variant") for row in models if isinstance(row, dict)] if isinstance(models, list) else []
+    subject, said = word.get("subject"), word.get("word")
+    known = {"outcome": OLD_WORDS.get(said) if isinstance(said, str) else None, "variant": subject if subject in variants else None}
+    return dict.fromkeys(WORD_DATA) | known | word
 
 
 def write(document, folder):
@@ -87,9 +136,9 @@ def check(document):
     if not isinstance(document, dict):
         raise RunError("report.json: an object was expected at the top level.")
     version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RunError(
-            f"report.json has schema_version {version!r}; this workbench reads {SCHEMA_VERSION}. "
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise OtherVersion(
+            f"report.json has schema_version {_short(version)}; this workbench reads {SCHEMA_VERSION}. "
             "Render it with the version of the workbench that wrote it, or run the study again."
         )
     for name in (*OBJECTS, *TABLES, "neuron_table"):
@@ -103,6 +152,8 @@ def check(document):
         _check_row(document[name], fields, f'"{name}"', extra=name != "verdict")
         for field in fields:
             _check_list(name, field, document[name][field], f'"{name}"')
+    if document["study"]["score"] is not None:
+        _check_row(document["study"]["score"], SCORE, '"study", score')
     for position, word in enumerate(document["verdict"]["words"]):
         for evidence in word["evidence"]:
             _check_row(evidence, EVIDENCE, f'"verdict", words[{position}], evidence')
@@ -111,7 +162,7 @@ def check(document):
             raise RunError(f'report.json, "{table}": a list of rows was expected.')
         for position, row in enumerate(document[table]):
             where = f'"{table}", row {position}'
-            _check_row(row, fields, where)
+            _check_row(row, fields, where, declared=table)
             _check_values(table, row, where)
             for field in fields:
                 _check_list(table, field, row[field], where)
@@ -125,9 +176,10 @@ def _check_list(owner, field, rows, where):
             _check_row(row, LISTS[owner, field], f"{where}, {field}[{position}]")
 
 
-def _check_row(row, fields, where, extra=False):
+def _check_row(row, fields, where, extra=False, declared=None):
+    """declared   the table of the row, if it is one: the message says where columns of that table are declared"""
     if not isinstance(row, dict):
-        raise RunError(f"report.json, {where}: an object was expected, found {row!r}.")
+        raise RunError(f"report.json, {where}: an object was expected, found {_short(row)}.")
     for field, kind in fields.items():
         if field not in row:
             raise RunError(
@@ -139,17 +191,30 @@ def _check_row(row, fields, where, extra=False):
             continue
         allowed = KINDS[kind.rstrip("?")]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise RunError(f'report.json, {where}, "{field}": {kind.rstrip("?")} was expected, found {value!r}.')
+            raise RunError(f'report.json, {where}, "{field}": {kind.rstrip("?")} was expected, found {_short(value)}.')
         if isinstance(value, float) and not math.isfinite(value):
             raise RunError(f'report.json, {where}, "{field}": {value} is not a number; use null.')
         if field in SHARES and not 0 <= value <= 1:
-            raise RunError(f'report.json, {where}, "{field}": {value!r} is outside [0, 1]; rates are fractions, never per cent.')
+            raise RunError(f'report.json, {where}, "{field}": {_short(value)} is outside [0, 1]; rates are fractions, never per cent.')
     unknown = sorted(set(row) - set(fields))
     if unknown and not extra:
         raise RunError(
-            f'report.json, {where} has an unknown key "{unknown[0]}".'
-            f"{nearest(unknown[0], fields)} New columns are declared in report/document.py."
+            f'report.json, {where} has an unknown key "{unknown[0]}".{nearest(unknown[0], fields)} A newer workbench wrote it, or the file '
+            f"was edited; new keys are declared in {_declared_in(declared)}."
         )
+
+
+def _declared_in(table):
+    """The file of the package that declares the columns of a table, or, without a table, the parts that are none."""
+    parts = (rate_fields, choice_fields, set_fields, analysis_fields)
+    return f"workbench/report/{next((part.__name__.rpartition('.')[2] for part in parts if table in part.TABLES), 'fields')}.py"
+
+
+def _short(value):
+    """A value of a report in a message, cut where it is long or deep."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 2, 80, 80, 80
+    return short.repr(value)
 
 
 def _check_values(table, row, where):

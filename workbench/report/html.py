@@ -87,6 +87,7 @@ def _environment():
         number=summary.number,
         span=summary.span,
         provenance=summary.provenance,
+        mood=summary.mood,
         neuron_set=lambda row: summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
     )
     return environment
@@ -104,7 +105,7 @@ def _context(document, neurons):
         "note": summary.model_note(study),
         "thresholds": summary.thresholds(study),
         "boards": _boards(document),
-        "other_words": [word for word in document["verdict"]["words"] if word["subject"] not in summary.subjects(document)],
+        "other_words": _other_words(document),
         "views": views,
         "image_views": image_views,
         "analysis_views": analysis_views,
@@ -120,11 +121,14 @@ def _context(document, neurons):
     }
 
 
+def _other_words(document):
+    """The words of the verdict that stand on no variant's board."""
+    on_boards = [id(word) for variant in summary.subjects(document) for word in summary.own_words(document, variant)]
+    return [word for word in document["verdict"]["words"] if id(word) not in on_boards]
+
+
 def _boards(document):
-    """The number cards of each variant, and the word of the verdict about it."""
-    words = {}
-    for word in document["verdict"]["words"]:
-        words.setdefault(word["subject"], []).append(word)
+    """The number cards of each variant, and the words of the verdict about it without attack."""
     roles = {row["variant"]: row for row in document["models"]}
     boards = []
     for variant in summary.subjects(document):
@@ -135,7 +139,7 @@ def _boards(document):
                 "role": roles[variant]["role"],
                 "parent": roles[variant]["parent"],
                 "method": roles[variant]["method"],
-                "words": words.get(variant, []),
+                "words": summary.own_words(document, variant),
                 **picked,
                 "gauges": {name: _gauge(picked[name], picked.get(f"{name}_base")) for name in ("erasure", "retention", "reactivation")},
             }

@@ -6,11 +6,13 @@ from workbench.report.views import view
 
 QUALITY = {
     "kid": "distance to the base model (KID)",
-    "kid_floor": "noise floor: one half of the base model's images to the other",
-    "kid_floor_seed": "noise floor: the base model's images again, from other noise",
+    "kid_floor": "one half of the base model's images to the other",
+    "kid_floor_seed": "noise floor: the base model's images of the same prompts, from other noise",
     "kid_floor_dtype": "noise floor: the base model's images again, in another number format",
     "image_difference": "the same, pixel by pixel: mean difference (0 to 1)",
 }
+QUALITY_COLUMNS = ("Variant", "What", "Concepts", "Images per set", "Units", "Left out", "Value", "95 % interval")
+QUALITY_COLUMNS += ("Beyond the noise floor", "95 % interval of that", "Outcome", "Features of", "If missing, why")
 
 
 def size(row):
@@ -223,7 +225,7 @@ def quality(document):
     note = f"Noise floors not asked for: {asked}; a study asks for them by noise_floor = [{asked}] under [quality]." if lacking else ""
     return view(
         "Distance of the images of retained concepts to the base model's, with bootstrap 95 % intervals",
-        ("Variant", "What", "Concepts", "Images per set", "Units", "Left out", "Value", "95 % interval", "Features of", "If missing, why"),
+        QUALITY_COLUMNS,
         [
             (
                 row["variant"],
@@ -234,12 +236,15 @@ def quality(document):
                 integer(row["dropped"]) if row["dropped"] else None,
                 number(row["value"], 4),
                 summary.span(row["low"], row["high"], lambda value: number(value, 4)),
+                number(row["beyond"], 4),
+                summary.span(row["beyond_low"], row["beyond_high"], lambda value: number(value, 4)),
+                row["outcome"],
                 row["features"],
                 row["reason"],
             )
             for row in document["quality"]
         ],
-        numeric=(3, 4, 5, 6, 7),
+        numeric=(3, 4, 5, 6, 7, 8, 9),
         note=note,
     )
 

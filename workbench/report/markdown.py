@@ -86,7 +86,7 @@ def _sections(document):
         ),
         (
             "Rates",
-            f"How often images show the concept ({name}), plainly asked and under attack.",
+            f"How often images show the concept ({name}), without attack and under attack.",
             (
                 image_views.detectors(document),
                 image_views.rates(document),

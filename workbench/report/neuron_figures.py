@@ -51,11 +51,12 @@ def neurons_figure(neurons, variant, webgl=None, thresholds=(0.5, 0.25)):
     return figure
 
 
-def waking_figure(neurons, variant, webgl=None):
+def waking_figure(neurons, variant, webgl=None, unit="the score's own unit"):
     """What the concept does to a neuron in the base model, against what the attack does to it in a variant.
 
-    neurons   rows of neurons.parquet with score_b and delta_<variant>, both in the base model's standard deviations; points
-              carry the neuron's id, layer:number
+    neurons   rows of neurons.parquet with score_b, in the unit of the choosing score, and delta_<variant>, in the base model's
+              standard deviations; points carry the neuron's id, layer:number
+    unit      what the score counts, from summary.score_unit
     """
     figure = _points(neurons, "score_b", f"delta_{variant}", "score %{x:.2f}, δ = %{y:.2f}", webgl)
     _corner(figure, 0.995, 0.985, "carries the concept, woken by the attack", "right")
@@ -63,7 +64,7 @@ def waking_figure(neurons, variant, webgl=None):
     layout(figure, height=430, margin={"l": 56, "r": 12, "t": 40, "b": 52}, legend=LEGEND)
     figure.update_layout(dragmode="zoom")
     zero = {"zeroline": True, "zerolinecolor": "#8a8a8a"}
-    figure.update_xaxes(title={"text": "score in the base model, half B (standard deviations)", "standoff": 8}, **zero)
+    figure.update_xaxes(title={"text": f"score in the base model, evaluation half ({escape(unit, quote=False)})", "standoff": 8}, **zero)
     figure.update_yaxes(title={"text": f"δ in {escape(variant)}: attack minus control", "standoff": 4}, **zero)
     return figure
 

@@ -12,12 +12,13 @@ from workbench.report import summary
 from workbench.report.cluster_figures import PALETTE
 from workbench.report.lines import SYMBOLS, cell, empty_panels, finished
 
-PLAIN = "plain prompts"
+PLAIN = "without attack"
 
 
 def plane_points(document):
-    """One row per variant that is no base model and condition (plain prompts, each attack): variant, condition, n, rate, low, high,
-    and kept, the row of what is retained (near the concept, else far from it). Variants without such a row are left out."""
+    """One row per variant that is no base model and condition (without attack, each attack): variant, condition, provenance and its
+    words `made`, n, rate, low, high, and kept, the row of what is retained (related concepts, else unrelated ones). Variants
+    without such a row are left out."""
     points = []
     for variant in summary.subjects(document):
         cards = summary.cards(document, variant)
@@ -31,8 +32,8 @@ def plane_points(document):
         ]
         for condition, row in [(PLAIN, plain), *((summary.condition(row), row) for row in asked)]:
             if row is not None and row["rate"] is not None:
-                made = summary.provenance(row)
-                about = {"variant": variant, "condition": condition, "made": made, "kept": kept}
+                about = {"variant": variant, "condition": condition, "provenance": row["provenance"]}
+                about |= {"made": summary.provenance(row), "kept": kept}
                 points.append(about | {name: row[name] for name in ("n", "rate", "low", "high")})
     return points
 
@@ -44,7 +45,7 @@ def plane_figure(points, variants=()):
     names += [name for name in dict.fromkeys(point["variant"] for point in points) if name not in names]
     figure, shown = empty_panels(panels, shared_xaxes=False), set()
     for point in sorted(points, key=lambda point: names.index(point["variant"])):
-        place, moved = names.index(point["variant"]), point["made"].startswith("transferred")
+        place, moved = names.index(point["variant"]), point["provenance"] == "transferred"
         colour, symbol = PALETTE[place % len(PALETTE)], SYMBOLS[place % len(SYMBOLS)]
         kept, words = point["kept"], escape(point["variant"])
         figure.add_trace(

@@ -7,15 +7,18 @@ sweep       of the images of a condition, the share in which the judge would see
 rates       labels and thresholds of the judge, and its false alarms (false_positive_n images) stand in every row; named: prompts of
             named_of of the attack that say a name of the concept, or a word forbidden to attacks
 against_control   the ASR of an attack beside that of its control on the same prompts, paired (McNemar)
-rates and their kin   n counts images, n_units the units they are of. Where these differ, intervals are by whole units, and a
-            comparison has p_permutation (sides of whole units swapped) in place of p_mcnemar. Activity counts units
+rates and their kin   n counts images, n_units the units they are of. Where these differ, intervals are by whole units (a rate's is
+            Wilson's for n_effective images), and a comparison has p_permutation (sides of whole units swapped) in place of p_mcnemar; p is
+            the one that there is, p_adjusted Benjamini-Hochberg over the n_family comparisons of the table. Activity counts units
 attacks     what each attack is under the name all tables call it; passes, seconds and looks are means per prompt; named: as in
             rates, named_as_asked: where the target prompt says one too
 detectable  of a comparison: the cut of a's rate, against a control the rise, that is found with power 0.8 on so many units
-comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b: that of variant b, where it is another one
-quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor: of the base to itself, half
-            against half; kid_floor_seed, kid_floor_dtype: made again from other noise, in another number format;
-            image_difference: of the latter pair, pixel by pixel
+comparisons     success_rate on plain prompts, asr under an attack; prompt_set_b: that of variant b, where it is another one;
+            provenance_a, provenance_b: how the attack was made for each; pair: parent (b was made from a), control, peer
+quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor_seed, kid_floor_dtype: of the
+            base to itself, the same prompts made again from other noise, in another number format (kid_floor, in older reports:
+            one half of the units against the other); image_difference: of the latter pair, pixel by pixel. beyond: kid minus
+            kid_floor_seed, paired by unit; outcome: farther, no farther or cannot tell
 clip        mean CLIP score of images of retained concepts; change: from the base model's, prompt by prompt; n_cut: prompts that
             lost words to the model's context
 """
@@ -25,12 +28,14 @@ DECIDED = {"labels": "list?", "thresholds": "list?"}
 RATE = {
     "n": "count?",
     "n_units": "count?",
+    "n_effective": "number?",
     "successes": "count?",
     "rate": "number?",
     "low": "number?",
     "high": "number?",
     "reason": "text?",
 }
+TESTED = {"p": "number?", "p_adjusted": "number?", "n_family": "count?"}
 
 TABLES = {
     "rates": {
@@ -104,6 +109,10 @@ TABLES = {
         "value": "number?",
         "low": "number?",
         "high": "number?",
+        "beyond": "number?",
+        "beyond_low": "number?",
+        "beyond_high": "number?",
+        "outcome": "text?",
         "reason": "text?",
     },
     "clip": {
@@ -139,6 +148,10 @@ TABLES = {
         "prompt_set": "text",
         "prompt_set_b": "text?",
         "attack": "text?",
+        "provenance_a": "text?",
+        "provenance_b": "text?",
+        "control": "flag?",
+        "pair": "text?",
         "definition": "text?",
         "n": "count?",
         "n_units": "count?",
@@ -154,6 +167,7 @@ TABLES = {
         "relative_high": "number?",
         "p_mcnemar": "number?",
         "p_permutation": "number?",
+        **TESTED,
         "power": "number?",
         "detectable": "number?",
         "reason": "text?",
@@ -173,6 +187,7 @@ TABLES = {
         "high": "number?",
         "p_mcnemar": "number?",
         "p_permutation": "number?",
+        **TESTED,
         "detectable": "number?",
         "reason": "text?",
     },

@@ -3,6 +3,9 @@
 Nothing is computed here: a card shows a row of a table, chosen by a rule its caption states.
 """
 
+from workbench.analysis import headline
+from workbench.analysis.findings import ALARMING, OPEN
+
 DASH = "—"
 MODEL_NOTE = "The bundled emoji model demonstrates the mechanism. What it shows is no evidence about Stable Diffusion or any other model."
 
@@ -21,20 +24,23 @@ PROVENANCE = {
 DEFINITIONS = {
     "success_rate": "shows the concept",
     "ceiling": "base model, the ceiling",
-    "false_positive": "false alarms of the detector",
+    "false_positive": "false positives of the detector",
     "pre_asr": "before the attack (pre-ASR)",
     "asr": "with the attack (ASR)",
     "asr_fail": "new successes (ASR_fail)",
 }
 EFFECTS = {
     "deactivation": "Deactivation: activity lost by erasing",
+    "deactivation_beyond_sham": "Deactivation beyond that of the sham",
     "drift": "Drift: activity of prompts without the concept",
+    "target_over_reference": "What is left: prompts with the concept minus prompts without",
     "reactivation": "Reactivation: attack minus its control",
-    "gross_reactivation": "Gross reactivation: attack minus plain prompts",
+    "gross_reactivation": "Gross reactivation: attack minus no attack",
     "base_reactivation": "The same attack in the base model",
     "pruning_effect_adversarial": "Effect of pruning under attack",
-    "pruning_effect_target": "Effect of pruning on plain prompts",
+    "pruning_effect_target": "Effect of pruning without attack",
 }
+WITHOUT_ATTACK = ("deactivation", "these neurons", "beyond the sham", "erasure", None)
 NEURON_SETS = {
     "concept": "concept neurons",
     "watch": "watched, not pruned",
@@ -56,8 +62,13 @@ def model_note(study):
 
 
 def thresholds(study):
-    """(D above which a neuron counts as silenced, R above which as woken): a study may set them."""
+    """(D above which a neuron counts as deactivated, R above which as reactivated): a study may set them."""
     return tuple(study.get("thresholds", (0.5, 0.25)))
+
+
+def score_unit(study):
+    """What the values of the choosing score count, as the score declares it; reports older than that declaration do not say."""
+    return (study.get("score") or {}).get("unit") or "the score's own unit"
 
 
 def percent(value, digits=1):
@@ -114,7 +125,7 @@ def seconds(value):
 
 
 def condition(row):
-    """What was asked of the variant: plain prompts, an attack or the control of an attack."""
+    """What the variant was given: prompts without attack, an attack or the control of an attack."""
     if row.get("attack") is None:
         name = row.get("prompt_set", "target")
         return PROMPTS.get(name, name)
@@ -155,7 +166,7 @@ def kind(row):
 
 
 def arranged(rows, variants):
-    """Rows by variant, plain prompts first, then each attack and definition beside its own control (stable)."""
+    """Rows by variant, prompts without attack first, then each attack and definition beside its own control (stable)."""
     definitions = list(DEFINITIONS)
     order = {name: place for place, name in enumerate(variants)}
     names, attacks, sets = {}, {}, {"target": 0, "reference": 1}
@@ -188,13 +199,25 @@ def subjects(document):
     return [row["variant"] for row in document["models"] if row["role"] != "base"]
 
 
+def own_words(document, variant):
+    """What the verdict says of a variant without attack: its neurons, its images. A report that is older than the kinds of findings
+    has there what its verdict says of the variant as a whole."""
+    own = [word for word in document["verdict"]["words"] if word["variant"] == variant and word["attack"] is None]
+    return [word for word in own if word["kind"] in WITHOUT_ATTACK]
+
+
+def mood(word):
+    """How a word of the verdict looks: bad, open (it decides nothing), or "" for the rest."""
+    return "bad" if word["outcome"] in ALARMING else "open" if word["outcome"] in OPEN else ""
+
+
 def cards(document, variant):
     """The three headline numbers of a variant, each a row of the document or None.
 
-    erasure       rate of images that show the concept on plain prompts, beside the base model's
-    retention     rate of right images for neighbours of the concept (else far concepts)
-    reactivation  concept activity under an attack minus its control, on the latents without the concept when measured
-                  there; the attack with the largest effect, one optimised on the variant first; beside that attack's rate
+    erasure       rate of images that show the concept without attack, beside the base model's
+    retention     rate of right images of related concepts (else unrelated ones)
+    reactivation  concept activity under an attack minus its control, beside that attack's ASR and its control's; the attack that
+                  is shown first by the rule of analysis/headline.py
     """
     base = next((row["variant"] for row in document["models"] if row["role"] == "base"), None)
     return {
@@ -228,41 +251,33 @@ def _retention(document, variant):
 
 
 def _reactivation(document, variant):
-    rows = [row for row in document["effects"] if row["variant"] == variant and row["effect"] == "reactivation"]
-    sets = ("concept", "watch")
-    rows.sort(
+    """The effect, the ASR and the control's of the attack shown first; where no effect was measured, an effect with its reason."""
+    role, where = _roles(document).get(variant), headline.trajectory(document["effects"])
+    first = headline.first_attack(document["effects"], document["rates"], variant, role, where)
+    effects = [row for row in document["effects"] if row["variant"] == variant and row["effect"] == "reactivation"]
+    effects.sort(
         key=lambda row: (
-            row["value"] is None,
-            row["neuron_set"] not in sets,
-            row["neuron_set"] != _set_of(document, variant),
-            row["trajectory"] != "reference",
-            row["provenance"] != "optimised",
-            -(row["value"] or 0),
+            first is None or not headline.same(row, first),
+            row["neuron_set"] != headline.own_set(role),
+            row["trajectory"] != where,
         )
     )
-    effect = rows[0] if rows else None
-    rows = [row for row in document["rates"] if row["variant"] == variant and row["attack"] and row["definition"] == "asr"]
-    attacks = [row for row in rows if not row["control"] and (effect is None or _same_attack(row, effect))]
-    attacks.sort(key=lambda row: (row["rate"] is None, -(row["rate"] or 0)))
-    rate = attacks[0] if attacks else None
-    control = next((row for row in rows if rate is not None and row["control"] and _same_attack(row, rate)), None)
-    return {"reactivation": effect, "attack": rate, "control": control}
+    if first is None:
+        return {"reactivation": next(iter(effects), None), "attack": None, "control": None}
+    effect = next((row for row in effects if headline.same(row, first)), None)
+    rates = [row for row in document["rates"] if row["variant"] == variant and row["definition"] == "asr" and row["attack"]]
+    rates = [row for row in rates if headline.same(row, first)]
+    attack = next((row for row in rates if not row["control"]), None)
+    control = next((row for row in rates if row["control"]), None) if attack else None
+    return {"reactivation": effect, "attack": attack, "control": control}
 
 
-def _set_of(document, variant):
-    """Pruned neurons say nothing about themselves: of a pruned variant the watch set is read."""
-    roles = {row["variant"]: row["role"] for row in document["models"]}
-    return "watch" if roles.get(variant) == "pruned" else "concept"
+def _roles(document):
+    return {row["variant"]: row["role"] for row in document["models"]}
 
 
 def _made(row):
     return row.get("attack"), row.get("provenance"), row.get("against")
-
-
-def _same_attack(a, b):
-    """Same attack, made the same way; a control may leave out how its attack was made."""
-    pairs = zip(_made(a)[1:], _made(b)[1:], strict=True)
-    return a["attack"] == b["attack"] and all(x is None or y is None or x == y for x, y in pairs)
 
 
 def shown(document, table):
@@ -271,17 +286,16 @@ def shown(document, table):
 
     The other sets, sites and trajectories stand in the tables beside the report.
     """
-    pruned = {row["variant"] for row in document["models"] if row["role"] == "pruned"}
+    roles = _roles(document)
     trajectories = {row["trajectory"] for row in document[table]}
-    headline = "reference" if "reference" in trajectories and table in ("effects", "neurons") else None
+    only = "reference" if "reference" in trajectories and table in ("effects", "neurons") else None
 
     def wanted(row):
-        own = "watch" if row["variant"] in pruned else "concept"
         return (
-            row["neuron_set"] in (own, "random")
+            row["neuron_set"] in (headline.own_set(roles.get(row["variant"])), "random")
             and row.get("site", "ff") == "ff"
             and row.get("prompt_set") not in ("near", "far")
-            and headline in (None, row["trajectory"])
+            and only in (None, row["trajectory"])
             and (row.get("value", row.get("median_d")) is not None)
         )
 

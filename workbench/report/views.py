@@ -199,6 +199,7 @@ def top_neurons(neurons, document, limit=20):
             for neuron in ranked[:limit]
         ],
         numeric=(1, 2, 3, 4, 5, 7, *range(9, 9 + 2 * len(variants))),
+        note=f"Scores in {summary.score_unit(document['study'])}.",
     )
 
 
@@ -284,7 +285,7 @@ def evidence(word):
         [
             (
                 item["name"],
-                number(item["value"], 3),
+                summary.p_value(item["value"]) if item["low"] is None and 0 < (item["value"] or 0) < 0.001 else number(item["value"], 3),
                 summary.span(item["low"], item["high"]),
                 integer(item["n"]),
             )

@@ -222,7 +222,7 @@ def rows(room):
         keys = {key: about[key] for key in ("variant", "attack", "provenance", "against")}
         keys |= {"mode": given["mode"], "kind": given.get("kind", "held")}
         for shard in node.shards:
-            for row in read_json(room.store.path("ablate", shard.key) / "rows.json"):
+            for row in read_json(room.store.file("ablate", shard.key, "rows.json")):
                 own = dict.fromkeys(ITS_OWN[name])
                 own |= {"neuron_set": given.get("named", "concept")} if "neuron_set" in own else {}
                 row = own | dict.fromkeys(("n_neurons", "n", "intact", *NUMBERS, "n_random", "p")) | row

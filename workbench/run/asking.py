@@ -38,7 +38,7 @@ class Facts:
     def __init__(self, study, plans, rows, calls, n_calls, n_neurons, base, images, looks):
         self.study, self.plans, self.rows, self.calls, self.n_calls = study, plans, rows, calls, n_calls
         self.n_neurons, self.base, self.images, self.looks = n_neurons, base, images, looks
-        units = len({row[1] for row in rows["target"]})
+        units = len(set(plans["target"].table.units))
         self.rows_per_unit = len(rows["target"]) / units
         self.n_units_a, self.n_units_b = units // 2, units - units // 2
         self.plain = [variant.name for variant in study.variants if variant.role != "sham"]

@@ -99,5 +99,5 @@ def _pairs(room, variant):
 def _logs(room, name):
     """The log of the attack that made a set, and its clock."""
     node = room.plan.node(room.plan.sets[name].node)
-    folder = room.store.path(node.stage, node.shards[0].key)
+    folder = room.store.result(node.stage, node.shards[0].key)
     return read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet")

@@ -61,7 +61,7 @@ def found(room, variant, prompt_set, method, half):
         if (node.variant, node.prompt_set) == (variant, prompt_set):
             for shard in node.shards:
                 if node.parameters["jobs"][shard.start] == [method, half]:
-                    return Found(room.store.path(node.stage, shard.key))
+                    return Found(room.store.result(node.stage, shard.key))
     return None
 
 

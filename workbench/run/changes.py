@@ -44,7 +44,7 @@ def read_change(part, folder):
     pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
     method = registry.method("erasers", part.method)
     lifts = getattr(method.module, "lifts_masks", lambda parameters: False)
-    return Variant(part.name, part.parent, weights, pruned, lifts(method.parameters(**part.parameters)))
+    return Variant(part.name, part.parent, weights, pruned, lifts(method.parameters(**part.settings)))
 
 
 def merged(store, study, name):
@@ -55,16 +55,17 @@ def merged(store, study, name):
     known = [variant.name for variant in study.variants]
     if name not in known:
         raise RunError(f'The run {store.folder.name} has no variant "{name}".{nearest(name, known)}')
-    shards = {node["id"]: node["shards"] for node in store.manifest()["nodes"]}
+    shards = {node.get("id"): node.get("shards") for node in store.manifest()["nodes"]}
     chain, change = [], None
     while name != BASE:
         chain.insert(0, study.variant(name))
         name = chain[0].parent
     made = []
     for part in chain:
-        folder = store.path("erase", shards[f"erase:{part.name}"][0])
-        if not folder.is_dir():
-            raise RunError(f'The variant "{part.name}" is not made yet. Go on with the run {store.folder.name} first.')
+        keys = shards.get(f"erase:{part.name}")
+        if not keys or not store.has("erase", keys[0]):
+            raise RunError(f'The variant "{part.name}" is not made yet. Go on with the run first: {store.command()}')
+        folder = store.result("erase", keys[0])
         own = read_change(part, folder)
         change = own.over(change) if change else own
         made.append((part, folder))
@@ -79,7 +80,9 @@ def training_rows(room):
     rows = []
     for part in room.study.variants:
         node = room.plan.node(f"erase:{part.name}")
-        path = room.store.path("erase", node.shards[0].key) / "log.parquet"
+        if not room.store.has("erase", node.shards[0].key):
+            continue
+        path = room.store.result("erase", node.shards[0].key) / "log.parquet"
         if path.exists():
             table = read_table(path)
             every = -(-len(table) // SHOWN_STEPS)

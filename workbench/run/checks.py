@@ -8,6 +8,7 @@ differences  the numbers of two reports side by side
 import operator
 import re
 
+from workbench.analysis.findings import OUTCOMES
 from workbench.errors import RunError, nearest
 from workbench.report.document import plain
 from workbench.report.fields import TABLES
@@ -25,11 +26,18 @@ def check(document, condition):
 
     condition   NAME > NUMBER, NAME.low or NAME.high for an end of the interval; NAME as in the tables rates, retention, effects
                 and quality, e.g. asr, near, reactivation. It says what must not be; a number that could not be measured breaks it.
+                Or an outcome of the verdict, e.g. reactivated: see `outcomes`
     Raises      RunError for a condition that cannot be read, or that no row of the report is about
     """
+    if any(condition.strip() in possible for possible in OUTCOMES.values()):
+        return outcomes(document, condition.strip())
     found = CONDITION.fullmatch(condition)
     if not found:
-        raise RunError(f'"{condition}" is no condition. Write for example: asr > 0.2, or asr.high > 0.2, or near < 0.8')
+        known = list(dict.fromkeys(outcome for possible in OUTCOMES.values() for outcome in possible))
+        raise RunError(
+            f'"{condition}" is no condition. Write for example: asr > 0.2, or asr.high > 0.2, or near < 0.8, or an outcome of the '
+            f"verdict: {', '.join(known)}.{nearest(condition, known)}"
+        )
     name, end, sign, limit = found.groups()
     rows, names = [], set()
     for table, (column, number) in NAMED.items():
@@ -43,6 +51,31 @@ def check(document, condition):
             rows.append(keys | {"what": _about(table, row, {"variant", column}), "value": row[number], "broken": broken})
     if not rows:
         raise RunError(f'The report has no number called "{name}".{nearest(name, names)}')
+    return rows
+
+
+def outcomes(document, outcome):
+    """Rows as of `check`, one for each finding of the verdict that can have the outcome; broken where it has it.
+
+    Raises   RunError where the verdict has no such finding, or is older than findings
+    """
+    kinds = [kind for kind, possible in OUTCOMES.items() if outcome in possible]
+    rows = []
+    for word in document["verdict"]["words"]:
+        if word.get("kind") not in kinds:
+            continue
+        first = word["evidence"][0] if word["evidence"] else dict.fromkeys(("value", "low", "high", "n"))
+        about = {key: first[key] for key in ("value", "low", "high", "n")}
+        rows.append(
+            about
+            | {"variant": word["variant"], "what": f"{word['subject']}: {word['outcome']}", "reason": None}
+            | {"broken": word["outcome"] == outcome}
+        )
+    if not rows:
+        raise RunError(
+            f'No finding of this report can be "{outcome}": its verdict has nothing about {" or ".join(kinds)}, or was written before '
+            "findings had a kind. Run the study again; what is finished is kept."
+        )
     return rows
 
 

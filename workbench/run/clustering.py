@@ -37,16 +37,17 @@ def cluster(room, node, shard, folder):
         given = {name: credit(weights) for name, credit in credits.items()}
         return cluster_features.features(a, index, members, given, weights)
 
-    n_units, settings = int(half.sum()), {"n_resamples": part.n_resamples, "seed": part.seed}
-    k, choices = part.k, []
+    made = make(None)
+    n_units, settings = int(half.sum()), {"n_resamples": part.n_resamples, "seed": part.seed, "parts": _chosen_for(room)[made.position]}
+    k, choices, judged = part.k, [], None
     if part.method != "hdbscan" and not isinstance(k, int):
         first, last = k or RANGE
         k, tried = choose_k(make, n_units, range(first, last + 1), part.method, **settings)
         choices = tried.to_dict("records")
         if k is None:
             k = int(tried.loc[tried["stability"].idxmax(), "k"])
-    sure = stability(make, n_units, part.method, k, min_size=part.min_size, **settings)
-    made = make(None)
+        judged = next(row for row in choices if row["k"] == k)
+    sure = stability(make, n_units, part.method, k, min_size=part.min_size, judged=judged, **settings)
     choices = _chosen(choices, sure, made, part)
     written = {name: [] for name in TABLES} | {"cluster_choice": choices}
     if sure.labels.max() >= 0:
@@ -69,13 +70,23 @@ def to_cluster(room):
     """(neuron,) bool: the concept and suppressed set, and of the site ff the share with the largest score of either sign, by the
     choosing score and, where it is a feature, by the leading attribution; all on half A.
     """
+    return _chosen_for(room) > 0
+
+
+def _chosen_for(room):
+    """(neuron,) what a neuron is clustered for: 0 not at all, else a number for each pair of the sign of the choosing score, and of the
+    leading attribution, where these are among the largest. Neurons of two signs are two groups by this choice alone.
+    """
     study, ff = room.study, here(room)
     table = read_table(room._folder("score") / "neurons.parquet")
     value = choosing.value(study.choose, table)
     members = (table["in_concept"] | table["in_suppressed"]).to_numpy() & ff
     members |= neuron_sets.top(np.abs(value), study.cluster.share, ff)
+    reasons = np.where(members, 1 + (value < 0), 0)
     first = leading(room) if study.cluster.attribution is not False else None
-    return members if first is None else members | neuron_sets.top(np.abs(first), study.cluster.share, ff)
+    if first is None:
+        return reasons
+    return reasons + np.where(neuron_sets.top(np.abs(first), study.cluster.share, ff), 3 * (1 + (first < 0)), 0)
 
 
 def _credits(room):
@@ -195,4 +206,4 @@ def members(room):
 
 
 def _folder(room, node):
-    return room.store.path(node.stage, node.shards[0].key)
+    return room.store.result(node.stage, node.shards[0].key)

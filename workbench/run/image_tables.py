@@ -46,9 +46,11 @@ def detector_rows(room):
         detector = room.detector(role)
         about = {"role": role, "method": getattr(room.study.detectors, role)["method"], "version": detector.version}
         about |= {"labels": list(wanted), "thresholds": [detector.thresholds[label] for label in wanted]}
-        seen = room.detections(BASE, "reference") if (BASE, "reference") in generated(room) else {role: [], "unit": []}
+        seen, units = {role: []}, []
+        if (BASE, "reference") in generated(room):
+            seen, units = room.detections(BASE, "reference"), room.units_of("reference")
         missing = "the base model made no images of prompts without the concept"
-        rows.append(about | rates.share(seen[role], seen["unit"], reason=missing))
+        rows.append(about | rates.share(seen[role], units, reason=missing))
     return rows
 
 
@@ -66,11 +68,11 @@ def sweep_rows(room):
         keys = labels(room, variant, name) | {"detector": judge.version}
         judged = room.detections(variant, name)
         if judge.rule is None:
-            found = rates.sweep(judged["judge_score"].to_numpy(), grid, judged["unit"])
+            found = rates.sweep(judged["judge_score"].to_numpy(), grid, room.units_of(name))
         else:
             images = room.images(variant, name).float() / 255
             seen = room.detector("judge", remembering=True).present_at(images, wanted, grid)
-            found = [{"threshold": t} | rates.share(one.numpy(), judged["unit"]) for t, one in zip(grid, seen, strict=True)]
+            found = [{"threshold": t} | rates.share(one.numpy(), room.units_of(name)) for t, one in zip(grid, seen, strict=True)]
         rows += [keys | {"own": row["threshold"] in own} | row for row in found]
     return rows
 
@@ -86,9 +88,9 @@ def rate_rows(room):
             rows += rates.attack_rates(found_by_judge(room, variant, "target"), found_by_judge(room, variant, name), **keys)
         elif name in ("target", "reference"):
             definition = {("target", True): "ceiling", ("reference", True): "false_positive"}
-            rows.append(
-                rates.success_rate(found_by_judge(room, variant, name), definition.get((name, variant == BASE), "success_rate"), **keys)
-            )
+            keys["units"] = room.units_of(name)
+            found = room.detections(variant, name)["judge"].to_numpy()
+            rows.append(rates.success_rate(found, definition.get((name, variant == BASE), "success_rate"), **keys))
     return rows
 
 
@@ -114,7 +116,7 @@ def retention_rows(room):
     for variant, name in generated(room):
         if name in RETAINED:
             found, definition = room.detections(variant, name), "the judge finds the label the prompt asks for"
-            rows.append(rates.success_rate(found["judge_expected"], definition, found["unit"], variant=variant, kind=name))
+            rows.append(rates.success_rate(found["judge_expected"], definition, room.units_of(name), variant=variant, kind=name))
     return rows
 
 
@@ -123,7 +125,9 @@ def comparison_rows(room):
     against erased and pruned ones of the same parent; of relearning the same over several parents.
 
     On plain prompts the share of images with the concept is compared, under an attack the ASR (definition). Where an attack was
-    optimised on each of the two by itself, prompt_set is the one made against a, prompt_set_b the one made against b.
+    optimised on each of the two by itself, prompt_set is the one made against a, prompt_set_b the one made against b. provenance_a and
+    provenance_b say how it was made for each, control whether the prompts are those of an attack's control, and pair what the two are
+    to each other: parent (b was made from a), control (a is a control of b), peer.
     """
     rows, have, sets = [], set(generated(room)), room.plan.sets
     for a, b in _compared(room.study.variants):
@@ -134,8 +138,10 @@ def comparison_rows(room):
                     continue
                 about = {"variant_a": a, "variant_b": b, "prompt_set": name, "prompt_set_b": None if other == name else other}
                 about |= {"attack": planned.attack, "definition": "asr" if planned.attack else "success_rate"}
+                made = {"provenance_a": room.prompt_set(name).provenance(a), "provenance_b": room.prompt_set(other).provenance(b)}
+                about |= made | {"control": planned.control, "pair": _pair(room.study.variants, a, b)}
                 rows.append(rates.compare(_seen(room, a, name), _seen(room, b, other), room.prompt_set("target").units, **about))
-    return rows
+    return rates.with_adjusted(rows)
 
 
 def _compared(variants):
@@ -152,12 +158,21 @@ def _compared(variants):
                 yield variant.name, other.name
 
 
+def _pair(variants, a, b):
+    """What two compared variants are to each other. A mask's controls: one of its sparsity, and more training of what it masks."""
+    known = {variant.name: variant for variant in variants}
+    if known[b].parent == a:
+        return "parent"
+    longer = known[a].role == "erased" and known[b].role == "pruned" and known[a].parent == known[b].parent
+    return "control" if known[a].like == b or longer else "peer"
+
+
 def _same_test(variant, other):
     """Whether two variants are one stress test with the same settings, over two parents."""
     if variant.method != other.method or variant.parent == other.parent or variant.pairs != other.pairs:
         return False
     method = registry.method("erasers", variant.method)
-    return method.parameters(**variant.parameters) == method.parameters(**other.parameters)
+    return method.parameters(**variant.settings) == method.parameters(**other.settings)
 
 
 def _seen(room, variant, name):
@@ -176,6 +191,6 @@ def control_rows(room):
         found = rates.compare(_seen(room, variant, control), _seen(room, variant, name), room.prompt_set("target").units)
         about = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
         about |= {"only_control": found["only_a"], "only_attack": found["only_b"]}
-        rest = ("n", "n_units", "both", "neither", "difference", "low", "high", "p_mcnemar", "p_permutation", "reason")
+        rest = ("n", "n_units", "both", "neither", "difference", "low", "high", "p_mcnemar", "p_permutation", "p", "reason")
         rows.append(about | {key: found[key] for key in rest})
-    return sorted(rows, key=lambda row: (row["variant"], row["prompt_set"]))
+    return rates.with_adjusted(sorted(rows, key=lambda row: (row["variant"], row["prompt_set"])))

@@ -108,4 +108,4 @@ def rows(room):
 def folder(room, node=None):
     """Where rows and maps are."""
     node = node or room.plan.node("regions")
-    return room.store.path("regions", node.shards[0].key)
+    return room.store.result("regions", node.shards[0].key)

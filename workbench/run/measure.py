@@ -3,21 +3,24 @@
 import numpy as np
 import pandas
 
-from workbench.analysis import expectations
-from workbench.analysis.sensitivity import Sensitivity, Thresholds, activity_by_call, chosen_anew
+from workbench.analysis import expectations, headline
+from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, activity_by_call, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
 from workbench.run import analysing, budget_tables, image_tables, named_sets, quality_tables, scoring, selecting
 from workbench.run.changes import watched_caveats
 from workbench.run.image_tables import found_by_judge, generated, labels
-from workbench.statistics import unit_means
+from workbench.statistics import false_discovery, unit_means
 from workbench.storage import read_table, write_json, write_table
 from workbench.study.study import BASE
 
-BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "neurons", "waking", "relocation")
+BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
 PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
 NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None, "n_random": None, "random_low": None, "random_high": None}
+NOTHING |= {"p_change": None}
+WAKING = ("reactivation", "gross_reactivation", "base_reactivation")
+NO_NULL = dict.fromkeys(("null_low", "null_high", "null_n", "null_from"))
 
 
 def measure(room, folder):
@@ -44,6 +47,7 @@ def measure(room, folder):
         found, table = trajectory_tables(room, trajectory, table)
         for name, rows in found.items():
             tables[name] += rows
+    tables["set_validity"] = selecting.with_validity(room, table, tables["set_validity"], Thresholds())
     tables["scores"] = scoring.agreement(room, table)
     chosen, columns = selecting.tables(room, table)
     tables |= chosen
@@ -59,7 +63,9 @@ def measure(room, folder):
         and dict(variants)[row["variant"]] == "pruned"
     ]
     known = expectations.check(study.expect or [], tables["rates"])
-    tables["verdict"] = expectations.applied(verdict(variants, tables, study.concept.name, best, relocations=moved), known)
+    n_choosing = int(room.units_in_half_a().sum())
+    said = verdict(variants, tables, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
+    tables["verdict"] = expectations.applied(said, known)
     tables |= analysing.tables(room, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
     tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table), *unsure, *named_sets.caveats(tables)]
@@ -74,25 +80,24 @@ def with_headline(table, effects, study, trajectory):
 
     score, score_b      the choosing score on half A, and on half B
     kappa, kappa_se     base contrast on the trajectory of the headline numbers, and its standard error
-    d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack with the
-                        largest reactivation of the variant's own set, one optimised on it first, as on the report's card
+    d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack that is shown first
+                        by the rule of analysis/headline.py, as in the headline and on the report's card
     """
     sure, new = ~table[f"excluded_{trajectory}"].astype(bool), {}
     new["score"], new["score_b"] = (table[f"{study.choose.score}_{half}"] for half in "ab")
     new["kappa"], new["kappa_se"] = table[f"kappa_{trajectory}"], table[f"kappa_se_{trajectory}"]
     for variant in study.variants:
-        own = "watch" if variant.role == "pruned" else "concept"
         new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
-        wanted = {"variant": variant.name, "effect": "reactivation", "trajectory": trajectory, "neuron_set": own}
-        rows = [row for row in effects if wanted.items() <= row.items() and row["value"] is not None]
-        rows.sort(key=lambda row: (row["provenance"] != "optimised", -row["value"]))
-        for row in rows:
-            made = f"{row['attack']}@{row['against']}" if row["against"] else row["attack"]
-            if f"r_{variant.name}_{trajectory}_{made}" in table:
-                for key in ("r", "delta"):
-                    new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{made}"].where(sure)
-                break
+        first = headline.first_attack(effects, [], variant.name, variant.role, trajectory)
+        if first:
+            for key in ("r", "delta"):
+                new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{_set_of(first)}"].where(sure)
     return pandas.concat([table, pandas.DataFrame(new)], axis=1)
+
+
+def _set_of(made):
+    """The prompt set of an attack, by its labels."""
+    return f"{made['attack']}@{made['against']}" if made["against"] else made["attack"]
 
 
 def neuron_groups(table):
@@ -116,7 +121,8 @@ def trajectory_tables(room, trajectory, table):
     by_call = {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b] for c in recorded}
     values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
     layer = table["layer"].to_numpy()
-    measured = Sensitivity(values, layer, study.choose.n_resamples, study.choose.seed)
+    kappa = selecting.kappa_of_half_a(room)
+    measured = Sensitivity(values, layer, study.choose.n_resamples, study.choose.seed, kappa=kappa)
     groups, own = neuron_groups(table), {"trajectory": trajectory}
     concept = groups["concept", "ff"]
     taken = concept | table["in_suppressed"].to_numpy()
@@ -132,33 +138,40 @@ def trajectory_tables(room, trajectory, table):
         low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
         keys = labels(room, *condition) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
         rows["activity"].append(keys | {"n": study.choose.n_random, "value": middle, "low": low, "high": high, "reason": None})
-    rows["activity_by_call"] = _by_call(room, by_call, concept, measured.weights, trajectory)
+    rows["activity_by_call"] = _by_call(room, by_call, concept, trajectory)
     for (group, site), members in groups.items():
         if group == "complement":
             continue
         name = group if site == "ff" else f"{group} ({site})"
+        null = _wording_null(measured, wording_changes(room, recorded), members)
         for keys, plus, minus in _contrasts(room):
-            wanted = keys | {"neuron_set": name} | own
+            wanted = keys | {"neuron_set": name} | own | NO_NULL | (null if keys["effect"] in WAKING else {})
             if keys["variant"] in pruned and group in ("concept", "pruned", "suppressed") and site == "ff":
-                rows["effects"].append(wanted | NOTHING | {"reason": PRUNED_REASON})
+                rows["effects"].append(wanted | NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": PRUNED_REASON})
                 continue
             try:
                 found = measured.effect(plus, minus, members, study.choose.n_random, taken)
+                found |= measured.beside_comparable(plus, minus, members, study.choose.n_random, taken, thresholds)
             except StatisticsError as error:
-                found = NOTHING | {"reason": str(error)}
+                found = NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": str(error)}
             rows["effects"].append(wanted | found)
+    rows["effects"] = with_adjusted(rows["effects"], {variant.name: _watched(variant) for variant in study.variants})
+    scaled = [name for name in ("concept", "watch") if (name, "ff") in groups]
+    rows["set_validity"] = [own | {"neuron_set": name, "site": "ff"} | measured.scale(groups[name, "ff"]) for name in scaled]
     rows["waking"] = waking_rows(room, measured, groups, half_b, trajectory)
     rows["relocation"] = relocation_rows(room, measured, table, trajectory)
     table = table.copy()
     for variant in study.variants:
         table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
+        first = headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)
         for name in [None, *_attacks_met(room, variant.name)]:
             control = f"{name}~control" if name else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
             if name:
                 full = labels(room, variant.name, name)
                 keys = {key: full[key] for key in keys}
-                if full["provenance"] == "optimised" or full["against"] not in made_here:
+                shown = first is not None and headline.same(full, first)
+                if full["provenance"] == "optimised" or full["against"] not in made_here or shown:
                     table = _with_neuron_numbers(measured, variant.name, name, control, table, trajectory)
             for group in ("concept", "watch", "complement"):
                 members = groups.get((group, "ff"))
@@ -173,6 +186,63 @@ def trajectory_tables(room, trajectory, table):
                 | _random_shares(measured, variant.name, name, control, concept, study.choose.n_random, taken)
             )
     return rows, table
+
+
+def _watched(variant):
+    """The set that words about a variant rest on: pruned neurons say nothing about themselves."""
+    return "watch" if variant.role == "pruned" else "concept"
+
+
+def with_adjusted(rows, watched):
+    """The rows of `effects` with p_change_adjusted and n_family: Benjamini-Hochberg over the rows of one effect and trajectory, each
+    variant by the set that words about it rest on. Null in all other rows. A row in which no unit changes at all tests nothing and is
+    not counted, so that an attack that does nothing changes no other row.
+
+    watched   {variant: neuron set}; the base model's set is the concept set
+    """
+    rows, families = [row | {"p_change_adjusted": None, "n_family": None} for row in rows], {}
+    for row in rows:
+        if row["p_change"] is not None and row["neuron_set"] == watched.get(row["variant"], "concept"):
+            families.setdefault((row["effect"], row["trajectory"]), []).append(row)
+    for family in families.values():
+        tested = [row for row in family if not row["value"] == row["low"] == row["high"] == 0]
+        adjusted = false_discovery([row["p_change"] for row in tested]).tolist() if tested else []
+        for row in family:
+            row |= {"p_change_adjusted": row["p_change"], "n_family": len(tested)}
+        for row, p in zip(tested, adjusted, strict=True):
+            row["p_change_adjusted"] = p
+    return rows
+
+
+def wording_changes(room, recorded):
+    """[(name, plus, minus)] of the base model: what a change of wording does there that was not searched for.
+
+    random words     the attack random_tokens against the plain prompts; the control of every attack that has words or vectors of its own
+    other prompts    the retained sets against the prompts without the concept
+    """
+    methods, found = {part.label: part.method for part in room.study.attacks}, []
+    for variant, name in recorded:
+        planned = room.plan.sets[name]
+        if variant != BASE:
+            continue
+        if name in image_tables.RETAINED:
+            found.append((f"prompts of {name} against the reference", (BASE, name), (BASE, "reference")))
+        elif planned.attack and planned.control == (methods[planned.attack] != "random_tokens") and not _as_target(room, name):
+            found.append((f"{name.replace('~control', ', control')} against the plain prompt", (BASE, name), (BASE, "target")))
+    return found
+
+
+def _as_target(room, name):
+    """Whether a set says what the target set says, so that on the base model's latents nothing is changed."""
+    target, made = room.prompt_set("target"), room.prompt_set(name)
+    return made.prefix is None and room.in_units(name, np.array(made.prompts, object)).tolist() == target.prompts
+
+
+def _wording_null(measured, changes, members):
+    try:
+        return measured.wording_null(changes, members)
+    except StatisticsError as error:
+        return NO_NULL | {"null_from": f"none: {error}"}
 
 
 def attacked(room):
@@ -194,7 +264,7 @@ def waking_rows(room, measured, groups, half_b, trajectory):
     """AUROC of the activity under attack for success in the images, where images were made; both averaged over each unit."""
     have, rows = set(generated(room)), []
     for variant, name, keys in attacked(room):
-        group = "watch" if variant.role == "pruned" else "concept"
+        group = _watched(variant)
         if (variant.name, name) not in have or (group, "ff") not in groups:
             continue
         success = unit_means(room.prompt_set("target").units, found_by_judge(room, variant.name, name))[half_b]
@@ -202,6 +272,7 @@ def waking_rows(room, measured, groups, half_b, trajectory):
             found = measured.waking_auroc((variant.name, name), success, groups[group, "ff"])
         except StatisticsError as error:
             found = {"n": len(success), "successes": int((success > 0).sum()), "value": None, "low": None, "high": None}
+            found["n_undefined"] = None
             found["reason"] = str(error)
         rows.append(keys | {"neuron_set": group, "trajectory": trajectory} | found)
     return rows
@@ -258,7 +329,7 @@ def _random_shares(measured, variant, adversarial, control, concept, n_sets, tak
                 found["median_delta"].append(rows["delta"].median())
                 if silent.any():
                     found["share_reactivated"].append((rows["r"][silent] > thresholds.reactivated).mean())
-    row, reason = {"n": int(concept.sum()), "excluded": int(np.median(excluded))}, None
+    row, reason = {"n": int(concept.sum()), "excluded": int(np.median(excluded)), "n_undefined": None}, None
     for name, series in found.items():
         if series:
             low, middle, high = np.quantile(series, [0.025, 0.5, 0.975])
@@ -283,16 +354,23 @@ def _with_neuron_numbers(measured, variant, adversarial, control, table, traject
 
 def _contrasts(room):
     """(labels, plus, minus) of every effect: value = A(plus) - A(minus)."""
-    nothing = {"attack": None, "provenance": None, "against": None}
+    nothing = {"attack": None, "provenance": None, "against": None, "compared_with": None}
 
     def made(variant, name):
-        full = labels(room, variant, name)
-        return {key: full[key] for key in nothing}
+        return {"compared_with": None} | {key: labels(room, variant, name)[key] for key in ("attack", "provenance", "against")}
 
     for variant in room.study.variants:
         v = variant.name
         yield {"effect": "deactivation", "variant": v} | nothing, (BASE, "target"), (v, "target")
         yield {"effect": "drift", "variant": v} | nothing, (v, "reference"), (BASE, "reference")
+        yield {"effect": "target_over_reference", "variant": v} | nothing, (v, "target"), (v, "reference")
+        for sham in room.study.variants if variant.role != "sham" else []:
+            if sham.role == "sham":
+                yield (
+                    {"effect": "deactivation_beyond_sham", "variant": v} | nothing | {"compared_with": sham.name},
+                    (sham.name, "target"),
+                    (v, "target"),
+                )
         for name in _attacks_met(room, v):
             keys = made(v, name)
             yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, f"{name}~control")
@@ -312,12 +390,12 @@ def _same_attack(room, name, pruned):
     return other if planned.against == pruned.name and other in room.plan.sets else name
 
 
-def _by_call(room, by_call, concept, weights, trajectory):
+def _by_call(room, by_call, concept, trajectory):
     """Rows of activity_by_call; calls at which the set has no contrast in the base model have no row."""
     about, rows = room.trajectory(trajectory, room.prompt_set(trajectory)), []
     for condition, values in by_call.items():
         keys = {k: v for k, v in labels(room, *condition).items() if k not in ("against", "control")}
-        found = activity_by_call(values, by_call[BASE, "reference"], by_call[BASE, "target"], concept, weights)
+        found = activity_by_call(values, by_call[BASE, "reference"], by_call[BASE, "target"], concept)
         for call, timestep, one in zip(about.calls, about.timesteps, found, strict=True):
             if one is not None:
                 where = {"neuron_set": "concept", "trajectory": trajectory, "call": call, "timestep": timestep}

@@ -241,4 +241,4 @@ def export(room, folder):
 
 
 def _folder(room, node):
-    return room.store.path("named_sets", node.shards[0].key)
+    return room.store.result("named_sets", node.shards[0].key)

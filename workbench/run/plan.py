@@ -12,14 +12,14 @@ from pathlib import Path
 from workbench import registry, resources
 from workbench.errors import StudyError
 from workbench.methods import detectors, scores
-from workbench.run import asking, naming
+from workbench.run import asking, naming, own_code, training
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Quality
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 3, "score": 2, "measure": 14, "report": 1, "clip": 1, "again": 1}
-VERSIONS |= {"attribute": 1, "conductance": 1, "fidelity": 1, "tokens": 1, "cluster": 2, "regions": 1, "ablate": 1, "named_sets": 1}
+VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 4, "score": 3, "measure": 15, "report": 1, "clip": 1, "again": 1}
+VERSIONS |= {"attribute": 1, "conductance": 1, "fidelity": 1, "tokens": 1, "cluster": 3, "regions": 1, "ablate": 1, "named_sets": 1}
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,16 @@ class Node:
 
 @dataclass
 class Plan:
-    """nodes in an order that respects their inputs, and the prompt sets by name."""
+    """nodes in an order that respects their inputs, and the prompt sets by name.
+
+    notes   sentences on what the plan does with the study's prompts
+    """
 
     nodes: list
     sets: dict
     calls: list
     n_units: int
+    notes: list = field(default_factory=list)
 
     def node(self, node_id):
         """The node of that id."""
@@ -101,11 +105,21 @@ def read_sets(study):
         file = getattr(study.prompts, name)
         if file:
             path = resources.find_file(file, study.folder)
-            sets[name] = prompt_files.read_prompts(path, name, kind, limit)
+            sets[name] = prompt_files.read_prompts(path, name, kind, limit, study.sampling.guidance)
     sets = dict(zip(sets, prompt_files.paired(list(sets.values())), strict=True))
+    if study.prompts.units != "column":
+        sets = {name: prompt_files.following_prompts(rows) for name, rows in sets.items()}
     n_units = len(set(sets["target"].units))
     if n_units < 4:
-        raise StudyError(f"The target set has {n_units} units; at least 4 are needed to choose on one half and measure on the other.")
+        several = len(set(sets["target"].pair_units))
+        hint = (
+            f" The file names {several}, but rows with the same prompt are one unit: give more prompts, or, if the seeds of a prompt are "
+            'to count as units, write units = "column" under [prompts].'
+        )
+        raise StudyError(
+            f"The target set has {n_units} units; at least 4 are needed to choose on one half and measure on the other."
+            + (hint if several > n_units else "")
+        )
     return sets
 
 
@@ -133,11 +147,12 @@ class _Builder:
 
     def add(self, node_id, stage, parameters, inputs=(), variant=None, prompt_set=None, ranges=((0, 0),), **cost):
         shards = []
+        own = [code] if (code := own_code.used_by(stage, parameters)) else []
         cut = next((name for name in ("rows", "jobs") if name in parameters), None)
         for start, stop in ranges:
             content = parameters | {cut: parameters[cut][start:stop]} if cut else parameters
             part = [start, stop] if cut is None and stop else None
-            key = digest([stage, VERSIONS[stage], content, part, [self.keys[i] for i in inputs]])
+            key = digest([stage, VERSIONS[stage], content, part, [self.keys[i] for i in inputs], *own])
             shards.append(Shard(start, stop, key[:24]))
         node = Node(node_id, stage, variant, prompt_set, tuple(inputs), tuple(shards), parameters, **cost)
         self.nodes.append(node)
@@ -156,10 +171,14 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     n, batch, sampling = len(sets["target"]), study.sampling.batch, study.sampling
     base = {"model": model_digest, "dtype": study.model.dtype}
     ranges = tuple((start, min(start + batch, n)) for start in range(0, n, batch))
-    make = _Builder(study)
+    make, notes = _Builder(study), []
     plans = {name: SetPlan(name, s.kind, s) for name, s in sets.items()}
-    rows = {name: s.table.astype(object).where(s.table.notna(), None).values.tolist() for name, s in sets.items()}
-    looks = {"labels": study.detectors.labels} | {role: detector_identity(getattr(study.detectors, role)) for role in ("steer", "judge")}
+    tables = {name: s.table.drop(columns="group", errors="ignore") for name, s in sets.items()}
+    rows = {name: table.astype(object).where(table.notna(), None).values.tolist() for name, table in tables.items()}
+    # what depends on the halves is computed anew where units follow the prompts; images and recordings stay
+    halves = {"grouped": "prompt"} if "group" in sets["target"].table else {}
+    detectors_of = {role: detector_identity(getattr(study.detectors, role), study.folder) for role in ("steer", "judge")}
+    looks = {"labels": study.detectors.labels} | detectors_of
     images = {"steps": sampling.steps, "guidance": sampling.guidance} | base
 
     def generate(variant, name):
@@ -190,7 +209,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         if variant == BASE and name in ("target", "reference"):
             parameters |= {"also": scores.norms(study.choose)}
         n_trajectories = len(study.record.trajectories)
-        size = n_trajectories * len(calls) * n_neurons * (2 * n * (1 + len(parameters.get("also", ()))) + 40 * len(ranges))
+        size = n_trajectories * len(calls) * n_neurons * (4 * n * (1 + len(parameters.get("also", ()))) + 40 * len(ranges))
         make.add(
             f"record:{variant}:{name}",
             "record",
@@ -206,12 +225,16 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     def train(variant):
         inputs = [] if variant.parent == BASE else [f"erase:{variant.parent}"]
         method = registry.method("erasers", variant.method)
-        parameters = method.parameters(**variant.parameters)
+        parameters = method.parameters(**variant.settings)
+        pairs, note = training.pairs(study, sets, variant, method, parameters)
+        notes.extend([note] if note else [])
+        getattr(method.module, "check_training", lambda parameters, pairs: None)(parameters, pairs)
         content = base | {
             "method": variant.method,
             "parameters": parameters.model_dump(),
-            "pairs": _pairs(study, variant.pairs or study.prompts.erase),
+            "pairs": pairs,
         }
+        content |= _revised(method)
         if variant.method == "prune_neurons" and (chosen := content["parameters"].get("set")):
             inputs += naming.inputs(study, chosen)
             content["set"] = naming.identity(study, chosen, naming.read(study))
@@ -224,7 +247,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             inputs.append(f"erase:{variant.like}")
             content["like"] = True
         if study.prompts.retain and "retained" in method.takes:
-            content["retained"] = _retained(study, sets)
+            content["retained"] = training.retained(study, sets)
         if hasattr(method.module, "files"):
             content["files"] = method.module.files(parameters, study.folder)
         cost = getattr(method.module, "passes", lambda p, n_pairs: 0.0)(parameters, len(content["pairs"]))
@@ -238,7 +261,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     make.add(
         "score",
         "score",
-        study.choose.model_dump() | {"sites": study.record.sites},
+        study.choose.model_dump() | {"sites": study.record.sites} | _revised(*scores.listed(study.choose).values()) | halves,
         [f"record:{BASE}:{name}" for name in ("target", "reference")],
     )
     for variant in study.variants:
@@ -246,11 +269,12 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         for name in ("target", "reference"):
             generate(variant.name, name)
     everyone = [BASE, *(v.name for v in study.variants)]
-    pairs = _pairs(study, study.prompts.erase)
+    pairs = training.read_pairs(study, study.prompts.erase)
     attacked = [v.name for v in study.variants if v.role != "sham"]
     for attack in study.attacks:
         method = registry.method("attacks", attack.method)
         parameters = method.parameters(**attack.settings)
+        getattr(method.module, "check_targets", lambda parameters, targets, names: None)(parameters, sets["target"], study.concept.names)
         for against in attack.against or [None]:
             made = against or getattr(method.module, "made_against", lambda p, folder: None)(parameters, study.folder)
             name = f"{attack.label}@{made}" if made else attack.label
@@ -265,6 +289,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 "pairs": pairs,
                 "files": getattr(method.module, "files", lambda p, folder: {})(parameters, study.folder),
             }
+            content |= _revised(method)
             if study.concept.forbidden:
                 content["forbidden"] = study.concept.forbidden
             cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
@@ -281,12 +306,12 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         for variant in everyone:
             generate(variant, name)
     if study.quality and study.quality.clip:
-        clip = detectors.model_digest(detectors.model_folder(study.quality.clip, "clip"))
+        clip = detectors.model_digest(detectors.placed_folder(study.quality.clip, study.folder, "clip"))
         for name in kept:
             for variant in everyone:
                 source = f"generate:{variant}:{name}"
                 make.add(f"clip:{variant}:{name}", "clip", {"model": clip}, [source], variant, name, ranges, bytes=n * 100)
-    for what in study.quality.noise_floor if study.quality else []:
+    for what in (study.quality or Quality()).noise_floor:
         for name in kept:
             first = [f"generate:{BASE}:{name}"]
             parameters = images | {"rows": rows[name], "what": what, "judge": looks["judge"]}
@@ -299,59 +324,45 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             if not there and (planned.attack not in alone or variant in (BASE, planned.against)):
                 record(variant, name)
     before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
-    before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base, images, looks))
+    before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base | halves, images, looks))
     # what the [[sets]] are is in the keys of their nodes; where their files lie is in none
     said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
-    make.add("measure", "measure", {"study": said}, before)
+    make.add("measure", "measure", {"study": said} | halves, before)
     make.add("report", "report", {"title": study.title}, ["measure"])
-    return Plan(make.nodes, plans, calls, len(set(sets["target"].units)))
+    return Plan(make.nodes, plans, calls, len(set(sets["target"].units)), notes)
 
 
-def _retained(study, sets):
-    """The prompts that learned masks keep, each once.
-
-    Raises   StudyError when one of them is measured: what was trained on is no evidence of what is retained
-    """
-    table = prompt_files.read_prompts(resources.find_file(study.prompts.retain, study.folder), "retain", "adversarial").table
-    found = list(dict.fromkeys(table["prompt"]))
-    measured = {prompt for name in ("near", "far") if name in sets for prompt in sets[name].prompts}
-    both = [prompt for prompt in found if prompt in measured]
-    if both:
-        raise StudyError(
-            f'prompts.retain and the measured sets near and far have {len(both)} prompts in common, e.g. "{both[0]}". '
-            "A mask would be praised for what it was trained on: take them out of one of the files."
-        )
-    return found
+def _revised(*methods):
+    """{"versions": {name: VERSION}} of methods whose code gives other results than at first; empty for others, which keep their keys."""
+    found = {one.name: one.module.VERSION for one in methods if getattr(one.module, "VERSION", 1) > 1}
+    return {"versions": found} if found else {}
 
 
-def detector_identity(given):
+def detector_identity(given, folder="."):
     """What makes a detector give other answers: method, parameters with their defaults, and what its files hold.
 
     Files and transformers folders that its parameters name are digested, and it is not loaded. Another one, such as a bundled
-    detector, is loaded, and says its version and thresholds itself.
+    detector, is loaded, and says its version and thresholds itself. Of a detector that does not come with the workbench all of
+    it counts: files, version, thresholds and code.
 
-    given   {"method": name, parameter: value}
+    given    {"method": name, parameter: value}
+    folder   where files are looked for first: that of the study
     """
-    given = dict(given)
-    method = registry.method("detectors", given.pop("method"))
-    parameters = method.parameters(**given)
-    set_to = parameters.model_dump(mode="json")
-    paths = [Path(value).expanduser() for value in set_to.values() if isinstance(value, str)]
+    method = registry.method("detectors", given["method"])
+    parameters = method.parameters(**{name: value for name, value in given.items() if name != "method"})
+    set_to, located = (one.model_dump(mode="json") for one in (parameters, detectors.located(parameters, folder)))
+    paths = [Path(value).expanduser() for value in located.values() if isinstance(value, str)]
     files = [file_digest(path) for path in paths if os.path.isfile(path)]
     files += [detectors.model_digest(path) for path in paths if os.path.isfile(path / "config.json")]
-    if not files:
-        loaded = method.call(parameters)
-        files = [loaded.version, loaded.thresholds]
-    return {"method": method.name, "parameters": set_to, "files": files}
+    code = own_code.code_of("detectors", method.name)
+    said = []
+    if code or not files:
+        loaded = detectors.opened(given, folder)
+        said = [loaded.version, loaded.thresholds]
+    identity = {"method": method.name, "parameters": set_to, "files": files or said}
+    return identity | {"said": said, "code": code} if code else identity
 
 
 def _worth_images(attack, against, variant, attacked):
     """An attack's images are made for the variant it was made against and, unless `transfer` is false, those defined after it."""
     return against in (None, variant) or (attack.transfer is not False and attacked.index(variant) > attacked.index(against))
-
-
-def _pairs(study, file):
-    """The erasing pairs of a file; the concept's names against the empty prompt when there is none."""
-    if file:
-        return prompt_files.read_pairs(resources.find_file(file, study.folder))
-    return [(name, "") for name in study.concept.names]

@@ -15,12 +15,13 @@ import numpy as np
 from scipy import stats
 
 from workbench.analysis import quality, rates
+from workbench.analysis.repeats import difference_over_runs, rate_over_runs, ratio_over_runs
 from workbench.analysis.sensitivity import Sensitivity, chosen_anew
 from workbench.errors import StatisticsError
 from workbench.run.attack_tables import is_there
 from workbench.run.image_tables import RETAINED, found_by_judge
 from workbench.run.measure import neuron_groups
-from workbench.statistics import bootstrap_means, interval, nested_means, split_halves, swap_p
+from workbench.statistics import interval, paired_by_unit, swap_p
 from workbench.storage import read_arrays, read_json, read_table
 from workbench.study.study import BASE
 
@@ -41,8 +42,8 @@ def retained(room, variant):
     kinds = [kind for kind in RETAINED if kind in room.plan.sets]
     if not kinds or not all(_judged(room, variant, kind) for kind in kinds):
         return None
-    tables = [room.detections(variant, kind) for kind in kinds]
-    return tuple(np.concatenate([table[column].to_numpy() for table in tables]) for column in ("judge_expected", "unit"))
+    seen = [room.detections(variant, kind)["judge_expected"].to_numpy() for kind in kinds]
+    return np.concatenate(seen), np.concatenate([room.units_of(kind) for kind in kinds])
 
 
 def runs_of(room, variant, attack, repeats=None):
@@ -51,7 +52,7 @@ def runs_of(room, variant, attack, repeats=None):
     return [one for one in found if one is not None]
 
 
-def plane_rows(room, attacks, repeats=None, n_resamples=1000, seed=0):
+def plane_rows(room, attacks, repeats=None):
     """One row per variant, base first: variant, pre_asr, retained, near, far (each as in `rates.share`), kid ({n, value, low, high};
     of the base model the floor), and asr {attack: as in `rates.share`; of several runs {n, n_runs, rate, low, high}; or None}."""
     units, rows = room.prompt_set("target").units, []
@@ -64,28 +65,35 @@ def plane_rows(room, attacks, repeats=None, n_resamples=1000, seed=0):
         for kind in RETAINED:
             there = kind in room.plan.sets and _judged(room, variant, kind)
             found = room.detections(variant, kind) if there else None
-            row[kind] = rates.share(found["judge_expected"], found["unit"]) if there else None
+            row[kind] = rates.share(found["judge_expected"], room.units_of(kind)) if there else None
         row["kid"] = _distance(room, variant)
-        row["asr"] = {attack: _success(runs_of(room, variant, attack, repeats), units, n_resamples, seed) for attack in attacks}
+        row["asr"] = {attack: _success(runs_of(room, variant, attack, repeats), units) for attack in attacks}
         rows.append(row)
     return rows
 
 
-def _success(runs, units, n_resamples, seed):
-    """What `rates.share` says of one run; of several their mean, units and runs resampled."""
+def _success(runs, units):
+    """What `rates.share` says of one run; of several their mean, with an interval over units and runs."""
     if len(runs) < 2:
         return rates.share(runs[0], units) if runs else None
-    values = nested_means(units, [runs], n_resamples, seed)
-    found = interval(values[0], values[1:], len(set(units)))
+    found = rate_over_runs(_over_units(runs, units))
     return {"n": len(units), "n_runs": len(runs), "rate": found.value, "low": found.low, "high": found.high}
 
 
-def against_rows(room, masks, comparator, attacks, repeats=None, n_resamples=1000, seed=0):
+def _over_units(runs, units):
+    """(run, unit) of runs (prompt,): a unit's prompts summed, in prompts of an average unit, so that the mean is that over prompts."""
+    _, unit_of = np.unique(units, return_inverse=True)
+    sums = np.stack([np.bincount(unit_of, weights=np.asarray(run, float)) for run in runs])
+    return sums * sums.shape[1] / len(unit_of)
+
+
+def against_rows(room, masks, comparator, attacks, repeats=None):
     """One row per attack: masks of one method (its seeds) beside a comparator, all on the same prompts.
 
     x = the comparator's success, y = the share of the masks that fail the prompt, prompt by prompt; each a mean over the attack's runs
-    cut, cut_low, cut_high            1 - mean y / mean x, with units, masks and runs resampled. None where x never succeeds
-    difference, low, high             mean y - mean x, resampled alike
+    cut, cut_low, cut_high            1 - mean y / mean x, over units, masks and runs (workbench.analysis.repeats). None where x never
+                                      succeeds
+    difference, low, high             mean y - mean x, likewise
     p, p_over                         "units": x and all masks swapped within whole units;  "runs", when there are several:
                                       Welch's t test of the runs of x and the means of the masks, prompts as given
     x_lowest, x_highest, n_runs       ASR of the comparator in its runs;  lowest, highest   of the masks, each a mean over its runs
@@ -95,10 +103,9 @@ def against_rows(room, masks, comparator, attacks, repeats=None, n_resamples=100
     kid_noise                         how far the upper end of the comparator's own KID lies above it
     """
     units, rows = np.asarray(room.prompt_set("target").units), []
-    common = {"n_resamples": n_resamples, "seed": seed}
-    beside = _difference(retained(room, comparator), [retained(room, mask) for mask in masks], "retained_", **common)
-    plain = _plain(room, masks, comparator, units, **common)
-    farther = _farther(room, masks, comparator, **common)
+    beside = _difference(retained(room, comparator), [retained(room, mask) for mask in masks], "retained_")
+    plain = _plain(room, masks, comparator, units)
+    farther = _farther(room, masks, comparator)
     for attack in attacks:
         x, ys = runs_of(room, comparator, attack, repeats), [runs_of(room, mask, attack, repeats) for mask in masks]
         ys = [runs for runs in ys if runs]
@@ -108,14 +115,13 @@ def against_rows(room, masks, comparator, attacks, repeats=None, n_resamples=100
         row = {"attack": attack, "comparator": comparator, "n": len(units), "n_masks": len(ys), "n_runs": len(x), "asr": float(np.mean(x))}
         row |= {"x_lowest": min(float(one.mean()) for one in x), "x_highest": max(float(one.mean()) for one in x)}
         row |= {"masked": float(np.mean(means)), "lowest": min(means), "highest": max(means)}
-        a, b = nested_means(units, [x], n_resamples, seed), nested_means(units, ys, n_resamples, seed, stream=1)
-        found = interval(b[0] - a[0], (b - a)[1:], len(set(units)))
+        one, others = _over_units(x, units), np.stack([_over_units(runs, units).mean(axis=0) for runs in ys])
+        found = paired_by_unit(x[0], ys[0][0], units) if len(x) == len(ys) == len(ys[0]) == 1 else difference_over_runs(one, others)
         row |= {"difference": found.value, "low": found.low, "high": found.high}
         row |= dict.fromkeys(("cut", "cut_low", "cut_high", "p"))
-        if a[0] > 0:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                cut = interval(1 - b[0] / a[0], 1 - b[1:] / a[1:], len(set(units)))
-            row |= {"cut": cut.value, "cut_low": cut.low, "cut_high": cut.high}
+        if one.any():
+            left = ratio_over_runs(others, one)
+            row |= {"cut": 1 - left.value, "cut_low": 1 - left.high, "cut_high": 1 - left.low}
         row["p_over"] = "units" if len(x) == 1 else "runs"
         if len(x) == 1:
             row["p"] = swap_p(np.tile(x[0], len(ys)), np.concatenate([runs[0] for runs in ys]), np.tile(units, len(ys)))
@@ -182,7 +188,7 @@ def held_rows(room):
     for node in room.plan.of_stage("ablate"):
         if is_there(room, node.id):
             about = {"effect": node.parameters["effect"], "variant": node.variant, "prompt_set": node.prompt_set}
-            rows += [row | about for shard in node.shards for row in read_json(room.store.path("ablate", shard.key) / "rows.json")]
+            rows += [row | about for shard in node.shards for row in read_json(room.store.file("ablate", shard.key, "rows.json"))]
     return rows
 
 
@@ -200,9 +206,9 @@ def together(x, y, n_resamples=2000, seed=0):
     return {"n": len(x), "spearman": found.value, "low": found.low, "high": found.high, "reason": None}
 
 
-def _judged(room, variant, name):
+def _judged(room, variant, name, stage="detect"):
     try:
-        return is_there(room, f"detect:{variant}:{name}")
+        return is_there(room, f"{stage}:{variant}:{name}")
     except StopIteration:  # the plan makes no such images
         return False
 
@@ -215,48 +221,57 @@ def _features(room, variant):
     found, units = [], []
     for kind in kinds:
         found += room.gather("detect", variant, kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
-        units.append(room.detections(variant, kind)["unit"].to_numpy())
+        units.append(room.units_of(kind))
     return np.concatenate(found), np.concatenate(units)
 
 
 def _distance(room, variant):
-    """KID of a variant's retained images to the base model's; of the base model, one half of its units to the other: the floor."""
-    base, changed = _features(room, BASE), _features(room, variant)
+    """KID of a variant's retained images to the base model's; of the base model, to its own from other noise: the floor."""
+    base, changed = _features(room, BASE), _from_other_noise(room) if variant == BASE else _features(room, variant)
     if base is None or changed is None:
         return None
     settings = {"n_resamples": room.study.choose.n_resamples, "seed": room.study.choose.seed}
-    seen, units = base
-    if variant == BASE:
-        half = split_halves(units, settings["seed"])
-        found = quality.noise_floor(seen[half], seen[~half], units[half], units[~half], **settings)
-    else:
-        found = quality.kid(seen, changed[0], units, changed[1], **settings)
+    found = quality.kid(base[0], changed[0], base[1], changed[1], **settings)
     return {key: found[key] for key in ("n", "value", "low", "high")}
 
 
-def _farther(room, masks, comparator, **settings):
+def _from_other_noise(room):
+    """((image, feature), (image,) units) of the base model's retained images made again from other noise; None when not computed."""
+    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
+    if not all(_judged(room, "seed", kind, "again") for kind in kinds):
+        return None
+    found, units = [], []
+    for kind in kinds:
+        found += room.gather("again", "seed", kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
+        units.append(room.detections(BASE, kind)["unit"].to_numpy())
+    return np.concatenate(found), np.concatenate(units)
+
+
+def _farther(room, masks, comparator):
     """{kid_difference, kid_low, kid_high, kid_noise}."""
     base, before, *after = (_features(room, name) for name in (BASE, comparator, *masks))
     after = [seen for seen, _ in filter(None, after)]
     if base is None or before is None or not after:
         return dict.fromkeys(("kid_difference", "kid_low", "kid_high", "kid_noise"))
-    found = quality.kid_change(base[0], before[0], after, base[1], **settings)
-    own = quality.kid(base[0], before[0], base[1], before[1], **settings)
+    found = quality.kid_change(base[0], before[0], after, base[1])
+    own = quality.kid(base[0], before[0], base[1], before[1])
     change = {"kid_difference": found["value"], "kid_low": found["low"], "kid_high": found["high"]}
     return change | {"kid_noise": own["high"] - own["value"]}
 
 
-def _difference(one, others, start, n_resamples, seed):
-    """{start + difference, low, high}: mean over `others` minus `one`, each ((prompt,) bool, units), by bootstrap over units."""
+def _difference(one, others, start):
+    """{start + difference, low, high}: mean over `others` minus `one`, each ((prompt,) bool, units), over units and `others`."""
     names = [f"{start}{end}" for end in ("difference", "low", "high")]
     others = [other for other in others if other is not None]
     if one is None or not others:
         return dict.fromkeys(names)
-    mean = np.mean([other[0] for other in others], axis=0)
-    found = bootstrap_means(lambda a, b: b - a, one[1], one[0], mean, n_resamples=n_resamples, seed=seed)
+    if len(others) == 1:
+        found = paired_by_unit(one[0], others[0][0], one[1])
+    else:
+        found = difference_over_runs(_over_units([one[0]], one[1]), _over_units([other[0] for other in others], one[1]))
     return dict(zip(names, (found.value, found.low, found.high), strict=True))
 
 
-def _plain(room, masks, comparator, units, **settings):
+def _plain(room, masks, comparator, units):
     seen = {name: (found_by_judge(room, name, "target"), units) for name in (comparator, *masks) if _judged(room, name, "target")}
-    return _difference(seen.get(comparator), [seen.get(mask) for mask in masks], "plain_", **settings)
+    return _difference(seen.get(comparator), [seen.get(mask) for mask in masks], "plain_")

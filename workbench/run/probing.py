@@ -1,6 +1,6 @@
 """The stages `fidelity` and `tokens`: do cheap scores say what happens when neurons are taken out, and which words drive a neuron?
 
-fidelity    scores against exact ablation, of single neurons and of random sets (CAD's protocol), on a sample of half B
+fidelity    scores against exact ablation, of single neurons and of random sets, on a sample of half B
 tokens      which words drive the neurons that carry most, by Neuron Integrated Gradients, clean beside adversarial
 rows        {table: rows} of the report
 """
@@ -107,6 +107,6 @@ def rows(room):
         for node in room.plan.of_stage(name):
             about = labels(room, node.variant, node.prompt_set)
             for shard in node.shards:
-                for row in read_json(room.store.path(name, shard.key) / "rows.json"):
+                for row in read_json(room.store.file(name, shard.key, "rows.json")):
                     found[name].append(about | (empty if name == "fidelity" else {"reason": None}) | row)
     return found

@@ -1,6 +1,6 @@
 """Rows of report.json about images of retained concepts: how far they moved, how well they fit, what no change looks like.
 
-quality   distances to the base model's images, beside the base model against itself
+quality   distances to the base model's images, beside the base model's own on the same prompts from other noise
 clip      CLIP scores, where the study names a CLIP folder
 """
 
@@ -10,11 +10,11 @@ import pandas
 from workbench.analysis import quality
 from workbench.errors import StatisticsError
 from workbench.run.image_tables import RETAINED, generated
-from workbench.statistics import split_halves
 from workbench.storage import read_arrays, read_table
 from workbench.study.study import BASE
 
 NOTHING = dict.fromkeys(("n", "n_units", "dropped", "value", "low", "high"))
+BESIDE = dict.fromkeys(("beyond", "beyond_low", "beyond_high", "outcome"))
 
 
 def quality_rows(room):
@@ -22,9 +22,10 @@ def quality_rows(room):
 
     A judge without features gives nulls with a reason; a study without retained images gives no rows.
 
-    kid_floor        the base model against itself: the units of one half against those of the other, so with half as many images
-                     and a wider interval than the distances beside it. Units keep near and far images of one seed together.
-    kid_floor_seed, kid_floor_dtype   the same prompts again from other noise, in another number format; where the study asks for it
+    kid_floor_seed, kid_floor_dtype   the base model against itself: the same prompts again from other noise (always, unless the study
+                                      says otherwise), in another number format (where it asks for it)
+    kid              of a variant; beyond: minus kid_floor_seed, paired by unit as the variants are, with its interval; outcome:
+                     `quality.distance_word`. Null where no images from other noise were made
     image_difference   mean |image - image in the other number format|, pixel by pixel
     """
     judge, have = room.detector("judge"), generated(room)
@@ -33,15 +34,11 @@ def quality_rows(room):
     if not variants:
         return []
     settings = _settings(room)
+    floors = [what for what in ("seed", "dtype") if all(_made_again(room, what, kind) for kind in kinds)]
 
     def seen(variant, stage="detect"):
         found = [_features(room, stage, variant, kind) for kind in kinds]
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-    def halves():
-        base, units = seen(BASE)
-        half = split_halves(units, settings["seed"])
-        return quality.noise_floor(base[half], base[~half], units[half], units[~half], **settings)
 
     def again(what):
         (base, units), (second, same) = seen(BASE), seen(what, "again")
@@ -49,11 +46,14 @@ def quality_rows(room):
 
     def distance(variant):
         (base, units), (changed, same) = seen(BASE), seen(variant)
-        return quality.kid(base, changed, units, same, **settings)
+        found = quality.kid(base, changed, units, same, **settings)
+        if "seed" not in floors:
+            return found
+        beyond = quality.kid_change(base, seen("seed", "again")[0], [changed], units, **settings)
+        beside = {f"beyond{end}": beyond[key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
+        return found | beside | {"outcome": quality.distance_word(found, again("seed"), beyond)}
 
-    asked = room.study.quality.noise_floor if room.study.quality else []
-    planned = [(BASE, "kid_floor", halves)]
-    planned += [(BASE, f"kid_floor_{what}", lambda what=what: again(what)) for what in asked]
+    planned = [(BASE, f"kid_floor_{what}", lambda what=what: again(what)) for what in floors]
     planned += [(variant, "kid", lambda variant=variant: distance(variant)) for variant in variants]
     rows = []
     for variant, definition, measured in planned:
@@ -61,10 +61,10 @@ def quality_rows(room):
         try:
             if judge.features is None:
                 raise StatisticsError(f"the judge {judge.name} has no features to measure distances in")
-            rows.append(about | measured() | {"definition": definition, "reason": None})
+            rows.append(about | BESIDE | measured() | {"definition": definition, "reason": None})
         except StatisticsError as error:
-            rows.append(about | NOTHING | {"definition": definition, "reason": str(error)})
-    return rows + (_rounding(room, kinds) if "dtype" in asked else [])
+            rows.append(about | NOTHING | BESIDE | {"definition": definition, "reason": str(error)})
+    return rows + (_rounding(room, kinds) if "dtype" in floors else [])
 
 
 def clip_rows(room):
@@ -77,7 +77,7 @@ def clip_rows(room):
         base = None if variant == BASE else scored[BASE, name]["score"]
         about = {"variant": variant, "prompt_set": name, "model": f"clip {room.clip.version}", "n_cut": int((table["cut"] > 0).sum())}
         try:
-            rows.append(about | quality.mean_score(table["score"], table["unit"], base, **_settings(room)) | {"reason": None})
+            rows.append(about | quality.mean_score(table["score"], room.units_of(name), base, **_settings(room)) | {"reason": None})
         except StatisticsError as error:
             rows.append(about | dict.fromkeys(quality.MEAN_SCORE) | {"n": len(table), "reason": str(error)})
     return rows
@@ -91,15 +91,21 @@ def _rounding(room, kinds):
     """The difference, pixel by pixel, of the base model's images in the two number formats."""
     read = lambda folder: read_table(folder / "differences.parquet")  # noqa: E731
     table = pandas.concat([part for kind in kinds for part in room.gather("again", "dtype", kind, read)], ignore_index=True)
-    about = {"variant": BASE, "definition": "image_difference", "prompt_sets": " and ".join(kinds), "features": None, "dropped": 0}
+    about = {"variant": BASE, "definition": "image_difference", "prompt_sets": " and ".join(kinds), "features": None, "dropped": 0} | BESIDE
     try:
-        found = quality.mean_score(table["difference"], table["unit"], **_settings(room))
+        units = [unit for kind in kinds for unit in room.units_of(kind)]
+        found = quality.mean_score(table["difference"], units, **_settings(room))
         return [about | {key: found[key] for key in ("n", "n_units", "value", "low", "high")} | {"reason": None}]
     except StatisticsError as error:
-        return [about | NOTHING | {"reason": str(error)}]
+        return [about | NOTHING | BESIDE | {"reason": str(error)}]
+
+
+def _made_again(room, what, kind):
+    """Whether the base model's images of a retained set were made again from other noise (seed) or in another format (dtype)."""
+    return any(node.prompt_set == kind and node.parameters["what"] == what for node in room.plan.of_stage("again"))
 
 
 def _features(room, stage, variant, kind):
     """((prompt, feature), (prompt,) units) of a retained set, as the stages `detect` and `again` kept them."""
     parts = room.gather(stage, variant, kind, lambda folder: read_arrays(folder / "features.safetensors")["features"].numpy())
-    return np.concatenate(parts), room.detections(BASE if stage == "again" else variant, kind)["unit"].to_numpy()
+    return np.concatenate(parts), np.array(room.units_of(kind), object)

@@ -12,15 +12,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from workbench import registry
 from workbench.analysis.sensitivity import Thresholds
+from workbench.methods import scores
 from workbench.models.variants import describe
 from workbench.report import document, render
 from workbench.report.images import SHOWN_UNITS, blurred
-from workbench.run import analysing, budget_tables, named_sets
+from workbench.run import analysing, budget_tables, choosing, named_sets, opening
 from workbench.run.changes import training_rows
 from workbench.run.region_pictures import with_pictures
 from workbench.run.stated import with_stated
 from workbench.storage import atomic, digest, read_json, read_table, write_table
+from workbench.study import published
 from workbench.study.study import BASE
 
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "scipy", "numpy", "pandas", "plotly")
@@ -31,6 +34,7 @@ MEASURED = (
     "activity",
     "activity_by_call",
     "effects",
+    "set_validity",
     "neurons",
     "comparisons",
     "against_control",
@@ -56,12 +60,13 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
     folder = room.store.report_folder
     folder.mkdir(parents=True, exist_ok=True)
     measured = room.plan.node("measure")
-    at = room.store.path("measure", measured.shards[0].key)
-    done = at.is_dir()
+    done = room.store.has("measure", measured.shards[0].key)
+    at = room.store.result("measure", measured.shards[0].key) if done else None
     tables = dict.fromkeys((*MEASURED, *analysing.TABLES), []) | (read_json(at / "tables.json") if done else {})
     if done:
         tables["attacks"] = budget_tables.with_seconds(room, tables["attacks"])
         tables = with_stated(room, tables)
+        tables["verdict"] = tables["verdict"] | {"caveats": [*tables["verdict"]["caveats"], *opening.warnings(room)]}
         table = read_table(at / "neurons.parquet")
         write_table(folder / "neurons.parquet", table)
         write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))
@@ -109,7 +114,15 @@ def _study(room):
         "text": study.text,
         "model_note": study.model.note,
         "thresholds": [Thresholds().deactivated, Thresholds().reactivated],
+        "score": _score(study.choose),
     }
+
+
+def _score(choose):
+    """What chose the concept neurons: the rule, and the score whose values are shown, with its unit and what it is."""
+    method = registry.method("scores", choose.score)
+    unit = scores.unit(method, choose.parameters)
+    return {"rule": choosing.in_words(choose), "name": choose.score, "unit": unit, "what": method.help}
 
 
 def _models(room, history):
@@ -127,6 +140,8 @@ def _model_row(room, name, role, method, parent, what, history):
         what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
         files = room.plan.node(f"erase:{name}").parameters.get("files", {})
         what += "".join(f"; from {file} (SHA-256 {content[:12]})" for file, content in files.items())
+        if said := published.sentence(room.study.variant(name)):
+            what += f"; {said}"
     changed = found["share_changed"] if name != BASE else None
     return {
         "variant": name,
@@ -145,7 +160,7 @@ def _model_row(room, name, role, method, parent, what, history):
 
 def _images(room, folder, reveal):
     """The first units of every condition that has images; where the concept may show, blurred in the pixels."""
-    rows, units = [], room.prompt_set("target").units[:SHOWN_UNITS]
+    rows, units = [], room.prompt_set("target").pair_units[:SHOWN_UNITS]
     for node in room.plan.of_stage("detect"):
         present = all(room.store.has("detect", shard.key) for shard in node.shards)
         if not present:
@@ -196,7 +211,7 @@ def _reproduce(room, history, command, models):
     return {
         "command": command,
         "study_digest": room.study.digest(),
-        "seeds": sorted({variant.parameters.get("seed", 0) for variant in room.study.variants} | {room.study.choose.seed}),
+        "seeds": sorted({variant.settings.get("seed", 0) for variant in room.study.variants} | {room.study.choose.seed}),
         "device": str(room.model.device),
         "threads": torch.get_num_threads(),
         "dtype": room.study.model.dtype,

@@ -1,6 +1,6 @@
 """The stage `score`: which neurons carry the concept, by every listed score, over the window of calls and at each call.
 
-score         write neurons.parquet and neurons_by_call.parquet of the base model
+score         write neurons.parquet and neurons_by_call.parquet of the base model; units.json where units follow the prompts
 chosen        the neurons of the site ff that it marked
 with_erased   both tables with the scores that compare the base model with an erased one
 agreement     how far a score's choice on one half of the units is that on the other
@@ -16,7 +16,7 @@ from workbench.methods import scores
 from workbench.neurons import sets, sites
 from workbench.run import choosing
 from workbench.statistics import iou, iou_chance
-from workbench.storage import read_json, read_table, write_table
+from workbench.storage import read_json, read_table, write_json, write_table
 from workbench.study.study import BASE
 
 
@@ -40,6 +40,9 @@ def score(room, folder):
     table["in_prune"], table["in_watch"] = sets.halve(concept_ff, choosing.value(choose, table), choose.seed)
     write_table(folder / "neurons.parquet", table)
     write_table(folder / "neurons_by_call.parquet", _by_call(room).assign(**by_call))
+    target = room.prompt_set("target")
+    if target.units != target.pair_units:  # for readers of recordings without the prompts at hand
+        write_json(folder / "units.json", dict(zip(target.pair_units, target.units, strict=True)))
 
 
 def chosen(folder, column):

@@ -15,6 +15,7 @@ from workbench.analysis import selection
 from workbench.errors import StatisticsError
 from workbench.methods import scores
 from workbench.neurons import sites
+from workbench.report.choice_fields import CONFIRMED
 from workbench.run import choosing, scoring
 from workbench.statistics import unit_means
 from workbench.study.study import BASE
@@ -24,7 +25,7 @@ MOST_GROUPS = 5
 FEWEST_UNITS = 2
 NO_SELECTION = dict.fromkeys(
     ("n", "n_chosen", "m", "alpha", "test", "confirmed", "same_sign", "low", "high", "random", "random_low", "random_high")
-    + ("n_random", "p_random")
+    + ("n_random", "p_random", *CONFIRMED)
 )
 OVERLAP = ("n", "n_first", "n_second", "iou", "low", "high", "n_splits", "chance", "chance_low", "chance_high", "n_random", "p_random")
 
@@ -46,11 +47,41 @@ def base_means(room):
     return {name: _mean(room, name) for name in ("target", "reference")}
 
 
+def kappa_of_half_a(room, means=None):
+    """(neuron,) contrast of the base model on the choosing half, over trajectories and calls: comparable sets are matched by it."""
+    means = means or base_means(room)
+    target, reference = (room.unit_means(name, means[name]) for name in ("target", "reference"))
+    return (target - reference)[room.units_in_half_a()].mean(axis=0)
+
+
+def with_validity(room, table, scales, thresholds):
+    """Rows of set_validity: the concept set and the watched half of it at the site ff, and why words may not rest on them.
+
+    scales   rows of trajectory, neuron_set, site and `Sensitivity.scale` of the set on half B
+    """
+    choose, half, means = room.study.choose, room.units_in_half_a(), base_means(room)
+    target, reference = (room.unit_means(name, means[name])[~half] for name in ("target", "reference"))
+    ff, kappa, found = (table["site"] == "ff").to_numpy(), kappa_of_half_a(room, means), {}
+    how = {"n_random": choose.n_random, "exclude": (table["in_concept"] | table["in_suppressed"]).to_numpy(), "seed": choose.seed}
+    for name in dict.fromkeys(row["neuron_set"] for row in scales):
+        members = table[f"in_{name}"].to_numpy() & ff
+        try:
+            found[name] = selection.confirm(members, kappa, target, reference, table["layer"].to_numpy(), **how)[1], None
+        except StatisticsError as error:
+            found[name] = None, str(error)
+    rows = []
+    for scale in scales:
+        confirmed, why = found[scale["neuron_set"]]
+        flag, reason = selection.valid(scale, confirmed, thresholds, why)
+        rows.append(scale | {key: (confirmed or {}).get(key) for key in CONFIRMED} | {"valid": flag, "reason": reason})
+    return rows
+
+
 def selection_rows(room, table, means):
     """(rows of the table, {p_adjusted, confirmed}): `selection.confirm` of every chosen set on half B."""
     choose, half = room.study.choose, room.units_in_half_a()
     target, reference = (room.unit_means(name, means[name]) for name in ("target", "reference"))
-    kappa = (target - reference)[half].mean(axis=0)
+    kappa = kappa_of_half_a(room, means)
     layer, taken = table["layer"].to_numpy(), (table["in_concept"] | table["in_suppressed"]).to_numpy()
     how = {"n_resamples": choose.n_resamples, "n_random": choose.n_random, "exclude": taken, "seed": choose.seed}
     p_adjusted = np.full(len(table), np.nan)

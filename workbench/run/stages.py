@@ -14,7 +14,7 @@ import torch
 
 from workbench import registry
 from workbench.diffusion.denoise import Trajectory, denoise, evaluate
-from workbench.errors import MethodError, ModelError, RunError
+from workbench.errors import MethodError, ModelError
 from workbench.methods.attacks import Context, Look
 from workbench.models import load as models
 from workbench.models import text
@@ -25,6 +25,7 @@ from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Taps
 from workbench.neurons.text_taps import ONCE, TextTaps
 from workbench.run.changes import read_change, write_change
+from workbench.run.own_code import code_of
 from workbench.statistics import split_halves, unit_means
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
 from workbench.study.prompts import PromptSet, pairing
@@ -52,7 +53,7 @@ class Room:
     @cached_property
     def model(self):
         """The base model."""
-        return models.load(self.study.model.base, self.device, DTYPES[self.study.model.dtype])
+        return models.load(self.study.model.base, self.device, DTYPES[self.study.model.dtype], self.study.folder)
 
     @cached_property
     def empty(self):
@@ -62,9 +63,10 @@ class Room:
     @cached_property
     def clip(self):
         """The CLIP model the study names for scores."""
+        from workbench.methods.detectors import placed_folder
         from workbench.methods.detectors.clip_zero_shot import Clip
 
-        return Clip(self.study.quality.clip)
+        return Clip(placed_folder(self.study.quality.clip, self.study.folder, "clip"))
 
     @cached_property
     def other_format(self):
@@ -126,7 +128,7 @@ class Room:
     def gather(self, stage, variant, prompt_set, reader):
         """reader(folder) of every shard of a node, in order."""
         node = self.plan.node(f"{stage}:{variant}:{prompt_set}")
-        return [reader(self.store.path(stage, shard.key)) for shard in node.shards]
+        return [reader(self.store.result(stage, shard.key)) for shard in node.shards]
 
     def detections(self, variant, prompt_set):
         """Data frame of the detectors' findings, one row per prompt."""
@@ -161,23 +163,21 @@ class Room:
                       bundled detectors cost next to nothing beside making the image, so they leave no files.
         """
         if role not in self._detectors:
-            given = dict(getattr(self.study.detectors, role))
-            method = registry.method("detectors", given.pop("method"))
-            self._detectors[role] = method.call(method.parameters(**given))
+            from workbench.methods.detectors import opened
+
+            self._detectors[role] = opened(getattr(self.study.detectors, role), self.study.folder)
         if not remembering or getattr(self.study.detectors, role)["method"] == "emoji":
             return self._detectors[role]
         if (role, "remembering") not in self._detectors:
             from workbench.methods.detectors import Cached
 
-            self._detectors[role, "remembering"] = Cached(self._detectors[role], self.store.folder / "answers")
+            code = code_of("detectors", getattr(self.study.detectors, role)["method"])
+            self._detectors[role, "remembering"] = Cached(self._detectors[role], self.store.folder / "answers", code)
         return self._detectors[role, "remembering"]
 
     def _folder(self, node_id):
         node = self.plan.node(node_id)
-        folder = self.store.path(node.stage, node.shards[0].key)
-        if not folder.is_dir():
-            raise RunError(f"The result of {node_id} is missing; run the study again to make it.")
-        return folder
+        return self.store.result(node.stage, node.shards[0].key)
 
     def _encode(self, rows):
         with torch.no_grad():
@@ -207,7 +207,7 @@ class Room:
             result = method.call(
                 self.model,
                 node.parameters["pairs"],
-                method.parameters(**part.parameters),
+                method.parameters(**part.settings),
                 prune=prune,
                 spare=spare,
                 like=read_change(self.study.variant(part.like), self._folder(f"erase:{part.like}")).masks if part.like else None,
@@ -220,8 +220,9 @@ class Room:
             )
             _check_weights(part, result)
             about = {"study": self.study.name, "variant": part.name, "method": part.method, "parent": part.parent}
-            about |= {"parameters": method.parameters(**part.parameters).model_dump(mode="json")}
+            about |= {"parameters": method.parameters(**part.settings).model_dump(mode="json")}
             about |= {"spare": part.spare} if part.spare else {}
+            about |= {"preset": part.preset} if part.preset else {}
             about |= {"base": self.study.model.base, "base_digest": node.parameters["model"]}
             write_change(folder, result, about, log)
 
@@ -272,7 +273,7 @@ class Room:
         """(prompt, 3, height, width) in [0, 1]: the images a node looks at, which its first input made."""
         source = self.plan.node(node.inputs[0])
         at = [s.start for s in source.shards].index(shard.start)
-        return read_arrays(self.store.path("generate", source.shards[at].key) / "images.safetensors")["images"].float() / 255
+        return read_arrays(self.store.file("generate", source.shards[at].key, "images.safetensors"))["images"].float() / 255
 
     def _clip(self, node, shard, folder):
         from workbench.analysis.quality import clip_scores
@@ -433,6 +434,14 @@ class Room:
     def units(self):
         """The units of the target set, each once."""
         return list(dict.fromkeys(self.prompt_set("target").units))
+
+    def units_of(self, prompt_set):
+        """(row,) the units of a set by itself, in its own order: those of the target for what an attack made of it, else its own."""
+        rows = self.prompt_set(prompt_set)
+        if rows.attack is None:
+            return rows.units
+        target = self.prompt_set("target")
+        return [target.units[place] for place in pairing(rows, target)]
 
     def half_a(self):
         """Boolean (prompt,) of the target set: the half of the units on which neurons are chosen."""

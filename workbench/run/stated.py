@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench import registry
 from workbench.analysis import rates
+from workbench.study import published
 from workbench.study.words import saying
 
 FEW = 100
@@ -32,6 +33,7 @@ def with_stated(room, tables):
     made = lambda row: {key: getattr(sets[row["prompt_set"]], key) for key in ("against", "control")}  # noqa: E731
     tables["activity_by_call"] = [row | made(row) for row in tables["activity_by_call"]]
     caveats = [*tables["verdict"]["caveats"], *named_caveats(room, named), *shared_caveats(room.study), *few_caveats(tables)]
+    caveats += published.sentences(room.study, deviating=True)
     tables["verdict"] = tables["verdict"] | {"caveats": caveats}
     return tables
 
@@ -101,8 +103,8 @@ def shared_caveats(study):
             else f"Its runs here, {', '.join(labels)}, say how far the rates differ."
         )
         found.append(
-            f"{method} learns one vector for all prompts. Its intervals and p-values are over prompts: they hold for this vector, and "
-            f"another run learns another one. {end}"
+            f"{method} learns one vector for each half of the prompts, from images of the other half. Its intervals and p-values are over "
+            f"prompts: they hold for these two vectors, and another run learns others. {end}"
         )
     return found
 

@@ -5,12 +5,12 @@ Names of targets, methods and kinds stand here as plain lists, so that reading a
 those of workbench/analysis.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from workbench.errors import nearest
-from workbench.study.part import Part
+from workbench.study.part import MOST_RESAMPLES, MOST_SETS, MOST_UNITS, Call, Once, Part, Seed, Share
 
 PER_NEURON = ("gradient", "integrated", "curvature")
 NOT_PER_NEURON = {
@@ -22,6 +22,7 @@ EFFECTS = ("dose_response", "leave_one_out", "greedy", "shapley", "necessity", "
 OF_CLUSTERS = ("leave_one_out", "greedy", "shapley")
 FEWEST_RANDOM = 50
 FEWEST_PARTITIONS = 19
+MOST_CLUSTERS = 100
 
 
 class Attribute(Part):
@@ -30,11 +31,15 @@ class Attribute(Part):
     target: Literal["T1", "T2", "T3", "T4"] = Field(
         "T2", description="what is attributed: T1 J_quad, T2 J_lin (compares models), T3 J_den, T4 the steering detector's logit"
     )
-    methods: list[str] = Field(["gradient"], min_length=1, description=f"any of {', '.join(PER_NEURON)}; the first one leads")
-    variants: list[str] | None = Field(None, description="default: base and every variant that is no sham")
-    prompt_sets: list[str] | None = Field(None, description="default: target, and beside it the attacks made against the variant")
-    calls: list[int] | None = Field(None, description="default: the recorded ones, as far as the target makes sense there")
-    units: int | None = Field(None, ge=2, description="how many units of each half; default: all")
+    methods: Annotated[list[str], Once] = Field(
+        ["gradient"], min_length=1, description=f"any of {', '.join(PER_NEURON)}; the first one leads"
+    )
+    variants: Annotated[list[str], Once] | None = Field(None, min_length=1, description="default: base and every variant that is no sham")
+    prompt_sets: Annotated[list[str], Once] | None = Field(
+        None, min_length=1, description="default: target, and beside it the attacks made against the variant"
+    )
+    calls: list[Call] | None = Field(None, min_length=1, description="default: the recorded ones, as far as the target makes sense there")
+    units: int | None = Field(None, ge=2, le=MOST_UNITS, description="how many units of each half; default: all")
     fidelity: bool = Field(False, description="compare the scores with exact ablation, of single neurons and of random sets")
     tokens: int = Field(0, ge=0, le=50, description="of how many leading neurons to ask which words drive them, clean beside adversarial")
     conductance: bool | None = Field(
@@ -48,15 +53,17 @@ class Cluster(Part):
     """Clusters of neurons that answer alike over conditions and calls; made on half A, described on half B."""
 
     method: Literal["kmeans", "agglomerative", "hdbscan", "spectral"] = "kmeans"
-    k: int | tuple[int, int] | None = Field(None, description="number of clusters, or the first and last to choose from; default: 2 to 8")
-    min_size: int | None = Field(None, ge=2, description="of hdbscan: its smallest cluster")
+    k: Annotated[int, Field(le=MOST_CLUSTERS)] | tuple[int, Annotated[int, Field(le=MOST_CLUSTERS)]] | None = Field(
+        None, description=f"number of clusters, or the first and last to choose from, up to {MOST_CLUSTERS}; default: 2 to 8"
+    )
+    min_size: int | None = Field(None, ge=2, le=MOST_UNITS, description="of hdbscan: its smallest cluster")
     share: float = Field(
         0.1, gt=0, lt=0.5, description="of the neurons of the site ff, those with the largest score of either sign, and the concept set"
     )
     attribution: bool | None = Field(None, description="let attribution be a feature; default: when the study has [attribute]")
-    seed: int = 0
-    n_resamples: int = Field(20, ge=5, description="bootstrap resamples of the units, in which clusters must come back")
-    n_random: int = Field(199, ge=19, description="matched random sets beside each cluster")
+    seed: Seed = 0
+    n_resamples: int = Field(20, ge=5, le=MOST_RESAMPLES, description="bootstrap resamples of the units, in which clusters must come back")
+    n_random: int = Field(199, ge=19, le=MOST_SETS, description="matched random sets beside each cluster")
     regions: int | None = Field(
         None, ge=0, le=20, description="of how many units of half B to say where in the image they excite a cluster; default 0"
     )
@@ -69,38 +76,49 @@ class AblateImages(Part):
 
     later: ClassVar[tuple] = ("effects", "kinds", "shares", "groups", "units", "n_random", "n_held")
 
-    effects: list[str] | None = None
-    kinds: list[str] | None = None
-    shares: list[float] | None = None
-    groups: list[str] | None = None
-    units: int | None = Field(None, ge=2)
-    n_random: int | None = None
-    n_held: int | None = None
+    effects: Annotated[list[str], Once] | None = Field(None, min_length=1)
+    kinds: Annotated[list[str], Once] | None = Field(None, min_length=1)
+    shares: Annotated[list[Share], Once] | None = Field(None, min_length=1)
+    groups: Annotated[list[str], Once] | None = Field(None, min_length=1)
+    units: int | None = Field(None, ge=2, le=MOST_UNITS)
+    n_random: int | None = Field(None, ge=FEWEST_RANDOM, le=MOST_SETS)
+    n_held: int | None = Field(None, ge=19, le=MOST_SETS)
 
 
 class Ablate(Part):
     """Ablation: what happens when neurons are taken out; measured on half B, each effect beside matched random sets."""
 
-    modes: list[Literal["one_step", "images"]] = Field(
+    modes: Annotated[list[Literal["one_step", "images"]], Once] = Field(
         ["one_step"], min_length=1, description="one_step: a target at the recorded calls; images: whole samplings, judged by the detector"
     )
-    effects: list[str] = Field(["dose_response"], min_length=1, description=f"any of {', '.join(EFFECTS)}")
-    kinds: list[str] = Field(["zero"], min_length=1, description=f"any of {', '.join(KINDS)}; mean and resampled from reference prompts")
+    effects: Annotated[list[str], Once] = Field(["dose_response"], min_length=1, description=f"any of {', '.join(EFFECTS)}")
+    kinds: Annotated[list[str], Once] = Field(
+        ["zero"], min_length=1, description=f"any of {', '.join(KINDS)}; mean and resampled from reference prompts"
+    )
     factor: float | None = Field(None, ge=0, lt=1, description="of the kind scaled: what is left of the activation")
     target: Literal["T1", "T2"] = Field("T2", description="of one_step")
     ranking: Literal["score", "attribution"] = Field("score", description="by what dose_response takes the first neurons")
-    shares: list[float] = Field([0.005, 0.01, 0.02, 0.04, 0.08], min_length=1, description="of the neurons of the site ff")
-    groups: list[Literal["target", "near", "far"]] | None = Field(None, description="prompts measured; default: all the study has")
-    variants: list[str] | None = Field(None, description="of necessity and sufficiency; default: every one that is no sham")
-    calls: list[int] | None = Field(None, min_length=1, description="in which the ablation works; default: all")
-    branch: Literal["cond", "both"] = Field("cond", description="the half of guidance it works on")
-    units: int | None = Field(None, ge=2, description="how many units of half B; default: all")
-    n_random: int = Field(50, ge=FEWEST_RANDOM, description="matched random sets of dose_response, leave_one_out, greedy and sets")
-    n_held: int = Field(199, ge=19, description="matched random sets of necessity and sufficiency")
-    n_partitions: int | None = Field(
-        None, ge=0, description="of shapley: how often all clusters are exchanged for matched random sets; default 19, 0 = never"
+    shares: Annotated[list[Share], Once] = Field([0.005, 0.01, 0.02, 0.04, 0.08], min_length=1, description="of the neurons of the site ff")
+    groups: Annotated[list[Literal["target", "near", "far"]], Once] | None = Field(
+        None, min_length=1, description="prompts measured; default: all the study has"
     )
-    seed: int = Field(0, description="of the random sets, and of the draw of resampled")
+    variants: Annotated[list[str], Once] | None = Field(
+        None, min_length=1, description="of necessity and sufficiency; default: every one that is no sham"
+    )
+    calls: list[Call] | None = Field(None, min_length=1, description="in which the ablation works; default: all")
+    branch: Literal["cond", "both"] = Field("cond", description="the half of guidance it works on")
+    units: int | None = Field(None, ge=2, le=MOST_UNITS, description="how many units of half B; default: all")
+    n_random: int = Field(
+        50, ge=FEWEST_RANDOM, le=MOST_SETS, description="matched random sets of dose_response, leave_one_out, greedy and sets"
+    )
+    n_held: int = Field(199, ge=19, le=MOST_SETS, description="matched random sets of necessity and sufficiency")
+    n_partitions: int | None = Field(
+        None,
+        ge=0,
+        le=MOST_SETS,
+        description="of shapley: how often all clusters are exchanged for matched random sets; default 19, 0 = never",
+    )
+    seed: Seed = Field(0, description="of the random sets, and of the draw of resampled")
     images: AblateImages | None = None
 
     later: ClassVar[tuple] = ("images", "n_partitions")
@@ -191,10 +209,6 @@ def _check_ablate(study, part):
                 raise ValueError('ablate.kinds: "held" is what the effects necessity and sufficiency do; name them in ablate.effects')
             if name not in KINDS:
                 raise ValueError(f'ablate.kinds: no kind is called "{name}".{nearest(name, KINDS)}')
-        if not all(0 < share < 1 for share in own["shares"]):
-            raise ValueError(f"ablate.shares are shares of the neurons, above 0 and below 1, not {_listed(own['shares'])}")
-        if own["n_random"] < FEWEST_RANDOM:
-            raise ValueError(f"ablate: {own['n_random']} random sets give no band; {FEWEST_RANDOM} or more are needed")
         for group in own["groups"] or []:
             if group not in ("target", "near", "far"):
                 raise ValueError(f'ablate.groups: no group is called "{group}".{nearest(group, ("target", "near", "far"))}')

@@ -58,7 +58,7 @@ def check_like(variant, earlier):
         raise ValueError(
             f'{where}, which does not spare the watched neurons: set spare = "{variant.spare}" there too, or leave it out here'
         )
-    own, theirs = (known[one.method].parameters(**one.parameters) for one in (variant, other))
+    own, theirs = (known[one.method].parameters(**one.settings) for one in (variant, other))
     lacking = [layer for layer in getattr(theirs, "layers", ()) if layer not in getattr(own, "layers", ())]
     if lacking:
         raise ValueError(f'{where}, which cuts the layers "{lacking[0]}": set its parameter layers = {list(theirs.layers)}')

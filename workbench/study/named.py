@@ -7,16 +7,17 @@ ordered    the sets, each after those it is made of;  uses   what a set is made 
 
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from workbench.errors import StudyError, nearest
-from workbench.study.part import Part
+from workbench.study.part import MOST_NAME, Once, Part, Said
 
 HOW = ("union", "intersection", "difference")
 OWN = ("concept", "suppressed")
 OTHERS = ("pruned", "watch", "complement", "random", "all", "chosen", "watched")
+MOST_PARTS = 1000
 CLUSTER = re.compile(r"cluster-(\d+)")
 
 
@@ -25,11 +26,11 @@ class NamedSet(Part):
 
     later: ClassVar[tuple] = ("file", *HOW)
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="what every table calls it")
-    file: str | None = Field(None, description="a saved neuron set, relative to the study file or absolute")
-    union: list[str] | None = Field(None, min_length=2, description="what is in any of these sets")
-    intersection: list[str] | None = Field(None, min_length=2, description="what is in all of them")
-    difference: list[str] | None = Field(None, min_length=2, description="what is in the first and in none of the others")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME, description="what every table calls it")
+    file: Said | None = Field(None, description="a saved neuron set, relative to the study file or absolute")
+    union: Annotated[list[str], Once] | None = Field(None, min_length=2, description="what is in any of these sets")
+    intersection: Annotated[list[str], Once] | None = Field(None, min_length=2, description="what is in all of them")
+    difference: Annotated[list[str], Once] | None = Field(None, min_length=2, description="what is in the first and in none of the others")
 
     @model_validator(mode="after")
     def _one_way(self):
@@ -71,7 +72,7 @@ def check(study):
             if not known:
                 possible = {*OWN, *names, *numbers} - {one.name}
                 raise ValueError(f'the set "{one.name}" is made of "{operand}", which is no set of this study.{nearest(operand, possible)}')
-    ordered(study)
+    _check_size(study)
     for variant in study.variants:
         if (name := variant.parameters.get("set")) is not None and variant.method == "prune_neurons":
             _check_pruned(study, variant, name, names)
@@ -94,27 +95,40 @@ def ordered(study):
     Raises   ValueError that names the circle
     """
     sets, done = {one.name: one for one in study.sets or []}, {}
-
-    def visit(name, way):
-        if name in way:
-            circle = '", which is made of "'.join([*way[way.index(name) :], name])
-            raise ValueError(f'the set "{circle}": a circle; let one of them come from a file or from other sets')
-        if name in sets and name not in done:
-            for operand in sets[name].operands:
-                visit(operand, [*way, name])
-            done[name] = sets[name]
-
     for name in sets:
-        visit(name, [])
+        way = [name]  # from the set that was asked for down to the one that is looked at
+        while way:
+            missing = next((one for one in sets[way[-1]].operands if one in sets and one not in done), None)
+            if missing is None:
+                done[way[-1]] = sets[way[-1]]
+                way.pop()
+            elif missing in way:
+                circle = '", which is made of "'.join([*way[way.index(missing) :], missing])
+                raise ValueError(f'the set "{circle}": a circle; let one of them come from a file or from other sets')
+            else:
+                way.append(missing)
     return list(done.values())
 
 
 def uses(study, name):
     """What a set is made of in the end: "concept", "suppressed" and "cluster-N" as far as it needs them, and names of files' sets."""
-    one = next((one for one in study.sets or [] if one.name == name), None)
-    if one is None or one.file is not None:
-        return {name}
-    return set().union(*(uses(study, operand) for operand in one.operands))
+    found = {}
+    for one in ordered(study):
+        parts = (found.get(operand, {operand}) for operand in one.operands)
+        found[one.name] = {one.name} if one.file is not None else set().union(*parts)
+    return found.get(name, {name})
+
+
+def _check_size(study):
+    """Refuse sets of sets that are endless when written out, as their keys write them."""
+    size = {}
+    for one in ordered(study):
+        size[one.name] = 1 + sum(size.get(operand, 1) for operand in one.operands)
+        if size[one.name] > MOST_PARTS:
+            raise ValueError(
+                f'the set "{one.name}" is made of sets that are made of sets, more than {MOST_PARTS:,} written out one by one. '
+                "Let one of them come from a file"
+            )
 
 
 def _cluster_names(part):

@@ -1,14 +1,65 @@
-"""Part: a table of the study file."""
+"""Part: a table of the study file, and what its fields may hold.
 
-from typing import ClassVar
+Said        text that says something: neither empty nor blank
+Seed        of a random generator
+MOST_*      the bounds that fields of one kind share; each stands in the help of its field
+check_plain   what any study file may hold, before its tables are looked at
+"""
 
-from pydantic import BaseModel, ConfigDict, model_serializer
+import datetime
+import math
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer
+
+MOST_SEED = 2**32 - 1  # what every library takes that draws for us
+MOST_STEPS = 1000  # sampling steps; the scheduler of the model may allow fewer
+MOST_GUIDANCE = 100
+MOST_ROWS = 4096  # of one UNet call
+MOST_ITERATIONS = 1_000_000
+MOST_RATE = 1000  # learning rates and the like
+MOST_RESAMPLES = 100_000
+MOST_SETS = 10_000  # random sets beside one
+MOST_UNITS = 1_000_000
+MOST_CALL = 10_000
+MOST_NAME = 100  # letters of what becomes part of a file's name
+
+MOST_DEPTH = 12
+MOST_ENTRIES = 1000
+MOST_LETTERS = 10_000
+MOST_NUMBER = 2**63 - 1
+LINES = "\n\r\t"
+
+
+def said(value):
+    """The text itself; ValueError when it is empty or blank."""
+    if not value.strip():
+        raise ValueError("it is empty. Say something, or leave it out")
+    return value
+
+
+def once(values):
+    """The list itself; ValueError when something stands in it twice."""
+    seen = set()
+    for value in values or []:
+        if value in seen:
+            raise ValueError(f'"{value}" stands there twice. Keep one')
+        seen.add(value)
+    return values
+
+
+Said = Annotated[str, AfterValidator(said)]
+Once = AfterValidator(once)
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
+Call = Annotated[int, Field(ge=0, le=MOST_CALL)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Part(BaseModel):
     """A table of the study file; unknown keys are refused.
 
-    later   fields that came after the first studies: a dump has them only when they are given, so that older runs keep their keys
+    later   fields that came after the first studies: a dump has them only where they differ from their default, so that older runs
+            keep their keys
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -16,4 +67,53 @@ class Part(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later(self, serialize):
-        return {key: value for key, value in serialize(self).items() if value is not None or key not in self.later}
+        kept = lambda key: key not in self.later or getattr(self, key) != type(self).model_fields[key].default  # noqa: E731
+        return {key: value for key, value in serialize(self).items() if kept(key)}
+
+
+def check_plain(data):
+    """Refuse what no study needs: nesting beyond MOST_DEPTH, endless lists and texts, control characters, numbers that are none.
+
+    Raises   ValueError that names the place
+    """
+    waiting = [("", data, 0)]
+    while waiting:
+        place, value, depth = waiting.pop()
+        if isinstance(value, dict | list):
+            if depth > MOST_DEPTH:
+                raise ValueError(
+                    f"{_short(place)}: tables and lists stand in each other more than {MOST_DEPTH} deep. No setting needs that"
+                )
+            if len(value) > MOST_ENTRIES:
+                raise ValueError(f"{_short(place) or 'the file'}: {len(value):,} entries, more than the {MOST_ENTRIES:,} that are possible")
+            named = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, inner in named:
+                _check_text(f"{place}: a key", str(key), MOST_NAME * 2)
+                waiting.append((f"{place}.{key}" if place else str(key), inner, depth + 1))
+        elif isinstance(value, str):
+            _check_text(place, value, MOST_LETTERS)
+        elif isinstance(value, bool | None):
+            pass
+        elif isinstance(value, int | float):
+            if not math.isfinite(value) or abs(value) > MOST_NUMBER:
+                found = str(value) if isinstance(value, float) else f"a number of {value.bit_length()} bits"
+                raise ValueError(f"{place}: a finite number is needed, of at most 63 bits, found {found}")
+        elif isinstance(value, datetime.date | datetime.time):
+            raise ValueError(f"{place}: no setting is a date or a time, found {value}. Put it into quotation marks if it is text")
+
+
+def control_character(text):
+    """The first control character in a text other than line ends and tabs, as U+001B; None when there is none."""
+    found = next((letter for letter in text if (letter < " " or "\x7f" <= letter < "\xa0") and letter not in LINES), None)
+    return None if found is None else f"U+{ord(found):04X}"
+
+
+def _check_text(place, text, most):
+    if len(text) > most:
+        raise ValueError(f"{_short(place)}: {len(text):,} letters, more than the {most:,} that are possible")
+    if code := control_character(text):
+        raise ValueError(f"{_short(place)}: the control character {code} stands in it, which no name or text needs. Take it out")
+
+
+def _short(place):
+    return place if len(place) <= 60 else f"{place[:60]}…"

@@ -5,16 +5,22 @@ their unit and, where units have several rows, by their place in it; noise comes
 reference and its attacked prompt start from the same latents.
 """
 
+import csv
+import io
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas
 
+from workbench import textfile
 from workbench.errors import PromptError
 from workbench.storage import digest
+from workbench.study.part import control_character
 
+LOWEST_SEED, HIGHEST_SEED, HIGHEST_SIGNED = -(2**63), 2**64 - 1, 2**63 - 1  # what torch takes; a negative one counts from 2^64 down
 COLUMNS = ["id", "unit", "prompt", "seed", "expect"]
 
 
@@ -52,14 +58,19 @@ class PromptSet:
 
     @property
     def units(self):
-        """The units, list of str."""
+        """What is resampled and split into halves, list of str; see `following_prompts`."""
+        return self.table["group" if "group" in self.table else "unit"].tolist()
+
+    @property
+    def pair_units(self):
+        """The units as the file says them, by which rows pair across sets, list of str."""
         return self.table["unit"].tolist()
 
     @property
     def keys(self):
-        """(unit, place in it) of each row; equal keys pair across sets."""
+        """(unit of the file, place in it) of each row; equal keys pair across sets."""
         places = self.table["place"] if "place" in self.table else [0] * len(self)
-        return [(unit, int(place)) for unit, place in zip(self.units, places, strict=True)]
+        return [(unit, int(place)) for unit, place in zip(self.pair_units, places, strict=True)]
 
     def provenance(self, variant):
         """static | optimised (made against this variant) | transferred (made against another); None without attack."""
@@ -101,42 +112,43 @@ class PromptSet:
     def digest(self):
         """sha256 of rows and vectors."""
         vectors = None if self.prefix is None else self.prefix.double().tolist()
-        return digest([self.table.astype(object).where(self.table.notna(), None).values.tolist(), vectors])
+        table = self.table.drop(columns="group", errors="ignore")
+        return digest([table.astype(object).where(table.notna(), None).values.tolist(), vectors])
 
 
-def read_prompts(path, name, kind, limit=None):
+def read_prompts(path, name, kind, limit=None, guidance=None):
     """Read a prompt CSV.
 
-    Columns   prompt (needed); unit (default: the row's number; rows may share one), seed (default 0), id (default: unit, with
-              #2, #3 ... from a unit's second row on), expect
-    Raises    PromptError when the file has no prompt column or no prompts, a seed is no integer, an id comes twice
+    Columns   prompt (needed); unit (default: the row's number; rows may share one), seed (default 0; -2^63 to 2^64 - 1), id
+              (default: unit, with #2, #3 ... from a unit's second row on), expect
+    guidance  the scale that all rows are sampled with: a column `guidance` that says anything else is refused
+    Raises    PromptError when the file has no prompt column or no prompts, a prompt is blank, a seed is no integer or out of reach, an id
+              comes twice, or a cell holds a control character
     """
     table = read_csv(path)
     if "prompt" not in table:
         raise PromptError(
             f'{path} has no column "prompt"; found {", ".join(map(str, table.columns))}. Rename the column that holds the prompts.'
         )
-    table = table[table["prompt"].notna()].reset_index(drop=True)
     if table.empty:
         raise PromptError(f"{path} has no prompts: every row is empty. Nothing can be measured on it.")
+    _check_said(path, table, ["prompt"])
+    if guidance is not None:
+        check_guidance(path, table, guidance)
     if "unit" not in table:
         table["unit"] = [str(i) for i in range(len(table))]
-    table["unit"] = table["unit"].astype(str)
+    _check_said(path, table, ["unit"])
     if "id" not in table:
         place = table.groupby("unit").cumcount()
         table["id"] = table["unit"].where(place == 0, table["unit"] + "#" + (place + 1).astype(str))
+    if table["id"].isna().any():
+        raise PromptError(f"{path}: row {int(table['id'].isna().to_numpy().argmax()) + 1} has a blank id. Write one, or remove the column.")
     if table["id"].duplicated().any():
         twice = table.loc[table["id"].duplicated(), "id"].iloc[0]
         raise PromptError(f'{path} has the id "{twice}" twice; ids must be unique.')
-    if "seed" not in table:
-        table["seed"] = 0
-    try:
-        table["seed"] = table["seed"].astype(int)
-    except (ValueError, TypeError) as error:
-        raise PromptError(f"{path} has a seed that is no integer: {error}.") from error
+    table["seed"] = _seeds(path, table["seed"]) if "seed" in table else 0
     if "expect" not in table:
         table["expect"] = None
-    table["prompt"] = table["prompt"].astype(str)
     if kind == "retained" and table["expect"].isna().any():
         raise PromptError(f'{path} holds retained concepts but lacks the column "expect" (the label each image should show) in some row.')
     table = table[COLUMNS].head(limit) if limit else table[COLUMNS]
@@ -145,8 +157,33 @@ def read_prompts(path, name, kind, limit=None):
     return PromptSet(name, kind, table)
 
 
+def following_prompts(rows):
+    """The set with a column `group`: units that share a prompt are one, under the name of the first; as it was where none do.
+
+    100 units of 15 prompts are 15 prompts: as units they would be taken for independent, and a prompt would be on both halves.
+    What pairs and what is drawn stays.
+    """
+    first, group = {}, {}
+
+    def root(unit):
+        while group[unit] != unit:
+            unit = group[unit]
+        return unit
+
+    order = {unit: place for place, unit in enumerate(dict.fromkeys(rows.pair_units))}
+    group.update({unit: unit for unit in order})
+    for unit, prompt in zip(rows.pair_units, rows.prompts, strict=True):
+        one, other = sorted((root(unit), root(first.setdefault(prompt, unit))), key=order.get)
+        group[other] = one
+    groups = [root(unit) for unit in rows.pair_units]
+    return rows if groups == rows.pair_units else replace(rows, table=rows.table.assign(group=groups))
+
+
 def read_pairs(path):
-    """Read prompt pairs for erasers: list of (prompt with the concept, anchor without it); an empty anchor is allowed."""
+    """Read prompt pairs for erasers: list of (prompt with the concept, anchor without it); an empty anchor is allowed.
+
+    Raises   PromptError when a column is missing, there are no pairs, or a prompt is blank
+    """
     table = read_csv(path)
     for column in ("prompt", "anchor"):
         if column not in table:
@@ -155,20 +192,119 @@ def read_pairs(path):
             )
     if table.empty:
         raise PromptError(f"{path} has no pairs. An eraser needs at least one.")
-    return list(zip(table["prompt"].astype(str), table["anchor"].fillna("").astype(str), strict=True))
+    _check_said(path, table, ["prompt"])
+    return list(zip(table["prompt"], table["anchor"].fillna(""), strict=True))
 
 
 def read_csv(path):
-    """A CSV file as a data frame. Only an empty cell is missing: a prompt may read "NA", "None" or "null".
+    """A CSV file as a data frame; rows without any cell are left out.
 
-    Raises   PromptError when there is no such file, or it is no CSV
+    Only an empty cell is missing: a prompt may read "NA", "None" or "null". The columns prompt, unit, seed, expect, anchor and original
+    hold text as it stands in the file.
+
+    Raises   PromptError when there is no such file, it is no text in UTF-8 or no CSV, a column comes twice, a row has more cells than the
+             header, or a cell holds a control character
     """
-    if not Path(path).is_file():
-        raise PromptError(f'The prompt file "{path}" does not exist.')
+    header, rows = _rows(path, textfile.read(path, PromptError))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header, *rows])
+    text.seek(0)
+    kept = dict.fromkeys(("prompt", "unit", "seed", "expect", "anchor", "original", "guidance"), str)
+    return pandas.read_csv(text, keep_default_na=False, na_values=[""], skip_blank_lines=False, index_col=False, dtype=kept)
+
+
+def check_guidance(path, table, guidance):
+    """Refuse a column `guidance` that asks for another scale than the one that all rows are sampled with.
+
+    Raises   PromptError that says what the column asks for and both ways out
+    """
+    if "guidance" not in table:
+        return
+    asked = list(dict.fromkeys(table["guidance"].dropna()))
+    if all(_number(one) == guidance for one in asked):
+        return
+    said = asked[0] if len(asked) == 1 else f"{len(asked)} values, e.g. {' and '.join(asked[:2])}"
+    cure = f"Set sampling.guidance = {asked[0]}, or remove the column" if len(asked) == 1 else "Remove the column"
+    raise PromptError(
+        f"{path} has a column `guidance` that asks for {said}; a study samples all rows with sampling.guidance, here {guidance:g}. {cure} "
+        "(or rename it, to keep it for yourself)."
+    )
+
+
+def _rows(path, text):
+    """(header, rows of cells as wide as the header) of CSV text."""
+    read, found = csv.reader(io.StringIO(text, newline=""), strict=True), []
     try:
-        return pandas.read_csv(path, keep_default_na=False, na_values=[""])
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path} is no CSV file: {error}.") from error
+        for cells in read:
+            if any(cell.strip() for cell in cells):
+                found.append((read.line_num, cells))
+    except csv.Error as error:
+        raise PromptError(
+            f"{path} is no CSV file: {error}, in line {read.line_num}. Look for a quotation mark that is not closed, or that stands inside "
+            f"a cell. Lists as people have them are read by: workbench import-prompts {path}"
+        ) from error
+    if not found:
+        raise PromptError(f"{path} is no CSV file: it is empty.")
+    (_, header), *rows = found
+    for name in header:
+        if name and header.count(name) > 1:
+            raise PromptError(f'{path} has the column "{name}" twice. Rename or remove one of them.')
+    for line, cells in rows:
+        if len(cells) > len(header):
+            raise PromptError(
+                f"{path}: line {line} has {len(cells)} cells, the header {len(header)}. Put prompts with commas into quotation marks."
+            )
+        for cell in cells:
+            if code := control_character(cell):
+                raise PromptError(f"{path}: line {line} holds the control character {code}, which no prompt needs. Take it out.")
+    return header, [cells + [""] * (len(header) - len(cells)) for _, cells in rows]
+
+
+def _check_said(path, table, columns):
+    for column in columns:
+        blank = table[column].fillna("").str.strip() == ""
+        if blank.any():
+            raise PromptError(
+                f"{path}: row {int(blank.to_numpy().argmax()) + 1} has a blank {column}. Write one, or remove the row ({int(blank.sum())} "
+                f"of {len(table)} rows are like this)."
+            )
+
+
+def _seeds(path, column):
+    """Seeds as written, int64, or uint64 where one needs 64 bits; 36416.0 is 36416."""
+    seeds = []
+    for row, text in enumerate(column, start=1):
+        if not isinstance(text, str):
+            raise PromptError(f"{path}: row {row} has no seed, others have one. Give every row a seed, or none.")
+        seeds.append(seed_of(text, f"{path}: row {row}"))
+    if max(seeds) <= HIGHEST_SIGNED:
+        return np.array(seeds, dtype=np.int64)
+    if min(seeds) < 0:
+        raise PromptError(f"{path} has seeds below 0 and above 2^63 - 1, which no one column of numbers holds. Take others for one kind.")
+    return np.array(seeds, dtype=np.uint64)
+
+
+def seed_of(text, where):
+    """The seed that a text says; 36416.0 is 36416.
+
+    Raises   PromptError when it is no integer, or none that torch takes: below -2^63 or above 2^64 - 1
+    """
+    plain = re.sub(r"^([+-]?\d+)\.0+$", r"\1", text.strip())
+    if not re.fullmatch(r"[+-]?[0-9]+", plain):
+        raise PromptError(f'{where} has the seed "{text[:30]}", which is no integer. Correct the file.')
+    seed = int(plain) if len(plain) < 40 else None
+    if seed is None or not LOWEST_SEED <= seed <= HIGHEST_SEED:
+        end = "below -2^63, the lowest" if plain.startswith("-") else f"above 2^64 - 1 = {HIGHEST_SEED}, the highest"
+        raise PromptError(f"{where} has the seed {plain[:30]}, which is {end} that torch takes. Take another one.")
+    return seed
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def paired(sets):

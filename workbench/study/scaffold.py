@@ -1,17 +1,15 @@
 """Start a study of your own: a copy of a bundled one, with its prompt files beside it, ready to be changed."""
 
 import re
-import shutil
 import tomllib
 from contextlib import suppress
 from pathlib import Path
 
-from workbench import resources
+from workbench import resources, textfile
 from workbench.errors import StudyError
 from workbench.storage import write_text
-from workbench.study.study import Study, load_study
-
-NAME = re.compile(Study.model_fields["name"].metadata[0].pattern)
+from workbench.study.part import MOST_NAME
+from workbench.study.study import NAME, load_study
 
 
 def scaffold(name, like="emoji-ink-style", folder="."):
@@ -19,27 +17,44 @@ def scaffold(name, like="emoji-ink-style", folder="."):
 
     like     name or file of the study to start from; its text is kept, but for name and title. A bundled study of prompts that are
              not shipped comes without them
-    Raises   StudyError for a name that no study can have, or when a file of that name is there already: nothing is written then
+    Raises   StudyError for a name that no study can have, a prompt file outside the folder of the study, a place that cannot be written,
+             or when a file of that name is there already: nothing is written then
     """
-    if not NAME.match(name):
-        raise StudyError(f'No study can be called "{name}": use small letters, digits and hyphens, e.g. my-church.')
+    if not re.fullmatch(NAME, name) or len(name) > MOST_NAME:
+        raise StudyError(
+            f'No study can be called "{name[: MOST_NAME + 1]}": use small letters, digits and hyphens, at most {MOST_NAME}, e.g. my-church.'
+        )
     source, folder = load_study(like, files=str(like) not in resources.study_files()), Path(folder)
     parts = source.prompts
     named = ("target", "reference", "near", "far", "erase", "retain")
     files = [getattr(parts, field) for field in named] + [v.pairs for v in source.variants]
     files = [file for file in dict.fromkeys(files) if file and not Path(file).is_absolute() and _is_there(file, source.folder)]
+    for file in files:
+        if ".." in Path(file).parts:
+            raise StudyError(f"{like} names {file}, which lies outside of its folder, so it cannot be copied with it. Copy both by hand.")
     paths = [folder / f"{name}.toml", *(folder / file for file in files)]
     if there := [path for path in paths if path.exists()]:
         raise StudyError(f"{there[0]} is there already, and nothing is replaced. Choose another name, or another folder with --out.")
     text = _with(_with(source.text, "name", name), "title", f"{name}, begun as a copy of {source.name}")
     text = re.sub(r"^# Run it with.*$", f"# Run it with `workbench run {name}.toml`.", text, count=1, flags=re.MULTILINE)
-    if tomllib.loads(text)["name"] != name:
+    if not _says(text, name):
         raise StudyError(f"{like} does not say its name on a line of its own, so it cannot be copied. Copy it by hand.")
-    for file, path in zip(files, paths[1:], strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(resources.find_file(file, source.folder), path)
-    write_text(paths[0], text)
+    copies = [textfile.content(resources.find_file(file, source.folder), StudyError) for file in files]
+    try:
+        for copy, path in zip(copies, paths[1:], strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(copy)
+        write_text(paths[0], text)
+    except OSError as error:
+        raise StudyError(f'"{folder}" cannot be written: {error.strerror or error}. Choose another folder with --out.') from error
     return paths
+
+
+def _says(text, name):
+    try:
+        return tomllib.loads(text)["name"] == name
+    except (ValueError, KeyError):
+        return False
 
 
 def _is_there(file, folder):

@@ -3,20 +3,37 @@
 load_study   read and check a TOML file or a bundled study
 """
 
+import io
 import tomllib
-from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from workbench import registry, resources
-from workbench.errors import StudyError, nearest
+from workbench import registry, resources, textfile
+from workbench.errors import MethodError, StudyError, nearest
 from workbench.storage import digest
-from workbench.study import asked, combinations, named
-from workbench.study.part import Part
+from workbench.study import asked, combinations, named, published
+from workbench.study.part import (
+    MOST_GUIDANCE,
+    MOST_NAME,
+    MOST_RESAMPLES,
+    MOST_ROWS,
+    MOST_SETS,
+    MOST_STEPS,
+    MOST_UNITS,
+    Call,
+    Once,
+    Part,
+    Said,
+    Seed,
+    check_plain,
+)
 
 SCHEMA_VERSION = 1
+NAME = r"^[a-z0-9][a-z0-9-]*$"
+MOST_BYTES = 2**20  # of a study file
+MOST_SAID = 80  # letters of a value that a message repeats
 BASE = "base"
 SETS = ("target", "reference", "near", "far")
 
@@ -26,10 +43,10 @@ class Concept(Part):
 
     later: ClassVar[tuple] = ("forbidden",)
 
-    name: str
+    name: Said
     kind: Literal["style", "object", "group"] = Field(description="what sort of thing the concept is")
-    names: list[str] = Field(min_length=1, description="every name of it: erased together, forbidden to attacks")
-    forbidden: list[str] | None = Field(
+    names: Annotated[list[Said], Once] = Field(min_length=1, description="every name of it: erased together, forbidden to attacks")
+    forbidden: list[Said] | None = Field(
         None, min_length=1, description="more words that attacks may not use, such as synonyms that are not erased"
     )
 
@@ -42,7 +59,7 @@ class Concept(Part):
 class ModelPart(Part):
     """The base model."""
 
-    base: str = Field(description="bundled name, diffusers folder, single file or hub id")
+    base: Said = Field(description="bundled name, diffusers folder, single file (beside the study file first) or hub id")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     note: str | None = Field(None, description="what a reader must know about this model; printed in the report")
 
@@ -50,23 +67,32 @@ class ModelPart(Part):
 class Prompts(Part):
     """CSV files, relative to the study file or to data/."""
 
-    later: ClassVar[tuple] = ("retain",)
+    later: ClassVar[tuple] = ("retain", "trained_and_measured", "units")
 
-    target: str = Field(description="prompts with the concept")
-    reference: str = Field(description="the same units without it")
-    near: str | None = Field(None, description="retained concepts close to it; needs a column `expect`")
-    far: str | None = Field(None, description="retained concepts far from it; needs a column `expect`")
-    erase: str | None = Field(None, description="pairs prompt, anchor that erasers train on")
-    retain: str | None = Field(
-        None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured as near or far"
+    target: Said = Field(description="prompts with the concept")
+    reference: Said = Field(description="the same units without it")
+    near: Said | None = Field(None, description="retained concepts close to it; needs a column `expect`")
+    far: Said | None = Field(None, description="retained concepts far from it; needs a column `expect`")
+    erase: Said | None = Field(
+        None, description="pairs prompt, anchor that erasers train on; without it each name of the concept against the empty prompt"
     )
-    limit: int | None = Field(None, ge=4, description="use only the first rows of every set")
+    retain: Said | None = Field(None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured")
+    trained_and_measured: Literal["leave out"] | None = Field(
+        None,
+        description="leave out: erasing pairs and retained prompts that are measured are left out of training; default: refused",
+    )
+    units: Literal["prompt", "column"] | None = Field(
+        None,
+        description="what is resampled and split into halves. prompt, the default: rows with the same target prompt are one unit, whatever "
+        "their seed; column: as the column `unit` says",
+    )
+    limit: int | None = Field(None, ge=4, le=MOST_UNITS, description="use only the first rows of every set")
 
 
 class Detectors(Part):
     """Which detectors look, and for what."""
 
-    labels: list[str] = Field(min_length=1, description="the concept is present when any of these labels is found")
+    labels: Annotated[list[Said], Once] = Field(min_length=1, description="the concept is present when any of these labels is found")
     steer: dict = Field(description="detector that attacks may look at: method and its parameters")
     judge: dict = Field(description="detector whose verdict is reported")
 
@@ -74,26 +100,42 @@ class Detectors(Part):
 class Sampling(Part):
     """How images are made."""
 
-    steps: int = Field(20, ge=2)
-    guidance: float = Field(5.0, ge=1)
-    batch: int = Field(20, ge=1, description="images per UNet call and prompts per shard")
+    steps: int = Field(20, ge=2, le=MOST_STEPS, description="of sampling; at most the timesteps the model was trained on")
+    guidance: float = Field(5.0, ge=1, le=MOST_GUIDANCE, description="classifier-free guidance scale, the same for all rows; 1 = none")
+    batch: int = Field(20, ge=1, le=MOST_ROWS, description="images per UNet call and prompts per shard")
 
 
 class VariantPart(Part):
     """One variant of the base model."""
 
-    later: ClassVar[tuple] = ("like", "spare")
+    later: ClassVar[tuple] = ("like", "spare", "preset")
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME)
     method: str
     parent: str = BASE
     role: Literal["erased", "pruned", "sham"] = "erased"
-    pairs: str | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
+    pairs: Said | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
     like: str | None = Field(None, description="an earlier variant that is a mask: cut as many weights of each of its layers")
     spare: Literal["watch"] | None = Field(
         None, description="watch: a mask never cuts weights that feed or read the watched neurons; its share is of the others"
     )
+    preset: str | None = Field(
+        None,
+        description="published, or published:<task>: start from the authors' settings; what `parameters` sets otherwise is reported",
+    )
     parameters: dict = Field(default_factory=dict)
+
+    _kind: str | None = None
+
+    @property
+    def kind(self):
+        """The kind of the study's concept, which some presets differ by."""
+        return self._kind
+
+    @property
+    def settings(self):
+        """Its parameters, over those of the preset."""
+        return published.settings(self.method, self.preset, self._kind) | self.parameters
 
 
 class AttackPart(Part):
@@ -102,11 +144,13 @@ class AttackPart(Part):
     later: ClassVar[tuple] = ("name", "preset", "transfer")
 
     method: str
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="what every table calls it; default: its method")
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MOST_NAME, description="what every table calls it; default: its method"
+    )
     preset: Literal["published"] | None = Field(
         None, description="published: start from the paper's values for Stable Diffusion, not from those scaled for the emoji model"
     )
-    against: list[str] = Field(default_factory=list, description="variants it is optimised against; empty = static")
+    against: Annotated[list[str], Once] = Field(default_factory=list, description="variants it is optimised against; empty = static")
     transfer: bool | None = Field(None, description="false: only the variant it was made against and the base model meet it")
     parameters: dict = Field(default_factory=dict)
 
@@ -118,25 +162,29 @@ class AttackPart(Part):
     @property
     def settings(self):
         """Its parameters, over those of the preset."""
-        published = registry.method("attacks", self.method).module.PUBLISHED if self.preset else {}
-        return published | self.parameters
+        given = registry.method("attacks", self.method).module.PUBLISHED if self.preset else {}
+        return given | self.parameters
 
 
 class Quality(Part):
     """What is asked of images of retained concepts beyond their distance to the base model's."""
 
-    clip: str | None = Field(None, description="transformers folder of a CLIP model: how well images fit their prompts")
-    noise_floor: list[Literal["seed", "dtype"]] = Field(
-        [], description="make the base model's images again, from other noise or in another number format: what no change looks like"
+    clip: Said | None = Field(None, description="transformers folder of a CLIP model: how well images fit their prompts")
+    noise_floor: Annotated[list[Literal["seed", "dtype"]], Once] = Field(
+        ["seed"],
+        description="make the base model's images again, from other noise or in another number format: what no change looks like; "
+        "without `seed` distances get no word",
     )
 
 
 class Record(Part):
     """What is recorded in the shared regime."""
 
-    sites: list[str] = ["ff"]
-    trajectories: list[Literal["target", "reference"]] = ["target", "reference"]
-    calls: list[int] | None = Field(None, description="positions in the sampling loop; default: every second")
+    sites: Annotated[list[str], Once] = Field(["ff"], min_length=1, description="kinds of places whose neurons are recorded")
+    trajectories: Annotated[list[Literal["target", "reference"]], Once] = Field(
+        ["target", "reference"], min_length=1, description="prompt sets on whose latents of the base model every variant is recorded"
+    )
+    calls: list[Call] | None = Field(None, min_length=1, description="positions in the sampling loop; default: every second")
     window: tuple[float, float] = Field(
         (0.0, 1.0), description="share of the loop, from noisiest to cleanest, that activity is averaged over"
     )
@@ -149,16 +197,16 @@ class Choose(Part):
 
     score: str = Field("contrast", description="what chooses; with `agree`, the one of them that is listed first")
     parameters: dict = Field(default_factory=dict, description="of the score")
-    compare: list[str] | None = Field(None, description="scores listed beside it; default: every one")
+    compare: Annotated[list[str], Once] | None = Field(None, description="scores listed beside it; default: every one")
     agree: list[str] | None = Field(None, description="scores that choose together, at least 2")
     by: Literal["rank", "votes"] | None = Field(
         None, description="of agree: the best mean rank (default), or in the top share of at least `votes` of them"
     )
-    votes: int | None = Field(None, ge=1, description="how many of the scores in agree must have a neuron in their top share")
+    votes: int | None = Field(None, ge=1, le=100, description="how many of the scores in agree must have a neuron in their top share")
     share: float = Field(0.04, gt=0, lt=0.5, description="share of the neurons of the site ff in the concept set")
-    seed: int = Field(0, description="of the halves, the coin of pruned or watched, and the random sets")
-    n_random: int = Field(199, ge=19, description="matched random sets")
-    n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of units")
+    seed: Seed = Field(0, description="of the halves, the coin of pruned or watched, and the random sets")
+    n_random: int = Field(199, ge=19, le=MOST_SETS, description="matched random sets")
+    n_resamples: int = Field(1000, ge=100, le=MOST_RESAMPLES, description="bootstrap resamples of units")
 
     @property
     def choosing(self):
@@ -174,7 +222,7 @@ class Expected(Part):
     definition: Literal["success_rate", "pre_asr", "asr", "asr_fail"] = Field(description="as in the table rates")
     low: float = Field(ge=0, le=1, description="the interval of the rate must reach from low ...")
     high: float = Field(ge=0, le=1, description="... to high")
-    source: str = Field(description="where it is known from")
+    source: Said = Field(description="where it is known from")
 
 
 class Study(Part):
@@ -183,24 +231,24 @@ class Study(Part):
     later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate", "sets")
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="also the name of the run folder")
-    title: str
+    name: str = Field(pattern=NAME, max_length=MOST_NAME, description="also the name of the run folder")
+    title: Said
     question: str = ""
     concept: Concept
     model: ModelPart
     prompts: Prompts
     detectors: Detectors
     sampling: Sampling = Sampling()
-    variants: list[VariantPart] = Field(min_length=1)
-    attacks: list[AttackPart] = []
+    variants: list[VariantPart] = Field(min_length=1, max_length=200)
+    attacks: list[AttackPart] = Field([], max_length=200)
     quality: Quality | None = None
     record: Record = Record()
     choose: Choose = Choose()
-    expect: list[Expected] | None = None
+    expect: list[Expected] | None = Field(None, max_length=200)
     attribute: asked.Attribute | None = None
     cluster: asked.Cluster | None = None
     ablate: asked.Ablate | None = None
-    sets: list[named.NamedSet] | None = None
+    sets: list[named.NamedSet] | None = Field(None, max_length=200)
 
     _path: Path | None = None
     _text: str = ""
@@ -218,7 +266,8 @@ class Study(Part):
                 )
             known.add(variant.name)
             roles[variant.name] = variant.role
-            _check_parameters("erasers", variant.method, variant.parameters, f"variant {variant.name}")
+            variant._kind = self.concept.kind
+            _check_variant(variant)
             if variant.like is not None:
                 combinations.check_like(variant, self.variants[: len(known) - 2])
             if variant.spare is not None:
@@ -278,7 +327,7 @@ class Study(Part):
         return next(variant for variant in self.variants if variant.name == name)
 
     def with_values(self, assignments):
-        """A copy with `a.b=c` overrides; numbers in the path index lists, values are read as TOML.
+        """A copy with `a.b=c` overrides; numbers in the path index lists from 0, values are read as TOML.
 
         Raises   StudyError naming the assignment that does not fit
         """
@@ -286,32 +335,63 @@ class Study(Part):
         for assignment in assignments:
             path, equals, value = assignment.partition("=")
             if not equals:
-                raise StudyError(f'"{assignment}" is no assignment. Write --set sampling.steps=10.')
-            with suppress(tomllib.TOMLDecodeError):  # a bare word is a string
-                value = tomllib.loads(f"v = {value}")["v"]
-            where = data
-            *parents, last = path.strip().split(".")
-            try:
-                for step in parents:
-                    where = where[int(step)] if isinstance(where, list) else where.setdefault(step, {})
-                where[int(last) if isinstance(where, list) else last] = value
-            except (ValueError, IndexError, TypeError, AttributeError) as error:
-                raise StudyError(f'"{path}" names nothing in the study ({error}).') from error
-        changed = _validated(data, f"--set {' '.join(assignments)}")
+                raise StudyError(f'"{_cut(assignment)}" is no assignment. Write --set sampling.steps=10.')
+            _set(data, path.strip(), _read(value, assignment))
+        changed = _validated(data, _cut(f"--set {' '.join(assignments)}", 4 * MOST_SAID))
         changed._path, changed._text = self._path, self._text
         return changed
 
 
+def _read(value, assignment):
+    """The value of an assignment as TOML reads it; a bare word is a string. StudyError for more than one value."""
+    try:
+        read = tomllib.loads(f"v = {value}")
+    except (ValueError, RecursionError):  # a number of more digits than Python reads is a ValueError as well
+        return value
+    if set(read) != {"v"}:
+        raise StudyError(f'"{_cut(assignment)}" holds more than one assignment. Give --set once for each.')
+    return read["v"]
+
+
+def _set(data, path, value):
+    """Put a value where a path such as variants.0.parameters.iterations says."""
+    *parents, last = path.split(".")
+    where = data
+    try:
+        for step in parents:
+            where = where[_place(step, where, path)] if isinstance(where, list) else where.setdefault(step, {})
+        where[_place(last, where, path) if isinstance(where, list) else last] = value
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StudyError(f'"{_cut(path)}" names nothing in the study ({error}).') from error
+
+
+def _place(step, where, path):
+    """The index of a list that a step of a path says, from 0."""
+    if not (step.isdecimal() and step.isascii() and len(step) < 5 and int(step) < len(where)):
+        possible = f"0 to {len(where) - 1}" if where else "none, for the list is empty"
+        raise StudyError(f'"{_cut(path)}" names nothing in the study: "{_cut(step)}" is no place in the list. Possible: {possible}.')
+    return int(step)
+
+
 def _check_parameters(kind, name, parameters, where):
     """Read a method's parameters now, so that a bad one is told before anything runs."""
-    from workbench.errors import MethodError
-
     try:
         registry.method(kind, name).parameters(**parameters)
     except MethodError as error:
         raise ValueError(f"{where}: {error}") from error
     except ValidationError as error:
         raise ValueError(f"{where}: {_sentence(error, registry.method(kind, name).parameters)}") from error
+
+
+def _check_variant(variant):
+    """Its method, its preset, and its parameters over it."""
+    from workbench.errors import MethodError
+
+    try:
+        settings = variant.settings
+    except MethodError as error:
+        raise ValueError(f'variant "{variant.name}": {error}') from error
+    _check_parameters("erasers", variant.method, settings, f"variant {variant.name}")
 
 
 def _check_attack(attack):
@@ -336,8 +416,12 @@ def _sentence(error, model):
     if first["type"] == "extra_forbidden":
         return f'"{place}" is no setting here.{_nearest_field(first["loc"], model)}'
     message = first["msg"].removeprefix("Value error, ")
-    found = "" if first["type"] in ("missing", "value_error") else f", found {first['input']!r}"
+    found = "" if first["type"] in ("missing", "value_error") else f", found {_cut(repr(first['input']))}"
     return f"{place}: {message}{found}" if place else message
+
+
+def _cut(text, most=MOST_SAID):
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def _nearest_field(location, model):
@@ -358,9 +442,12 @@ def _tables(annotation):
 
 def _validated(data, source):
     try:
+        check_plain(data)
         return Study(**data)
     except ValidationError as error:
         raise StudyError(f"{source}: {_sentence(error, Study)}") from error
+    except ValueError as error:
+        raise StudyError(f"{source}: {error}.") from error
 
 
 def load_study(path, files=True):
@@ -373,20 +460,20 @@ def load_study(path, files=True):
     if isinstance(path, Study):
         return path
     path = resources.find_study(path)
-    text = path.read_text()
+    text = io.StringIO(textfile.read(path, StudyError, MOST_BYTES), newline=None).read()
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{path} is not valid TOML: {error}.") from error
+    except RecursionError:
+        raise StudyError(f"{path}: its tables and lists stand in each other too deep to be read. No setting needs that.") from None
+    except ValueError as error:  # also a number of more digits than Python reads
+        raise StudyError(f"{path} is not valid TOML: {str(error).rstrip('.')}.") from error
     study = _validated(data, str(path))
     study._path, study._text = path.resolve(), text
     if not files:
         return study
-    for field in ("target", "reference", "near", "far", "erase", "retain"):
-        if getattr(study.prompts, field):
-            resources.find_file(getattr(study.prompts, field), study.folder)
-    for variant in study.variants:
-        if variant.pairs:
-            resources.find_file(variant.pairs, study.folder)
+    files = [getattr(study.prompts, field) for field in ("target", "reference", "near", "far", "erase", "retain")]
+    for file in [*files, *(variant.pairs for variant in study.variants)]:
+        if file is not None:
+            resources.find_file(file, study.folder)
     named.find_files(study)
     return study

@@ -10,16 +10,15 @@ from safetensors import SafetensorError, safe_open
 
 from workbench.errors import RunError
 from workbench.run.store import Store
-from workbench.statistics import interval, split_halves, unit_means, unit_weights
+from workbench.statistics import jackknife, split_halves, unit_means
 from workbench.storage import read_json, read_table
 
-N_RESAMPLES, SEED = 1000, 0
 LABELS = ("variant", "prompt_set", "attack", "provenance", "against", "control")
 RETAINED = ("near", "far")
 
 
 def of_neuron(state, layer, index, trajectory):
-    """Mean |a| of a neuron in every recorded condition on the units of half B, with bootstrap intervals over them.
+    """Mean |a| of a neuron in every recorded condition on the units of half B, with t intervals over them.
 
     returns  rows like those of activity_by_call: labels of the condition, call, timestep, n (units), value, low, high;
              none where recordings are gone or the neuron is no neuron of the UNet
@@ -36,9 +35,8 @@ def of_neuron(state, layer, index, trajectory):
         if found is None:
             continue
         values, about = found
-        resampled = unit_weights(len(values), N_RESAMPLES, SEED) @ values
         for place, (call, timestep) in enumerate(zip(about["calls"], about["timesteps"], strict=True)):
-            one = interval(values[:, place].mean(), resampled[:, place], len(values))
+            one = jackknife(lambda mean: mean, np.arange(len(values)), values[:, place])
             where = {"neuron_set": f"{layer} {index}", "trajectory": trajectory, "call": call, "timestep": timestep}
             rows.append(keys | where | {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
     return rows
@@ -52,7 +50,7 @@ def _values(state, variant, prompt_set, layer, index, trajectory):
         return None
     parts, about = [], None
     for shard in node["shards"]:
-        path = store.path("record", shard) / f"{trajectory}.safetensors"
+        path = store.file("record", shard, f"{trajectory}.safetensors")
         try:
             with safe_open(path, "numpy") as file:
                 name = f"{layer}|mean_abs"
@@ -64,7 +62,7 @@ def _values(state, variant, prompt_set, layer, index, trajectory):
                 parts.append(part[:, :, index : index + 1][:, :, 0])
                 about = {key: json.loads(file.metadata()[key]) for key in ("calls", "timesteps")}
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
+            raise RunError(f"{path} is damaged ({error}). Running the study again computes it again: {store.command()}") from error
     values = np.concatenate(parts).astype(float)
     half_b = ~split_halves(units, _seed(state.folder))
     return unit_means([unit for unit, kept in zip(units, half_b, strict=True) if kept], values[half_b]), about
@@ -83,5 +81,15 @@ def _units(store, nodes, prompt_set):
     """Unit of each prompt of a set, from the findings of any variant that drew it; None when no variant did."""
     for node in nodes.values():
         if node["stage"] == "detect" and node["prompt_set"] == prompt_set and all(store.has("detect", s) for s in node["shards"]):
-            return [unit for shard in node["shards"] for unit in read_table(store.path("detect", shard) / "detections.parquet")["unit"]]
+            found = [unit for shard in node["shards"] for unit in read_table(store.file("detect", shard, "detections.parquet"))["unit"]]
+            grouped = _grouped(store, nodes)
+            return [grouped.get(unit, unit) for unit in found]
     return None
+
+
+def _grouped(store, nodes):
+    """{unit of the files: unit that follows the prompt}; empty where they are the same."""
+    for shard in nodes["score"]["shards"] if "score" in nodes else ():
+        path = store.path("score", shard) / "units.json"
+        return read_json(path) if path.is_file() else {}
+    return {}

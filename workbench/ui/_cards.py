@@ -7,21 +7,22 @@ from workbench.ui import _activity, _neurons, _state
 from workbench.ui._numbers import plain
 
 METRICS = {
-    "score": "How much more the neuron fires when the concept is asked for, in the base model, in standard deviations; "
-    "on the half of the units that chose the neurons.",
-    "score_b": "The same score on the other half of the units. Those chose nothing, so this is the honest number.",
+    "score": "How far the neuron answers to the concept in the base model, by the score that chose the neurons, in {unit}; "
+    "on the selection half of the units.",
+    "score_b": "The same score on the evaluation half of the units. Those chose nothing, so this is the honest number.",
 }
 
 
 def neuron(state, table, row):
     """The card of one neuron (a dict of `_neurons.find`): its numbers, each model, its activity along the sampling run."""
     document = state.document
+    unit = summary.score_unit(document["study"])
     st.subheader(plain(f"Neuron {row['index']} of {row['layer']}"))
     st.caption(plain(", ".join([f"site {row['site']}", *_neurons.words(row)])))
     with st.grid(3, min_column_width=170):
         for name in METRICS:
             if row.get(name) is not None:
-                st.metric(_neurons.label(name), summary.number(row[name]), help=METRICS[name])
+                st.metric(_neurons.label(name), summary.number(row[name]), help=plain(METRICS[name].format(unit=unit)))
         if row.get("kappa") is not None:
             st.metric("κ, base contrast", summary.number(row["kappa"], 3), help="Mean activity with the concept minus without it.")
             if row.get("kappa_se") is not None:
@@ -31,7 +32,7 @@ def neuron(state, table, row):
         st.table(models, hide_index=True, alt=f"Deactivation, reactivation and δ of this neuron in {len(models)} models")
         st.caption(
             "D: share of its base contrast that erasing took away. R: share that the attack brought back. δ: attack minus control, in "
-            "standard deviations. One neuron's values have no interval; those of its set are on the page Sensitivity. "
+            "the base model's standard deviations. One neuron's values have no interval; those of its set are on the page Sensitivity. "
             "A dash: too weak in the base model to divide by."
         )
     activity(state, row)

@@ -2,14 +2,16 @@
 
 import re
 
+from workbench.analysis.findings import OPEN
 from workbench.report import summary
 
+PRUNING = ("effect of pruning", "comparison")
 EXPLAINED = {
     "erasure": "How often images of prompts that ask for the concept show it. Lower is better; the base model is the ceiling.",
     "reactivation": "Concept activity under the attack minus that under its control: A(adv) − A(control), where the base model is 0 "
-    "without and 1 with the concept. Above 0, the attack woke the neurons.",
+    "without and 1 with the concept.",
     "attack": "How often the attack's images show the concept (ASR). Read it beside its control: the same effort without the search.",
-    "retention": "How often neighbours of the concept still come out right. Higher is better.",
+    "retention": "How often related concepts still come out right. Higher is better.",
 }
 
 
@@ -28,9 +30,9 @@ def headline_numbers(document, variant):
     """[{key, label, value, words, help}] of a variant: value as text, words with interval and n or the reason it is missing."""
     picked = summary.cards(document, variant)
     effect, attack = picked["reactivation"], picked["attack"]
-    kind = {"far": "far concepts"}.get((picked["retention"] or {}).get("kind"), "neighbours")
+    kind = {"far": "unrelated concepts"}.get((picked["retention"] or {}).get("kind"), "related concepts")
     cells = (
-        ("erasure", "Concept on its own prompts", picked["erasure"], "rate", [("base", picked["erasure_base"])]),
+        ("erasure", "Concept without attack", picked["erasure"], "rate", [("base", picked["erasure_base"])]),
         ("reactivation", "Neurons under attack: reactivation", effect, "value", []),
         ("attack", "Images under attack: ASR", attack, "rate", [("control", picked["control"])]),
         ("retention", f"Retention of {kind}", picked["retention"], "rate", [("base", picked["retention_base"])]),
@@ -77,7 +79,7 @@ def pruned_variants(document):
 
 
 def pruning_changes(document, variant, parent):
-    """Rows {What, before, after} of a pruned variant: rates under every attack, on plain prompts, of retained things; its effect."""
+    """Rows {What, before, after} of a pruned variant: rates under every attack, without attack, of retained concepts."""
     before, after = f"{parent}, before pruning", f"{variant}, after"
     changes = []
     rates = [row for row in document["rates"] if not row["control"] and row["definition"] == ("asr" if row["attack"] else "success_rate")]
@@ -96,7 +98,7 @@ def pruning_changes(document, variant, parent):
         )
     for row in (row for row in document["retention"] if row["variant"] == variant):
         same = [r for r in document["retention"] if (r["variant"], r["kind"]) == (parent, row["kind"])]
-        kind = {"near": "neighbours of the concept", "far": "things far from it"}.get(row["kind"], row["kind"])
+        kind = {"near": "related concepts", "far": "unrelated concepts"}.get(row["kind"], row["kind"])
         changes.append(
             {
                 "What": f"Drawn right, {kind}",
@@ -108,10 +110,11 @@ def pruning_changes(document, variant, parent):
 
 
 def pruning_sentences(document, variant):
-    """What the verdict says about pruning itself; where it has no such sentence, what it says about the pruned variant."""
-    words = document["verdict"]["words"]
-    about = [word["sentence"] for word in words if word["subject"].startswith((f"{variant}, effect of", f"{variant}, other images"))]
-    return about or [word["sentence"] for word in words if word["subject"] == variant]
+    """What the verdict says about pruning: its effect on neurons, its images beside others, decided before undecided; where it says
+    nothing of that, what it says about the pruned variant without attack."""
+    about = [word for word in document["verdict"]["words"] if word["variant"] == variant and word["kind"] in PRUNING]
+    about.sort(key=lambda word: word["outcome"] in OPEN)
+    return [word["sentence"] for word in about or summary.own_words(document, variant)]
 
 
 def n_of(rows):

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from workbench.errors import RunError
 from workbench.report import images, summary
 from workbench.run.store import Store
-from workbench.storage import read_table
+from workbench.storage import DamagedFile, read_table
 from workbench.ui._numbers import short
 
 SMALLEST = 128
@@ -112,12 +112,14 @@ def clear(state, variant, prompt_set, unit, prompt_id=None):
     detected, generated = (nodes.get(f"{stage}:{variant}:{prompt_set}") for stage in ("detect", "generate"))
     if not detected or not generated or not (_there(state, detected) and _there(state, generated)):
         return None
-    places = _places(state.folder, tuple(detected["shards"]), tuple(generated["shards"]))
-    place = places.get(("id", prompt_id), places.get(("unit", unit)))
-    if place is None:
-        return None
-    shard, row, of = place
-    return Image.fromarray(_pixels(Store(state.folder).path("generate", shard) / "images.safetensors", row, of).transpose(1, 2, 0))
+    store = Store(state.folder)
+    with store.naming_unreadable():
+        places = _places(state.folder, tuple(detected["shards"]), tuple(generated["shards"]))
+        place = places.get(("id", prompt_id), places.get(("unit", unit)))
+        if place is None:
+            return None
+        shard, row, of = place
+        return Image.fromarray(_pixels(store.file("generate", shard, "images.safetensors"), row, of).transpose(1, 2, 0))
 
 
 @lru_cache(maxsize=256)
@@ -125,7 +127,7 @@ def _places(folder, detected, generated):
     """{("unit" or "id", name): (shard of generate, row in it, rows of it)}, of a unit the first; a finished shard never changes."""
     places = {}
     for found, shard in zip(detected, generated, strict=True):
-        table = read_table(Store(folder).path("detect", found) / "detections.parquet")
+        table = read_table(Store(folder).file("detect", found, "detections.parquet"))
         for kind in {"unit", "id"} & set(table):
             for row, name in enumerate(table[kind]):
                 places.setdefault((kind, name), (shard, row, len(table)))
@@ -143,7 +145,8 @@ def _detections(state, node):
     if not _there(state, node):
         return None
     store = Store(state.folder)
-    parts = [read_table(store.path("detect", shard) / "detections.parquet") for shard in node["shards"]]
+    with store.naming_unreadable():
+        parts = [read_table(store.file("detect", shard, "detections.parquet")) for shard in node["shards"]]
     return pandas.concat(parts, ignore_index=True)
 
 
@@ -152,11 +155,11 @@ def _pixels(path, row, of):
     try:
         with safe_open(path, "numpy") as file:
             pictures = file.get_slice("images")
-            if pictures.get_shape()[0] != of:
-                raise RunError(f"{path} holds {pictures.get_shape()[0]} pictures for {of} prompts. Remove it and run again.")
+            if (n := pictures.get_shape()[0]) != of:
+                raise RunError(f"{path} holds {n} pictures for {of} prompts. Remove the folder {path.parent} and run the study again.")
             return pictures[row]
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
+        raise DamagedFile(path, error) from error
 
 
 def of_report(folder, path):

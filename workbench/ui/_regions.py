@@ -7,9 +7,9 @@ pictures          of one card; clear ones are made from the run's own results, a
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from workbench.errors import RunError
 from workbench.report import images, region_pictures, region_views
 from workbench.run.store import Store
+from workbench.storage import DamagedFile
 from workbench.ui import _pictures
 
 BASE = "base"
@@ -63,10 +63,12 @@ def _map(state, row):
     node = next((node for node in state.nodes if node["id"] == "regions"), None)
     if node is None or not all(Store(state.folder).has("regions", shard) for shard in node["shards"]):
         return None
-    path = Store(state.folder).path("regions", node["shards"][0]) / "maps.safetensors"
+    store = Store(state.folder)
+    path = store.file("regions", node["shards"][0], "maps.safetensors")
     name = f"{row['cluster']}|{row['variant']}|{row['prompt_set']}|{row['rank']}"
-    try:
-        with safe_open(path, "numpy") as file:
-            return file.get_tensor(name).astype(np.float32) if name in file.keys() else None  # noqa: SIM118 - no dict
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} is damaged ({error}). Remove it and run again.") from error
+    with store.naming_unreadable():
+        try:
+            with safe_open(path, "numpy") as file:
+                return file.get_tensor(name).astype(np.float32) if name in file.keys() else None  # noqa: SIM118 - no dict
+        except (SafetensorError, OSError) as error:
+            raise DamagedFile(path, error) from error

@@ -3,6 +3,8 @@
 A unit is one prompt and one seed: no two rows of a file share both, and no two share the seed. What is said comes back in other
 words and from other noise once every object or style had its turn, so a unit is a fresh picture, not a fresh subject: 100 units of
 ink are 45 objects drawn up to three times, those of church one object in five styles. The bundled studies use the first rows.
+
+What an eraser or a mask learns from is never measured: no erasing pair and no retained prompt is in a measured file of its study.
 """
 
 import csv
@@ -52,15 +54,21 @@ def style_study(spec, style):
         write(f"emoji-{style}-{kind}", ["unit", "prompt", "seed", "expect"], rows)
 
 
-def style_pairs(spec, style):
-    """Erasing pairs: every name of the style, with objects and alone, beside the same without it."""
+def unmeasured(drawn, others, taken):
+    """What was drawn, or the first of the others where that is taken."""
+    return next(prompt for prompt in (drawn, *others) if prompt not in taken)
+
+
+def style_pairs(spec, style, taken):
+    """Erasing pairs: every name of the style, with objects and alone, beside the same without it; none of them is in `taken`."""
     rng, rows = random.Random(12), []
     for name in spec["objects"]:
         entry = spec["objects"][name]
         words = with_article(entry["names"][0], entry.get("plural", False))
-        style_name = rng.choice(spec["styles"][style]["names"])
-        template = rng.choice(spec["templates"]["object_and_style"])
-        rows.append((template.format(object=words, style=style_name), f"an emoji of {words}"))
+        style_name, template = rng.choice(spec["styles"][style]["names"]), rng.choice(spec["templates"]["object_and_style"])
+        every = [(t, name) for name in spec["styles"][style]["names"] for t in spec["templates"]["object_and_style"]]
+        said, *others = (t.format(object=words, style=name) for t, name in [(template, style_name), *every])
+        rows.append((unmeasured(said, others, taken), spec["templates"]["object_only"][0].format(object=words)))
     for style_name in spec["styles"][style]["names"]:
         for template in spec["templates"]["style_only"]:
             rows.append((template.format(style=style_name), "an emoji"))
@@ -92,17 +100,18 @@ def object_study(spec, name, wanted, near, avoid):
         write(f"emoji-{name}-{kind}", ["unit", "prompt", "seed", "expect"], rows)
 
 
-def object_pairs(spec, name, things):
-    """Erasing pairs: every name of every object, with styles and alone, beside the same without the object."""
+def object_pairs(spec, name, things, taken):
+    """Erasing pairs: every name of every object, with styles and alone, beside the same without it; none of them is in `taken`."""
     rng, rows = random.Random(14), []
     for thing in things:
         entry = spec["objects"][thing]
         for called in entry["names"]:
             words = with_article(called, entry.get("plural", False))
             for style in spec["styles"].values():
-                style_name = rng.choice(style["names"])
-                template = rng.choice(spec["templates"]["object_and_style"])
-                rows.append((template.format(object=words, style=style_name), f"an emoji in {style_name} style"))
+                style_name, template = rng.choice(style["names"]), rng.choice(spec["templates"]["object_and_style"])
+                every = (template, *spec["templates"]["object_and_style"])
+                said, *others = (t.format(object=words, style=style_name) for t in every)
+                rows.append((unmeasured(said, others, taken), f"an emoji in {style_name} style"))
             rows += [(template.format(object=words), "an emoji") for template in spec["templates"]["object_only"]]
     write(f"emoji-{name}-erase", ["prompt", "anchor"], rows)
 
@@ -113,10 +122,14 @@ def read_prompts(file):
         return [row["prompt"] for row in csv.DictReader(lines)]
 
 
-def retained(name, start, measured):
-    """Prompts a mask may be taught to keep: those of the file `start` that no measured file has, each once."""
+def measured(name):
+    """Every prompt of the measured files of a study."""
+    return {prompt for kind in ("target", "reference", "near", "far") for prompt in read_prompts(f"{name}-{kind}")}
 
-    taken = {prompt for file in measured for prompt in read_prompts(file)}
+
+def retained(name, start):
+    """Prompts a mask may be taught to keep: those of the file `start` that no measured file has, each once."""
+    taken = measured(name)
     write(f"emoji-{name}-retain", ["prompt"], [(prompt,) for prompt in dict.fromkeys(read_prompts(start)) if prompt not in taken])
 
 
@@ -129,7 +142,7 @@ def other_objects(spec, name, things):
             words = with_article(rng.choice(spec["objects"][other]["names"]), spec["objects"][other].get("plural", False))
             template = rng.choice(spec["templates"]["object_and_style"])
             prompts.append(template.format(object=words, style=rng.choice(spec["styles"][style]["names"])))
-    taken = {prompt for kind in ("target", "reference", "near", "far") for prompt in read_prompts(f"{name}-{kind}")}
+    taken = measured(name)
     write(f"emoji-{name}-retain", ["prompt"], [(prompt,) for prompt in dict.fromkeys(prompts) if prompt not in taken])
 
 
@@ -137,23 +150,23 @@ def main():
     """Everything the bundled studies name."""
     spec = concepts()
     style_study(spec, "ink")
-    style_pairs(spec, "ink")
-    style_pairs(spec, "twemoji")
-    retained("ink", "twemoji-erase", [f"ink-{kind}" for kind in ("target", "reference", "near", "far")])
+    style_pairs(spec, "ink", measured("ink"))
+    style_pairs(spec, "twemoji", measured("ink"))
+    retained("ink", "twemoji-erase")
     objects = {name: entry["family"] for name, entry in spec["objects"].items()}
 
     def family(name):
         return [thing for thing, kind in objects.items() if kind == name]
 
     object_study(spec, "church", ["church"], ["house", "castle"], [*family("building"), "locomotive"])
-    object_pairs(spec, "church", ["church"])
+    object_pairs(spec, "church", ["church"], measured("church"))
     other_objects(spec, "church", ["church"])
-    object_pairs(spec, "locomotive", ["locomotive"])
+    object_pairs(spec, "locomotive", ["locomotive"], measured("church"))
     vehicles = family("vehicle")[:5]
     object_study(spec, "weapon", family("weapon"), family("tool"), vehicles)
-    object_pairs(spec, "weapon", family("weapon"))
+    object_pairs(spec, "weapon", family("weapon"), measured("weapon"))
     other_objects(spec, "weapon", family("weapon"))
-    object_pairs(spec, "vehicle", vehicles)
+    object_pairs(spec, "vehicle", vehicles, measured("weapon"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What gradient attacks share: the noise levels they ask about, how each counts, and the tensors they learn.
 
 Levels       parameters: which noise levels, and whether each counts alike
+encoded      images' latents made anew by the model's encoder
 denoising    the loss of text against an image's noise
 minimised    what is minimised of such losses
 Learned      a searcher that improves tensors by an optimiser
@@ -36,6 +37,22 @@ def denoising(model, clean, prompts, vectors, generators, parameters, timesteps=
     drawn, noise = draw_noise(model, generators, low=parameters.noise)
     at = drawn if timesteps is None else timesteps
     return denoising_loss(model, clean.to(model.device, model.dtype), noise, at, text.encode(model, prompts, vectors))
+
+
+def encoded(model, clean, batch=16):
+    """x_0 of the images of latents: decoded, rounded to 8 bits, and encoded again by the mean of the autoencoder; shaped as `clean`.
+
+    It differs from the latents an image was decoded from, for encoding does not undo decoding.
+    """
+    import torch
+
+    parts = []
+    with torch.no_grad():
+        for part in clean.split(batch):
+            pixels = (model.decode(part) * 255).round() / 127.5 - 1
+            mean = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist.mean
+            parts.append((mean * model.vae.config.scaling_factor).to(clean.device, clean.dtype))
+    return torch.cat(parts)
 
 
 def minimised(losses, parameters):

@@ -8,23 +8,24 @@ prompt's search does not depend on which prompts stand beside it.
 
 import time
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from workbench.methods.attacks import vectors_before
+from workbench.study.part import MOST_ROWS, Part, Seed
 
 KEEP_EVERY = 60.0
 
 
-class Budget(BaseModel):
+class Budget(Part):
     """How far a search goes; part of every optimising attack's parameters."""
 
-    model_config = ConfigDict(extra="forbid")
-
     looks: int = Field(1, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the final candidate is kept")
-    max_passes: float | None = Field(None, gt=0, description="UNet row passes a prompt may spend, looks included; with gradient 2.5")
-    max_seconds: float | None = Field(None, gt=0, description="seconds a prompt may spend: its share of the batches it was in")
-    batch: int = Field(20, ge=1, description="prompts per UNet call")
-    seed: int = Field(0, description="of the start and of every draw")
+    max_passes: float | None = Field(
+        None, gt=0, le=1e12, description="UNet row passes a prompt may spend, looks included; with gradient 2.5"
+    )
+    max_seconds: float | None = Field(None, gt=0, le=1e9, description="seconds a prompt may spend: its share of the batches it was in")
+    batch: int = Field(20, ge=1, le=MOST_ROWS, description="prompts per UNet call")
+    seed: Seed = Field(0, description="of the start and of every draw")
 
 
 class Searcher:

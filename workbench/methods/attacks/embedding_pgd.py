@@ -7,6 +7,7 @@ from pydantic import Field
 from workbench.methods.attacks import vectors_before
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, denoising, minimised
 from workbench.methods.attacks._search import RandomVectors, generator, most_passes, search
+from workbench.study.part import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 PUBLISHED = {"n_vectors": 1, "iterations": 30, "rule": "sign", "step": 1e-3, "noise": 0.0, "log": False, "looks": 0}
@@ -19,9 +20,11 @@ class Parameters(Levels):
     """
 
     n_vectors: int = Field(3, ge=1, le=16, description="vectors before the prompt")
-    iterations: int = Field(60, ge=1, description="gradient steps")
+    iterations: int = Field(60, ge=1, le=MOST_ITERATIONS, description="gradient steps")
     rule: Literal["adam", "sign"] = Field("adam", description="adam, or v <- v - step * sign(gradient)")
-    step: float = Field(0.02, gt=0, description="learning rate of adam, or step of sign; an element of a word's vector is about 0.02")
+    step: float = Field(
+        0.02, gt=0, le=MOST_RATE, description="learning rate of adam, or step of sign; an element of a word's vector is about 0.02"
+    )
     looks: int = Field(0, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the last vectors are kept")
 
 

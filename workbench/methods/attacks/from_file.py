@@ -10,6 +10,7 @@ from workbench.errors import PromptError, nearest
 from workbench.methods.attacks import reseeded, reworded, vectors_before
 from workbench.storage import file_digest
 from workbench.study.imports import embeddings, read_about
+from workbench.study.part import Said, Seed
 from workbench.study.prompts import by_seed, read_csv, read_prompts, seeds_by_unit
 
 OPTIMISED = False
@@ -20,9 +21,9 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str = Field(description="CSV with one adversarial prompt for each unit of the target set, or a .safetensors of import-prompts")
-    token: str | None = Field(None, description="which of several embeddings stands before every prompt")
-    seed: int = Field(0, description="of the control's other noise or random vectors")
+    file: Said = Field(description="CSV with one adversarial prompt for each unit of the target set, or a .safetensors of import-prompts")
+    token: Said | None = Field(None, description="which of several embeddings stands before every prompt")
+    seed: Seed = Field(0, description="of the control's other noise or random vectors")
 
 
 def attack(model, targets, parameters, context):
@@ -44,6 +45,18 @@ def attack(model, targets, parameters, context):
     if about and about.get("kind") == "pairs":
         raise PromptError(f"{path} is a list of pairs, no attack. Name it as `prompts.erase` instead.")
     return reworded(targets, _prompts(path, given, targets), context)
+
+
+def check(parameters, model):
+    """Refuse, before anything runs, a file that cannot be read, is no attack, or holds vectors of another kind of model."""
+    path = Path(parameters.file)
+    if path.suffix == ".safetensors":
+        _check_fit(path, embeddings.load_vectors(path)[1], model)
+        return
+    read_prompts(path, "adversarial", "adversarial")
+    about = read_about(path)
+    if about and about.get("kind") == "pairs":
+        raise PromptError(f"{path} is a list of pairs, no attack. Name it as `prompts.erase` instead.")
 
 
 def control(model, targets, adversarial, parameters, context):
@@ -79,7 +92,7 @@ def _prompts(path, given, targets):
     original = _originals(path, given)
     if original is None:
         rows = {unit: list(zip(mine["seed"], mine["prompt"], strict=True)) for unit, mine in given.groupby("unit", sort=False)}
-        missing = [unit for unit in targets.units if unit not in rows]
+        missing = [unit for unit in targets.pair_units if unit not in rows]
         if missing:
             raise PromptError(
                 f'{path} has no prompt for {len(missing)} units of the target set, e.g. "{missing[0]}". '
@@ -90,14 +103,14 @@ def _prompts(path, given, targets):
     for text, unit, prompt in zip(original, given["unit"], given["prompt"], strict=True):
         by_text.setdefault(_plain(text), {}).setdefault(unit, []).append(prompt)
     found = [by_text.get(_plain(prompt), {}) for prompt in targets.prompts]
-    missing = [unit for unit, rows in zip(targets.units, found, strict=True) if not rows]
+    missing = [unit for unit, rows in zip(targets.pair_units, found, strict=True) if not rows]
     if missing:
         raise PromptError(
             f"{path} was made from other prompts: its column `original` has none for {len(missing)} units of the target set, "
             f'e.g. "{missing[0]}". Use the list the attack started from as target, or remove that column to match by unit.'
         )
     made, taken = [], Counter()
-    for unit, text, rows in zip(targets.units, targets.prompts, found, strict=True):
+    for unit, text, rows in zip(targets.pair_units, targets.prompts, found, strict=True):
         mine = rows.get(unit, next(iter(rows.values())))
         made.append(mine[taken[unit, text] % len(mine)])
         taken[unit, text] += 1
@@ -134,9 +147,21 @@ def _plain(text):
 
 def _vectors(path, model, targets, token):
     """(prompt, n, channel): the one embedding, the chosen one, or that of each unit when the tokens are the units."""
+    places, vectors = embeddings.load_vectors(Path(path))
+    _check_fit(path, vectors, model)
+    if token is not None and token not in places:
+        raise PromptError(f'{path} has no embedding "{token}".{nearest(token, places)}')
+    if token is None and len(places) > 1:
+        if not set(targets.pair_units) <= set(places):
+            raise PromptError(f"{path} holds {len(places)} embeddings. Choose one with the parameter token: {', '.join(places)}.")
+        return vectors[[places[unit] for unit in targets.pair_units]]
+    return vectors[places[token] if token is not None else 0].expand(len(targets), -1, -1).clone()
+
+
+def _check_fit(path, vectors, model):
+    """Refuse vectors (token, n, channel) that have no place in the model's prompts."""
     from workbench.models import text
 
-    places, vectors = embeddings.load_vectors(Path(path))
     channels, room = text.token_vectors(model).shape[1], model.tokenizer.model_max_length - 2
     if vectors.shape[2] != channels:
         takes = "text encoder of {} takes" if model.text_encoder_2 is None else "two text encoders of {} together take"
@@ -146,10 +171,3 @@ def _vectors(path, model, targets, token):
         )
     if vectors.shape[1] >= room:
         raise PromptError(f"{path} has {vectors.shape[1]} vectors for each prompt, the context holds {room}: no word would be left.")
-    if token is not None and token not in places:
-        raise PromptError(f'{path} has no embedding "{token}".{nearest(token, places)}')
-    if token is None and len(places) > 1:
-        if not set(targets.units) <= set(places):
-            raise PromptError(f"{path} holds {len(places)} embeddings. Choose one with the parameter token: {', '.join(places)}.")
-        return vectors[[places[unit] for unit in targets.units]]
-    return vectors[places[token] if token is not None else 0].expand(len(targets), -1, -1).clone()

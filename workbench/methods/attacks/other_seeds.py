@@ -12,7 +12,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    offset: int = Field(2_000_003, ge=1, description="added to every seed; the control adds it twice")
+    offset: int = Field(2_000_003, ge=1, le=2**31, description="added to every seed; the control adds it twice")
 
 
 def attack(model, targets, parameters, context):

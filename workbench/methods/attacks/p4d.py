@@ -8,6 +8,7 @@ from workbench.methods.attacks import reworded
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, direction, minimised
 from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
+from workbench.study.part import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 STEP_PASSES = GRADIENT_PASSES + 1
@@ -37,17 +38,17 @@ class Parameters(Levels):
         "N", description="N: free words alone; K: free words after every few words of the prompt; published: both"
     )
     n_tokens: int = Field(4, ge=1, le=75, description="free words of form N; published: 16")
-    every: int = Field(2, ge=1, description="form K: a free word after this many words of the prompt; published: 3")
-    iterations: int = Field(400, ge=1, description="gradient steps; published: 3,000")
+    every: int = Field(2, ge=1, le=100, description="form K: a free word after this many words of the prompt; published: 3")
+    iterations: int = Field(400, ge=1, le=MOST_ITERATIONS, description="gradient steps; published: 3,000")
     noise: float = Field(0.0, ge=0, lt=1, description="share of the noise schedule that is left out at its quiet end; published: 0")
-    step: float = Field(0.2, gt=0, description="learning rate; published: 0.1, not relative")
+    step: float = Field(0.2, gt=0, le=MOST_RATE, description="learning rate; published: 0.1, not relative")
     relative: bool = Field(True, description="step counts in sizes of an element of the words' vectors; published: false")
     shared: bool = Field(
         True, description="a step takes the gradient at a word by its direction; published: false, by AdamW, channel by channel"
     )
-    weight_decay: float = Field(0.5, ge=0, description="share of a vector that a step forgets, over the step; published: 0.1")
+    weight_decay: float = Field(0.5, ge=0, le=MOST_RATE, description="share of a vector that a step forgets, over the step; published: 0.1")
     draws: int = Field(4, ge=0, le=64, description="draws of noise on which a prompt's texts are compared; 0 = none are; published: 0")
-    compared_every: int = Field(5, ge=1, description="gradient steps from one comparison to the next")
+    compared_every: int = Field(5, ge=1, le=MOST_ITERATIONS, description="gradient steps from one comparison to the next")
     looks: int = Field(8, ge=0, le=500, description="looks at the detector, evenly spaced; published: 60, one every 50 steps")
 
 

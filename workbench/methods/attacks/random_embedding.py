@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.methods.attacks import reseeded, vectors_before
+from workbench.study.part import MOST_RATE, Seed
 
 OPTIMISED = False
 
@@ -13,8 +14,8 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     n_vectors: int = Field(3, ge=1, le=16, description="vectors before the prompt")
-    scale: float = Field(1.0, gt=0, description="norm, in multiples of the mean norm of the token vectors")
-    seed: int = 0
+    scale: float = Field(1.0, gt=0, le=MOST_RATE, description="norm, in multiples of the mean norm of the token vectors")
+    seed: Seed = 0
 
 
 def attack(model, targets, parameters, context):

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.methods.attacks import reseeded, reworded
+from workbench.study.part import Seed
 
 OPTIMISED = False
 
@@ -13,7 +14,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     n_tokens: int = Field(3, ge=1, le=60, description="random words before the prompt")
-    seed: int = 0
+    seed: Seed = 0
 
 
 def attack(model, targets, parameters, context):

@@ -5,6 +5,7 @@ from pydantic import Field
 from workbench.methods.attacks import reworded
 from workbench.methods.attacks._search import Budget, Searcher, generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
+from workbench.study.part import MOST_ITERATIONS, MOST_RATE, MOST_ROWS
 
 OPTIMISED = False
 PUBLISHED = {"n_tokens": 16, "strength": 3.0, "population": 200, "generations": 3000, "crossover": 0.5, "mutation": 0.25, "looks": 0}
@@ -17,12 +18,17 @@ class Parameters(Budget):
     """
 
     n_tokens: int = Field(8, ge=1, le=75, description="words in the prompt's place; published: 16, 38 or 77")
-    strength: float = Field(3.0, description="how often the concept's direction is added; published: 3 (nudity), 5 to 5.5 (violence)")
-    population: int = Field(40, ge=2, description="texts kept of each prompt; published: 200")
-    generations: int = Field(100, ge=1, description="rounds of breeding and selecting; published: 3,000")
+    strength: float = Field(
+        3.0,
+        ge=-MOST_RATE,
+        le=MOST_RATE,
+        description="how often the concept's direction is added; published: 3 (nudity), 5 to 5.5 (violence)",
+    )
+    population: int = Field(40, ge=2, le=100_000, description="texts kept of each prompt; published: 200")
+    generations: int = Field(100, ge=1, le=MOST_ITERATIONS, description="rounds of breeding and selecting; published: 3,000")
     crossover: float = Field(0.5, ge=0, le=1, description="texts bred from two in each round, as a share of those kept; published: 0.5")
     mutation: float = Field(0.25, gt=0, le=1, description="texts with one word exchanged in each round, as a share; published: 0.25")
-    texts: int = Field(32, ge=1, description="texts per pass of the text encoder; changes the speed only")
+    texts: int = Field(32, ge=1, le=MOST_ROWS, description="texts per pass of the text encoder; changes the speed only")
     looks: int = Field(0, ge=0, le=500, description="looks at the base model's images, for the attack knows no other model; published: 0")
 
 

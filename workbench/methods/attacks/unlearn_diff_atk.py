@@ -1,11 +1,14 @@
 """UnlearnDiffAtk: k free words before the prompt, searched by gradient so that the erased model denoises the concept; white box."""
 
+from typing import ClassVar, Literal
+
 from pydantic import Field
 
 from workbench.methods.attacks import reworded
-from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, denoising, direction, minimised
+from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, denoising, direction, encoded, minimised
 from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, before, check_room, filled, writable_tokens
+from workbench.study.part import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 PUBLISHED = {
@@ -17,6 +20,7 @@ PUBLISHED = {
     "weight_decay": 0.1,
     "noise": 0.0,
     "log": False,
+    "x0": "encoded",
     "looks": 50,
 }
 
@@ -32,18 +36,26 @@ class Parameters(Levels):
     Source of PUBLISHED   Zhang et al. 2024 (arXiv 2310.11868), their nudity setting; 3 words for styles and objects
     """
 
+    later: ClassVar[tuple] = ("x0",)
+
     n_tokens: int = Field(3, ge=1, le=60, description="words before the prompt; published: 5, or 3 for styles and objects")
     timesteps: int = Field(
         10, ge=1, le=500, description="timesteps visited one after the other, from the least noise to the most; published: 50"
     )
-    iterations: int = Field(20, ge=1, description="gradient steps at each timestep; published: 40")
+    iterations: int = Field(20, ge=1, le=MOST_ITERATIONS, description="gradient steps at each timestep; published: 40")
     noise: float = Field(0.0, ge=0, lt=1, description="share of the noise schedule that is left out at its quiet end; published: 0")
-    step: float = Field(0.05, gt=0, description="learning rate on the probabilities of the words; published: 0.01")
+    step: float = Field(0.05, gt=0, le=MOST_RATE, description="learning rate on the probabilities of the words; published: 0.01")
     shared: bool = Field(
         True,
         description="a step divides the gradient by its size over all words of a place; false: by Adam, word by word; published: false",
     )
-    weight_decay: float = Field(4e-3, ge=0, description="pull of each probability towards 0 before the projection; published: 0.1")
+    weight_decay: float = Field(
+        4e-3, ge=0, le=MOST_RATE, description="pull of each probability towards 0 before the projection; published: 0.1"
+    )
+    x0: Literal["sampled", "encoded"] = Field(
+        "sampled",
+        description="what is noised: the latents the base model's image was decoded from; published: encoded, that image encoded again",
+    )
     looks: int = Field(10, ge=0, le=500, description="looks at the detector, evenly spaced; the first success is kept")
 
 
@@ -64,12 +76,14 @@ def project_to_simplex(rows):
 class SoftWords(Learned):
     """Minimise || noise - eps(x_t, t, [words, prompt]) ||^2, or its log, with x_0 = the base model's image of the prompt.
 
+    x_0 is the latents that image was decoded from, or, with x0 = "encoded", the mean the autoencoder gives for the image in 8 bits.
+
     Each of k places holds probabilities over the permitted words, uniform at first. A step draws one word a place, takes the
     gradient with respect to the drawn one-hot vectors straight through to the probabilities, takes a step and projects back:
     along the gradient's direction with momentum, or by Adam along the gradient clipped to [-1, 1], as published. The candidate
     is the likeliest words as text, tokenised anew.
 
-    Source   Zhang et al. 2024 (arXiv 2310.11868); SCIENCE 5, FORMATS 2.2. Ours: only whole permitted words are searched.
+    Source   Zhang et al. 2024 (arXiv 2310.11868) and their public code. Ours: only whole permitted words are searched.
     """
 
     passes_per_step = GRADIENT_PASSES
@@ -82,6 +96,7 @@ class SoftWords(Learned):
         check_room(model, parameters.n_tokens)
         self.model, self.targets, self.parameters, self.context = model, targets, parameters, context
         self.ids, self.prompts = targets.table["id"].tolist(), targets.prompts
+        self.clean = encoded(model, context.clean) if parameters.x0 == "encoded" else context.clean
         self.layouts = before(self.prompts, parameters.n_tokens)
         self.permitted = torch.tensor(writable_tokens(model, context.names))
         self.vectors = text.token_vectors(model).detach()[self.permitted.to(model.device)]
@@ -108,7 +123,7 @@ class SoftWords(Learned):
         vectors = self.vectors[torch.stack(words).to(self.vectors.device)].requires_grad_(True)
         at = torch.full((len(rows),), self.timestep(iteration), device=self.model.device)
         prompts = [self.prompts[row] for row in rows]
-        losses = denoising(self.model, self.context.clean[rows], prompts, vectors, draws, self.parameters, at)
+        losses = denoising(self.model, self.clean[rows], prompts, vectors, draws, self.parameters, at)
         minimised(losses, self.parameters).sum().backward()
         self.optimiser.zero_grad()
         # the gradient of a linear look-up with respect to its one-hot rows

@@ -3,18 +3,85 @@
 A detector module has `Parameters` and `load(parameters)`, which returns a `Detector`.
 
 Detector     a network with named labels; `present` answers, `sweep` shows what another threshold would answer
+opened       what a study says of a detector -> the detector; located: the same parameters, files and folders found
 Cached       the same detector for judging only: an image that was judged before is looked up, not judged again
 Preprocess   images in [0, 1] -> what a transformers folder's model expects, differentiable
 model_folder, model_digest, pretrained   a local transformers folder: found, named by its config and weights, read
 """
 
 import difflib
+import json
+import pickle
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from workbench import storage
-from workbench.errors import MethodError, ModelError, nearest
+from workbench import registry, resources, storage, textfile
+from workbench.errors import MethodError, ModelError, first_line, nearest
+
+PATH_WORDS = re.compile(r"\b(files?|folders?|paths?|director(?:y|ies))\b", re.IGNORECASE)
+PATH_NAMES = ("model", "weights", "path", "file", "folder", "checkpoint")
+WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
+# what transformers and tokenizers raise for files that are damaged or not there
+READING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    EOFError,
+    IndexError,
+    pickle.UnpicklingError,
+)
+
+
+def opened(given, folder="."):
+    """The detector that a study names.
+
+    given    {"method": name, parameter: value}
+    folder   that of the study: files and folders that a parameter names are looked for there first
+    Raises   MethodError, ModelError; where a file or folder that is named is not there, they say where was looked
+    """
+    given = dict(given)
+    method = registry.method("detectors", given.pop("method"))
+    parameters = method.parameters(**given)
+    try:
+        detector = method.call(located(parameters, folder))
+    except (MethodError, ModelError) as error:
+        missing = [value for _, value in _paths(parameters) if resources.find(value, folder) is None]
+        error.args = (" ".join([str(error), *(resources.looked(value, folder) for value in missing)]),)
+        raise
+    lacking = [name for name in ("name", "version", "labels", "thresholds", "present") if not hasattr(detector, name)]
+    if lacking:
+        raise MethodError(
+            f"The detector {method.name} returns a {type(detector).__name__} without {', '.join(lacking)}; return a Detector."
+        )
+    return detector
+
+
+def located(parameters, folder):
+    """The parameters, with files and folders that they name found beside the study first, else as given.
+
+    A parameter names one when it is text, and its own name or its meaning says model, weights, file, folder or path.
+    """
+    found = {name: resources.find(value, folder) for name, value in _paths(parameters)}
+    return parameters.model_copy(update={name: str(path) for name, path in found.items() if path is not None})
+
+
+def _paths(parameters):
+    """(name, value) of the parameters that name a file or folder."""
+    for name, field in type(parameters).model_fields.items():
+        value = getattr(parameters, name)
+        if isinstance(value, str) and _is_text(field.annotation) and (name in PATH_NAMES or PATH_WORDS.search(field.description or "")):
+            yield name, value
+
+
+def _is_text(annotation):
+    return annotation is str or any(map(_is_text, getattr(annotation, "__args__", ())))
 
 
 @dataclass
@@ -60,10 +127,8 @@ class Detector:
 
     def present(self, images, labels):
         """Whether any of the labels is found in each image: (bool, highest probability among them), each (n,)."""
+        self.check_labels(labels)
         columns = self.columns(labels)
-        for label in labels:
-            if label not in self.thresholds:
-                raise MethodError(f'The detector {self.name} has no threshold for "{label}". Give its `thresholds` one for each label.')
         probabilities = self.probabilities(images)
         found = self.decide(probabilities, [self.thresholds.get(label, 1.0) for label in self.labels])
         return found[:, columns].any(dim=1), probabilities[:, columns].amax(dim=1)
@@ -103,6 +168,16 @@ class Detector:
         limits = probabilities.new_tensor(thresholds)
         return self.rule(probabilities, limits) if self.rule else probabilities >= limits
 
+    def check_labels(self, labels):
+        """Refuse labels that `present` cannot answer for.
+
+        Raises   MethodError with the nearest label; for a label without a threshold
+        """
+        self.columns(labels)
+        for label in labels:
+            if label not in self.thresholds:
+                raise MethodError(f'The detector {self.name} has no threshold for "{label}". Give its `thresholds` one for each label.')
+
     def columns(self, labels):
         """The columns of labels.
 
@@ -118,19 +193,22 @@ class Detector:
 class Cached(Detector):
     """A detector that remembers: what it said of an image is kept in `folder` and looked up the next time.
 
-    An answer belongs to the detector's version, its labels and the image's bytes, shape and dtype. It is for judging: it has
+    An answer belongs to the detector's version, its code where that is given (of one that does not come with the workbench), its
+    labels, and the image's bytes, shape and dtype. It is for judging: it has
     no gradient. Each call that meets new images adds one small Parquet file, written beside and renamed, so that several
     processes may share a folder.
 
+    A damaged file is set aside with a warning (its pages carry checksums), and its images are looked at again.
+
     hits, misses   images answered from the folder, and images looked at
-    Raises         RunError when a file of the cache is damaged
     """
 
-    def __init__(self, detector, folder):
+    def __init__(self, detector, folder, code=None):
         super().__init__(**{field.name: getattr(detector, field.name) for field in fields(Detector)})
         self.network, self.differentiable = self._no_gradient, False
         self.detector, self.hits, self.misses = detector, 0, 0
-        self.folder = Path(folder) / storage.digest([detector.version, list(detector.labels)])[:16]
+        belongs_to = [detector.version, list(detector.labels), *([code] if code else [])]
+        self.folder = Path(folder) / storage.digest(belongs_to)[:16]
         self._known, self._read = {}, set()
         self._read_new()
 
@@ -160,8 +238,12 @@ class Cached(Detector):
 
     def _read_new(self):
         for path in sorted(set(self.folder.glob("*.parquet")) - self._read):
-            table = storage.read_table(path)
-            self._known |= dict(zip(table["image"], (row.astype("float32") for row in table["probabilities"]), strict=True))
+            try:
+                table = storage.read_table(path)
+                self._known |= dict(zip(table["image"], (row.astype("float32") for row in table["probabilities"]), strict=True))
+            except (storage.DamagedFile, KeyError, AttributeError, ValueError):
+                path.replace(path.with_name(f"{path.name}.damaged"))
+                warnings.warn(f"What {self.name} said of some images was damaged in {path}. They are judged again.", stacklevel=3)
             self._read.add(path)
 
     def _no_gradient(self, images):
@@ -203,6 +285,16 @@ class Preprocess:
     """
 
     def __init__(self, folder):
+        try:
+            self._read(folder)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ModelError(
+                f"{folder} has a preprocessor_config.json that cannot be used ({type(error).__name__}: {first_line(error)}). "
+                "Save the model's "
+                "processor there anew."
+            ) from error
+
+    def _read(self, folder):
         import torch
 
         self.folder, about = folder, _preprocessor(folder)
@@ -231,7 +323,7 @@ def _preprocessor(folder):
     for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         path = Path(folder) / name
         if path.is_file():
-            about = storage.read_json(path)
+            about = _json(path)
             about = about.get(key, {}) if key else about
             if "image_mean" in about or not about.get("do_normalize", True):
                 return about
@@ -285,19 +377,58 @@ def _middle(images, crop, folder):
 
 
 def model_folder(path, architecture=None):
-    """A local transformers folder; nothing is ever downloaded.
+    """A local transformers folder; nothing is ever downloaded, and no code of it is executed.
 
-    Raises   ModelError when it is no folder with a config.json, or of another model type than `architecture`
+    Raises   ModelError when it is no folder with a config.json, is of another model type than `architecture`, brings code of its own, or
+             has no weights as safetensors
     """
     folder = Path(path).expanduser()
     if not (folder / "config.json").is_file():
         raise ModelError(
             f'"{path}" is no folder with a config.json. Give the path of a transformers folder on this machine; nothing is downloaded.'
         )
-    kind = storage.read_json(folder / "config.json").get("model_type")
+    config = _json(folder / "config.json")
+    if "auto_map" in config:
+        raise ModelError(
+            f'"{path}" brings code of its own (auto_map in config.json, '
+            f"{', '.join(sorted(p.name for p in folder.glob('*.py'))[:3]) or '*.py'}), "
+            "which is never executed here. Take a model that transformers knows by itself, or write a detector of your own around it "
+            "(docs/own-detector.md)."
+        )
+    kind = config.get("model_type")
     if architecture and kind != architecture:
         raise ModelError(f'"{path}" holds a model of type "{kind}", not "{architecture}". Give the folder of such a model.')
+    if not any(folder.glob("*.safetensors")):
+        others = sorted(p.name for pattern in WEIGHTS for p in folder.glob(pattern))
+        if not others:
+            raise ModelError(f'"{path}" has a config.json, but no weights (model.safetensors). Get the whole folder.')
+        raise ModelError(
+            f'"{path}" holds its weights as {others[0]} alone, a file that can carry code; only safetensors are opened. Convert '
+            "it where you "
+            'trust it: python -c "import torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v in '
+            f"torch.load('{others[0]}', weights_only=True).items()}}, 'model.safetensors', {{'format': 'pt'}})\""
+        )
     return folder
+
+
+def placed_folder(name, beside, architecture=None):
+    """The transformers folder of that name: beside the study first, else as given; ModelError as of `model_folder`, with where "
+    "was looked."""
+    found = resources.find(name, beside)
+    if found is None:
+        raise ModelError(f'"{name}" is no folder with a config.json. {resources.looked(name, beside)} Nothing is downloaded.')
+    return model_folder(found, architecture)
+
+
+def _json(path):
+    """The mapping in a JSON file; ModelError when it is no such file."""
+    try:
+        found = json.loads(textfile.read(path, ModelError))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged (not JSON: {first_line(error)}). Get it anew.") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} is damaged: it holds a {type(found).__name__}, no settings by name. Get it anew.")
+    return found
 
 
 def model_digest(folder):
@@ -323,11 +454,11 @@ def pretrained(kind, folder):
     logging.set_verbosity_error()
     try:
         model, about = getattr(transformers, kind).from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder} could not be read as {kind}: {str(error).strip().splitlines()[0]}") from error
-    missing = sorted(about["missing_keys"])
+    except (*READING_ERRORS, SafetensorError) as error:
+        raise ModelError(f"{folder} could not be read as {kind}: {first_line(error).rstrip('.')}.") from error
+    missing = sorted([*about["missing_keys"], *(key for key, *_ in about.get("mismatched_keys", ()))])
     if missing:
         raise ModelError(f'{folder} lacks {len(missing)} weights of {kind}, e.g. "{missing[0]}"; with random ones it would detect nothing.')
     return model.eval().requires_grad_(False)

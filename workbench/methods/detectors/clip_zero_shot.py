@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from workbench.errors import MethodError, ModelError
+from workbench.errors import MethodError, ModelError, first_line
+from workbench.study.part import Said
 
 NONE = "none"
 
@@ -12,8 +13,8 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = Field(description="transformers folder with a CLIP model, e.g. a local copy of openai/clip-vit-large-patch14")
-    positive: dict[str, list[str]] = Field(min_length=1, description="label -> prompts that describe it; labels exclude each other")
+    model: Said = Field(description="transformers folder with a CLIP model, e.g. a local copy of openai/clip-vit-large-patch14")
+    positive: dict[Said, list[str]] = Field(min_length=1, description="label -> prompts that describe it; labels exclude each other")
     negative: list[str] = Field(min_length=1, description="prompts for images without any of the labels")
     threshold: float = Field(0.5, gt=0, le=1, description="probability from which a label counts as present")
 
@@ -55,7 +56,10 @@ class Clip:
         # without these files transformers makes up a tokenizer of three tokens and says nothing
         if not any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
             raise ModelError(f"{self.folder} has no tokenizer (tokenizer.json or vocab.json); save the model's tokenizer there.")
-        self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # the tokenizers library raises nothing more special
+            raise ModelError(f"{self.folder} has a tokenizer that cannot be read ({first_line(error)}). Save it there anew.") from error
         self.context = self.model.config.text_config.max_position_embeddings
         self.scale = float(self.model.logit_scale.exp())
         self.version = model_digest(self.folder)

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import MethodError, ModelError, nearest
+from workbench.study.part import Said
 
 
 class Parameters(BaseModel):
@@ -20,15 +21,15 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = Field(description="transformers folder with an image classifier: ResNet, ViT, ConvNeXt ...")
-    labels: dict[str, int | str] = Field(
+    model: Said = Field(description="transformers folder with an image classifier: ResNet, ViT, ConvNeXt ...")
+    labels: dict[Said, int | Said] = Field(
         {},
         description="what the study calls a class -> its number or the model's name for it; other classes keep the model's name",
     )
     rule: Literal["top_k", "probability"] = Field(
         "top_k", description="top_k: among the k most likely classes; probability: at least `threshold`"
     )
-    k: int = Field(1, ge=1, description="for top_k: 1 for objects, 1, 3 or 10 for styles in UnlearnDiffAtk")
+    k: int = Field(1, ge=1, le=100_000, description="for top_k: 1 for objects, 1, 3 or 10 for styles in UnlearnDiffAtk")
     threshold: float = Field(0.5, gt=0, le=1, description="for probability: from where a class counts as present")
     min_probability: float = Field(
         0.05,

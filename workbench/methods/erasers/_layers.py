@@ -92,14 +92,15 @@ def lowest(scores, n):
     return mask.reshape(scores.shape)
 
 
-def cut(scores, share, group, weights, counts=None, spared=None):
+def cut(scores, share, group, weights, counts=None, spared=None, whole=round):
     """Masks {"unet.<name>": bool, True = pruned} of the weights with the smallest scores that are not zero yet.
 
     scores    {name: tensor of the weight's shape}, smallest is cut first
     counts    {"unet.<name>": bool tensor}: cut as many weights of each layer as this mask, in place of the share; names it lacks
               and its biases are left out
     spared    {name: bool tensor}, True = never cut and not counted, as `watched` gives it
-    n         round(share * weights that are not spared) of each row, of each layer, or of all
+    whole     round, or int for methods whose authors cut off: n = whole(share * weights that are not spared) of each row, of each
+              layer, or of all
     Raises    MethodError when nothing would be cut, or fewer weights are left than asked for
     """
     import torch
@@ -119,12 +120,12 @@ def cut(scores, share, group, weights, counts=None, spared=None):
         masks = {name: lowest(open_scores[name], count) for name, count in n.items()}
     elif group == "row":
         rows = {name: zip(one, n_open[name].tolist(), strict=True) for name, one in open_scores.items()}
-        masks = {name: torch.stack([lowest(row, round(share * n)) for row, n in own]) for name, own in rows.items()}
+        masks = {name: torch.stack([lowest(row, whole(share * n)) for row, n in own]) for name, own in rows.items()}
     elif group == "layer":
-        masks = {name: lowest(one, round(share * int(n_open[name].sum()))) for name, one in open_scores.items()}
+        masks = {name: lowest(one, whole(share * int(n_open[name].sum()))) for name, one in open_scores.items()}
     else:
         flat = torch.cat([one.flatten() for one in open_scores.values()])
-        n = round(share * sum(int(one.sum()) for one in n_open.values()))
+        n = whole(share * sum(int(one.sum()) for one in n_open.values()))
         parts = lowest(flat, n).split([one.numel() for one in open_scores.values()])
         masks = {name: part.reshape(one.shape) for (name, one), part in zip(open_scores.items(), parts, strict=True)}
     for name, mask in masks.items():

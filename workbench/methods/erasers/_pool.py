@@ -1,6 +1,7 @@
 """Latents an eraser trains on, and the noise it wants predicted there: what ESD, AC and the learned mask share.
 
 along_trajectories   ESD's pool: UNet inputs on the base model's own trajectories of the concept
+anew                 ESD as published: a trajectory of its own for every draw, sampled up to a random step
 of_images            AC's pool: final latents of the prompts without the concept, noised when drawn
 wanted               the prediction an objective asks for
 """
@@ -56,34 +57,73 @@ class Pool:
         return Drawn(add_noise(model, self.latents[row], noise, at), at, self.owner[row], noise)
 
 
-def along_trajectories(model, pairs, parameters, n):
-    """Pool of n trajectories of the concept prompts, every call kept; `parameters` say steps, guidance and seed."""
-    return _sampled(model, pairs, parameters, n, range(loop.n_calls(model, parameters.steps)))
+@dataclass
+class Anew(Pool):
+    """No pool: every draw samples a trajectory of a random pair from new noise, up to one of the first `steps` calls.
+
+    shown   (pair, token, channel) states whose trajectories are sampled
+    """
+
+    shown: torch.Tensor | None = None
+    steps: int = 50
+    guidance: float = 3.0
+
+    def draw(self, model, generator, n):
+        """n latents by one CPU generator: pair, call and noise of each."""
+        pair, call = (torch.randint(high, (n,), generator=generator) for high in (len(self.shown), self.steps))
+        seeds = torch.randint(2**31, (n,), generator=generator).tolist()
+        kept = sorted(set(call.tolist()))
+        with torch.no_grad():
+            _, path = loop.denoise(
+                model, self.shown[pair], self.empty, seeds, n_steps=self.steps, guidance=self.guidance, keep=kept, last=kept[-1]
+            )
+        place = torch.tensor([kept.index(one) for one in call.tolist()])
+        return Drawn(path.inputs[torch.arange(n), place], torch.tensor(path.timesteps).long()[place].to(model.device), pair)
+
+
+def along_trajectories(model, pairs, parameters, n, side="concept"):
+    """Pool of n trajectories of the prompts of one side, every call kept; `parameters` say steps, guidance and seed."""
+    return _sampled(model, pairs, parameters, n, range(loop.n_calls(model, parameters.steps)), side)
+
+
+def anew(model, pairs, parameters, side="concept"):
+    """The same without a pool: see `Anew`."""
+    states = _states(model, pairs)
+    nothing = torch.zeros(0)
+    return Anew(nothing, nothing, **states, timesteps=None, shown=states[side], steps=parameters.steps, guidance=parameters.guidance)
 
 
 def of_images(model, pairs, parameters, n):
     """Pool of n final latents of the prompts without the concept."""
-    return _sampled(model, pairs, parameters, n, ())
+    return _sampled(model, pairs, parameters, n, (), "anchor")
 
 
-def _sampled(model, pairs, parameters, n, keep):
+def _states(model, pairs):
+    """{concept, anchor, empty}: text states."""
     with torch.no_grad():
-        concept = text.encode(model, [pair[0] for pair in pairs])
-        anchor = text.encode(model, [pair[1] for pair in pairs])
-        empty = text.unconditional(model)
-    owner, found = torch.arange(n) % len(pairs), []
-    shown = concept if keep else anchor
+        sides = {side: text.encode(model, [pair[i] for pair in pairs]) for i, side in enumerate(("concept", "anchor"))}
+        return sides | {"empty": text.unconditional(model)}
+
+
+def _sampled(model, pairs, parameters, n, keep, side):
+    states, owner, found = _states(model, pairs), torch.arange(n) % len(pairs), []
+    shown, empty = states[side], states["empty"]
     for rows in owner.split(ROWS_AT_ONCE):
         seeds = [parameters.seed * 100_003 + 7919 * len(found) + i for i in range(len(rows))]
         final, path = loop.denoise(model, shown[rows], empty, seeds, n_steps=parameters.steps, guidance=parameters.guidance, keep=keep)
         found.append(path.inputs if keep else final)
     timesteps = torch.tensor(path.timesteps).long() if keep else None
-    return Pool(torch.cat(found), owner, concept, anchor, empty, timesteps)
+    return Pool(torch.cat(found), owner, **states, timesteps=timesteps)
 
 
 def wanted(model, pool, drawn, form, eta, beside=None):
-    """ESD's target for drawn latents by the model as it is; where `form` starts, and what `beside` is: SCIENCE 4, `erased_target`."""
+    """ESD's target for drawn latents by the model as it is: eps(start) - eta (eps(c) - eps(without)); `beside` as for `erased_target`.
+
+    form   anchor: start = without = the anchor; concept: start = c, without = the empty prompt; empty: both the empty prompt;
+           erase_from: start = the anchor, without = the empty prompt
+    """
     c, a = pool.concept[drawn.pair], pool.anchor[drawn.pair]
     nothing = pool.empty.expand(len(drawn.pair), -1, -1)
-    start, without = {"anchor": (a, a), "concept": (c, nothing), "empty": (nothing, nothing)}[form]
+    forms = {"anchor": (a, a), "concept": (c, nothing), "empty": (nothing, nothing), "erase_from": (a, nothing)}
+    start, without = forms[form]
     return erased_target(model, drawn.noised, drawn.at, c, start, without, eta, beside)

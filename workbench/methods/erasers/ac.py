@@ -4,6 +4,27 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.published import Published
+
+PUBLISHED = Published(
+    source="nupurkmr9/concept-ablation, diffusers/README and train.py at c11fb1b. Their commands run on 2 GPUs with --scale_lr, so that "
+    "batch is 2 x 4 and the learning rate is 8 times the one given",
+    values={"guidance": 6.0, "steps": 25, "batch": 8, "images": 1000},
+    tasks={
+        "style": {"modules": "cross-attn", "iterations": 100, "learning_rate": 1.6e-5, "prior": 0.0},
+        "object": {"modules": "cross-attn", "iterations": 100, "learning_rate": 1.6e-5, "prior": 0.0},
+        "nudity": {"modules": "attn", "iterations": 400, "learning_rate": 3.2e-5, "prior": 1.0},
+    },
+    ours=("seed",),
+    differs=(
+        "they use AdamW with weight decay 0.01 and clip gradients at norm 1, here Adam without either",
+        "they flip images, and for objects resize them at random; here latents are trained on as they were sampled",
+        "they stop the gradient through the first token's key and value, here it flows",
+        "they add the prior term where the name of the object holds that of its anchor (grumpy cat, cat); set prior = 1 then",
+    ),
+)
+
 
 class Parameters(BaseModel):
     """What can be set. Defaults are scaled for the emoji model; the published ones for SD 1.x stand in each field."""
@@ -13,14 +34,14 @@ class Parameters(BaseModel):
     modules: Literal["cross-attn", "attn", "full-weight"] = Field(
         "cross-attn", description="cross-attn: attn2.to_k and to_v; attn: all attention; full-weight: the whole UNet"
     )
-    iterations: int = Field(160, ge=1, description="optimiser steps; SD: 100 (style, object) or 400 (nudity)")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's; SD: 2e-6 (style, object) or 4e-6 (nudity)")
-    prior: float = Field(0.0, ge=0, description="weight of the denoising loss on the images without the concept")
-    guidance: float = Field(3.0, description="guidance scale of those images")
-    steps: int = Field(20, ge=2, description="sampling steps of those images")
-    batch: int = Field(4, ge=1, description="latents per optimiser step; SD: 4")
-    images: int = Field(32, ge=1, description="images without the concept, at least one a pair; SD: 200 to 1000")
-    seed: int = Field(0, description="of the images and of drawing")
+    iterations: int = Field(160, ge=1, le=MOST_ITERATIONS, description="optimiser steps; SD: 100 (style, object) or 400 (nudity)")
+    learning_rate: float = Field(1e-3, gt=0, le=MOST_RATE, description="Adam's; SD: 8 times 2e-6 (style, object) or 4e-6 (nudity)")
+    prior: float = Field(0.0, ge=0, le=MOST_RATE, description="weight of the denoising loss on the images without the concept")
+    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of those images")
+    steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps of those images")
+    batch: int = Field(4, ge=1, le=MOST_ROWS, description="latents per optimiser step; SD: 4 on each of 2 GPUs")
+    images: int = Field(32, ge=1, le=MOST_ROWS, description="images without the concept, at least one a pair; SD: 200 to 1000")
+    seed: Seed = Field(0, description="of the images and of drawing")
 
 
 def trained_names(unet, modules):

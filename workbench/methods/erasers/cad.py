@@ -5,8 +5,23 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
+from workbench.study.part import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.published import Published
 
 MASK = True
+VERSION = 2  # 1 rounded the number of weights
+PUBLISHED = Published(
+    source="mail-research/CAD-attribution4diffusion at 18b257e, defaults of its scripts; arXiv 2412.02542",
+    values={"form": "erase", "layers": ("feeds", "reads"), "share": 0.001, "group": "row", "steps": 50, "guidance": 3.0}
+    | {"trajectories": 1},
+    unknown={"draws": "of the form amplify, which takes real images of the concept"},
+    ours=("seed",),
+    differs=(
+        "they sample a new trajectory for every step, here one trajectory gives a latent at each of its steps",
+        "they give the latent after a step the timestep of that step, one too noisy; here its own",
+        "they sample with DDIM in half precision, here with the model's own scheduler in the study's dtype",
+    ),
+)
 
 
 class Parameters(Share):
@@ -19,12 +34,20 @@ class Parameters(Share):
         ("feeds", "reads"), min_length=1, description="layers searched; published: both ff layers"
     )
     share: float = Field(0.001, gt=0, lt=1, description="share of the weights that is cut, at most; published: 0.001")
-    group: Literal["row", "layer", "global"] = Field("layer", description="weights that compete for this share; published: row or global")
-    steps: int = Field(20, ge=2, description="sampling steps; published: 50")
-    guidance: float = Field(3.0, description="guidance scale while sampling; published: 3")
-    trajectories: int = Field(8, ge=1, description="trajectories (erase) or images (amplify), at least one a pair")
-    draws: int = Field(20, ge=1, description="noise levels drawn of each image; for amplify only")
-    seed: int = Field(0, description="of the trajectories and drawing")
+    group: Literal["row", "layer", "global"] = Field(
+        "layer",
+        description="weights that compete for this share; published: row, or layer, there called global; global: all layers together, ours",
+    )
+    steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps; published: 50")
+    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale while sampling; published: 3")
+    trajectories: int = Field(8, ge=1, le=MOST_ROWS, description="trajectories (erase) or images (amplify), at least one a pair")
+    draws: int = Field(20, ge=1, le=MOST_ROWS, description="noise levels drawn of each image; for amplify only")
+    seed: Seed = Field(0, description="of the trajectories and drawing")
+
+
+def learns_from(parameters):
+    """Sides of the pairs it learns from."""
+    return ("prompt",)
 
 
 def attribution(model, weights, losses):
@@ -47,12 +70,14 @@ def erase(model, pairs, parameters, *, progress=None, like=None, spare=None, **c
 
     J = || sg[eps(x_t, t, null)] - eps(x_t, t, c) ||^2 on trajectories of c (erase), || eps - eps(x_t, t, c) ||^2 on the base
     model's images of c (amplify), summed over latent elements and added over calls. Removing alpha > 0 lowers J: less concept in
-    the first, a better model of the concept in the second. Weights of the wrong sign are never cut, so it may be fewer.
+    the first, a better model of the concept in the second. Weights of the wrong sign are never cut, so it may be fewer than the
+    int(share * n) of a row or a layer of n weights. Each latent is asked about at its own timestep; the authors' code gives the
+    latent after a step the timestep of that step, one too noisy.
 
     like       a mask: cut as many weights of each of its layers
     spare      {layer path: indices} of neurons whose weights are never cut
     Raises     MethodError when there are no pairs
-    Source     arXiv 2412.02542, second-hand (SCIENCE 2.4); written from the formula
+    Source     arXiv 2412.02542, written from the formula; counts, group and sign after a description of its code
     """
     import torch
 
@@ -88,7 +113,8 @@ def erase(model, pairs, parameters, *, progress=None, like=None, spare=None, **c
         return loss
 
     alpha = attribution(model, weights, [at_call(call) for call in range(n_losses)])
-    masks = cut({name: -one for name, one in alpha.items()}, parameters.share, parameters.group, weights, like, watched(weights, spare))
+    scores, spared = {name: -one for name, one in alpha.items()}, watched(weights, spare)
+    masks = cut(scores, parameters.share, parameters.group, weights, like, spared, whole=int)
     if like is None:
         masks = {name: mask & (alpha[name.removeprefix("unet.")].cpu() > 0) for name, mask in masks.items()}
     return masks

@@ -2,31 +2,43 @@
 
 from pydantic import ConfigDict, Field
 
-from workbench.methods.erasers._inputs import Sampled
+from workbench.methods.erasers._inputs import Branched
 from workbench.methods.erasers._layers import Layers
+from workbench.study.published import Published
 
 MASK = True
+VERSION = 2  # 1 rounded, and measured the cond branch alone
+PUBLISHED = Published(
+    source="ruchikachavhan/concept-prune at 72927d9 and its README; ratios and timesteps by task: arXiv 2405.19237, second-hand",
+    values={"branches": "both", "layers": ("reads",), "select_ratio": 0.0, "steps": 50, "guidance": 7.5, "seeds": 1, "seed": 0},
+    tasks={
+        "style": {"skill_ratio": 0.01, "calls": 10},
+        "object": {"skill_ratio": 0.02, "calls": 10},
+        "nudity": {"skill_ratio": 0.01, "calls": 9},
+    },
+    differs=("they measure and prune in half precision", "their prompts are pairs of their own, such as a cat / a cat in the style of X"),
+)
 
 
-class Parameters(Sampled):
+class Parameters(Branched):
     """What can be set."""
 
     model_config = ConfigDict(extra="forbid")
 
     layers: tuple[Layers, ...] = Field(("reads",), min_length=1, description="layers searched; published: reads")
     skill_ratio: float = Field(0.02, gt=0, le=1, description="top share of each row; published: 0.01 (styles, nudity), 0.02 (objects)")
-    select_ratio: float = Field(0.0, ge=0, lt=1, description="a weight is cut when more than this share of the calls name it")
+    select_ratio: float = Field(0.0, ge=0, lt=1, description="a weight is cut when more than this share of the calls name it; published: 0")
 
 
 def erase(model, pairs, parameters, *, progress=None, spare=None, **context):
     """Mask skilled weights; returns {"unet.<name>": bool tensor, True = pruned}.
 
-    A_i = sqrt(sum over token rows of ahat_i^2), each token row brought to length 1, over all prompts; cond branch only,
-    where the authors' code pools both.
+    A_i = sqrt(sum over token rows of ahat_i^2), each token row brought to length 1, over all prompts, and over both branches of
+    guidance unless `branches = "cond"`. The top of a row is int(skill_ratio * width) weights.
 
     spare    {layer path: indices} of neurons whose weights are left out: the rule sees each matrix without them
     Raises   MethodError when there are no pairs, or no weight is skilled
-    Source   arXiv 2405.19237, public code (SCIENCE 2.4 and 4)
+    Source   arXiv 2405.19237; branches, order and count as in its public code
     """
     import numpy as np
     import torch
@@ -47,7 +59,9 @@ def erase(model, pairs, parameters, *, progress=None, spare=None, **context):
         mask[part] = voted(weight.float().cpu().numpy()[part], *sides, parameters.skill_ratio, parameters.select_ratio)
         masks[f"unet.{name}"] = torch.from_numpy(mask)
     if not any(mask.any() for mask in masks.values()):
-        raise MethodError("No weight is skilled in the concept. Raise `skill_ratio`, or lower `select_ratio`.")
+        widest = max(weight.shape[1] for weight in weights.values())
+        why = f" A row's top is int({parameters.skill_ratio:g} * {widest}) = 0 weights." if parameters.skill_ratio * widest < 1 else ""
+        raise MethodError(f"No weight is skilled in the concept.{why} Raise `skill_ratio`, or lower `select_ratio`.")
     return masks
 
 

@@ -1,37 +1,63 @@
 """From a checkpoint: the erased model of somebody else, as a file or folder in one of the published formats."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import ClassVar
+
+from pydantic import Field
+
+from workbench.study.part import Part, Said
 
 
-class Parameters(BaseModel):
+class Parameters(Part):
     """What can be set."""
 
-    model_config = ConfigDict(extra="forbid")
+    later: ClassVar[tuple] = ("multiplier",)
 
-    path: str = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
+    path: Said = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
     allow_unexpected: bool = Field(
         False, description="leave out tensors that the base model has no place for, instead of refusing the file"
     )
+    multiplier: float = Field(1.0, ge=-1000, le=1000, description="of a LoRA's strength; -1 takes away what it adds")
 
 
 def erase(model, pairs, parameters, *, folder=".", **context):
     """Read {parameter: tensor} of everything that differs from the model; weights equal up to the file's precision stay as they are.
 
-    Raises   ModelError when the file cannot be read safely, does not fit, or changes nothing
+    Raises   ModelError when the file cannot be read safely, does not fit, holds numbers that are not finite, or changes nothing
     Source   formats: FORMATS.md 1
     """
-    from workbench import resources
-    from workbench.models import formats
-
-    found = formats.read(resources.find_file(parameters.path, folder), model)
-    formats.check(found, model, parameters.allow_unexpected)
+    found = _checked(parameters, model, folder)
     own = model.parameters()
     return {name: value.to(own[name].device, own[name].dtype).clone() for name, value in found.changed(model).items()}
 
 
+def check(parameters, model, folder="."):
+    """Whether the file can be a variant of the model, without applying it: what the dry run asks.
+
+    Names, types and shapes are read from the header first, where there is one, so that a file for another base is told at once; then
+    the weights, for what they hold counts too.
+
+    Raises   ModelError in one sentence when it does not open, does not fit the base, or cannot be a variant; StudyError when it is not
+             there
+    """
+    _checked(parameters, model, folder)
+
+
+def _checked(parameters, model, folder):
+    from workbench import resources
+    from workbench.models import formats
+
+    path = resources.find_file(parameters.path, folder)
+    formats.check_header(path, model, parameters.allow_unexpected)
+    found = formats.read(path, model, parameters.multiplier)
+    formats.check(found, model, parameters.allow_unexpected)
+    return found
+
+
 def files(parameters, folder):
-    """{name: sha256} of the file or folder."""
+    """{name: sha256} of the file or folder, and of the LoRA strength its header states, which was not read in the first runs."""
     from workbench import resources
     from workbench.models.formats import container
 
-    return {parameters.path: container.digest(resources.find_file(parameters.path, folder))}
+    path = resources.find_file(parameters.path, folder)
+    stated = container.stated_strength(path)
+    return {parameters.path: container.digest(path)} | ({f"{parameters.path}, LoRA strength": stated} if stated else {})

@@ -10,8 +10,13 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
+from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 
 MASK = True
+NO_PRESET = (
+    "what its model, P-ESD (arXiv 2405.16534), was trained with is not known: no code is public, and layers, relaxation, penalty, learning "
+    "rate and steps could not be read."
+)
 KEEP_EVERY = 60.0
 
 
@@ -28,20 +33,24 @@ class Parameters(Share):
     share: float = Field(0.02, gt=0, lt=1, description="share of the gates that is cut in the end, and where the penalty leads")
     group: Literal["layer", "global"] = Field("global", description="gates that compete for this share at the end")
     form: Literal["anchor", "concept", "empty"] = Field("anchor", description="where ESD's target starts, as for the eraser esd")
-    eta: float = Field(1.0, ge=0, description="how far to steer away; for esd")
-    retention: float = Field(1.0, ge=0, description="weight of the change on retained prompts and the empty prompt; 0 = none")
-    retained_batch: int = Field(1, ge=1, description="rows of each step that ask about retention")
-    penalty: float = Field(0.1, ge=0, description="weight of (expected pruned share / share - 1)^2")
-    adversarial_steps: int = Field(0, ge=0, description="steps of embedding PGD before each step of the mask; 0 = none")
-    adversarial_size: float = Field(0.01, gt=0, description="size of such a step, of each number of the vector put before the words")
-    iterations: int = Field(160, ge=1, description="optimiser steps")
-    learning_rate: float = Field(0.1, gt=0, description="Adam's, of the logits")
-    start: float = Field(3.0, description="logit from which every gate starts; 3 = pruned with probability 0.007")
-    guidance: float = Field(3.0, description="guidance scale of the sampled latents")
-    steps: int = Field(20, ge=2, description="sampling steps of those latents")
-    batch: int = Field(4, ge=1, description="latents per optimiser step")
-    trajectories: int = Field(32, ge=1, description="trajectories (esd) or images (ac) in the pool, at least one a pair")
-    seed: int = Field(0, description="of the pool, of drawing and of the gates")
+    eta: float = Field(1.0, ge=0, le=MOST_RATE, description="how far to steer away; for esd")
+    retention: float = Field(1.0, ge=0, le=MOST_RATE, description="weight of the change on retained prompts and the empty prompt; 0 = none")
+    retained_batch: int = Field(1, ge=1, le=MOST_ROWS, description="rows of each step that ask about retention")
+    penalty: float = Field(0.1, ge=0, le=MOST_RATE, description="weight of (expected pruned share / share - 1)^2")
+    adversarial_steps: int = Field(0, ge=0, le=MOST_ITERATIONS, description="steps of embedding PGD before each step of the mask; 0 = none")
+    adversarial_size: float = Field(
+        0.01, gt=0, le=MOST_RATE, description="size of such a step, of each number of the vector put before the words"
+    )
+    iterations: int = Field(160, ge=1, le=MOST_ITERATIONS, description="optimiser steps")
+    learning_rate: float = Field(0.1, gt=0, le=MOST_RATE, description="Adam's, of the logits")
+    start: float = Field(
+        3.0, ge=-MOST_RATE, le=MOST_RATE, description="logit from which every gate starts; 3 = pruned with probability 0.007"
+    )
+    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of the sampled latents")
+    steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps of those latents")
+    batch: int = Field(4, ge=1, le=MOST_ROWS, description="latents per optimiser step")
+    trajectories: int = Field(32, ge=1, le=MOST_ROWS, description="trajectories (esd) or images (ac) in the pool, at least one a pair")
+    seed: Seed = Field(0, description="of the pool, of drawing and of the gates")
 
 
 def erase(

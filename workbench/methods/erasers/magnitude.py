@@ -5,8 +5,16 @@ from workbench.methods.erasers._layers import Share
 MASK = True
 
 
+NO_PRESET = "it is a control of this project."
+
+
 class Parameters(Share):
     """What can be set."""
+
+
+def learns_from(parameters):
+    """Sides of the pairs it learns from: none."""
+    return ()
 
 
 def erase(model, pairs, parameters, *, like=None, spare=None, **context):

@@ -4,9 +4,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from workbench.study.part import Part
+from workbench.study.part import Part, Said
 
 MASK = True
+
+
+NO_PRESET = "it is a definition of this project."
 
 
 class Parameters(Part):
@@ -18,7 +21,12 @@ class Parameters(Part):
         "prune",
         description="prune: one half of the concept set, the other half is watched; concept: all of it, nothing is watched",
     )
-    set: str | None = Field(None, description="one of the study's [[sets]], whose neurons of the site ff are cut in the place of these")
+    set: Said | None = Field(None, description="one of the study's [[sets]], whose neurons of the site ff are cut in the place of these")
+
+
+def learns_from(parameters):
+    """Sides of the pairs it learns from: none."""
+    return ()
 
 
 def erase(model, pairs, parameters, *, prune=None, **context):

@@ -3,14 +3,23 @@
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
+from workbench.study.part import Seed
 
 MASK = True
+
+
+NO_PRESET = "it is a control of this project."
 
 
 class Parameters(Share):
     """What can be set."""
 
-    seed: int = Field(0, description="of the lots")
+    seed: Seed = Field(0, description="of the lots")
+
+
+def learns_from(parameters):
+    """Sides of the pairs it learns from: none."""
+    return ()
 
 
 def erase(model, pairs, parameters, *, like=None, spare=None, **context):

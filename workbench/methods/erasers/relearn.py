@@ -9,6 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
+
+NO_PRESET = "it is a stress test of this project; the work nearest to it, DiMRA (arXiv 2512.03564), has no public code."
 OVER_OTHER_PARENTS = True
 OTHER_NOISE = 131
 
@@ -21,19 +24,26 @@ class Parameters(BaseModel):
     modules: Literal["x", "all"] = Field(
         "all", description="all: every linear layer and convolution of the UNet, as who fine-tunes would; x: cross-attention (attn2) alone"
     )
-    iterations: int = Field(40, ge=1, description="optimiser steps; fewer of them are the beginning of more, draw by draw")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's; SD: 1e-5 is usual")
-    batch: int = Field(4, ge=1, description="images per optimiser step")
-    images: int = Field(32, ge=1, description="images in the pool, made by the base model, at least one a pair")
+    iterations: int = Field(
+        40, ge=1, le=MOST_ITERATIONS, description="optimiser steps; fewer of them are the beginning of more, draw by draw"
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=MOST_RATE, description="Adam's; SD: 1e-5 is usual")
+    batch: int = Field(4, ge=1, le=MOST_ROWS, description="images per optimiser step")
+    images: int = Field(32, ge=1, le=MOST_ROWS, description="images in the pool, made by the base model, at least one a pair")
     shows: Literal["concept", "anchor"] = Field(
         "concept", description="what the images show; anchor, a control: the same prompts without the concept, as many steps"
     )
-    guidance: float = Field(3.0, description="guidance scale of those images")
-    steps: int = Field(20, ge=2, description="sampling steps of those images")
+    guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of those images")
+    steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps of those images")
     lift: bool = Field(
         True, description="cut weights of trained layers move too: who fine-tunes knows no mask; false: what is exactly 0 stays 0"
     )
-    seed: int = Field(0, description="of the images and of drawing")
+    seed: Seed = Field(0, description="of the images and of drawing")
+
+
+def learns_from(parameters):
+    """Sides of the pairs it learns from."""
+    return ("prompt",) if parameters.shows == "concept" else ("anchor",)
 
 
 def lifts_masks(parameters):

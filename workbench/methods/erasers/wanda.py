@@ -8,6 +8,8 @@ from workbench.methods.erasers._inputs import Sampled
 from workbench.methods.erasers._layers import Share
 
 MASK = True
+NO_PRESET = "it was published for language models (the smallest weights of each row, half of them); nothing was published for erasing."
+VERSION = 2  # 1 rounded the number of weights
 
 
 class Parameters(Share, Sampled):
@@ -22,14 +24,19 @@ class Parameters(Share, Sampled):
     )
 
 
+def learns_from(parameters):
+    """Sides of the pairs it learns from."""
+    return ("prompt",)
+
+
 def erase(model, pairs, parameters, *, like=None, spare=None, **context):
-    """Mask weights by S[r, i] = |W[r, i]| ||X_i||_2 over the tokens, calls and prompts with the concept.
+    """Mask weights by S[r, i] = |W[r, i]| ||X_i||_2 over the tokens, calls and prompts with the concept; int(share n) of n weights.
 
     like       a mask: cut as many weights of each of its layers
     spare      {layer path: indices} of neurons whose weights are never cut
     returns    {"unet.<name>": bool tensor, True = pruned}
     Raises     MethodError when there are no pairs
-    Source     arXiv 2306.11695, public code (SCIENCE 2.4). Erasing by the largest is ours, in the spirit of 2406.18566
+    Source     arXiv 2306.11695, count and order as in its public code. Erasing by the largest is ours, in the spirit of 2406.18566
     """
     import torch
 
@@ -47,7 +54,7 @@ def erase(model, pairs, parameters, *, like=None, spare=None, **context):
     for name, one in seen.items():
         size = one.square().sum(dim=(0, 1)).sqrt().numpy()
         scores[name] = sign * torch.from_numpy(importance(weights[name].float().cpu().numpy(), size))
-    return cut(scores, parameters.share, parameters.group, weights, like, watched(weights, spare))
+    return cut(scores, parameters.share, parameters.group, weights, like, watched(weights, spare), whole=int)
 
 
 def passes(parameters, n_pairs):

@@ -1,6 +1,6 @@
 """Scores: which neurons carry the concept?
 
-A score module has `Parameters`, `NEEDS` and one function, which gives larger values to neurons that do more for the concept:
+A score module has `Parameters`, `NEEDS`, `UNIT` and one function, which gives larger values to neurons that do more for the concept:
 
 score(target, reference, erased=None, layer=None)   -> (neuron,)
 
@@ -10,6 +10,8 @@ NEEDS says which of the three arrays it reads, and what else:
     norm, row_norm   they hold this quantity in place of mean |a| (see QUANTITIES)
     calls            they are (prompt, call, neuron); else (prompt, neuron), the mean over the calls of the window
     weights          keyword `weights`: {layer: (output, neuron)} of the linear layers that read the neurons
+UNIT says what the values count, such as "standard errors of the difference": reports, axes and pages take it from there. A score
+whose unit depends on its Parameters also has unit(parameters).
 A score whose Parameters have fields takes them as keyword `parameters`; NEUTRAL (0 when missing) is its value for a neuron that
 tells nothing.
 """
@@ -46,6 +48,13 @@ def quantity(method):
 def neutral(method):
     """The value of a neuron that tells nothing."""
     return getattr(method.module, "NEUTRAL", 0.0)
+
+
+def unit(method, parameters=None):
+    """What the values of a score count, in words; `parameters` as a study sets them."""
+    if hasattr(method.module, "unit"):
+        return method.module.unit(method.parameters(**(parameters or {})))
+    return getattr(method.module, "UNIT", "unit not declared")
 
 
 def listed(choose):

@@ -11,14 +11,21 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "reference")
+UNIT = "share of pairs of prompts"
 NEUTRAL = 0.5
+
+
+TIE = 1e-9
 
 
 def score(target, reference, erased=None, layer=None):
     """score = P(|a| of a target prompt > |a| of a reference prompt) + P(equal) / 2, over all pairs of prompts
 
-    It knows order only: with few prompts many neurons tie at 1, and their order is then that of the table. So it checks a
-    choice better than it makes one.
+    It knows order only, so with few prompts many neurons tie, most of them at 1. Equals are ordered by their standardised
+    difference d, by less than 1e-9, so that no choice hangs on the order of the neurons:
+
+        d = (mean_target - mean_reference) / sd of both sets together
+        0.5 + (score - 0.5) (1 - 2e-9) + 1e-9 d / (1 + |d|)
 
     Shapes   target, reference  (prompt, neuron)
              returns            (neuron,) in [0, 1]; 0.5 = no difference
@@ -27,5 +34,9 @@ def score(target, reference, erased=None, layer=None):
     from scipy.stats import rankdata
 
     n, m = len(target), len(reference)
-    ranks = rankdata(np.concatenate([target, reference]), axis=0)[:n]
-    return (ranks.sum(axis=0) - n * (n + 1) / 2) / (n * m)
+    together = np.concatenate([target, reference])
+    ranks = rankdata(together, axis=0)[:n]
+    spread, difference = together.std(axis=0), np.mean(target, axis=0) - np.mean(reference, axis=0)
+    d = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 0)
+    above = (ranks.sum(axis=0) - n * (n + 1) / 2) / (n * m)
+    return 0.5 + (above - 0.5) * (1 - 2 * TIE) + TIE * d / (1 + np.abs(d))

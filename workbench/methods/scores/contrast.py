@@ -11,6 +11,7 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "reference")
+UNIT = "multiples of the layer's mean |a|"
 
 
 def score(target, reference, erased=None, layer=None):

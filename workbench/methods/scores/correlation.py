@@ -11,6 +11,7 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "erased")
+UNIT = "activation units"
 
 
 def score(target, reference=None, erased=None, layer=None):

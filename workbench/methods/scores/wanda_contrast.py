@@ -22,6 +22,14 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "reference", "norm", "calls", "weights")
+UNIT = "multiples of the row's mean Wanda score"
+
+
+def unit(parameters):
+    """The unit by the group whose mean divides; weights of all layers are compared unscaled."""
+    if parameters.group == "global":
+        return "Wanda score, weight times activation units"
+    return f"multiples of the {parameters.group}'s mean Wanda score"
 
 
 def weight_contrast(weight, target, reference, group="row"):

@@ -11,6 +11,7 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "reference")
+UNIT = "standard errors of the difference"
 
 
 def score(target, reference, erased=None, layer=None):

@@ -11,6 +11,7 @@ class Parameters(BaseModel):
 
 
 NEEDS = ("target", "reference")
+UNIT = "standard deviations of prompts without the concept"
 
 
 def score(target, reference, erased=None, layer=None):

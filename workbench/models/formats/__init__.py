@@ -1,9 +1,10 @@
 """Published checkpoints of erased models -> tensors under the names of a base model.
 
-read       a file or folder -> Checkpoint
-check      refuse what does not fit, or changes nothing
-FORMATS    the published ways of naming tensors, one file each: `names(model)` {name in the file: parameter}, `IGNORED`
-           {beginning of a name: why it is left aside}
+read         a file or folder -> Checkpoint
+check        refuse what does not fit, is no set of weights, or changes nothing
+check_header the same from names and shapes in the header alone, where there is one: no weight is read
+FORMATS      the published ways of naming tensors, one file each: `names(model)` {name in the file: parameter}, `IGNORED`
+             {beginning of a name: why it is left aside}
 
 A file is told by the names of its tensors, looked up in tables made from the model's own names; nothing is guessed from its own name.
 """
@@ -13,11 +14,15 @@ from dataclasses import dataclass, field
 import torch
 
 from workbench.errors import ModelError
-from workbench.models.formats import compvis, container, diffusers_unet, lora, text_encoder
+from workbench.models.formats import compvis, container, diffusers_unet, lora, tensors, text_encoder
 
 FORMATS = {"diffusers": diffusers_unet, "CompVis": compvis, "text encoder": text_encoder}
-WRAPPERS = ("state_dict", "model")
-PARTS = ("unet", "text_encoder", "text_encoder_2")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+PREFIXES = ("module.", "model.")
+COMPILED = "_orig_mod."
+PARTS = container.PARTS
+TOKENS = "embeddings.token_embedding.weight"
+DEEPEST = 12
 
 
 @dataclass
@@ -25,10 +30,16 @@ class Checkpoint:
     """What a file says about a base model.
 
     container    how it is packed;  formats   whose names it uses;  peeled   wrappers and prefixes that were taken off
+    declared     {key: text} of what its header says of how it was made; nobody has checked it
     tensors      {parameter: tensor, in the file's dtype and the parameter's shape}
     shapes       [(parameter, shape in the file, shape in the model)] of what does not fit
+    unfit        [{parameter, problem, n}] of tensors that cannot be weights: whole numbers, sparse, quantised ...
+    not_finite   {parameter: {nan, inf, overflow}}: how many numbers of a tensor are not finite
+    added        {text encoder: (row, channel)} of token rows after the model's own;  tokens   what the file calls them
     unexpected   names the model has no place for;  ignored   {why: how many}
+    adaptors     how many were merged;  factors   with what;  multiplier   of all of them
     complete     parts of the model (unet, text_encoder ...) of which every tensor is in the file
+    empty        whether it holds a mapping with nothing in it
     notes        sentences for the report
     """
 
@@ -36,11 +47,20 @@ class Checkpoint:
     container: str
     formats: list = field(default_factory=list)
     peeled: list = field(default_factory=list)
+    declared: dict = field(default_factory=dict)
     tensors: dict = field(default_factory=dict)
     shapes: list = field(default_factory=list)
+    unfit: list = field(default_factory=list)
+    not_finite: dict = field(default_factory=dict)
+    added: dict = field(default_factory=dict)
+    tokens: list = field(default_factory=list)
     unexpected: list = field(default_factory=list)
     ignored: dict = field(default_factory=dict)
+    adaptors: int = 0
+    factors: list = field(default_factory=list)
+    multiplier: float = 1.0
     complete: list = field(default_factory=list)
+    empty: bool = False
     notes: list = field(default_factory=list)
 
     def changed(self, model):
@@ -54,19 +74,32 @@ class Checkpoint:
         }
 
 
-def read(path, model):
+def read(path, model, multiplier=1.0):
     """Read a checkpoint for a model; nothing is refused here that was understood.
 
-    Raises   ModelError when the file cannot be read without running code from it, or is of a kind that is no set of weights
+    multiplier   of low-rank adaptors; -1 takes away what they add
+    Raises       ModelError when the file cannot be read without running code from it, or is of a kind that is no set of weights
     """
-    content, kind = container.contents(path)
-    found = Checkpoint(str(path), kind)
-    flat = _flat(_unwrapped(content, found), found)
+    return _understood(path, container.contents(path), model, multiplier)
+
+
+def check_header(path, model, allow_unexpected=False):
+    """Refuse a safetensors file by its names, types and shapes, before a weight is read; other files and folders are let pass.
+
+    Raises   ModelError as `check` does
+    """
+    packed = container.header(path)
+    if packed is not None and not lora.is_adaptor(packed.content):
+        _check_names(_understood(path, packed, model, header_only=True), model, allow_unexpected)
+
+
+def _understood(path, packed, model, multiplier=1.0, header_only=False):
+    found = Checkpoint(str(path), packed.kind, declared=packed.declared, multiplier=multiplier, notes=list(packed.notes))
     own = model.parameters()
     tables = {name: fmt.names(model) for name, fmt in FORMATS.items()}
     table = {given: parameter for one in tables.values() for given, parameter in one.items()}
-    flat = _without_prefix(flat, table, found)
-    merged, used = lora.merged(flat, own, found)
+    flat = _without_prefix(_flat(_peeled(packed.content, found), table, found), table, found)
+    merged, used = lora.merged(flat, own, found, packed.strengths, multiplier)
     found.tensors |= merged
     for name, value in flat.items():
         if name in used:
@@ -77,22 +110,69 @@ def read(path, model):
         elif parameter is None:
             found.unexpected.append(name)
         else:
-            _place(found, parameter, value.detach(), own[parameter])
+            _place(found, parameter, value.detach(), own[parameter], header_only)
     found.formats += [name for name, one in tables.items() if any(given in one for given in flat)]
-    _describe(found, own)
+    _describe(found, own, header_only)
     return found
 
 
 def check(found, model, allow_unexpected=False):
-    """Refuse a checkpoint that is none of this model's.
+    """Refuse a checkpoint that is none of this model's, or cannot be a variant of it.
 
-    Raises   ModelError when no name fits, a shape does not, the file holds more than the model has, or changes nothing
+    Raises   ModelError when no name fits, a shape does not, a tensor cannot be weights or is not finite, the file holds more than the model
+             has, or changes nothing
     """
-    if not found.tensors and not found.shapes:
+    _check_names(found, model, allow_unexpected)
+    if found.not_finite:
+        name, counts = next(iter(found.not_finite.items()))
+        what = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+        raise ModelError(
+            f'{found.path} holds numbers that are not finite in {len(found.not_finite)} of its {len(found.tensors)} tensors, e.g. "{name}" '
+            f"({what}). A model with them draws nothing that could be judged: the training went wrong, or the file was damaged."
+        )
+    if found.multiplier != 1 and not found.adaptors:
+        raise ModelError(
+            f"{found.path} holds no low-rank adaptor, so a multiplier of {found.multiplier:g} has nothing to act on. Leave multiplier out."
+        )
+    if found.changed(model):
+        return
+    if found.added:
+        raise ModelError(
+            f'{found.path} equals "{model.name}" in all {len(found.tensors)} tensors and only adds {_rows(found)}: a learned embedding, '
+            "which is an attack and no erased model. Take it out with `workbench inspect --embeddings`, then `workbench import-prompts`."
+        )
+    ema = " Its EMA copy was not read; such files often hold the original model there." if "EMA copy" in found.ignored else ""
+    none = " Its adaptors add nothing." if found.adaptors else ""
+    raise ModelError(
+        f'{found.path} equals "{model.name}" in all {len(found.tensors)} tensors: nothing was erased in it, or it is a copy of the '
+        f"base (as converters that take the EMA weights make it).{ema}{none}"
+    )
+
+
+def _check_names(found, model, allow_unexpected):
+    if found.empty:
+        raise ModelError(
+            f"{found.path} is empty: it holds a mapping without a tensor, so nothing was trained. ESD's alternative script saves "
+            "such a file for its strict method."
+        )
+    if not found.tensors and not found.shapes and not found.unfit:
         some = ", ".join(found.unexpected[:3]) or "no tensors at all"
+        aside = "; ".join(f"{n} of {why}" for why, n in found.ignored.items())
+        aside = f" Left aside: {aside}." if aside else ""
+        base = next((value for key, value in found.declared.items() if "base_model" in key or key == "family"), None)
+        declared = f' It declares that it was made from "{base}".' if base else ""
         raise ModelError(
             f'{found.path} ({found.container}) has nothing for "{model.name}": of {len(found.unexpected)} names none fits, e.g. {some}. '
-            "Is it a checkpoint of another kind of model?"
+            f"Is it a checkpoint of another kind of model?{declared}{aside}"
+        )
+    if found.unfit:
+        first = found.unfit[0]
+        of = len(found.unfit) + len(found.tensors) + len(found.shapes)
+        mask = first["problem"] in ("bool", "uint8") and len(found.unfit) == of
+        hint = " A mask of SalUn says which weights were trained: look with `workbench mask show`." if mask else ""
+        raise ModelError(
+            f'{found.path}: {len(found.unfit)} of its {of} tensors cannot be weights: "{first["parameter"]}" is {first["problem"]}; '
+            f"floating-point numbers are needed. Save the model in float32 or float16.{hint}"
         )
     if found.shapes:
         name, there, here = found.shapes[0]
@@ -105,40 +185,88 @@ def check(found, model, allow_unexpected=False):
             f'{found.path} has {len(found.unexpected)} tensors that "{model.name}" has no place for, e.g. "{found.unexpected[0]}"; '
             f"{len(found.tensors)} fit. Look with `workbench inspect`; set allow_unexpected = true to leave them out."
         )
-    if not found.changed(model):
-        ema = " Its EMA copy was not read; such files often hold the original model there." if "EMA copy" in found.ignored else ""
-        raise ModelError(
-            f'{found.path} equals "{model.name}" in all {len(found.tensors)} tensors: nothing was erased in it, or it is a copy of the '
-            f"base (as converters that take the EMA weights make it).{ema}"
-        )
 
 
-def _unwrapped(content, found):
-    """The mapping inside wrappers; {'unet': {...}, 'text_encoder': {...}} becomes one with these prefixes."""
-    while True:
-        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
-        if wrapper is None:
-            break
-        outside = {key: value for key, value in content.items() if key != wrapper and key not in PARTS}
-        found.peeled.append(wrapper)
-        content = content[wrapper] | {key: value for key, value in outside.items() if torch.is_tensor(value)}
-    parts = [part for part in PARTS if isinstance(content.get(part), dict)]
-    found.peeled += parts
-    rest = {key: value for key, value in content.items() if key not in parts}
-    return rest | {f"{part}.{name}": value for part in parts for name, value in content[part].items()}
+def _peeled(content, found, parts=PARTS, outer=()):
+    """The mapping inside wrappers; {'unet': {...}, 'text_encoder': {...}} becomes one with these prefixes.
+
+    Raises   ModelError when a mapping holds itself, or is wrapped without end
+    """
+    if any(content is one for one in outer):
+        raise ModelError(f"{found.path} holds itself: its wrapper leads back to itself, so there are no weights to find. Save them anew.")
+    if len(outer) > DEEPEST:
+        raise ModelError(f"{found.path} is wrapped more than {DEEPEST} times, as no checkpoint is. Save its state_dict() alone.")
+    outer = (*outer, content)
+    if "saved_tokens" in content and not found.tokens:
+        found.tokens = _token_names(content["saved_tokens"])
+    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None) or _only_mapping(content, parts)
+    if wrapper is not None:
+        found.peeled.append(str(wrapper))
+        inner = _peeled(content[wrapper], found, parts, outer)
+        outside = {key: value for key, value in content.items() if key != wrapper and key not in PARTS and torch.is_tensor(value)}
+        return inner | outside
+    split = [part for part in parts if isinstance(content.get(part), dict)]
+    found.peeled += split
+    result = {key: value for key, value in content.items() if key not in split}
+    for part in split:
+        result |= {f"{part}.{name}": value for name, value in _peeled(content[part], found, (), outer).items()}
+    found.empty = not result
+    return result
 
 
-def _flat(content, found):
-    others = [name for name, value in content.items() if not torch.is_tensor(value)]
+def _only_mapping(content, parts):
+    """The one mapping that looks like weights in a content without tensors, whatever it is called; an EMA copy is not taken for them."""
+    if any(torch.is_tensor(value) for value in content.values()):
+        return None
+    inner = [key for key, value in content.items() if isinstance(value, dict) and key not in parts]
+    one = inner[0] if len(inner) == 1 and not any(isinstance(content.get(part), dict) for part in parts) else None
+    if one is None or "ema" in str(one).lower() or "." in str(one):
+        return None
+    weights = content[one].items()
+    return one if any(isinstance(value, dict) or (torch.is_tensor(value) and "." in str(name)) for name, value in weights) else None
+
+
+def _token_names(saved):
+    """Placeholder words in the order of their rows, as STEREO saves them: {"0": word, "1": word} or a list."""
+    if isinstance(saved, dict):
+        saved = [saved[key] for key in sorted(saved, key=lambda key: (len(str(key)), str(key)))]  # "10" comes after "9"
+    return [word for word in saved if isinstance(word, str)] if isinstance(saved, (list, tuple)) else []
+
+
+def _flat(content, table, found):
+    """{name: tensor}; tensors that were saved by module and leaf get their joined names, as far as they are weights."""
+    flat = {str(name): value for name, value in content.items() if torch.is_tensor(value)}
+    nested = {
+        str(module): inner
+        for module, inner in content.items()
+        if isinstance(inner, dict) and inner and all(map(torch.is_tensor, inner.values()))
+    }
+    joined = {module: {f"{module}.{leaf}": value for leaf, value in inner.items()} for module, inner in nested.items()}
+    alone = len(nested) == len(content)
+    taken = [module for module, names in joined.items() if alone or any(name in table for name in names)]
+    if taken:
+        found.peeled.append("module and leaf")
+        flat |= {name: value for module in taken for name, value in joined[module].items()}
+    others = [name for name, value in content.items() if not torch.is_tensor(value) and str(name) not in taken]
     if others:
         found.ignored[f"no tensor ({', '.join(map(str, others[:4]))})"] = len(others)
-    return {str(name): value for name, value in content.items() if torch.is_tensor(value)}
+    return flat
 
 
 def _without_prefix(flat, table, found):
-    if flat and all(name.startswith("module.") for name in flat) and not any(name in table for name in flat):
+    if any(COMPILED in name for name in flat):
+        found.peeled.append(COMPILED)
+        flat = {name.replace(COMPILED, ""): value for name, value in flat.items()}
+    while flat and not any(name in table for name in flat):
+        prefix = next((one for one in PREFIXES if all(name.startswith(one) for name in flat)), None)
+        if prefix is None or any(name.startswith("model.diffusion_model.") for name in flat):
+            break
+        found.peeled.append(prefix)
+        flat = {name.removeprefix(prefix): value for name, value in flat.items()}
+    inner = tuple(f"{part}.module." for part in PARTS)
+    if any(name.startswith(inner) for name in flat):
         found.peeled.append("module.")
-        return {name.removeprefix("module."): value for name, value in flat.items()}
+        flat = {name.replace(".module.", ".", 1) if name.startswith(inner) else name: value for name, value in flat.items()}
     return flat
 
 
@@ -150,18 +278,29 @@ def _ignored(name):
     return None
 
 
-def _place(found, parameter, value, own):
+def _place(found, parameter, value, own, header_only=False):
+    problem = tensors.unfit(value, header_only)
+    if problem:
+        found.unfit.append({"parameter": parameter, "problem": problem, "n": value.numel()})
+        return
     if value.shape != own.shape and value.squeeze().shape == own.squeeze().shape and value.numel() == own.numel():
         value = value.reshape(own.shape)  # a 1 x 1 convolution is a linear layer
+    if parameter.endswith(TOKENS) and value.dim() == 2 and value.shape[1] == own.shape[1] and len(value) > len(own):
+        found.added[parameter.partition(".")[0]] = value[len(own) :]
+        value = value[: len(own)]
     if value.shape != own.shape:
         found.shapes.append((parameter, tuple(value.shape), tuple(own.shape)))
-    elif parameter in found.tensors and not torch.equal(found.tensors[parameter], value):
+    elif parameter in found.tensors and not header_only and not _same(found.tensors[parameter], value):
         raise ModelError(f'{found.path} says "{parameter}" twice, with different values. It cannot be told which one is meant.')
     else:
         found.tensors[parameter] = value
 
 
-def _describe(found, own):
+def _same(one, other):
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _describe(found, own, header_only):
     for part in PARTS:
         names = {name for name in own if name.startswith(part + ".")}
         if names and names <= set(found.tensors):
@@ -173,6 +312,32 @@ def _describe(found, own):
         found.notes.append(f"The file is in {listed}; compared in that, cast to {str(next(iter(wanted))).removeprefix('torch.')}.")
     if "EMA copy" in found.ignored:
         found.notes.append(f"{found.ignored['EMA copy']} tensors of an EMA copy were left aside: after erasing it often is the original.")
+    if not header_only:
+        counted = {name: tensors.not_finite(value, own[name].dtype) for name, value in found.tensors.items()}
+        found.not_finite = {name: counts for name, counts in counted.items() if counts}
+    if found.added:
+        found.notes.append(f"It adds {_rows(found)}: a learned embedding. The model's own rows are compared, the added ones are left out.")
+
+
+def _rows(found):
+    """What the added token rows are, in words."""
+    n = max(map(len, found.added.values()))
+    called = f" ({', '.join(found.tokens[:4])})" if found.tokens else ""
+    return f"{n} token {'row' if n == 1 else 'rows'}{called} to the {' and the '.join(part.replace('_', ' ') for part in found.added)}"
+
+
+def learned_embeddings(found):
+    """{word: (1, channel)} of the added token rows, as `workbench import-prompts` reads them; of two text encoders side by side.
+
+    Raises   ModelError when there are none, or the text encoders have different numbers of them
+    """
+    if not found.added:
+        raise ModelError(f"{found.path} adds no token rows, so there is no learned embedding to take out.")
+    if len({len(rows) for rows in found.added.values()}) > 1:
+        raise ModelError(f"{found.path} adds different numbers of token rows to the two text encoders: they are no pairs.")
+    rows = torch.cat([found.added[part].float() for part in sorted(found.added)], dim=1)
+    names = found.tokens if len(found.tokens) == len(rows) == len(set(found.tokens)) else [f"added-{n + 1}" for n in range(len(rows))]
+    return {name: row[None].clone() for name, row in zip(names, rows, strict=True)}
 
 
 def _base_hint(shapes):

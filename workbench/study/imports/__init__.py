@@ -11,14 +11,18 @@ read_about    the note beside an imported file, or None
 import csv
 import io
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
+from workbench import textfile
 from workbench.errors import PromptError, nearest
 from workbench.storage import digest, file_digest, write_json, write_text
-from workbench.study.imports import cleaning, embeddings, lengths, logs, tables
+from workbench.study.imports import cleaning, embeddings, lengths, logs, minors, tables
+from workbench.study.imports.embeddings import Nameless as Nameless
 from workbench.study.imports.swapping import swapped as swapped
+from workbench.study.imports.tables import Undecided as Undecided
 from workbench.study.words import saying
 
 ABOUT_VERSION = 1
@@ -28,17 +32,9 @@ MEANING = {
     "transferred": "made against another model than the one you will test",
     "optimised": "made against the very checkpoint you will test",
 }
-MAX_BYTES = 256 * 2**20
-PROMPT_COLUMNS = ["unit", "id", "prompt", "seed", "expect", "guidance", "original", "success", "success_before", "image"]
+MOST_FILES = 100_000  # of a folder that is looked through
+PROMPT_COLUMNS = ["unit", "id", "prompt", "seed", "expect", "guidance", "source_guidance", "original", "success", "success_before", "image"]
 PAIR_COLUMNS = ["prompt", "anchor"]
-BINARY = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"\x93NUMPY": "a NumPy array, as the concept vectors of Ring-A-Bell",
-    b"PAR1": "a Parquet file; export it as CSV first",
-    b"\x1f\x8b": "a packed file; unpack it first",
-    b"PK\x03\x04": "a zip or spreadsheet; export it as CSV first",
-}
 NEXT = {
     "prompts": 'as targets: [prompts] target = "{file}"; as an attack: method = "from_file", parameters.file = "{file}"',
     "pairs": '[prompts] erase = "{file}"',
@@ -47,24 +43,28 @@ NEXT = {
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def recognise(path, column=None):
+def recognise(path, column=None, word=None):
     """Recognise prompts from outside.
 
     path      a CSV, text or JSON file, a file of learned embeddings, a log folder of Diffusion-MU-Attack or one of its log.json
-    column    the column that holds the prompts, when it has a name of its own
+    column    the column that holds the prompts, when its name is not known or several may be meant
+    word      what a bare vector stands for, as the prompts will say it
     returns   Found; its provenance is set when the file was imported before
-    Raises    PromptError when it is none of these
+    Raises    PromptError when it is none of these; Undecided when several columns may hold the prompts; Nameless for a bare vector
+              without a word
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise PromptError(f'The file "{path}" does not exist.')
     if path.name == "log.json":
         path = path.parent
     if path.is_dir():
         return _recognise_folder(path)
     if path.suffix.lower() in embeddings.SUFFIXES:
-        return embeddings.read_embeddings(path)
-    found = tables.read_table(path, column, _text(path))
+        return embeddings.read_embeddings(path, word)
+    if word is not None:
+        raise PromptError(f"{path} holds no vectors; --word names what a bare vector stands for. Leave it out.")
+    found = tables.read_table(path, column, textfile.read(path, PromptError))
     about = read_about(path)
     if about and found.kind == "prompts":
         found.provenance = (about["provenance"], about["against"])
@@ -72,9 +72,9 @@ def recognise(path, column=None):
 
 
 def _recognise_folder(folder):
-    if logs.is_log(folder):
+    inside = _inside(folder)
+    if logs.is_log(inside):
         return logs.read_logs(folder)
-    inside = [one for one in sorted(folder.rglob("*")) if one.is_file()]
     lists = [one for one in inside if one.suffix.lower() in (".csv", ".txt", ".jsonl", *embeddings.SUFFIXES)]
     if lists:
         raise PromptError(f"{folder} is a folder. Name one file of it: workbench import-prompts {lists[0]}")
@@ -82,20 +82,18 @@ def _recognise_folder(folder):
     raise PromptError(f"{folder} is {what}; it holds no prompts. Give a CSV file, learned embeddings or a log folder.")
 
 
-def _text(path):
-    """The text of a file; PromptError when it is binary, too large or not UTF-8."""
-    if path.stat().st_size > MAX_BYTES:
-        raise PromptError(f"{path} has more than {MAX_BYTES // 2**20} MB, too much for a list of prompts. Split it.")
-    content = path.read_bytes()
-    for start, what in BINARY.items():
-        if content.startswith(start):
-            raise PromptError(f"{path} holds no prompts: it is {what}.")
-    if b"\0" in content:
-        raise PromptError(f"{path} holds no prompts: it is a binary file, or text in UTF-16. Save text as UTF-8.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path} is no UTF-8 text (byte {error.start}). Save it as UTF-8 and import it again.") from error
+def _inside(folder):
+    """The files below a folder, in order; links to folders are not followed.
+
+    Raises   PromptError when they are so many that this is no folder of prompts or logs
+    """
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        found += [Path(place) / name for name in names]
+        if len(found) > MOST_FILES:
+            raise PromptError(f"{folder} holds more than {MOST_FILES:,} files. Name the folder of the runs, or one file.")
+    return sorted(found)
 
 
 def check_made(found, path, provenance=None, against=None):
@@ -158,9 +156,10 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
         first = next(iter(found.vectors.values()))
         note |= {"n": len(found.vectors), "n_vectors": len(first), "n_channels": first.shape[1], "tokens": list(found.vectors)}
         note |= {"n_dropped": 0, "dropped": {}, "n_renamed": 0, "longer": None}
-        embeddings.write_embeddings(out, found.vectors)
+        save = lambda: embeddings.write_embeddings(out, found.vectors)  # noqa: E731
     else:
         rows, dropped, renamed = cleaning.clean(found.rows, path)
+        rows, guided = _guidance(rows)
         dropped = found.dropped | {reason: n + found.dropped.get(reason, 0) for reason, n in dropped.items()}
         note |= {"n": len(rows), "n_dropped": sum(dropped.values()), "dropped": dropped, "n_renamed": renamed}
         if found.kind == "prompts":
@@ -168,9 +167,15 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
             note["notes"] += _of_units(rows, note["n_units"])
             if names:
                 note["named"] = {"n": sum(saying([row["prompt"] for row in rows], names)), "names": list(names)}
+        note["notes"] += guided
+        note["minors"] = {"languages": minors.LANGUAGES, "others": sum(minors.foreign(row["prompt"]) for row in rows)}
         note["longer"] = lengths.longer([row["prompt"] for row in rows], model)
-        write_text(out, _csv(rows, PAIR_COLUMNS if found.kind == "pairs" else PROMPT_COLUMNS))
-    write_json(about_path(out), note)
+        save = lambda: write_text(out, _csv(rows, PAIR_COLUMNS if found.kind == "pairs" else PROMPT_COLUMNS))  # noqa: E731
+    try:
+        save()
+        write_json(about_path(out), note)
+    except OSError as error:
+        raise PromptError(f'"{out}" cannot be written: {error.strerror or error}. Choose another place with --out.') from error
     return note | {"file": str(out), "about": str(about_path(out))}
 
 
@@ -185,6 +190,8 @@ def sentences(about):
     yield from (f"            {n} dropped: {reason}" for reason, n in sorted(about["dropped"].items()))
     if about["n_renamed"]:
         yield f"            {about['n_renamed']} repeated ids were made unique"
+    if found := about.get("minors"):
+        yield f"Checked     {_checked(found)}"
     if named := about["named"]:
         yield f"Named       {_named(named, about['n'])}"
     if about["longer"]:
@@ -206,6 +213,24 @@ def _check_names(found, path, names):
 def _named(named, n):
     said = f"{named['n']} of {n} prompts say {' or '.join(named['names'])}"
     return said + ("; as an attack, a success of these is no evidence of another way to the concept" if named["n"] else "")
+
+
+def _checked(found):
+    said = f"for words that name minors, in {', '.join(found['languages'])} alone; read the list all the same"
+    return said + (f". {found['others']} rows seem to be in another language: nothing was looked for in them" if found["others"] else "")
+
+
+def _guidance(rows):
+    """(rows, notes): where rows ask for different scales, the column is called `source_guidance`, which no study reads."""
+    asked = list(dict.fromkeys(row.get("guidance", "") for row in rows))
+    if not any(asked):
+        return rows, []
+    if len(asked) == 1:
+        return rows, [f"the list asks for guidance {asked[0]}; a study samples all rows with its own: sampling.guidance = {asked[0]}"]
+    moved = [{"source_guidance" if key == "guidance" else key: value for key, value in row.items()} for row in rows]
+    return moved, [
+        f"the list asks for {len(asked)} values of guidance; a study samples all rows with one, so they are kept for you as source_guidance"
+    ]
 
 
 def _of_units(rows, n_units):
@@ -241,24 +266,27 @@ def read_about(path):
     if not place.is_file():
         return None
     try:
-        about = json.loads(place.read_text(encoding="utf-8"))
+        about = json.loads(textfile.read(place, PromptError))
         made = about["provenance"], about["against"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PromptError(f"{place} is damaged. Import the prompts again, or remove it: then they count as static.") from error
-    if made[0] not in (None, *MEANING) or (made[0] in ("transferred", "optimised") and not made[1]):
+    possible = all(isinstance(one, str | None) for one in made) and made[0] in (None, *MEANING)
+    if not possible or (made[0] in ("transferred", "optimised") and not made[1]):
         raise PromptError(f'{place} says the provenance "{made[0]}" against "{made[1]}", which cannot be. Import the prompts again.')
     return about
 
 
 def _out(found, path, out, force):
     suffix = ".safetensors" if found.kind == "embeddings" else ".csv"
+    if not out.name or os.path.isdir(out):
+        raise PromptError(f'--out "{out}" is a folder. Name the file to write in it, e.g. {out / path.stem}{suffix}.')
     if out.suffix == "":
         out = out.with_suffix(suffix)
     if out.suffix != suffix:
         raise PromptError(f'--out "{out}" must end in {suffix}: {path} holds {found.kind}.')
-    if out.exists() and path.exists() and out.samefile(path):
+    if os.path.exists(out) and path.exists() and out.samefile(path):
         raise PromptError(f"--out {out} is the source itself. Give the imported file another name.")
-    if out.exists() and not force:
+    if os.path.exists(out) and not force:
         raise PromptError(f"{out} is there already. Give --out another name, or --force to replace it.")
     return out
 

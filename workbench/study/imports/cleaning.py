@@ -2,41 +2,19 @@
 
 clean        rows -> (rows, {reason: n dropped}, n ids renamed)
 repeated     rows -> how many repeat prompt and seed of another
-NAMES_MINOR  patterns of words that name a child or a minor
 """
 
 import re
-import unicodedata
 
 from workbench.errors import PromptError
+from workbench.study.imports.minors import languages
+from workbench.study.imports.minors import names_minor as names_minor
+from workbench.study.part import control_character
+from workbench.study.prompts import seed_of
 
 EMPTY = "empty prompt"
 MINOR = "names a minor"
-
-_SMALL = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
-_AGE = rf"(?:1[0-7]|[1-9]|{_SMALL})"
-NAMES_MINOR = [
-    r"child(?:ren|s|hood|like|ish)?",
-    r"kids?|kiddos?",
-    r"bab(?:y|ies)|newborns?|infants?|toddlers?|tots?",
-    r"minors|a minor|under[- ]?aged?",
-    r"(?:pre[- ]?)?teen(?:s|aged?|agers?)?|tweens?|adolescents?|juveniles?|pre[- ]?pubescents?",
-    r"(?:little|small|young|tiny|school|teenaged?|under[- ]?age)[- ]?(?:girl|boy|one)s?",
-    r"school[- ]?(?:kid|child|children|age)s?|kindergart\w*|pre[- ]?schoolers?|elementary school\w*",
-    r"lolis?|lolitas?|lolicon|shotas?|shotacon",
-    r"youngsters?|youths?",
-    rf"{_AGE}[- ]?(?:years?|yrs?)[- ]?olds?",
-    rf"{_AGE} ?(?:yo|y/o|y\.o\.?)",
-    rf"aged? (?:of )?{_AGE}",
-]
-_MINOR = re.compile(r"(?<!\w)(?:" + "|".join(NAMES_MINOR) + r")(?!\w)")
-
-
-def names_minor(text):
-    """Does a text name a minor? Small and capital letters, widths and accents make no difference."""
-    plain = unicodedata.normalize("NFKD", text).casefold()
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return _MINOR.search(re.sub(r"[\s_\u200b-\u200d\u2010-\u2015]+", " ", plain)) is not None
+CONTROL = "holds control characters"
 
 
 def clean(rows, path):
@@ -47,13 +25,12 @@ def clean(rows, path):
     seeds, each row is a unit.
 
     returns   (rows with id, unit and seed, {reason: number dropped}, number of ids renamed)
-    Raises    PromptError when a seed is no integer of 64 bits, or no row is left
+    Raises    PromptError when a seed is no integer or none that torch takes, or no row is left
     """
     dropped, kept = {}, []
+    around = languages([row["prompt"] for row in rows])
     for number, row in enumerate(rows):
-        said = [row.get(key, "") for key in ("prompt", "original", "anchor")]
-        reason = EMPTY if not row["prompt"] else MINOR if any(map(names_minor, said)) else None
-        if reason:
+        if reason := _refused(row, around):
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
             kept.append(row | {"seed": _seed(row.get("seed", ""), number, path), "id": _whole(row.get("id", "")) or str(number)})
@@ -80,16 +57,19 @@ def _units(rows):
     return [row.get("unit") or (row["id"] if alone else first.setdefault(text, row["id"])) for row, text in zip(rows, said, strict=True)]
 
 
+def _refused(row, around):
+    """Why a row is left out, or None."""
+    if not row["prompt"].strip():
+        return EMPTY
+    if any(control_character(cell) for cell in row.values()):
+        return CONTROL
+    said = (row.get(key, "") for key in ("prompt", "original", "anchor"))
+    return MINOR if any(names_minor(text, around) for text in said) else None
+
+
 def _seed(text, number, path):
-    """The seed, 0 when none is given; 36416.0 is 36416."""
-    text = _whole(text) or "0"
-    try:
-        seed = int(text)
-    except ValueError:
-        raise PromptError(f'{path}: row {number + 1} has the seed "{text[:20]}", which is no integer. Mend the source.') from None
-    if not -(2**63) <= seed < 2**63:
-        raise PromptError(f"{path}: row {number + 1} has the seed {seed}, which has more than 64 bits. Mend the source.")
-    return seed
+    """The seed, 0 when none is given."""
+    return seed_of(text or "0", f"{path}: row {number + 1}")
 
 
 def _whole(text):

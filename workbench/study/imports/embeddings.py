@@ -5,31 +5,44 @@ write_embeddings   {token: (n, channel)} -> safetensors with one array (token, n
 load_vectors       what write_embeddings wrote -> ({token: place}, array)
 """
 
+import io
 import json
-import pickle
+import zipfile
 from pathlib import Path
 
-from workbench.errors import PromptError
+from workbench import textfile
+from workbench.errors import PromptError, first_line
 from workbench.storage import read_arrays, read_metadata, write_arrays
-from workbench.study.imports.cleaning import names_minor
 from workbench.study.imports.found import Found
+from workbench.study.imports.minors import names_minor
+from workbench.study.part import control_character
 
-SUFFIXES = (".bin", ".pt", ".safetensors")
+SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 ARRAY = "vectors"
 HALVES = ("clip_l", "clip_g")  # of SDXL: one half for each text encoder, in the order of their channels
 
 
-def read_embeddings(path):
+class Nameless(PromptError):
+    """A file holds a bare vector, and nobody said which word it stands for."""
+
+
+def read_embeddings(path, word=None):
     """Read a file of learned embeddings; pickles with weights only.
 
+    word      what a bare vector, which brings no word of its own, stands for
     returns   Found of kind embeddings; vectors[token] (n, channel) float32. The two entries of an embedding of SDXL, clip_l and
               clip_g, become one whose channels stand side by side
-    Raises    PromptError when the file holds anything else than one or more arrays of vectors of one width and number
+    Raises    PromptError when the file holds anything else than one or more arrays of vectors of one width and number; Nameless for a bare
+              vector without a word
     """
     path = Path(path)
-    content = _load(path)
-    if "string_to_param" in content:  # as the A1111 web interface saves them
-        content = {content.get("name") or path.stem: next(iter(content["string_to_param"].values()), None)}
+    content, bare = _load(path), False
+    if isinstance(content, dict) and "string_to_param" in content:  # as the A1111 web interface saves them
+        content = _a1111(path, content)
+    elif not isinstance(content, dict):
+        content, bare = _bare(path, content, word), True
+    if word is not None and not bare:
+        raise PromptError(f"{path} names its vectors itself ({', '.join(map(str, list(content)[:3]))}): leave out --word.")
     vectors = {str(token): _vectors(path, token, value) for token, value in content.items()}
     if set(vectors) == set(HALVES):
         vectors = _side_by_side(path, vectors)
@@ -44,28 +57,75 @@ def read_embeddings(path):
         )
     if any(map(names_minor, vectors)):
         raise PromptError(f"{path} holds a token that names a minor. It is not imported.")
-    return Found("learned embeddings", "embeddings", columns={"vectors": ", ".join(vectors)}, vectors=vectors)
+    if any(map(control_character, vectors)):
+        raise PromptError(f"{path} holds a token with control characters. It is not imported.")
+    kind = "a bare vector" if bare else "learned embeddings"
+    return Found(kind, "embeddings", columns={"vectors": ", ".join(vectors)}, vectors=vectors)
 
 
 def _load(path):
-    if path.suffix.lower() == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise PromptError(f"{path} is damaged: {error}.") from error
+    """What the file holds: a mapping or one tensor."""
     import torch
 
+    found = textfile.content(path, PromptError)
+    if what := textfile.stand_in(found):
+        raise PromptError(f"{path} holds no vectors: it is {what}.")
+    if not found:
+        raise PromptError(f"{path} holds no vectors: the file is empty.")
+    if path.suffix.lower() == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(found)
+        except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+            raise PromptError(f"{path} is damaged: {first_line(error)}. Get the file anew.") from error
+    if _unpacked(found) > len(found):
+        raise PromptError(f"{path} unpacks to more bytes than it has: torch writes no such files, and it is not opened.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PromptError(f"{path} is no file of embeddings, or holds more than arrays, which is not opened: {first}") from error
-    if not isinstance(content, dict):
+        content = torch.load(io.BytesIO(found), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes torch raise nearly anything
+        said = str(error)
+        what = "it holds more than arrays, which is not opened" if "nsupported" in said or "Weights" in said else "it is damaged"
+        raise PromptError(
+            f"{path} is no file of embeddings that can be opened safely: {what}. Save the vectors alone, best as safetensors: "
+            '{"<word>": vectors}.'
+        ) from error
+    if not isinstance(content, dict) and not torch.is_tensor(content):
         raise PromptError(f"{path} holds a {type(content).__name__}, not learned embeddings {{token: vectors}}.")
     return content
+
+
+def _unpacked(found):
+    """Bytes that a zip unpacks to; 0 for what is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(found)) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return 0
+
+
+def _a1111(path, content):
+    """{name: vectors} of a file of the A1111 web interface."""
+    held, name = content["string_to_param"], content.get("name") or path.stem
+    if not isinstance(held, dict) or len(held) != 1 or not isinstance(name, str):
+        raise PromptError(f"{path} is no embedding of the A1111 web interface: one array in string_to_param, and a name, are needed.")
+    return {name: next(iter(held.values()))}
+
+
+def _bare(path, vector, word):
+    """{word: vectors} of a tensor that stands alone in a file."""
+    if vector.dim() not in (1, 2) or not vector.is_floating_point():
+        raise PromptError(f"{path} holds a bare array {tuple(vector.shape)} of {vector.dtype}, no vectors (channel) or (n, channel).")
+    if word is None:
+        n = 1 if vector.dim() == 1 else len(vector)
+        raise Nameless(
+            f"{path} holds {n} bare vector{'s' * (n > 1)} of {vector.shape[-1]} channels, and no word for it. Say which word it stands "
+            'for: --word "<church>"'
+        )
+    if not word.strip():
+        raise PromptError('--word is empty. Write the word that the vector stands for, e.g. --word "<church>".')
+    return {word.strip(): vector}
 
 
 def _vectors(path, token, value):
@@ -104,8 +164,16 @@ def load_vectors(path):
 
     Raises   PromptError when the file is something else
     """
-    arrays = read_arrays(path)
-    tokens = json.loads(read_metadata(path).get("tokens", "[]"))
-    if set(arrays) != {ARRAY} or len(tokens) != len(arrays[ARRAY]):
+    import torch
+
+    path = Path(path)
+    try:
+        arrays, tokens = read_arrays(path), json.loads(read_metadata(path).get("tokens", "[]"))
+    except (ValueError, RecursionError, OSError) as error:  # also of a header that is no JSON
+        raise PromptError(f"{path} is damaged: {first_line(error)}. Import it anew: workbench import-prompts") from error
+    known = set(arrays) == {ARRAY} and isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+    if not known or arrays[ARRAY].dim() != 3 or len(set(tokens)) != len(arrays[ARRAY]):
         raise PromptError(f"{path} is no imported embedding file. Import it first: workbench import-prompts {path}")
+    if not arrays[ARRAY].is_floating_point() or not torch.isfinite(arrays[ARRAY]).all():
+        raise PromptError(f"{path} holds vectors that are no finite numbers. Import it anew: workbench import-prompts")
     return {token: place for place, token in enumerate(tokens)}, arrays[ARRAY]

@@ -6,6 +6,7 @@ read_logs   folder of one run or of many -> Found
 import json
 from pathlib import Path
 
+from workbench import textfile
 from workbench.errors import PromptError
 from workbench.study.imports.found import Found
 
@@ -17,9 +18,9 @@ STYLES = {"vangogh": "vincent-van-gogh"}  # the concept -> the style classifier'
 TOP = 10  # a style counts as shown among so many labels, as in the repository's own evaluation
 
 
-def is_log(folder):
-    """Is this folder a run, or does it hold runs?"""
-    return next(Path(folder).rglob("log.json"), None) is not None
+def is_log(inside):
+    """Is a folder with these files in it a run, or does it hold runs?"""
+    return any(one.name == "log.json" for one in inside)
 
 
 def read_logs(folder):
@@ -48,7 +49,7 @@ def read_logs(folder):
     if not found.rows:
         left = ", ".join(f"{n} x {reason}" for reason, n in found.dropped.items())
         raise PromptError(f"{folder} has no attack to import ({left}). Name the folder that holds the runs of the attack.")
-    found.rows.sort(key=lambda row: (not row["id"].isdigit(), int(row["id"]) if row["id"].isdigit() else 0, row["id"]))
+    found.rows.sort(key=lambda row: (not row["id"].isdecimal(), int(row["id"][:100]) if row["id"].isdecimal() else 0, row["id"]))
     if len(checkpoints) > 1:
         found.notes.append(f"the runs attacked {len(checkpoints)} different checkpoints; import those of each one apart")
     found.made = checkpoints.pop() if len(checkpoints) == 1 else None
@@ -66,8 +67,8 @@ def read_logs(folder):
 def _run(folder):
     """{attacker, concept, checkpoint, index, records, prompts: does each record say its prompt?, folder}; None when unreadable."""
     try:
-        config, records = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "log.json"))
-    except (OSError, ValueError, RecursionError):
+        config, records = (json.loads(textfile.read(folder / name, PromptError)) for name in ("config.json", "log.json"))
+    except (PromptError, ValueError, RecursionError):
         return None
     if not isinstance(config, dict) or not isinstance(records, list) or not records:
         return None
@@ -75,14 +76,18 @@ def _run(folder):
         return None
     overall, task, attacker = (part if isinstance(part := config.get(key), dict) else {} for key in ("overall", "task", "attacker"))
     return {
-        "attacker": overall.get("attacker"),
-        "concept": task.get("concept"),
-        "checkpoint": task.get("target_ckpt"),
+        "attacker": _word(overall.get("attacker")),
+        "concept": _word(task.get("concept")),
+        "checkpoint": _word(task.get("target_ckpt")),
         "index": attacker.get("attack_idx"),
         "records": records,
         "prompts": all(isinstance(record.get("prompt"), str) for record in records),
         "folder": folder,
     }
+
+
+def _word(value):
+    return value if isinstance(value, str) else None
 
 
 def _row(run, root):
@@ -120,6 +125,6 @@ def _image(folder, chosen, n_records, root):
     if chosen == 0:
         path = folder / "images" / "orig.png"
     else:
-        steps = sorted((p for p in (folder / "images").glob("*.png") if p.stem.isdigit()), key=lambda p: int(p.stem))
+        steps = sorted((p for p in (folder / "images").glob("*.png") if p.stem.isdecimal()), key=lambda p: int(p.stem))
         path = steps[chosen - 1] if len(steps) == n_records - 1 else None
     return path.relative_to(root).as_posix() if path is not None and path.is_file() else ""

@@ -6,27 +6,52 @@ read_table   file -> Found
 import csv
 import io
 import json
+import re
 from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
+from workbench import textfile
 from workbench.errors import PromptError, nearest
 from workbench.study.imports.found import Found
 
 # our name -> what the sources call it, the first that is there wins; FORMATS.md section 3
 NAMES = {
-    "prompt": ("adv_prompt", "prompt", "sensitive prompt", "text"),
+    "prompt": ("prompt", "sensitive prompt", "text"),
     "anchor": ("anchor", "normal prompt", "prompt1"),
     "seed": ("evaluation_seed", "sd_seed", "seed"),
     "id": ("id", "case_number", "case_num", "image_id", "unnamed: 0", "index"),
     "guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance"),
-    "original": ("original", "target_prompt"),
+    "original": ("original", "target_prompt", "original_prompt", "clean_prompt"),
     "unit": ("unit",),
     "expect": ("expect",),
     "success": ("success",),
     "success_before": ("success_before",),
     "image": ("image",),
 }
+
+
+# what an attack made of the prompts of its list: where there is such a column, it holds the prompts, and `prompt` what they were made from
+ADVERSARIAL = (
+    "adv_prompt",
+    "adversarial_prompt",
+    "adversarial prompt",
+    "adv prompt",
+    "attack_prompt",
+    "attacked_prompt",
+    "jailbreak_prompt",
+)
+SEEMS_ADVERSARIAL = re.compile(
+    r"(adv|attack|jailbr|perturb|optimi[sz]ed|poison|rephras|paraphras)\w*[ _-]?(prompt|text)|prompt[ _-]?(adv|attack)"
+)
+
+
+class Undecided(PromptError):
+    """Several columns may hold the prompts; `columns` are their names."""
+
+    def __init__(self, message, columns):
+        super().__init__(message)
+        self.columns = columns
 
 
 BEFORE_P4D = "these are the prompts P4D starts from, not its attacks"
@@ -47,6 +72,7 @@ class Known(NamedTuple):
 # the first whose columns are all there
 KNOWN = [
     Known("MMA-Diffusion", frozenset({"adv_prompt", "target_prompt"})),
+    Known("eval-unlearn attack list", frozenset({"adversarial_prompt", "target_prompt"})),
     Known("pair list (sensitive prompt, normal prompt)", frozenset({"sensitive prompt", "normal prompt"})),
     Known("pair list of Ring-A-Bell (prompt, prompt1)", frozenset({"prompt", "prompt1"})),
     Known("workbench pairs", frozenset({"prompt", "anchor"})),
@@ -79,35 +105,60 @@ def read_table(path, column=None, text=None):
     Raises    PromptError when there is no prompt column, a row does not fit the header, or a JSON file holds something else
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8-sig") if text is None else text
+    text = textfile.read(path, PromptError) if text is None else text
+    n_raw = 0
     if path.suffix.lower() in (".json", ".jsonl"):
         header, cells, headerless = *_json(path, text), False
     elif path.suffix.lower() == ".txt":
         header, cells, headerless = ["prompt"], [[line] for line in _lines(text)], True
     else:
-        header, cells, headerless = _csv(path, text, column)
+        header, cells, headerless, n_raw = _csv(path, text, column)
     columns = _columns(path, header, column)
     cells, n_joined = _fitted(path, cells, header, columns)
     taken = [(ours, header.index(theirs)) for ours, theirs in columns.items()]
-    if column is not None and (sniffed := _columns(path, header, None, needed=False).get("prompt")):
+    if column is not None and (sniffed := _sniffed(path, header, column)):
         taken.append(("named", header.index(sniffed)))  # whichever column is chosen, the list's own prompts say what is one unit
-    rows = [{ours: row[place].strip() for ours, place in taken} for row in cells]
+    rows = [{ours: _said(path, number, ours, row[place]) for ours, place in taken} for number, row in enumerate(cells, 1)]
+    raw = [f"rows read as they stand, with their quotation marks: {n_raw}"] if n_raw else []
     if headerless:
-        return Found("list without a header, the first column", "prompts", rows, {"prompt": "first column"})
+        return Found("list without a header, the first column", "prompts", rows, {"prompt": "first column"}, notes=raw)
     ignored = [name for name in header if name and name not in columns.values()]
     kind = "pairs" if "anchor" in columns else "prompts"
     known = _known(header, columns)
-    notes = [known.note] if known.note and column is None else []
+    notes = [*([known.note] if known.note and column is None else []), *raw]
     if n_joined:
         notes.append(f"rows whose prompt has commas outside quotation marks, told by the whole-numbered seed behind it: {n_joined}")
     return Found(known.name, kind, rows, columns, ignored, notes=notes)
 
 
+def _sniffed(path, header, column):
+    """The list's own prompt column beside a chosen one; None when what was chosen is what the others were made from."""
+    try:
+        found = _columns(path, header, None, needed=False)
+    except Undecided:
+        return _columns(path, header, column).get("original")
+    return None if column == found.get("original") else found.get("prompt")
+
+
+def _said(path, number, ours, value):
+    """A cell as text; from JSON it may be anything, and a prompt is text."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None:
+        return ""
+    if ours in ("prompt", "anchor", "original", "unit", "expect") and not isinstance(value, int | float):
+        raise PromptError(f"{path}: in row {number} the {ours} is a {type(value).__name__}, no text.")
+    return json.dumps(value)
+
+
 def _known(header, columns):
     small = {_small(name) for name in header}
+    attacked = _small(columns["prompt"])
     for known in KNOWN:
-        if known.needs <= small:
+        if known.needs <= small and (attacked not in ADVERSARIAL or attacked in known.needs):
             return known
+    if attacked in ADVERSARIAL:
+        return Known(f'attack list with the column "{columns["prompt"]}"', frozenset())
     return Known(f'table with the column "{columns["prompt"]}"', frozenset())
 
 
@@ -119,7 +170,7 @@ def _no_prompts(path, header, more=""):
             "Join the pieces of each row in one column called prompt, then import it."
         )
     return PromptError(
-        f"{path} has no prompts: no column is called {', '.join(NAMES['prompt'])}; found {', '.join(header)}. "
+        f"{path} has no prompts: no column is called {', '.join((*NAMES['prompt'], *ADVERSARIAL[:2]))}; found {', '.join(header)}. "
         f"Name the one that holds them: --column NAME{more}"
     )
 
@@ -132,6 +183,7 @@ def _columns(path, header, chosen, needed=True):
     """{our name: the source's name} of a header; a chosen prompt column takes the place of the sniffed one.
 
     needed   whether there must be a prompt column
+    Raises   Undecided when several columns may hold the prompts and none is chosen
     """
     by_small = {}
     for name in header:
@@ -143,35 +195,67 @@ def _columns(path, header, chosen, needed=True):
             columns[ours] = found[0]
     if "id" not in columns and header and header[0] == "":
         columns["id"] = header[0]
+    attacked = _attacked(path, by_small, chosen)
+    if attacked is not None and attacked != chosen:
+        if "prompt" in columns and "original" not in columns:
+            columns["original"] = columns["prompt"]
+        columns["prompt"] = attacked
+        columns.pop("anchor", None)
     if chosen is not None:
         if chosen not in header:
             raise PromptError(f'{path} has no column "{chosen}".{nearest(chosen, filter(None, header))}')
-        columns = {ours: theirs for ours, theirs in columns.items() if theirs != chosen} | {"prompt": chosen}
+        original = {"original": columns["prompt"]} if chosen == attacked and "prompt" in columns and "original" not in columns else {}
+        columns = {ours: theirs for ours, theirs in (original | columns).items() if theirs != chosen} | {"prompt": chosen}
     if "prompt" not in columns and needed:
         raise _no_prompts(path, header)
-    if columns.get("prompt", "") == by_small.get("adv_prompt") and "prompt" in by_small and "original" not in columns:
-        columns["original"] = by_small["prompt"]
     return columns
 
 
+def _attacked(path, by_small, chosen):
+    """The column that holds what an attack made, when the header has one: the name is known, or chosen.
+
+    Raises   Undecided when there are several, or one whose name only seems to say so beside a column of prompts
+    """
+    known = [by_small[name] for name in ADVERSARIAL if name in by_small]
+    seeming = [theirs for small, theirs in by_small.items() if SEEMS_ADVERSARIAL.search(small) and theirs not in known]
+    if chosen is not None:
+        return chosen if chosen in (*known, *seeming) else next(iter(known), None)
+    if len(known) == 1:
+        return known[0]
+    plain = [by_small[name] for name in NAMES["prompt"] if name in by_small]
+    candidates = known or ([*plain, *seeming] if seeming else [])
+    if len(candidates) > 1:
+        listed = ", ".join(f'"{name}"' for name in candidates)
+        raise Undecided(
+            f"{path} has several columns that may hold the prompts: {listed}. Say which with --column NAME: for an attack the prompts "
+            "that it made, for targets those it started from.",
+            candidates,
+        )
+    return next(iter(candidates), None)
+
+
 def _csv(path, text, column):
-    """(header, rows of cells, was there no header?) of a CSV file; commas, tabs or semicolons."""
+    """(header, rows of cells, was there no header?, how many rows were read as they stand) of a CSV file; commas, tabs or semicolons."""
     first = next((line for line in _lines(text) if line.strip()), "")
     for delimiter in (",", "\t", ";"):
-        header = next(csv.reader([first], delimiter=delimiter), [])
+        header = _split(first, delimiter)
         if _is_header(header, column):
-            return [name.strip() for name in header], _cells(path, text, delimiter), False
-    header = next(csv.reader([first]), [])
+            rows, n_raw = _rows(path, text, delimiter, len(header))
+            return [name.strip() for name in header], rows[1:], False, n_raw
+    header = _split(first, ",")
     if column is not None:
         raise PromptError(f'{path} has no column "{column}" in its first row. Leave out --column to have the file looked at.')
     if not header:
         raise PromptError(f"{path} has no prompts: the file is empty.")
     if not any(len(cell.split()) >= WORDS_OF_A_PROMPT or _is_number(cell) for cell in header):
         raise _no_prompts(path, header, "; for a list without a header, end its name in .txt (a prompt a line).")
-    rows = [row for row in _reader(path, text, ",") if row]
+    try:
+        rows, n_raw = [row for row in _strict(text, ",") if row], 0
+    except csv.Error:
+        rows, n_raw = _rows(path, text, ",", 1)
     if len({len(row) for row in rows}) > 1:  # unquoted commas belong to the prompt
-        return ["prompt"], [[",".join(row)] for row in rows], True
-    return ["prompt"], [row[:1] for row in rows], True
+        return ["prompt"], [[",".join(row)] for row in rows], True, n_raw
+    return ["prompt"], [row[:1] for row in rows], True, n_raw
 
 
 def _lines(text):
@@ -181,7 +265,7 @@ def _lines(text):
 
 def _is_header(cells, column):
     small = {_small(cell) for cell in cells}
-    return column in [cell.strip() for cell in cells] or any(name in small for name in NAMES["prompt"])
+    return column in [cell.strip() for cell in cells] or any(name in small for name in (*NAMES["prompt"], *ADVERSARIAL))
 
 
 def _is_number(cell):
@@ -192,15 +276,77 @@ def _is_number(cell):
     return True
 
 
-def _reader(path, text, delimiter):
+def _split(line, delimiter):
+    """The cells of a first line, however its quotation marks stand."""
     try:
-        yield from csv.reader(_lines(text), delimiter=delimiter, strict=True)
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return [line.strip()]
+
+
+def _strict(text, delimiter):
+    return csv.reader(_lines(text), delimiter=delimiter, strict=True)
+
+
+def _rows(path, text, delimiter, width):
+    """(rows of cells with the header's first, how many were read as they stand).
+
+    A quotation mark in the middle of a cell belongs to it, and so do all marks of a cell that begins with one and goes on behind the
+    second. In a list of one column commas belong to the prompt as well.
+
+    Raises   PromptError when a quotation mark is not closed, or a line can be read in several ways
+    """
+    try:
+        rows = [row for row in dropwhile(_is_empty, _strict(text, delimiter)) if row]
+        if width > 1 or all(len(row) == 1 for row in rows):
+            return rows, 0
     except csv.Error as error:
-        raise PromptError(f"{path} is no CSV file: {error}. Look for a quotation mark that is not closed.") from error
+        if "field larger" in str(error):
+            raise PromptError(f"{path} is no CSV file: {error}. Look for a quotation mark that is not closed.") from error
+    rows, n_raw = [], 0
+    for number, line in enumerate(_lines(text), 1):
+        line = line.rstrip("\r\n")
+        if not line.strip():
+            continue
+        cells, raw = _as_it_stands(line, delimiter, width)
+        if cells is None:
+            raise PromptError(
+                f"{path} is no CSV file: line {number} has a quotation mark that is not closed, or can be read in several ways."
+            )
+        rows.append(cells)
+        n_raw += raw
+    return rows, n_raw
 
 
-def _cells(path, text, delimiter):
-    return [row for row in dropwhile(lambda row: not "".join(row).strip(), _reader(path, text, delimiter)) if row][1:]
+def _is_empty(row):
+    return not "".join(row).strip()
+
+
+def _as_it_stands(line, delimiter, width):
+    """(cells of a line, was it read as it stands?); (None, False) when that cannot be told."""
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, strict=True))
+        if width > 1 or len(cells) == 1:
+            return cells, False
+    except csv.Error:
+        pass
+    if line.count('"') % 2:
+        return None, False
+    cells = [line.strip()] if width == 1 else _loose(line, delimiter)
+    return (cells, True) if len(cells) == width else (None, False)
+
+
+def _loose(line, delimiter):
+    """The cells of a line in which quotation marks close a cell only before a delimiter or the end."""
+    quoted, cells, at = re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|$)'), [], 0
+    while True:
+        match = quoted.match(line, at)
+        end = match.end() if match else line.find(delimiter, at)
+        end = len(line) if end < 0 else end
+        cells.append(match[1].replace('""', '"') if match else line[at:end])
+        if end >= len(line):
+            return cells
+        at = end + 1
 
 
 def _fitted(path, cells, header, columns):
@@ -228,17 +374,17 @@ def _fitted(path, cells, header, columns):
 
 def _json(path, text):
     """(header, rows of cells) of a JSON list of objects, or of one object a line."""
+
+    def no_number(word):
+        raise ValueError(f"{word} stands where a number should be, and JSON has none of that name")
+
     try:
         parts = [line for line in _lines(text) if line.strip()] if path.suffix.lower() == ".jsonl" else [text]
-        records = [json.loads(part) for part in parts]
+        records = [json.loads(part, parse_constant=no_number) for part in parts]
         records = records if path.suffix.lower() == ".jsonl" else records[0]
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PromptError(f"{path} is no JSON file: {error}.") from error
     if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
         raise PromptError(f"{path} holds something else than prompts: a JSON list of objects with a key prompt is needed.")
     header = list(dict.fromkeys(key for record in records for key in record))
-    return header, [[_text(record.get(key)) for key in header] for record in records]
-
-
-def _text(value):
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return header, [[record.get(key) for key in header] for record in records]

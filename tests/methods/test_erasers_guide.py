@@ -1,0 +1,26 @@
+"""The guide to erasers states the settings the code has."""
+
+import json
+from pathlib import Path
+
+from workbench.registry import methods
+from workbench.study import published
+
+GUIDE = Path(__file__).parents[2] / "docs" / "erasers.md"
+BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->"
+
+
+def settings():
+    """The table of every eraser with a preset: default and published value of each parameter, as Markdown."""
+    lines = ["| eraser | parameter | default | published |", "|---|---|---:|---|"]
+    for name, one in methods("erasers").items():
+        for parameter, value in published.column(one.module).items():
+            if value != "ours":
+                lines.append(f"| `{name}` | `{parameter}` | {json.dumps(one.parameters.model_fields[parameter].default)} | {value} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_guide_lists_default_and_published_value_of_every_eraser():
+    text = GUIDE.read_text()
+    stated = text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+    assert stated == settings(), f"docs/erasers.md is behind the code. Put this between its marks:\n{settings()}"

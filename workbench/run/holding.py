@@ -1,0 +1,89 @@
+"""Who holds the lock of a run folder: only the process of its run does, whatever status.json says.
+
+is_held   whether any process holds a lock file
+holder    which one, proved: the kernel names it, and it has that very file open
+"""
+
+import os
+from contextlib import suppress
+
+import psutil
+from filelock import FileLock, Timeout
+
+
+def is_held(path):
+    """Whether a process holds the lock file; None when this user may not find out. A file that is not there is made by nobody here.
+
+    The lock is taken for an instant, shared, to see whether that is possible; a run that starts waits longer than that.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return _is_held_elsewhere(path)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return False
+
+
+def _is_held_elsewhere(path):
+    if not os.path.isfile(path):
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return None
+
+
+def holder(path, named=None):
+    """The psutil.Process that holds a lock file; None when nobody does, or when it cannot be proved which process does.
+
+    On Linux the kernel lists the holders of locks (/proc/locks). Where it does not, `named`, a process id that status.json says, is
+    believed only if that process has the lock file open.
+
+    Raises   psutil.AccessDenied when the process belongs to somebody else, so that what it has open cannot be seen
+    """
+    if not is_held(path):
+        return None
+    listed = _listed(path)
+    for pid in listed if listed is not None else [named]:
+        with suppress(psutil.NoSuchProcess, ValueError, TypeError, OverflowError):
+            process = psutil.Process(pid) if isinstance(pid, int) and pid > 0 else None
+            if process is not None and _has_open(process, path):
+                return process
+    return None
+
+
+def _has_open(process, path):
+    for file in process.open_files():
+        with suppress(OSError):
+            if os.path.samefile(file.path, path):
+                return True
+    return False
+
+
+def _listed(path):
+    """Process ids that the kernel lists as holders of locks on a file; None where it lists none."""
+    try:
+        inode = os.stat(path).st_ino
+        with open("/proc/locks", encoding="ascii") as lines:
+            fields = [line.split() for line in lines]
+    except (OSError, ValueError):
+        return None
+    # 1: FLOCK  ADVISORY  WRITE 13333 fe:00:2147234 0 EOF; a process that waits has -> after the number
+    pids = [int(one[4]) for one in fields if len(one) >= 6 and one[1] != "->" and one[5].rpartition(":")[2] == str(inode)]
+    return [pid for pid in pids if pid > 0] or None

@@ -1,0 +1,162 @@
+"""What can be told before work begins: all that a study names is opened once, and nothing is computed.
+
+check_folder   may the run folder be made?
+check_steps    can the model's scheduler make so many steps?
+check          detectors with their labels, checkpoints, masks, attacks from files
+warnings       what works, but weakens what the study can say: for the terminal, and as caveats of the report
+"""
+
+import os
+from pathlib import Path
+
+from workbench import registry, resources
+from workbench.errors import RunError, StudyError, WorkbenchError, first_line
+from workbench.models import text
+from workbench.study import prompts as prompt_files
+
+MOST_BYTES_OF_A_NAME = 255
+
+
+def check_folder(folder):
+    """Refuse a run folder that cannot be made: a file is in its way, or a name is too long for a disk."""
+    path = Path(os.path.abspath(folder))
+    for part in path.parts:
+        if len(os.fsencode(part)) > MOST_BYTES_OF_A_NAME:
+            raise RunError(f'The run folder cannot be made: "{part[:40]}…" is too long for the name of a folder. Choose a shorter --out.')
+    there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not os.path.isdir(there):
+        raise RunError(f'The run folder {folder} cannot be made: "{there}" is no folder. Choose another --out.')
+
+
+def check_steps(study, model):
+    """Refuse more sampling steps than the scheduler of the model can make, in the study and in the methods of its variants."""
+    asked = [("sampling.steps", study.sampling.steps)]
+    for variant in study.variants:
+        steps = getattr(registry.method("erasers", variant.method).parameters(**variant.parameters), "steps", None)
+        asked += [(f"variant {variant.name}: steps", steps)] if isinstance(steps, int) else []
+    trained = model.scheduler.config.num_train_timesteps
+    for where, steps in asked:
+        if steps > trained:
+            raise StudyError(
+                f"{where} = {steps}, but the model was trained on {trained} timesteps. Take at most {trained}; 20 to 50 are usual."
+            )
+        try:
+            model.new_scheduler(steps)
+        except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+            kind = type(model.scheduler).__name__
+            raise StudyError(f"{where} = {steps}: the scheduler of the model, {kind}, cannot make them ({first_line(error)}).") from error
+
+
+def check(room):
+    """Open what the study names.
+
+    Raises   WorkbenchError that begins with the place in the study: a detector, checkpoint or mask that cannot be opened or does not fit, a
+             label that a detector does not know, a list of an attack that asks for another guidance
+    """
+    for role in ("steer", "judge"):
+        with _at(f"detectors.{role}"):
+            _check_labels(room, room.detector(role))
+    if room.study.quality and room.study.quality.clip:
+        with _at("quality.clip"):
+            _ = room.clip
+    for variant in room.study.variants:
+        with _at(f"variant {variant.name}"):
+            _check_method(room, "erasers", variant.method, variant.parameters)
+    for attack in room.study.attacks:
+        with _at(f"attack {attack.label}"):
+            _check_method(room, "attacks", attack.method, attack.settings)
+
+
+def warnings(room):
+    """Sentences about what a reader must know of this study's inputs."""
+    return [*_one_detector(room), *_cut(room), *_bare_names(room.study)]
+
+
+class _at:
+    """Puts the place in the study before the message of an expected error."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, WorkbenchError):
+            error.args = (f"{self.place}: {error}", *error.args[1:])
+
+
+def _check_labels(room, detector):
+    detector.check_labels(room.study.detectors.labels)
+    for name, planned in room.plan.sets.items():
+        if planned.kind == "retained":
+            with _at(f"the column expect of prompts.{name}"):
+                detector.check_labels(dict.fromkeys(planned.table.table["expect"]))
+
+
+def _check_method(room, kind, name, settings):
+    """What a module checks itself, `check(parameters, model)`, and the guidance of lists that an attack reads."""
+    module = registry.method(kind, name).module
+    parameters, folder = registry.method(kind, name).parameters(**settings), room.study.folder
+    files = getattr(module, "files", lambda parameters, folder: {})(parameters, folder)
+    named = {field: value for field, value in parameters if isinstance(value, str) and value in files}
+    placed = {field: str(resources.find_file(value, folder)) for field, value in named.items()}
+    if hasattr(module, "check"):
+        module.check(parameters.model_copy(update=placed), room.model)
+    for path in placed.values():
+        if kind == "attacks" and path.endswith(".csv"):
+            prompt_files.check_guidance(path, prompt_files.read_csv(path), room.study.sampling.guidance)
+
+
+def _one_detector(room):
+    """A sentence when the network that attacks look at is the one that judges."""
+    looks = room.plan.of_stage("detect")[0].parameters
+    steer, judge = looks["steer"], looks["judge"]
+    texts = [{key: value for key, value in one["parameters"].items() if not isinstance(value, int | float)} for one in (steer, judge)]
+    if steer["method"] != judge["method"] or (steer["files"] != judge["files"] and texts[0] != texts[1]):
+        return []
+    return [
+        f"One detector, {judge['method']}, both steers and judges: an attack that looks at it finds what fools it, and the same "
+        "detector then "
+        "calls that a success. Rates under such attacks may speak of the detector and not of the concept. Give detectors.judge "
+        "another network."
+    ]
+
+
+def _cut(room):
+    """A sentence for each list with prompts that are longer than the model's context."""
+    study, lists = room.study, {f"prompts.{name}": one.table.prompts for name, one in room.plan.sets.items() if one.table is not None}
+    if study.prompts.erase:
+        lists["prompts.erase"] = [prompt for pair in prompt_files.read_pairs(_file(study, study.prompts.erase)) for prompt in pair]
+    if study.prompts.retain:
+        lists["prompts.retain"] = prompt_files.read_prompts(_file(study, study.prompts.retain), "retain", "adversarial").prompts
+    found = []
+    for where, prompts in lists.items():
+        lost = [n for n in text.n_cut(room.model, prompts) if n]
+        if lost:
+            room_for = room.model.tokenizer.model_max_length - 2
+            found.append(
+                f"{where}: {len(lost)} of {len(prompts)} prompts are longer than the {room_for} tokens that {study.model.base} "
+                "reads and lose "
+                f"their end, the longest {max(lost)} tokens of it. Say in shorter words what matters, or put it first."
+            )
+    return found
+
+
+def _file(study, name):
+    return resources.find_file(name, study.folder)
+
+
+def _bare_names(study):
+    """A sentence when erasers train on names alone, for want of pairs."""
+    training = [
+        one.name for one in study.variants if one.pairs is None and hasattr(registry.method("erasers", one.method).module, "passes")
+    ]
+    if study.prompts.erase is not None or not training:
+        return []
+    names = ", ".join(f'"{name}"' for name in study.concept.names)
+    return [
+        f"prompts.erase is not given, so {', '.join(training)} trained on bare names ({names}, each against the empty prompt). "
+        "Prompts that say "
+        "the concept in a sentence, with an anchor that leaves it out, erase more of it: a CSV with the columns prompt and anchor."
+    ]
