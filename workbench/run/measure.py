@@ -85,7 +85,7 @@ def with_headline(table, effects, study, trajectory):
     new["score"], new["score_b"] = (table[f"{study.choose.score}_{half}"] for half in "ab")
     new["kappa"] = table[f"kappa_{trajectory}"]
     for variant in study.variants:
-        own = _watched(variant)
+        own = "watch" if variant.role == "pruned" else "concept"
         new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
         wanted = {"variant": variant.name, "effect": "reactivation", "trajectory": trajectory, "neuron_set": own}
         rows = [row for row in effects if wanted.items() <= row.items() and row["value"] is not None]
