@@ -36,7 +36,7 @@ def test_intervals_of_profiles_hold_a_true_zero_about_as_often_as_they_say():
     covered = []
     for seed in range(20):
         values, index, group = recorded(30, 20, seed=10 + seed)
-        table = profiles(group, features(values, index), values, n_resamples=300)
+        table = profiles(group, features(values, index), values)
         truth = [EFFECTS[row.cluster, CONDITIONS.index((row.variant, row.prompt_set))] for row in table.itertuples()]
         silent = table[np.array(truth) == 0]
         covered += ((silent["low"] <= 0) & (silent["high"] >= 0)).tolist()

@@ -252,3 +252,24 @@ def test_the_order_of_units_and_neurons_changes_nothing(of):
             {key: value for key, value in a.items() if isinstance(value, float)}, rel=1e-6
         )
         assert b["comparable_outcome"] == a["comparable_outcome"]
+    for one in (first, second):
+        one.values["e", "attack"] = one.values["e", "target"]
+    a, b = (one.shares("e", "attack", "control", members, Thresholds()) for one, members in ((first, chosen), (second, chosen[places])))
+    assert b == {key: pytest.approx(value) if isinstance(value, float) else value for key, value in a.items()}
+
+
+def test_runs_of_one_attack_stand_on_one_scale_and_widen_the_interval_by_how_they_differ():
+    values, chosen, kappa = recorded(7, 0.0)
+    rng, found = np.random.default_rng(1), {}
+    for name, levels in {"alike": (0.3, 0.3, 0.3), "unlike": (0.1, 0.3, 0.5)}.items():
+        for run, level in enumerate(levels):
+            lift = values["base", "target"] - values["base", "reference"]
+            values["e", f"{name}{run}"] = values["e", "target"] + level * lift + rng.normal(0, 0.1, lift.shape)
+        pairs = [(("e", f"{name}{run}"), ("e", "target")) for run in range(3)]
+        found[name] = Sensitivity(values, LAYER, 20).contrast_over_runs(pairs, chosen)
+    for one in found.values():
+        assert one.value == pytest.approx(0.3, abs=0.02) and one.low < 0.3 < one.high
+    assert found["unlike"].high - found["unlike"].low > 5 * (found["alike"].high - found["alike"].low)
+    alone = Sensitivity(values, LAYER, 20)
+    single, plain = alone.contrast_over_runs(pairs[:1], chosen), alone.contrast(*pairs[0], chosen)
+    assert (single.value, single.low, single.high) == pytest.approx((plain.value, plain.low, plain.high), abs=0.005)

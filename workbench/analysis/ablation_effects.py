@@ -26,7 +26,7 @@ from workbench.analysis import coalitions
 from workbench.analysis.ablation import Ablation
 from workbench.errors import StatisticsError
 from workbench.neurons.sets import by_layer, top
-from workbench.statistics import bootstrap_means, matched_random_sets, permutation_p, split_halves
+from workbench.statistics import jackknife, matched_random_sets, permutation_p, split_halves
 
 N_RANDOM = 50
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -258,7 +258,7 @@ class _Plan:
 
 def _row(reading, members, change, null, alternative="two-sided"):
     """The common columns."""
-    found = bootstrap_means(lambda mean: mean, reading.units, change)
+    found = jackknife(lambda mean: mean, reading.units, change)
     low, high = np.quantile(null, [0.025, 0.975]) if len(null) else (np.nan, np.nan)
     return {
         "group": reading.group,

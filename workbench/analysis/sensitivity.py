@@ -22,7 +22,7 @@ import numpy as np
 import pandas
 from sklearn.metrics import roc_auc_score
 
-from workbench.analysis import comparable
+from workbench.analysis import comparable, repeats
 from workbench.errors import StatisticsError
 from workbench.statistics import (
     Interval,
@@ -86,7 +86,9 @@ class Sensitivity:
             raise StatisticsError(f"{len(kappa)} contrasts do not fit {len(layer)} neurons.")
         self.kappa = None if kappa is None else np.asarray(kappa, float)
         self.n_units = next(iter(shapes))[0]
-        self.weights = unit_weights(self.n_units, n_resamples, seed)
+        # units in an order of their own, so that resamples do not depend on how they stand in the files
+        place = np.argsort(np.argsort(values[base, "target"].sum(axis=1, dtype=np.float64), kind="stable"))
+        self.weights = unit_weights(self.n_units, n_resamples, seed)[:, place]
         self._random, self._partners = {}, {}
 
     def _sums(self, condition, members):
@@ -131,6 +133,14 @@ class Sensitivity:
         """sum_S [ n(plus) - n(minus) ] / sum_S [ n_0(tgt) - n_0(ref) ] as an Interval, pairs kept; jackknife t over units."""
         difference = self._sums(plus, members) - self._sums(minus, members)
         return self._over_units(np.divide, difference, self._scale(members))
+
+    def contrast_over_runs(self, pairs, members):
+        """`contrast` of several runs, such as an eraser or an attack repeated with other seeds: over units and runs.
+
+        pairs   [(plus, minus)] of each run, all on the base model's one scale (repeats.ratio_over_runs)
+        """
+        differences = np.stack([self._sums(plus, members) - self._sums(minus, members) for plus, minus in pairs])
+        return repeats.ratio_over_runs(differences, self._scale(members))
 
     def p_change(self, plus, minus, members):
         """p of the units' signed differences d_u = sum_S [ n(plus)_u - n(minus)_u ], signs flipped by units: is there a change?"""

@@ -15,7 +15,7 @@ from workbench.analysis import attribution
 from workbench.errors import StatisticsError
 from workbench.run.conditions import condition, here, layers, rows_of, spread
 from workbench.run.image_tables import labels
-from workbench.statistics import bootstrap_means, matched_random_sets, permutation_p
+from workbench.statistics import jackknife, matched_random_sets, permutation_p
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
 from workbench.study.study import BASE
 
@@ -85,7 +85,7 @@ def attribution_rows(room, table):
         return []
     choose, rows, ff = room.study.choose, [], here(room)
     concept, suppressed = (table[name].to_numpy()[ff] for name in ("in_concept", "in_suppressed"))
-    layer, resampling = table["layer"].to_numpy()[ff], {"n_resamples": choose.n_resamples, "seed": choose.seed}
+    layer = table["layer"].to_numpy()[ff]
     try:
         random, reason = matched_random_sets(concept, layer, choose.n_random, choose.seed + 1, suppressed), None
     except StatisticsError as error:
@@ -95,8 +95,8 @@ def attribution_rows(room, table):
         for method in dict.fromkeys(method for method, _ in node.parameters["jobs"]):
             one = found(room, node.variant, node.prompt_set, method, "b")
             whole, about = one.items, one.about
-            value = bootstrap_means(lambda mean: mean, whole["unit"], whole["value"], **resampling)
-            credit = bootstrap_means(lambda mean: mean, about["units"], one.per_unit[:, concept].sum(axis=1), **resampling)
+            value = jackknife(lambda mean: mean, whole["unit"], whole["value"])
+            credit = jackknife(lambda mean: mean, about["units"], one.per_unit[:, concept].sum(axis=1))
             row = keys | {"method": method, "target": about["target"], "calls": about["calls"], "complete": about["complete"]}
             row |= {"n": value.n, "n_prompts": about["n_prompts"], "value": value.value, "low": value.low, "high": value.high}
             row |= {name: whole[name].mean() for name in ("off", "explained", "delta")} | {"n_neurons": int(concept.sum())}

@@ -137,7 +137,7 @@ def _described(room, node, sure, made, values, trajectory):
     settings = {"n_resamples": study.choose.n_resamples, "seed": study.choose.seed}
     attacks = [(v, name, f"{name}~control") for v, name in values if (v, f"{name}~control") in values]
     prompts = {name: one_per_unit(room, name) for name in {name for _, name in values}}
-    profiles = cluster_description.profiles(sure.labels, made, values, about.calls, **settings)
+    profiles = cluster_description.profiles(sure.labels, made, values, about.calls)
     effects = cluster_description.effects(sure.labels, made, values, index, attacks, n_random=part.n_random, **settings)
     top = cluster_description.top_prompts(sure.labels, made, values, prompts)
     where = cluster_description.layers(sure.labels, made)

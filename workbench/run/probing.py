@@ -16,7 +16,7 @@ from workbench.run.asking import PROBED_UNITS, SET_SHARE
 from workbench.run.attributing import leading
 from workbench.run.conditions import condition, layers, picked, rows_of
 from workbench.run.image_tables import labels
-from workbench.statistics import bootstrap_means
+from workbench.statistics import jackknife
 from workbench.storage import read_json, write_json
 
 TABLES = ("fidelity", "tokens")
@@ -92,7 +92,7 @@ def _by_part(credit, words, units):
         if mine.empty:
             continue
         sums = mine.groupby("prompt")["value"].sum().reindex(range(len(units)), fill_value=0.0)
-        one = bootstrap_means(lambda mean: mean, units, sums.to_numpy())
+        one = jackknife(lambda mean: mean, units, sums.to_numpy())
         most = mine.groupby("word")["value"].mean().sort_values(key=lambda value: -value.abs(), kind="stable").index[:LEADING_WORDS]
         rows.append({"part": part, "n": one.n, "value": one.value, "low": one.low, "high": one.high, "words": ", ".join(most)})
     return rows
