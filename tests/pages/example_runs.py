@@ -33,7 +33,9 @@ def status(folder, state, **more):
     """Status of this very process; it holds the lock of a running run, so that "running" is true, unless another process is named."""
     me = psutil.Process()
     lock = LOCKS.setdefault(folder, FileLock(folder / ".lock"))
-    lock.acquire() if state == "running" and not {"pid", "pid_started"} & more.keys() else lock.release()
+    lock.release(force=True)  # a lock counts how often it was acquired
+    if state == "running" and not {"pid", "pid_started"} & more.keys():
+        lock.acquire()
     about = {"pid": me.pid, "pid_started": me.create_time(), "updated": time.time(), "state": state, "node": "erase:esd"}
     (folder / "status.json").write_text(json.dumps(about | {"done": 120.0, "of": 480.0, "left_seconds": 300.0} | more))
 
