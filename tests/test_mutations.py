@@ -78,7 +78,8 @@ def written(place, text, name="study.toml"):
 def told(code, said):
     """An error is one message that says something."""
     if code == 2:
-        assert said.strip().startswith(("workbench: ", "Usage:", "╭")), said[:300]
+        # what `inspect` found, and why it is no variant
+        assert said.strip().startswith(("workbench: ", "Usage:", "╭")) or "Not usable as a variant: " in said, said[:300]
         assert len(said) < 6000, said[:300]
 
 

@@ -103,7 +103,7 @@ def test_a_name_can_be_set_on_the_command_line():
 
 
 def test_floors_and_clip_are_nodes_of_their_own_and_change_no_other_key(monkeypatch):
-    monkeypatch.setattr(planning.detectors, "model_folder", lambda path, kind: path)
+    monkeypatch.setattr(planning.detectors, "placed_folder", lambda path, beside, kind: path)
     monkeypatch.setattr(planning.detectors, "model_digest", lambda path: f"digest of {path}")
     plain, more = study(P4D), study(P4D, quality={"clip": "here", "noise_floor": ["seed", "dtype"]})
     new = keys(more)
