@@ -22,6 +22,8 @@ KINDS |= {"shared": "random vectors, one draw for all prompts"}
 
 def share(k, n):
     """'4.8 % (3.9 to 5.9)'."""
+    if not n:
+        return "none"
     found = wilson(k, n)
     return f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
 
