@@ -22,8 +22,6 @@ KINDS |= {"shared": "random vectors, one draw for all prompts"}
 
 def share(k, n):
     """'4.8 % (3.9 to 5.9)'."""
-    if not n:
-        return "none"
     found = wilson(k, n)
     return f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
 
@@ -34,6 +32,8 @@ def attacks(draws):
     for kind, name in KINDS.items():
         for n, some in draws.items():
             rows = [row for one in some for row in one["attacks"] if row["kind"] == kind]
+            if not rows:
+                continue
             tested = [row["p_change"] for row in rows if row["p_change"] is not None]
             words = Counter("no words" if row["outcome"] is None else row["outcome"] for row in rows)
             back = sum(words[word] for word in CAME_BACK)
@@ -55,6 +55,8 @@ def erasers(draws):
     lines, names = [], list(next(iter(draws.values()))[0]["variants"])
     for name in dict.fromkeys(map(group, ["esd", "sham", *sorted(names)])):
         mine = [variant for variant in names if group(variant) == name]
+        if not mine:
+            continue
         for n, some in draws.items():
             rows = [one["variants"][variant] for one in some for variant in mine]
             words = Counter("no words" if row["outcome"] is None else row["outcome"] for row in rows)
