@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from workbench.analysis import rules
 from workbench.run.plan import read_sets
 from workbench.study.study import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {"ink": "emoji-ink-style", "church": "emoji-church", "weapon": "emoji-weapon"}
-# sha256 of the first lines (column names and 40, 40, 50 rows) of target, reference, near, far as they were before there were 100 rows
+# sha256 of the first lines (column names and 40, 40, 50 rows) of target, reference, near, far as they were before there were 100 rows;
+# those of church since its targets are 60 wordings instead of 15
 FIRST_ROWS = {
     "ink": (40, "ad631a4ea3a2cad510b485a1731fd809e256965925ff03ee8fd96cde8dd1b480"),
-    "church": (40, "14107df8e1dcf4cac3633b606c72bb2ae2b70e4e129bbed2abc706f6640d77bb"),
+    "church": (40, "ef4cebf981a677db9119da5b369fecce7f83758b98df966d456ffc819f6b69cf"),
     "weapon": (50, "afbb8ba1c5757efa8fb492d42531cd9e332d37bb60f355171387c83d0fcb5cd0"),
 }
 
@@ -33,6 +35,15 @@ def test_every_set_has_a_hundred_units_and_no_picture_twice(concept):
     for one in sets.values():
         assert len(one) >= 100 and len(set(one.seeds)) == len(one) and one.pair_units == sets["target"].pair_units
         assert one.seeds == sets["target"].seeds
+
+
+@pytest.mark.parametrize("concept", STUDIES)
+def test_a_bundled_study_has_as_many_units_as_rows_so_that_words_may_be_said(concept):
+    study = load_study(STUDIES[concept])
+    sets = read_sets(study)
+    assert len(set(sets["target"].prompts)) == study.prompts.limit >= 2 * rules.MIN_UNITS
+    _, every = whole(concept)
+    assert len(set(every["target"].prompts)) >= 60
 
 
 @pytest.mark.parametrize("concept", STUDIES)

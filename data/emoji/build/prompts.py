@@ -2,7 +2,8 @@
 
 A unit is one prompt and one seed: no two rows of a file share both, and no two share the seed. What is said comes back in other
 words and from other noise once every object or style had its turn, so a unit is a fresh picture, not a fresh subject: 100 units of
-ink are 45 objects drawn up to three times, those of church one object in five styles. The bundled studies use the first rows.
+ink are 45 objects drawn up to three times. Church is one object in five styles, said in 60 ways; rows 61 to 100 say them again from
+other noise. The bundled studies use the first rows.
 
 What an eraser or a mask learns from is never measured: no erasing pair and no retained prompt is in a measured file of its study.
 """
@@ -23,6 +24,21 @@ def phrase(spec, name, style=None, template=0):
     if style is None:
         return spec["templates"]["object_only"][1].format(object=words)
     return spec["templates"]["object_and_style"][template].format(object=words, style=spec["styles"][style]["names"][0])
+
+
+def wordings(spec, name, style, first):
+    """Ways to ask for an object in a style: first names in three templates from number `first` on, then every name and template but one.
+
+    The one that is left of each pair of names is for the erasing pairs.
+    """
+    entry, called = spec["objects"][name], spec["styles"][style]["names"]
+    templates = spec["templates"]["object_and_style"]
+    usual, kept = [(template % 3, 0, 0) for template in range(first, first + 3)], list(spec["styles"]).index(style)
+    names = [(n, s) for s in range(len(called)) for n in range(len(entry["names"])) if n or s]
+    rest = [(t, n, s) for t in range(len(templates)) for n, s in names if t != (kept + n + s) % len(templates)]
+    return [
+        templates[t].format(object=with_article(entry["names"][n], entry.get("plural", False)), style=called[s]) for t, n, s in usual + rest
+    ]
 
 
 def write(name, columns, rows):
@@ -92,7 +108,8 @@ def object_study(spec, name, wanted, near, avoid):
         swapped, far = allowed[(2 * number) % len(allowed)], allowed[(2 * number + 1) % len(allowed)]
         neighbours = [o for o in near if (o, style) not in hidden]
         beside = neighbours[number % len(neighbours)]
-        sets["target"].append((unit, phrase(spec, thing, style, template), seed, f"object:{thing}"))
+        again, ways = number // len(pairs), wordings(spec, thing, style, number % len(pairs))
+        sets["target"].append((unit, ways[again % len(ways)], seed, f"object:{thing}"))
         sets["reference"].append((unit, phrase(spec, swapped, style, template), seed, f"object:{swapped}"))
         sets["near"].append((unit, phrase(spec, beside, style, template), seed, f"object:{beside}"))
         sets["far"].append((unit, phrase(spec, far, style, template), seed, f"object:{far}"))
