@@ -19,7 +19,7 @@ if rows:
     _state.figure("activity_figure", rows, variants, chosen)
     st.caption(
         f"{n_of([row for row in rows if row['trajectory'] == chosen])} units (the half that did not choose the neurons), "
-        "bootstrap 95 % intervals. "
+        "95 % intervals (jackknife t over units). "
         "Grey: matched random sets of neurons."
     )
 else:
@@ -28,7 +28,13 @@ else:
 st.subheader("What each step did")
 effects = summary.shown(document, "effects")
 if effects:
-    _state.figure("effects_figure", effects, variants, caption="p: share of matched random sets with an effect at least as large.")
+    _state.figure(
+        "effects_figure",
+        effects,
+        variants,
+        caption="p: is there a change? By flipping the signs of units, corrected for the number of tests where words rest on it. "
+        f"Grey: the same effect in {summary.beside(effects)[1]}.",
+    )
 else:
     st.info("No effect was measured in this run.", icon=":material/info:")
 

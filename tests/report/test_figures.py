@@ -175,3 +175,20 @@ def test_figures_are_light_and_carry_no_template():
     figure, _ = draw("effects", example())
     assert figure.layout.paper_bgcolor == "#ffffff"
     assert not figure.layout.template.to_plotly_json()
+
+
+def effects_rows(**more):
+    return [row | more for row in example()["effects"] if row["effect"] == "reactivation" and row["value"] is not None][:1]
+
+
+def test_the_p_beside_an_effect_is_that_of_a_change_never_that_among_random_sets():
+    row = effects_rows(p_change=0.02, p_change_adjusted=0.04, p_random=0.005, comparable_low=-0.2, comparable_high=0.3)
+    shown = figures.effects_figure(row).to_json() + ALT["effects_figure"](row)
+    assert "p = 0.040" in shown and "0.005" not in shown and "comparable sets of other neurons" in shown
+    assert "matched random sets" not in shown
+
+
+def test_an_older_report_has_no_p_of_a_change_and_gets_none():
+    row = effects_rows(p_change=None, p_change_adjusted=None, p_random=0.005, comparable_low=None, comparable_high=None)
+    shown = figures.effects_figure(row).to_json() + ALT["effects_figure"](row)
+    assert "p =" not in shown and "0.005" not in shown and "matched random sets" in shown

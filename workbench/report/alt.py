@@ -76,13 +76,14 @@ def budget_alt(rows, variants=()):
 
 
 def effects_alt(rows, variants=()):
-    """Each effect with its interval, and the range of the matched random sets."""
+    """Each effect with its interval, the p of "there is a change", and the range of the comparable sets."""
+    (low, high), sets = summary.beside(rows)
 
     def name(row):
-        random = summary.span(row["random_low"], row["random_high"])
+        said = [summary.p_words(summary.p_of_change(row)), f"{sets} {summary.span(row[low], row[high])}" * (row[low] is not None)]
         condition = f", {_condition(row)}" if row["attack"] else ""
         return f"{summary.EFFECTS.get(row['effect'], row['effect'])}, {row['variant']}{condition}, {_set(row)}" + (
-            f" (random sets {random})" if random else ""
+            f" ({', '.join(filter(None, said))})" if any(said) else ""
         )
 
     return _sentences("Effects in units of concept activity", rows, name)

@@ -109,9 +109,13 @@ def activity_figure(rows, variants=(), trajectory=None):
 
 
 def effects_figure(rows, variants=()):
-    """Each effect with its interval, beside the band of the same effect in matched random sets."""
+    """Each effect with its interval and the p of "there is a change", beside the band of the same effect in comparable sets.
+
+    An older report has neither: there the band is that of matched random sets, which is no test, and no p is written.
+    """
     places = {name: place for place, name in enumerate(summary.EFFECTS)}
     rows = summary.arranged(rows, variants)
+    band, sets = summary.beside(rows)
     rows.sort(key=lambda row: places.get(row["effect"], len(places)))
     several = len({row["trajectory"] for row in rows}) > 1
 
@@ -125,9 +129,10 @@ def effects_figure(rows, variants=()):
         label=label,
         style=lambda row: SETS.get(row["neuron_set"], KINDS["other"]),
         guides=((0, "no effect"),),
-        row_band=("random_low", "random_high"),
-        note=lambda row: "" if row["p_random"] is None else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<"),
-        title="difference in concept activity (95 % interval; grey: matched random sets)",
+        row_band=band,
+        band_name=f"range of {sets}",
+        note=lambda row: summary.p_words(summary.p_of_change(row)),
+        title=f"difference in concept activity (95 % interval; grey: {sets})",
     )
 
 

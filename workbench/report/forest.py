@@ -83,6 +83,7 @@ def figure(
     same=None,
     band=lambda row: False,
     row_band=None,
+    band_name="range of matched random sets",
     guides=(),
     note=lambda row: "",
     x_range=None,
@@ -92,7 +93,7 @@ def figure(
     label      row -> parts of the text at the left; the second part is set small
     same       row -> key; neighbours with the same key share one label
     band       row -> True when the row is drawn as the grey band behind its neighbours
-    row_band   (low, high) columns drawn as a grey band behind the row itself
+    row_band   (low, high) columns drawn as a grey band behind the row itself;  band_name   what the legend calls it
     guides     (x, words) vertical lines;   note   row -> words after the numbers at the right
     """
     lines, heads, behind, y = [], [], [], 0.0
@@ -115,7 +116,7 @@ def figure(
     y = _behind(behind, lines, y)
     built = go.Figure()
     bottom = max(y - 0.4, 0.6)
-    _bands(built, behind, lines, row_band, scale)
+    _bands(built, behind, lines, row_band, scale, band_name)
     _markers(built, lines + [line for line in behind if not line["own"]], style, value, scale)
     for at, words in guides:
         built.add_vline(x=at, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
@@ -186,7 +187,7 @@ def _behind(behind, lines, y):
     return y
 
 
-def _bands(built, behind, lines, row_band, scale):
+def _bands(built, behind, lines, row_band, scale, band_name):
     """Grey rectangles: of a row's own columns, or of a "random" row behind its neighbours."""
     rectangles = [
         (line["row"]["low"], line["row"]["high"], line["from"], line["to"])
@@ -214,7 +215,7 @@ def _bands(built, behind, lines, row_band, scale):
                 x=[None],
                 y=[None],
                 mode="markers",
-                name="range and median of matched random sets" if behind else "range of matched random sets",
+                name="range and median of matched random sets" if behind else band_name,
                 marker={"symbol": "square", "size": 14, "color": BAND},
             )
         )

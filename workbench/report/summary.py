@@ -89,6 +89,24 @@ def p_value(value):
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def p_words(value):
+    """'p = 0.012', or 'p < 0.001'; empty where there is none."""
+    return "" if value is None else f"p = {p_value(value)}".replace("= <", "<")
+
+
+def p_of_change(row):
+    """p of "there is a change", corrected for the number of tests where words rest on the row; None in a report that has none."""
+    p = row.get("p_change_adjusted")
+    return row.get("p_change") if p is None else p
+
+
+def beside(rows):
+    """((low, high) columns, what the sets are called) of the band beside effects: comparable sets, or in an older report random ones."""
+    if any(row.get("comparable_low") is not None for row in rows):
+        return ("comparable_low", "comparable_high"), "comparable sets of other neurons"
+    return ("random_low", "random_high"), "matched random sets"
+
+
 def integer(value):
     """A count with thin spaces between thousands; null is a dash."""
     return DASH if value is None else f"{value:,}".replace(",", "\u202f")

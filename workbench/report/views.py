@@ -112,14 +112,14 @@ def activity(document):
 
 
 def effects(document):
-    """Differences of activity, beside matched random neurons."""
+    """Differences of activity: the p of "there is a change", and the same effect in comparable sets."""
     places = {name: place for place, name in enumerate(summary.EFFECTS)}
     rows = summary.arranged(document["effects"], summary.variant_names(document))
     rows.sort(key=lambda row: places.get(row["effect"], len(places)))
     return view(
         "Effects",
         ("Effect", "Variant", "Attack", "How made", "Neurons", "Latents", "Units", "Value")
-        + ("95 % interval", "Random sets", "Number of sets", "p", "If missing, why"),
+        + ("95 % interval", "p of a change", "Comparable sets", "Set minus these", "Random sets", "If missing, why"),
         [
             (
                 row["effect"].replace("_", " "),
@@ -131,14 +131,15 @@ def effects(document):
                 integer(row["n"]),
                 number(row["value"]),
                 summary.span(row["low"], row["high"]),
+                summary.p_value(summary.p_of_change(row)),
+                summary.span(row["comparable_low"], row["comparable_high"]),
+                summary.span(row["comparable_difference_low"], row["comparable_difference_high"]),
                 summary.span(row["random_low"], row["random_high"]),
-                integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
                 row["reason"],
             )
             for row in rows
         ],
-        numeric=(6, 7, 8, 9, 10, 11),
+        numeric=(6, 7, 8, 9, 10, 11, 12),
     )
 
 

@@ -56,8 +56,14 @@ def _words(row, field, beside):
         return f"Not measured: {row['reason']}."
     form = summary.percent if field == "rate" else summary.number
     parts = [f"95 % interval {summary.span(row['low'], row['high'], form)}, n = {row['n']}"]
-    if row.get("p_random") is not None:
-        parts.append(f"p = {summary.p_value(row['p_random'])} among {row['n_random']} matched random sets".replace("= <", "<"))
+    if (p := summary.p_of_change(row)) is not None:
+        parts.append(f"{summary.p_words(p)} by flipping the signs of units")
+    if row.get("comparable_outcome"):
+        parts.append(
+            {"more": "more than comparable neurons", "no more": "no more than comparable neurons"}.get(
+                row["comparable_outcome"], "comparable neurons: cannot tell"
+            )
+        )
     for name, other in beside:
         parts.append(f"{name}: {_with_n(other, 'rate', summary.percent)}")
     if row.get("attack"):
