@@ -127,6 +127,8 @@ def test_every_answer_refuses_to_be_framed(address):
 
 def test_a_killed_command_leaves_no_server(tmp_path):
     process, address = start(tmp_path, tmp_path / "log")
+    said = (tmp_path / "log").read_text().splitlines()
+    assert len(said) == 1 and address in said[0], "a start says where the pages are, and nothing of Streamlit's"
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
     assert within(20, lambda: not answers(address))

@@ -38,16 +38,23 @@ class Guarded:
         await self.app(scope, receive, guarded if scope["type"] == "http" else send)
 
 
-def app():
-    """The pages as an ASGI app; under a name of the machine other than those of `allowedHosts` nothing is answered."""
+def with_known_hosts(app):
+    """The app, which answers nothing under a name of the machine other than those of `allowedHosts`.
+
+    It is called when the server starts. Reading an option before that would make Streamlit warn that its options have changed.
+    """
     import streamlit
-    from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    return TrustedHostMiddleware(app, allowed_hosts=streamlit.get_option("server.allowedHosts"), www_redirect=False)
+
+
+def app():
+    """The pages as an ASGI app."""
+    from starlette.middleware import Middleware
     from streamlit.starlette import App
 
-    hosts = streamlit.get_option("server.allowedHosts")
-    middleware = [Middleware(Guarded), Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)]
-    return App(HERE / "app.py", middleware=middleware)
+    return App(HERE / "app.py", middleware=[Middleware(Guarded), Middleware(with_known_hosts)])
 
 
 def _end_with_the_starter():
