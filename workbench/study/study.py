@@ -124,9 +124,7 @@ class VariantPart(Part):
         description="published, or published:<task>: start from the authors' settings; what `parameters` sets otherwise is reported",
     )
     parameters: dict = Field(default_factory=dict)
-    seeds: Annotated[list[Seed], Once] | None = Field(
-        None, description="train it once with each: intervals are then over runs too"
-    )
+    seeds: Annotated[list[Seed], Once] | None = Field(None, description="train it once with each: intervals are then over runs too")
 
     _kind: str | None = None
     _run_of: tuple | None = None
@@ -162,9 +160,7 @@ class AttackPart(Part):
     against: Annotated[list[str], Once] = Field(default_factory=list, description="variants it is optimised against; empty = static")
     transfer: bool | None = Field(None, description="false: only the variant it was made against and the base model meet it")
     parameters: dict = Field(default_factory=dict)
-    seeds: Annotated[list[Seed], Once] | None = Field(
-        None, description="make it once with each: intervals are then over runs too"
-    )
+    seeds: Annotated[list[Seed], Once] | None = Field(None, description="make it once with each: intervals are then over runs too")
 
     _run_of: tuple | None = None
 
