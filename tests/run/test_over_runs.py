@@ -8,9 +8,13 @@ import pytest
 from scipy import stats
 
 import workbench
+from tests.analysis.test_repeats import by_hand
+from tests.analysis.verdict_rows import PLAIN, plain_rate, tables, together
 from tests.run.conftest import written
+from workbench.analysis.sensitivity import Sensitivity
+from workbench.analysis.verdict import verdict
 from workbench.report import document
-from workbench.run import image_tables, over_runs, runs
+from workbench.run import image_tables, measure, over_runs, runs
 
 SEEDED = 'name = "erased"\nseeds = [0, 1]\n'
 A = "embedding_pgd"
@@ -27,21 +31,6 @@ def repeated(tmp_path_factory, tiny_folder):
     study = workbench.load_study(path)
     run = workbench.run(study, tmp_path_factory.mktemp("over") / "runs")
     return run, runs.prepare(study, run.folder)[1]
-
-
-def by_hand(values):
-    """(mean, variance, degrees of freedom, p) of values (run, unit), in plain sums: two crossed factors, Satterthwaite."""
-    n_runs, n = len(values), len(values[0])
-    mean = sum(map(sum, values)) / (n_runs * n)
-    of_run = [sum(run) / n for run in values]
-    of_unit = [sum(run[u] for run in values) / n_runs for u in range(n)]
-    runs_part = sum((x - mean) ** 2 for x in of_run) / (n_runs - 1) / n_runs
-    unit_part = sum((x - mean) ** 2 for x in of_unit) / (n - 1) / n
-    rest = sum((values[r][u] - of_run[r] - of_unit[u] + mean) ** 2 for r in range(n_runs) for u in range(n))
-    rest /= (n_runs - 1) * (n - 1) * n_runs * n
-    variance = max(runs_part + unit_part - rest, runs_part, unit_part)
-    freedom = variance**2 / (runs_part**2 / (n_runs - 1) + unit_part**2 / (n - 1))
-    return mean, variance, freedom, 2 * stats.t.sf(abs(mean) / math.sqrt(variance), freedom)
 
 
 def picked(run, **wanted):
@@ -71,11 +60,11 @@ def test_an_effect_over_runs_is_that_of_a_slow_reference(repeated):
     ]
     (row,) = picked(run, quantity="effect", name="reactivation", variant="erased", neuron_set="concept", trajectory="reference", attack=A)
     value = np.mean(changes) / scale.mean()
-    mean, variance, freedom, _ = by_hand([list((one - value * scale) / scale.mean()) for one in changes])
+    variance, freedom = by_hand([list((one - value * scale) / scale.mean()) for one in changes])
     reach = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
-    assert abs(mean) < 1e-5
     assert (row["value"], row["low"], row["high"]) == pytest.approx((value, value - reach, value + reach), rel=1e-4)
-    assert row["p"] == pytest.approx(by_hand([list(one) for one in changes])[3], rel=1e-4)
+    variance, freedom = by_hand([list(one) for one in changes])
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(np.mean(changes)) / math.sqrt(variance), freedom), rel=1e-4)
     assert (row["n_runs"], row["n_inner"], row["n_units"], row["provenance"], row["against"]) == (2, 2, 3, "optimised", "erased")
     assert row["variants"] == ["erased-seed0", "erased-seed1"]
     assert row["attacks"] == ["embedding_pgd-seed3", "embedding_pgd-seed4"]
@@ -123,7 +112,6 @@ def test_words_are_about_the_variant_as_written_and_say_over_how_many_seeds(repe
 
 
 def test_an_attack_alone_with_seeds_has_runs_of_its_own_and_what_has_none_is_left_out():
-    part = lambda name, run_of=None: Thing(name=name, label=name, run_of=run_of)  # noqa: E731
     attacks = [part("pgd-seed3", ("pgd", 3)), part("pgd-seed4", ("pgd", 4)), part("static")]
     groups = over_runs.Runs(Thing(variants=[part("erased")], attacks=attacks))
     rows = [{"variant": "erased", "attack": f"pgd-seed{s}", "against": "erased", "prompt_set": f"pgd-seed{s}@erased"} for s in (3, 4)]
@@ -144,3 +132,58 @@ def finished_study(run):
     from workbench.study.study import Study
 
     return Study(**run.store.study())
+
+
+def part(name, run_of=None):
+    return Thing(name=name, label=name, run_of=run_of, role="erased")
+
+
+def trained(levels, n_units=40):
+    """(study, merged tables) of an eraser trained with several seeds, whose neurons keep these activities."""
+    names = [f"erased-seed{i}" for i in range(len(levels))]
+    study = Thing(variants=[part(name, ("erased", i)) for i, name in enumerate(names)], attacks=[])
+    rng, groups = np.random.default_rng(0), over_runs.Runs(study)
+    at = lambda level: 3 + level + rng.normal(0, 0.1, (n_units, 60))  # noqa: E731
+    values = {("base", "target"): at(1), ("base", "reference"): at(0)}
+    for name, level in zip(names, levels, strict=True):
+        values |= {(name, "target"): at(level), (name, "reference"): at(0)}
+    measured, chosen = Sensitivity(values, np.array(["mid"] * 60), 20), np.arange(60) < 20
+    keys = {"trajectory": "reference", "control": False, "compared_with": None} | PLAIN
+    activity = [(keys | {"variant": name, "prompt_set": "target"}, (name, "target")) for name in names]
+    drift = [(keys | {"variant": name, "effect": "drift"}, (name, "reference"), ("base", "reference")) for name in names]
+    effect = lambda pairs, members: measured.effect_over_runs(pairs, members, 19)  # noqa: E731
+    found = over_runs.neurons(groups, measured, activity, drift, {("concept", "ff"): chosen}, effect, lambda keys, group, site: {})
+    of_each = together(*(tables(variant=name, activity=(x - 0.02, x + 0.02)) for name, x in zip(names, levels, strict=True)))
+    found |= {name: [] for name in ("retention", "comparisons", "against_control")}
+    found["rates"] = [plain_rate(0.0, 0.2, variant="erased", n_runs=len(names))]
+    judged = over_runs.merged(groups, of_each, found, lambda rows: measure.with_adjusted(rows, {"erased": "concept"}))
+    return study, judged
+
+
+def words_of(levels):
+    study, judged = trained(levels)
+    found = over_runs.said(verdict([("erased", "erased")], judged, "heart"), study)
+    (word,) = [word for word in found["words"] if word["kind"] == "deactivation"]
+    return word, found["headline"]
+
+
+def test_the_word_follows_the_interval_over_runs_not_that_of_one_training():
+    word, headline = words_of((0.1, 0.1, 0.12))
+    assert word["outcome"] == "deactivated" and word["variant"] == "erased" and word["sentence"].endswith(" Over 3 training seeds.")
+    assert "are deactivated" in headline and headline.endswith("Intervals are over units and over 3 training seeds of erased.")
+    word, headline = words_of((0.02, 0.02, 0.45))  # each of them by itself lies below the threshold 0.5
+    assert word["outcome"] == "undecided" and "is undecided" in headline
+    (activity,) = [one for one in word["evidence"] if one["name"] == "activity"]
+    assert activity["value"] == pytest.approx(0.163, abs=0.02) and activity["high"] > 0.5
+    assert words_of((0.02, 0.02))[0]["sentence"].endswith(" Over 2 training seeds.")
+
+
+def test_a_difference_that_no_pair_shows_has_no_interval_of_width_0():
+    units, nothing = [f"u{i}" for i in range(20)], np.zeros(20, bool)
+    row = {"variant": "erased", "prompt_set": "pgd@erased", "p_mcnemar": None, "p_permutation": None}
+    counts = {"n_runs": 2, "n_inner": 1, "variants": [], "attacks": []}
+    found = over_runs._difference(row, [[(nothing, nothing)], [(nothing, nothing)]], counts, units)
+    assert found["difference"] == 0 and found["low"] < 0 < found["high"] and found["p"] == 1
+    every = over_runs._difference(row, [[(nothing, ~nothing)], [(nothing, ~nothing)]], counts, units)
+    assert every["difference"] == 1 and every["low"] < every["high"] and every["p"] < 1e-4
+    assert (every["n"], every["n_units"], every["only_b"]) == (40, 20, 40)
