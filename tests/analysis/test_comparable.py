@@ -278,7 +278,7 @@ def test_runs_of_one_attack_stand_on_one_scale_and_widen_the_interval_by_how_the
 
 
 def of_runs(levels, special=0.0, seed=9):
-    """(Sensitivity, pairs, chosen) of an eraser trained several times, which keeps these shares of the answer, `special` less in the set."""
+    """(Sensitivity, pairs, chosen) of an eraser trained several times; the shares of the answer it keeps, `special` less in the set."""
     values, chosen, kappa = recorded(seed, 0.0)
     rng, lift = np.random.default_rng(seed), (values["base", "target"] - values["base", "reference"]).mean(axis=0)
     for run, level in enumerate(levels):
