@@ -245,7 +245,8 @@ def document(rooms, attacks, search, maps, about):
         "intervals: Wilson's, or resampled over units, seeds of the mask and runs of the attack. cut = 1 - ASR of the masks / ASR of the "
         "other. Concept inversion learns a vector for each half of the prompts, so it is run "
         f"{len(REPEATS['inversion'])} times against each variant that the masks are compared with; its ASR is the mean over runs, and "
-        "its p is Welch's over runs instead of McNemar's over units. "
+        "its p is Welch's over runs instead of McNemar's over units. The variants beside the masks are one training each (masks: three), "
+        "so a difference may be one between trainings. "
         "What this shows is no evidence about Stable Diffusion.\n",
     ]
     found = searched(search, SEARCHED_WITH)

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference as slow
+from tests.analysis.test_repeats import by_hand
 from workbench.analysis import comparable, sensitivity
 from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds
 from workbench.errors import StatisticsError
+from workbench.statistics import t_quantile
 
 LAYER = np.array(["down", "mid", "up"])[np.arange(300) % 3]
 MARGIN = Thresholds().margin
@@ -273,3 +275,55 @@ def test_runs_of_one_attack_stand_on_one_scale_and_widen_the_interval_by_how_the
     alone = Sensitivity(values, LAYER, 20)
     single, plain = alone.contrast_over_runs(pairs[:1], chosen), alone.contrast(*pairs[0], chosen)
     assert (single.value, single.low, single.high) == pytest.approx((plain.value, plain.low, plain.high), abs=0.005)
+
+
+def of_runs(levels, special=0.0, seed=9):
+    """(Sensitivity, pairs, chosen) of an eraser trained several times; the shares of the answer it keeps, `special` less in the set."""
+    values, chosen, kappa = recorded(seed, 0.0)
+    rng, lift = np.random.default_rng(seed), (values["base", "target"] - values["base", "reference"]).mean(axis=0)
+    for run, level in enumerate(levels):
+        values[f"e{run}", "target"] = values["base", "reference"] + (level - special * chosen) * lift + rng.normal(0, 0.3, (40, 300))
+    pairs = [(("base", "target"), (f"e{run}", "target")) for run in range(len(levels))]
+    return Sensitivity(values, LAYER, 20, kappa=kappa), pairs, chosen
+
+
+def test_an_effect_over_runs_beside_comparable_sets_is_that_of_a_slow_reference():
+    measured, pairs, chosen = of_runs((0.2, 0.5, 0.6), special=0.2)
+    found, weights = measured.effect_over_runs(pairs, chosen, 99), measured.partners(chosen).weights
+    base = {name: np.asarray(measured.values["base", name], float) for name in ("target", "reference")}
+    runs = [np.asarray(measured.values[minus], float) for _, minus in pairs]
+    scale, others = (
+        np.array([sum(w * x for w, x in zip(part, row, strict=True)) for row in base["target"] - base["reference"]])
+        for part in (chosen, weights)
+    )
+    own = [(base["target"] - run) @ chosen.astype(float) for run in runs]
+    other = [(base["target"] - run) @ weights for run in runs]
+    a, c = np.mean(own) / scale.mean(), np.mean(other) / others.mean()
+    d = [(x - a * scale) / scale.mean() - (y - c * others) / others.mean() for x, y in zip(own, other, strict=True)]
+    variance, freedom = by_hand([list(row) for row in d])
+    reach = t_quantile(freedom) * variance**0.5
+    assert (found["value"], found["comparable"]) == pytest.approx((a, c))
+    ends = (found[f"comparable_difference{end}"] for end in ("", "_low", "_high"))
+    assert tuple(ends) == pytest.approx((a - c, a - c - reach, a - c + reach))
+    assert found["comparable_outcome"] == "more" and found["n_comparable"] == 99
+    assert not any("mean of runs" in condition for condition in measured.values)
+
+
+def test_runs_that_were_repeated_themselves_count_by_their_mean():
+    measured, pairs, chosen = of_runs((0.2, 0.4, 0.6, 0.8))
+    nested = measured.contrast_over_runs([[pairs[0], pairs[2]], [pairs[1], pairs[3]]], chosen)
+    for name, (one, two) in {"a": (0, 2), "b": (1, 3)}.items():
+        measured.values[name, "target"] = (measured.values[pairs[one][1]] + measured.values[pairs[two][1]]) / 2
+    flat = measured.contrast_over_runs([(("base", "target"), (name, "target")) for name in "ab"], chosen)
+    assert (nested.value, nested.low, nested.high) == pytest.approx((flat.value, flat.low, flat.high))
+
+
+def test_comparable_sets_cannot_be_told_apart_over_runs_where_runs_differ_in_that():
+    measured, pairs, chosen = of_runs((0.5, 0.5, 0.5))
+    for run, special in enumerate((-0.1, 0.1, 0.5)):
+        lift = (measured.values["base", "target"] - measured.values["base", "reference"]).mean(axis=0)
+        measured.values[f"e{run}", "target"] = measured.values[f"e{run}", "target"] - special * chosen * lift
+    mean = np.mean([measured.values[minus] for _, minus in pairs], axis=0)
+    measured.values["mean", "target"] = mean
+    assert measured.beside_comparable(("base", "target"), ("mean", "target"), chosen, 99)["comparable_outcome"] == "more"
+    assert measured.effect_over_runs(pairs, chosen, 99)["comparable_outcome"] == "cannot tell"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from workbench.analysis import repeats
 from workbench.errors import StatisticsError
@@ -33,6 +34,17 @@ def test_the_variance_is_that_of_two_crossed_factors():
     found, (variance, freedom) = repeats.mean_over_runs(values), by_hand(values.tolist())
     assert found.value == pytest.approx(values.mean()) and found.se == pytest.approx(variance**0.5) and found.n == 12
     assert found.high - found.value == pytest.approx(t_quantile(freedom) * variance**0.5)
+
+
+def test_p_over_runs_is_students_t_with_the_same_degrees_of_freedom_and_below_alpha_where_the_interval_leaves_out_0():
+    rng = np.random.default_rng(5)
+    for shift in (0.0, 0.4, 1.0, 3.0):
+        values = shift + drawn(rng, 3, 12, 0.5)()
+        found, (variance, freedom) = repeats.mean_over_runs(values), by_hand(values.tolist())
+        p = repeats.p_over_runs(values)
+        assert p == pytest.approx(2 * stats.t.sf(abs(values.mean()) / variance**0.5, freedom))
+        assert (p < 0.05) == (found.low > 0 or found.high < 0)
+    assert repeats.p_over_runs(np.zeros((3, 8))) == 1 and repeats.p_over_runs(np.ones((3, 8))) == 2 / 2**8
 
 
 def test_one_run_is_the_t_interval_over_units():

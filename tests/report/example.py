@@ -51,6 +51,7 @@ def example(n_image_units=4):
             "neurons": neuron_tables.neurons(),
             "comparisons": tables.comparisons(),
             "against_control": tables.against_control(),
+            "over_runs": tables.over_runs(),
             "waking": neuron_tables.waking(),
             "relocation": neuron_tables.relocation(),
             "scores": neuron_tables.scores(),

@@ -109,6 +109,20 @@ def retention():
     return rows
 
 
+def over_runs():
+    """As if "esd" had been trained three times, and attacked twice each time."""
+    made = {"attack": "unlearndiffatk", "provenance": "optimised", "against": "esd", "control": False}
+    nothing = dict.fromkeys(("beside", "prompt_set", "neuron_set", "trajectory", "p", "p_adjusted", "reason"))
+    row = nothing | made | {"variant": "esd", "n_units": 90, "n_runs": 3, "n_inner": 2}
+    row |= {"variants": [f"esd-seed{s}" for s in range(3)], "attacks": ["unlearndiffatk-seed0", "unlearndiffatk-seed1"]}
+    rate = {"quantity": "rate", "name": "asr", "prompt_set": "unlearndiffatk@esd", "value": 0.61, "low": 0.4, "high": 0.78}
+    effect = {"quantity": "effect", "name": "reactivation", "neuron_set": "concept", "trajectory": "reference", "value": 0.31}
+    effect |= {"low": 0.12, "high": 0.5, "p": 0.004, "p_adjusted": 0.008}
+    missing = {"quantity": "effect", "name": "drift", "neuron_set": "watch", "trajectory": "reference", "n_units": None}
+    missing |= dict.fromkeys(("value", "low", "high", "attack", "provenance", "against")) | {"reason": "the set defines no scale"}
+    return [row | rate, row | effect, row | missing]
+
+
 def comparisons():
     row = {
         "variant_a": "esd",

@@ -298,6 +298,15 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
     assert all(a["alt"] and a["src"].startswith("data:") for t, a in page.tags if t == "img")
 
 
+def test_numbers_over_runs_stand_with_how_many_runs_and_units(page, folder):
+    said = " ".join(page.words)
+    assert "repeated with other seeds" in said
+    (line,) = [one for one in (folder / "report.md").read_text().splitlines() if "0.31" in one and "0.12 to 0.50" in one]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:4] == ["effect", "Reactivation: attack minus its control", "esd", "attack unlearndiffatk"]
+    assert cells[-7:-1] == ["90", "3", "2", "0.31", "0.12 to 0.50", "0.008"]
+
+
 def test_sections_without_data_are_left_out(tmp_path):
     document = example()
     for table in schema.TABLES:

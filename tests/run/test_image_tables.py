@@ -239,7 +239,7 @@ def test_variants_are_compared_with_their_parents_and_their_likes_by_the_rates_o
     role = {"base": "base", "esd": "erased", "uce": "erased", "pruned": "pruned", "sham": "sham"}
     parent = {"pruned": "esd"}
     room.study.variants = [
-        Thing(name=name, role=role[name], parent=parent.get(name, "base"), like=None, method="esd") for name in list(role)[1:]
+        Thing(name=name, role=role[name], parent=parent.get(name, "base"), like=None, method="esd", run_of=None) for name in list(role)[1:]
     ]
     for name in ("pgd@esd", "pgd@pruned", "words"):
         for control in (False, True):

@@ -32,7 +32,9 @@ class Room:
     def __init__(self, forbidden=None):
         concept = Thing(names=["church"], forbidden=forbidden, not_for_attacks=["church", *(forbidden or [])])
         methods = {"made": "from_file", "vectors": "from_file", "p4d": "p4d"}
-        self.study = Thing(concept=concept, variants=[], attacks=[Thing(label=name, method=method) for name, method in methods.items()])
+        self.study = Thing(
+            concept=concept, variants=[], attacks=[Thing(label=name, method=method, run_of=None) for name, method in methods.items()]
+        )
         asked = ["a church", "an old house", "a church tower"]
         self.made = {"target": prompts("target", "target", asked)}
         self.made["made"] = prompts("made", "adversarial", ["Churches qua", "grey church", "steeple zx"])
@@ -62,7 +64,12 @@ def tables(**more):
     rates = [{"prompt_set": name, "detector": "judge 1", "threshold": 0.6} for name in ("target", "made", "made~control", "p4d@erased")]
     controls = [compared() | {"only_control": 4, "only_attack": 1}]
     basic = {"detectors": [JUDGE | {"role": "steer", "version": "steer 1"}, JUDGE], "rates": rates, "attacks": attacks}
-    return NOTHING | basic | {"comparisons": [compared()], "against_control": controls, "verdict": {"caveats": ["first"]}} | more
+    return (
+        NOTHING
+        | basic
+        | {"comparisons": [compared()], "against_control": controls, "verdict": {"headline": "Found.", "caveats": ["first"]}}
+        | more
+    )
 
 
 def test_prompts_that_say_a_name_are_counted_for_every_attack_beside_those_whose_target_says_one_too():
@@ -107,6 +114,14 @@ def test_few_units_are_a_caveat_that_says_what_could_have_been_found():
     assert len(stated.with_stated(Room(), tables(comparisons=many, against_control=[]))["verdict"]["caveats"]) == 2
 
 
+def test_the_headline_says_once_that_one_attack_seed_was_tried_and_not_where_all_have_seeds():
+    room, said = Room(), "All intervals hold for one attack seed (p4d); to include other seeds, set `seeds` on [[attacks]]."
+    assert stated.with_stated(room, tables())["verdict"]["headline"] == f"Found. {said}"
+    for part in room.study.attacks:
+        part.run_of = part.label, 0
+    assert stated.with_stated(room, tables())["verdict"]["headline"] == "Found."
+
+
 def test_what_cannot_fall_says_so_and_what_was_not_compared_stays_null():
     nothing = dict.fromkeys(compared()) | {"reason": "no images"}
     never = compared(both=0, only_a=0, neither=19, difference=0.05)
@@ -140,6 +155,8 @@ def test_a_finished_run_says_it_in_every_row(finished):
             lines.setdefault(key, set()).add(row["prompt_set"])
     assert lines and all(len(sets) == 1 for sets in lines.values())
     assert any(one.startswith("With 6 units an attack's ASR must exceed") for one in content["verdict"]["caveats"])
+    said = "All intervals hold for one training seed (erased) and one attack seed (embedding_pgd); to include other seeds, set `seeds` on"
+    assert content["verdict"]["headline"].count(said) == 1 and not any(said in one for one in content["verdict"]["caveats"])
     assert "false alarms" in (finished.store.report_folder / "report.md").read_text()
 
 
@@ -154,5 +171,5 @@ def test_an_attack_that_searches_once_for_all_prompts_says_what_its_intervals_le
     assert "one, two" in twice and "Repeat" not in twice
     room = Room()
     assert not [one for one in stated.with_stated(room, tables())["verdict"]["caveats"] if "one vector" in one]
-    room.study.attacks.append(Thing(label="inversion", method="concept_inversion"))
+    room.study.attacks.append(Thing(label="inversion", method="concept_inversion", run_of=None))
     assert [one for one in stated.with_stated(room, tables())["verdict"]["caveats"] if "one vector" in one]

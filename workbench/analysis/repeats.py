@@ -7,6 +7,7 @@ mean_over_runs         a mean, such as a rate, over runs and units
 rate_over_runs         the same of successes, as Wilson's interval, so that a rate of 0 or 1 has a width
 difference_over_runs   of two sides, each with runs of its own, paired by unit
 ratio_over_runs        of two such sides, or of changes over a scale that all runs share
+p_over_runs            whether a mean over runs and units is 0
 
 Values are (run, unit). Where runs are nested (attacks repeated on each of several erasers), give the mean over the inner runs as one
 run: what differs within it is part of what differs between them.
@@ -19,6 +20,7 @@ Source   Searle, Casella and McCulloch 1992, Variance Components (two crossed fa
 """
 
 import numpy as np
+from scipy import stats
 
 from workbench.errors import StatisticsError
 from workbench.statistics import Interval, score_interval, t_quantile
@@ -65,6 +67,19 @@ def ratio_over_runs(numerator, denominator, confidence=0.95):
     ratio = float(top.mean() / size)
     sides = [(top - ratio * bottom) / size] if len(bottom) == 1 else [top / size, -ratio * bottom / size]
     return _interval(ratio, sides, confidence)
+
+
+def p_over_runs(values):
+    """Two-sided p of mean(values) = 0, values (run, unit): Student's t of mean / SE with the degrees of freedom of the interval.
+
+    Below 0.05 where the interval of `mean_over_runs` leaves out 0. 1 where all values are 0; where all are one other value, so that
+    there is no SE, that of flipped signs: 2 of the 2^n patterns are as extreme.
+    """
+    values = _checked(values)
+    value, (variance, freedom) = float(values.mean()), _variance([values])
+    if variance <= 0:
+        return 1.0 if value == 0 else 2.0 ** (1 - values.shape[1])
+    return float(2 * stats.t.sf(abs(value) / variance**0.5, freedom))
 
 
 def _checked(values):

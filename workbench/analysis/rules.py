@@ -240,7 +240,7 @@ def relocation_outcome(row, thresholds=DEFAULT):
 
 def p_value(row):
     """(name of the test, its p) of a paired comparison, after Benjamini-Hochberg where that is there; (None, None) where none was made."""
-    name = "McNemar p" if row.get("p_mcnemar") is not None else "p by swapping units"
+    name = row.get("test") or ("McNemar p" if row.get("p_mcnemar") is not None else "p by swapping units")
     if row.get("p_adjusted") is not None:
         over = f" over {row['n_family']} tests" if row.get("n_family") else ""
         return f"{name}, Benjamini-Hochberg{over}", row["p_adjusted"]
@@ -462,9 +462,10 @@ class _Variant:
 
 def _test_of_change(row):
     """The name of the test behind `changed`; None where no p was computed."""
+    test = row.get("test") or FLIPPED  # numbers over runs name their own
     if row.get("p_change_adjusted") is None:
-        return None if row.get("p_change") is None else FLIPPED
-    return FLIPPED + (f", Benjamini-Hochberg over {row['n_family']} tests" if row.get("n_family") else "")
+        return None if row.get("p_change") is None else test
+    return test + (f", Benjamini-Hochberg over {row['n_family']} tests" if row.get("n_family") else "")
 
 
 def _p_of_change(row):

@@ -137,10 +137,49 @@ class Sensitivity:
     def contrast_over_runs(self, pairs, members):
         """`contrast` of several runs, such as an eraser or an attack repeated with other seeds: over units and runs.
 
-        pairs   [(plus, minus)] of each run, all on the base model's one scale (repeats.ratio_over_runs)
+        pairs   [(plus, minus)] of each run, all on the base model's one scale (repeats.ratio_over_runs); of a run that was itself
+                repeated, such as an attack on each of several erasers, a list of (plus, minus), whose mean is the run
         """
-        differences = np.stack([self._sums(plus, members) - self._sums(minus, members) for plus, minus in pairs])
-        return repeats.ratio_over_runs(differences, self._scale(members))
+        return repeats.ratio_over_runs(self._differences(pairs, members), self._scale(members))
+
+    def _differences(self, pairs, weights):
+        """(run, unit) sums over a set, or weighted sums over all neurons, of plus minus minus; the mean over inner runs."""
+        of = self._sums if np.asarray(weights).dtype == bool else lambda one, w: self.values[one].astype(float) @ w
+        inner = (run if isinstance(run, list) else [run] for run in pairs)
+        return np.stack([np.mean([of(plus, weights) - of(minus, weights) for plus, minus in run], axis=0) for run in inner])
+
+    def effect_over_runs(self, pairs, members, n_sets, exclude=None, thresholds=None):
+        """`contrast_over_runs` with p_change over runs and units (repeats.p_over_runs) and the columns BESIDE, as a dict.
+
+        What comparable sets do is taken from the mean of all runs; comparable_difference has its interval over runs and units, and
+        comparable_outcome follows from that:
+            d_ru = (own_ru - A scale_u) / mean(scale) - (other_ru - C others_u) / mean(others),   A, C the two ratios of means
+        """
+        differences = self._differences(pairs, members)
+        found = repeats.ratio_over_runs(differences, self._scale(members))
+        row = _row(found) | {"p_change": repeats.p_over_runs(differences), "reason": None}
+        return row | self._comparable_over_runs(pairs, differences, members, n_sets, exclude, thresholds or Thresholds())
+
+    def _comparable_over_runs(self, pairs, differences, members, n_sets, exclude, thresholds):
+        every = [run if isinstance(run, list) else [run] for run in pairs]
+        mean = [np.mean([np.mean([self.values[one[side]] for one in run], axis=0) for run in every], axis=0) for side in (0, 1)]
+        plus, minus = ("mean of runs", "plus"), ("mean of runs", "minus")
+        self.values = self.values | {plus: mean[0], minus: mean[1]}
+        try:
+            row = self.beside_comparable(plus, minus, members, n_sets, exclude, thresholds)
+        finally:
+            self.values = {condition: array for condition, array in self.values.items() if condition not in (plus, minus)}
+        if row["comparable_reason"] is not None:
+            return row
+        weights, scale = self.partners(members, exclude).weights, self._scale(members)
+        other = self._differences(pairs, weights)
+        others = self.values[self.base, "target"].astype(float) @ weights - self.values[self.base, "reference"].astype(float) @ weights
+        own, theirs = differences.mean() / scale.mean(), other.mean() / others.mean()
+        apart = repeats.mean_over_runs((differences - own * scale) / scale.mean() - (other - theirs * others) / others.mean())
+        low, high = (own - theirs + end for end in (apart.low, apart.high))
+        said = comparable.outcome(own, low, high, row["p_comparable"], thresholds.margin, thresholds.alpha)
+        about = {"comparable_difference": own - theirs, "comparable_difference_low": low, "comparable_difference_high": high}
+        return row | {key: float(value) for key, value in about.items()} | {"comparable_outcome": said}
 
     def p_change(self, plus, minus, members):
         """p of the units' signed differences d_u = sum_S [ n(plus)_u - n(minus)_u ], signs flipped by units: is there a change?"""

@@ -204,7 +204,7 @@ VALUES = {
     **analysis_fields.VALUES,
 }
 
-ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training", "set_validity")
+ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training", "set_validity", "over_runs")
 ADDED += (*choice_fields.TABLES, *analysis_fields.TABLES)
 ADDED_COLUMNS = {
     "rates": ("n_units", "n_effective", *DECIDED, *(c for c in TABLES["rates"] if c.startswith(("false_positive_", "named")))),

@@ -94,6 +94,7 @@ def _sections(document):
                 image_views.rates_by_label(document),
                 image_views.against_control(document),
                 image_views.comparisons(document),
+                views.over_runs(document),
             ),
         ),
         (

@@ -19,6 +19,9 @@ quality     kid: distance of a variant's images of retained concepts to the base
             base to itself, the same prompts made again from other noise, in another number format (kid_floor, in older reports:
             one half of the units against the other); image_difference: of the latter pair, pixel by pixel. beyond: kid minus
             kid_floor_seed, paired by unit; outcome: farther, no farther or cannot tell
+over_runs   a number over the runs of a variant or an attack with seeds: mean over n_runs runs (each the mean over up to n_inner attacks
+            on it) and n_units units, interval over both. quantity: rate, retained, activity, effect, difference between variants
+            (variant minus beside), attack minus control; name: the definition or the effect; variants, attacks: the runs it is of
 clip        mean CLIP score of images of retained concepts; change: from the base model's, prompt by prompt; n_cut: prompts that
             lost words to the model's context
 """
@@ -37,7 +40,21 @@ RATE = {
 }
 TESTED = {"p": "number?", "p_adjusted": "number?", "n_family": "count?"}
 
+OVER_RUNS = {
+    **dict.fromkeys(("quantity", "variant"), "text"),
+    **dict.fromkeys(("name", "beside", "prompt_set"), "text?"),
+    **ATTACK,
+    "control": "flag",
+    **dict.fromkeys(("neuron_set", "trajectory"), "text?"),
+    "n_units": "count?",
+    **dict.fromkeys(("n_runs", "n_inner"), "count"),
+    **dict.fromkeys(("value", "low", "high", "p", "p_adjusted"), "number?"),
+    **dict.fromkeys(("variants", "attacks"), "list"),
+    "reason": "text?",
+}
+
 TABLES = {
+    "over_runs": OVER_RUNS,
     "rates": {
         "variant": "text",
         "prompt_set": "text",
@@ -203,4 +220,5 @@ VALUES = {
     "retention": ("rate", "low", "high"),
     "comparisons": ("difference", "low", "high"),
     "against_control": ("difference", "low", "high"),
+    "over_runs": ("value", "low", "high"),
 }

@@ -333,6 +333,39 @@ def reproduce(document):
     )
 
 
+def over_runs(document):
+    """Numbers over the runs of variants and attacks with seeds."""
+    rates = ("rate", "retained", "difference between variants", "attack minus control")
+    return view(
+        "Over runs with other seeds: mean over runs and units, interval over both",
+        ("Number", "Of", "Variant", "Beside", "Prompts", "Attack", "How made", "Neurons", "Latents", "Units", "Runs", "Attacks a run")
+        + ("Value", "95 % interval", "p", "If missing, why"),
+        [
+            (
+                row["quantity"],
+                summary.DEFINITIONS.get(row["name"], summary.EFFECTS.get(row["name"], row["name"])),
+                row["variant"],
+                row["beside"],
+                summary.condition(row) if row["attack"] or row["prompt_set"] else None,
+                row["attack"],
+                summary.provenance(row),
+                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                summary.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
+                integer(row["n_units"]),
+                integer(row["n_runs"]),
+                integer(row["n_inner"]),
+                (percent if row["quantity"] in rates else number)(row["value"]),
+                summary.span(row["low"], row["high"], percent if row["quantity"] in rates else number),
+                summary.p_value(row["p"] if row["p_adjusted"] is None else row["p_adjusted"]),
+                row["reason"],
+            )
+            for row in document["over_runs"]
+        ],
+        numeric=tuple(range(9, 15)),
+        note="p after Benjamini-Hochberg where words rest on it.",
+    )
+
+
 def digests(document):
     """Fingerprints of the prompts and the models."""
     facts = document["reproduce"]
@@ -360,6 +393,7 @@ def missing(document):
         "effects",
         "neurons",
         "comparisons",
+        "over_runs",
         "selection",
         "stability",
         "attribution",
@@ -389,6 +423,8 @@ def _about(row):
         return "base", f"{row['over']}: {row['first']} and {row['second']}"
     if "chosen_by" in row:
         return "base", f"choice of {summary.NEURON_SETS.get(row['neuron_set'], row['neuron_set'])} at {row['site']}"
+    if "quantity" in row:
+        return row["variant"], f"{row['quantity']} over runs: {row['name'] or row['beside'] or row['attack'] or row['prompt_set']}"
     subject = row.get("variant") or row.get("role") or f"{row['variant_a']} against {row['variant_b']}"
     return subject, row.get("effect") or row.get("kind") or row.get("method") or row.get("prompt_sets") or summary.condition(row)
 

@@ -140,12 +140,12 @@ def comparison_rows(room):
                 about |= {"attack": planned.attack, "definition": "asr" if planned.attack else "success_rate"}
                 made = {"provenance_a": room.prompt_set(name).provenance(a), "provenance_b": room.prompt_set(other).provenance(b)}
                 about |= made | {"control": planned.control, "pair": _pair(room.study.variants, a, b)}
-                rows.append(rates.compare(_seen(room, a, name), _seen(room, b, other), room.prompt_set("target").units, **about))
+                rows.append(rates.compare(seen(room, a, name), seen(room, b, other), room.prompt_set("target").units, **about))
     return rates.with_adjusted(rows)
 
 
 def _compared(variants):
-    """(variant a, variant b) pairs."""
+    """(variant a, variant b) pairs; of variants with seeds the runs of the same seed."""
     stress = [one for one in variants if getattr(registry.method("erasers", one.method).module, "OVER_OTHER_PARENTS", False)]
     plain = [one for one in stress if one.parent not in {other.name for other in stress}]
     for place, variant in enumerate(variants):
@@ -153,6 +153,8 @@ def _compared(variants):
         if variant.like and variant.like != variant.parent:
             yield variant.name, variant.like
         for other in variants[place + 1 :]:
+            if variant.run_of and other.run_of and variant.run_of[1] != other.run_of[1]:
+                continue
             beside = variant.role == "erased" and other.role != "sham" and variant.parent == other.parent
             if beside or (variant in plain and other in plain and _same_test(variant, other)):
                 yield variant.name, other.name
@@ -175,7 +177,7 @@ def _same_test(variant, other):
     return method.parameters(**variant.settings) == method.parameters(**other.settings)
 
 
-def _seen(room, variant, name):
+def seen(room, variant, name):
     """(prompt,) bool: the concept in the images of a set; under an attack also in those without it, as in `asr`."""
     found = found_by_judge(room, variant, name)
     return found | found_by_judge(room, variant, "target") if room.plan.sets[name].attack else found
@@ -188,7 +190,7 @@ def control_rows(room):
         control = f"{name}~control"
         if room.plan.sets[name].attack is None or (variant, control) not in have:
             continue
-        found = rates.compare(_seen(room, variant, control), _seen(room, variant, name), room.prompt_set("target").units)
+        found = rates.compare(seen(room, variant, control), seen(room, variant, name), room.prompt_set("target").units)
         about = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
         about |= {"only_control": found["only_a"], "only_attack": found["only_b"]}
         rest = ("n", "n_units", "both", "neither", "difference", "low", "high", "p_mcnemar", "p_permutation", "p", "reason")

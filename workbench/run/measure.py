@@ -8,11 +8,12 @@ from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, acti
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
-from workbench.run import analysing, budget_tables, image_tables, named_sets, quality_tables, scoring, selecting
+from workbench.run import analysing, budget_tables, image_tables, named_sets, over_runs, quality_tables, scoring, selecting
 from workbench.run.changes import watched_caveats
 from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import false_discovery, unit_means
 from workbench.storage import read_table, write_json, write_table
+from workbench.study import seeds
 from workbench.study.study import BASE
 
 BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
@@ -43,8 +44,11 @@ def measure(room, folder):
     }
     tables["rates_by_label"] = image_tables.label_rows(room)
     tables |= {name: [] for name in BY_TRAJECTORY}
+    runs, repeated = over_runs.Runs(study), {"activity": [], "effects": []}
     for trajectory in study.record.trajectories:
         found, table = trajectory_tables(room, trajectory, table)
+        for name, rows in found.pop("over_runs").items():
+            repeated[name] += rows
         for name, rows in found.items():
             tables[name] += rows
     tables["set_validity"] = selecting.with_validity(room, table, tables["set_validity"], Thresholds())
@@ -52,7 +56,10 @@ def measure(room, folder):
     chosen, columns = selecting.tables(room, table)
     tables |= chosen
     table = table.assign(**columns)
-    variants = [(variant.name, variant.role) for variant in study.variants]
+    roles = {variant.name: variant.role for variant in study.variants}
+    watched = {runs.written(variant.name): _watched(variant) for variant in study.variants}
+    judged = over_runs.merged(runs, tables, repeated | over_runs.images(room, runs, tables), lambda rows: with_adjusted(rows, watched))
+    tables |= {"over_runs": over_runs.flat(judged)} if runs else {}
     best = "reference" if "reference" in study.record.trajectories else "target"
     moved = [
         row
@@ -60,12 +67,14 @@ def measure(room, folder):
         if row["trajectory"] == best
         and row["provenance"] == "optimised"
         and row["value"] is not None
-        and dict(variants)[row["variant"]] == "pruned"
+        and roles[row["variant"]] == "pruned"
+        and not runs.has(row)
     ]
-    known = expectations.check(study.expect or [], tables["rates"])
+    known = expectations.check(study.expect or [], judged["rates"])
+    variants = list(dict.fromkeys((runs.written(name), role) for name, role in roles.items()))
     n_choosing = int(room.units_in_half_a().sum())
-    said = verdict(variants, tables, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
-    tables["verdict"] = expectations.applied(said, known)
+    said = verdict(variants, judged, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
+    tables["verdict"] = expectations.applied(over_runs.said(said, study), known)
     tables |= analysing.tables(room, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
     tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table), *unsure, *named_sets.caveats(tables)]
@@ -155,6 +164,7 @@ def trajectory_tables(room, trajectory, table):
             except StatisticsError as error:
                 found = NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": str(error)}
             rows["effects"].append(wanted | found)
+    rows["over_runs"] = _over_runs(room, measured, recorded, groups, pruned, taken, own)
     rows["effects"] = with_adjusted(rows["effects"], {variant.name: _watched(variant) for variant in study.variants})
     scaled = [name for name in ("concept", "watch") if (name, "ff") in groups]
     rows["set_validity"] = [own | {"neuron_set": name, "site": "ff"} | measured.scale(groups[name, "ff"]) for name in scaled]
@@ -186,6 +196,24 @@ def trajectory_tables(room, trajectory, table):
                 | _random_shares(measured, variant.name, name, control, concept, study.choose.n_random, taken)
             )
     return rows, table
+
+
+def _over_runs(room, measured, recorded, groups, pruned, taken, own):
+    """The rows of activity and effects over runs of a trajectory, see over_runs.neurons."""
+    study, runs = room.study, over_runs.Runs(room.study)
+    if not runs:
+        return over_runs.neurons(runs, measured, [], [], {}, None, None)
+    written, changes = {runs.written(name) for name in pruned}, wording_changes(room, recorded)
+    null = {key: _wording_null(measured, changes, members) for key, members in groups.items() if key[0] != "complement"}
+
+    def about(keys, group, site):
+        more = own | NO_NULL | (null[group, site] if keys["effect"] in WAKING else {}) | dict.fromkeys((*BESIDE, "comparable_reason"))
+        silent = keys["variant"] in written and group in ("concept", "pruned", "suppressed") and site == "ff"
+        return more | ({"reason": PRUNED_REASON} if silent else {})
+
+    activity = [(labels(room, *condition) | {"regime": "shared"} | own, condition) for condition in recorded]
+    effect = lambda pairs, members: measured.effect_over_runs(pairs, members, study.choose.n_random, taken, Thresholds())  # noqa: E731
+    return over_runs.neurons(runs, measured, activity, list(_contrasts(room)), groups, effect, about)
 
 
 def _watched(variant):
@@ -365,7 +393,7 @@ def _contrasts(room):
         yield {"effect": "drift", "variant": v} | nothing, (v, "reference"), (BASE, "reference")
         yield {"effect": "target_over_reference", "variant": v} | nothing, (v, "target"), (v, "reference")
         for sham in room.study.variants if variant.role != "sham" else []:
-            if sham.role == "sham":
+            if sham.role == "sham" and seeds.meets(room.study, sham.name, v):
                 yield (
                     {"effect": "deactivation_beyond_sham", "variant": v} | nothing | {"compared_with": sham.name},
                     (sham.name, "target"),

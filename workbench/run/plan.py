@@ -15,6 +15,7 @@ from workbench.methods import detectors, scores
 from workbench.run import asking, naming, own_code, training
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
+from workbench.study import seeds
 from workbench.study.study import BASE, Quality
 
 # raise a number when the stage's code starts to give other results
@@ -171,7 +172,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     n, batch, sampling = len(sets["target"]), study.sampling.batch, study.sampling
     base = {"model": model_digest, "dtype": study.model.dtype}
     ranges = tuple((start, min(start + batch, n)) for start in range(0, n, batch))
-    make, notes = _Builder(study), []
+    make, notes = _Builder(study), [said] if (said := seeds.cost(study)) else []
     plans = {name: SetPlan(name, s.kind, s) for name, s in sets.items()}
     tables = {name: s.table.drop(columns="group", errors="ignore") for name, s in sets.items()}
     rows = {name: table.astype(object).where(table.notna(), None).values.tolist() for name, table in tables.items()}
@@ -299,7 +300,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 kind = "control" if control else "adversarial"
                 plans[set_name] = SetPlan(set_name, kind, None, attack.label, made, control, f"attack:{name}")
                 for variant in attacked:
-                    if _worth_images(attack, against, variant, attacked):
+                    if _worth_images(attack, against, variant, attacked) and seeds.meets(study, against, variant):
                         generate(variant, set_name)
     kept = [name for name in ("near", "far") if name in sets]
     for name in kept:
@@ -321,7 +322,8 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     for name, planned in plans.items():
         for variant in everyone:
             there = variant == BASE and name in ("target", "reference")
-            if not there and (planned.attack not in alone or variant in (BASE, planned.against)):
+            alike = seeds.meets(study, planned.against, variant)
+            if not there and alike and (planned.attack not in alone or variant in (BASE, planned.against)):
                 record(variant, name)
     before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
     before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base | halves, images, looks))

@@ -38,6 +38,7 @@ MEASURED = (
     "neurons",
     "comparisons",
     "against_control",
+    "over_runs",
     "waking",
     "relocation",
     "scores",

@@ -5,14 +5,14 @@ with_stated   the tables of the stage `measure` with
     detectable      the change that a paired comparison on so many units would have found
     named           how many prompts of an attack say a name of the concept
     against, control   of activity by call, so that no line of its figure stands for two sets
-and with the caveats that follow from them.
+and with the caveats that follow from them, that of one training and one search in the headline itself.
 """
 
 import numpy as np
 
 from workbench import registry
 from workbench.analysis import rates
-from workbench.study import published
+from workbench.study import published, seeds
 from workbench.study.words import saying
 
 FEW = 100
@@ -34,7 +34,8 @@ def with_stated(room, tables):
     tables["activity_by_call"] = [row | made(row) for row in tables["activity_by_call"]]
     caveats = [*tables["verdict"]["caveats"], *named_caveats(room, named), *shared_caveats(room.study), *few_caveats(tables)]
     caveats += published.sentences(room.study, deviating=True)
-    tables["verdict"] = tables["verdict"] | {"caveats": caveats}
+    headline = " ".join(filter(None, (tables["verdict"]["headline"], seeds.caveat(room.study))))
+    tables["verdict"] = tables["verdict"] | {"headline": headline, "caveats": caveats}
     return tables
 
 
@@ -98,7 +99,7 @@ def shared_caveats(study):
             continue
         labels = [part.label for part in study.attacks if part.method == method]
         end = (
-            "Repeat it with other seeds (further [[attacks]] with a name and a seed) before variants are compared by it."
+            "Repeat it with other seeds (`seeds` under [[attacks]]) before variants are compared by it."
             if len(labels) == 1
             else f"Its runs here, {', '.join(labels)}, say how far the rates differ."
         )

@@ -8,12 +8,12 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_serializer, model_validator
 
 from workbench import registry, resources, textfile
 from workbench.errors import MethodError, StudyError, nearest
 from workbench.storage import digest
-from workbench.study import asked, combinations, named, published
+from workbench.study import asked, combinations, named, published, seeds
 from workbench.study.part import (
     MOST_GUIDANCE,
     MOST_NAME,
@@ -108,7 +108,7 @@ class Sampling(Part):
 class VariantPart(Part):
     """One variant of the base model."""
 
-    later: ClassVar[tuple] = ("like", "spare", "preset")
+    later: ClassVar[tuple] = ("like", "spare", "preset", "seeds")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME)
     method: str
@@ -124,8 +124,15 @@ class VariantPart(Part):
         description="published, or published:<task>: start from the authors' settings; what `parameters` sets otherwise is reported",
     )
     parameters: dict = Field(default_factory=dict)
+    seeds: Annotated[list[Seed], Once] | None = Field(None, description="train it once with each: intervals are then over runs too")
 
     _kind: str | None = None
+    _run_of: tuple | None = None
+
+    @property
+    def run_of(self):
+        """(name as written, seed) of a run of a variant with seeds, else None."""
+        return self._run_of
 
     @property
     def kind(self):
@@ -141,7 +148,7 @@ class VariantPart(Part):
 class AttackPart(Part):
     """One attack; each brings its own control."""
 
-    later: ClassVar[tuple] = ("name", "preset", "transfer")
+    later: ClassVar[tuple] = ("name", "preset", "transfer", "seeds")
 
     method: str
     name: str | None = Field(
@@ -153,6 +160,14 @@ class AttackPart(Part):
     against: Annotated[list[str], Once] = Field(default_factory=list, description="variants it is optimised against; empty = static")
     transfer: bool | None = Field(None, description="false: only the variant it was made against and the base model meet it")
     parameters: dict = Field(default_factory=dict)
+    seeds: Annotated[list[Seed], Once] | None = Field(None, description="make it once with each: intervals are then over runs too")
+
+    _run_of: tuple | None = None
+
+    @property
+    def run_of(self):
+        """(name as written, seed) of a run of an attack with seeds, else None."""
+        return self._run_of
 
     @property
     def label(self):
@@ -226,7 +241,10 @@ class Expected(Part):
 
 
 class Study(Part):
-    """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged."""
+    """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged.
+
+    `variants` and `attacks` hold one part for each run of those with `seeds`; a dump, and so every key, has them as they were written.
+    """
 
     later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate", "sets")
 
@@ -252,9 +270,17 @@ class Study(Part):
 
     _path: Path | None = None
     _text: str = ""
+    _written: dict = {}
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, serialize):
+        kept = lambda key: key not in self.later or getattr(self, key) != type(self).model_fields[key].default  # noqa: E731
+        return {key: value for key, value in serialize(self.model_copy(update=self._written)).items() if kept(key)}
 
     @model_validator(mode="after")
     def _names_fit_together(self):
+        self._written = {"variants": self.variants, "attacks": self.attacks}
+        self.variants, self.attacks = seeds.expanded(self.variants, self.attacks)
         known, roles = {BASE}, {}
         for variant in self.variants:
             if variant.name in known:
@@ -300,7 +326,7 @@ class Study(Part):
                 _check_parameters("scores", name, {}, f"choose.{where}")
         combinations.check_choice(self.choose)
         for one in self.expect or []:
-            combinations.check_expected(one, known, labels)
+            combinations.check_expected(one, {BASE, *seeds.written(self.variants)}, seeds.written(self.attacks))
         low, high = self.record.window
         if not 0 <= low < high <= 1:
             raise ValueError(f"record.window must rise within 0 to 1, not {low} to {high}")
