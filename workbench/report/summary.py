@@ -40,7 +40,7 @@ EFFECTS = {
     "pruning_effect_adversarial": "Effect of pruning under attack",
     "pruning_effect_target": "Effect of pruning without attack",
 }
-WITHOUT_ATTACK = ("deactivation", "these neurons", "beyond the sham", "erasure", None)
+WITHOUT_ATTACK = ("deactivation", "these neurons", "another concept", "beyond the sham", "erasure", None)
 NEURON_SETS = {
     "concept": "concept neurons",
     "watch": "watched, not pruned",
@@ -48,6 +48,7 @@ NEURON_SETS = {
     "suppressed": "concept-suppressed",
     "complement": "all other neurons",
     "random": "matched random sets",
+    "other": "neurons of another concept",
 }
 TRAJECTORIES = {
     "target": "on latents that contain the concept",

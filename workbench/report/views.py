@@ -142,6 +142,41 @@ def effects(document):
     )
 
 
+def other_concept(document):
+    """The same effects on the neurons of another concept."""
+    rows = summary.arranged(document["other_concept"], summary.variant_names(document))
+    places = {"deactivation": 0, "reactivation": 1}
+    rows.sort(key=lambda row: (places.get(row["effect"], 2), row["trajectory"]))
+    name = next((row["concept"] for row in rows), "")
+    return view(
+        f"The same on the neurons of another concept, {name}, each set on the base scale of its own concept",
+        ("Effect", "Variant", "Attack", "How made", "Prompts", "Latents", "Units", f"Neurons of {name}", "95 % interval", "p")
+        + ("Concept neurons", "95 % interval", "Difference", "95 % interval", "p of the difference", "If missing, why"),
+        [
+            (
+                row["effect"],
+                row["variant"],
+                row["attack"],
+                summary.provenance(row),
+                f"of {name}" if row["prompts"] == "other-target" else "of the study",
+                row["trajectory"],
+                integer(row["n"]),
+                number(row["value"]),
+                summary.span(row["low"], row["high"]),
+                summary.p_value(row["p_change_adjusted"] if row["p_change_adjusted"] is not None else row["p_change"]),
+                number(row["own"]),
+                summary.span(row["own_low"], row["own_high"]),
+                number(row["difference"]),
+                summary.span(row["difference_low"], row["difference_high"]),
+                summary.p_value(row["p_difference"]),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=range(6, 15),
+    )
+
+
 def shares(document):
     """Per-neuron summaries."""
     rows = summary.arranged(document["neurons"], summary.variant_names(document))
@@ -357,6 +392,7 @@ def missing(document):
         "clip",
         "activity",
         "effects",
+        "other_concept",
         "neurons",
         "comparisons",
         "selection",

@@ -8,12 +8,12 @@ from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, acti
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
-from workbench.run import analysing, budget_tables, image_tables, named_sets, quality_tables, scoring, selecting
+from workbench.run import analysing, budget_tables, image_tables, named_sets, other_concept, quality_tables, scoring, selecting
 from workbench.run.changes import watched_caveats
 from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import false_discovery, unit_means
 from workbench.storage import read_table, write_json, write_table
-from workbench.study.study import BASE
+from workbench.study.study import BASE, OTHER
 
 BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
 PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
@@ -29,6 +29,8 @@ def measure(room, folder):
     table, by_call = scoring.with_erased(
         room, *(read_table(room._folder("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
     )
+    other = other_concept.pair(room, table)
+    table = other_concept.with_column(table, other)
     tables = {
         "detectors": image_tables.detector_rows(room),
         "rates": image_tables.rate_rows(room),
@@ -42,12 +44,14 @@ def measure(room, folder):
         "against_control": image_tables.control_rows(room),
     }
     tables["rates_by_label"] = image_tables.label_rows(room)
-    tables |= {name: [] for name in BY_TRAJECTORY}
+    tables |= {name: [] for name in BY_TRAJECTORY} | ({} if other is None else {other_concept.TABLE: []})
+    of_other = []
     for trajectory in study.record.trajectories:
-        found, table = trajectory_tables(room, trajectory, table)
+        found, table = trajectory_tables(room, trajectory, table, other)
+        of_other += found.pop("validity of the other concept", [])
         for name, rows in found.items():
             tables[name] += rows
-    tables["set_validity"] = selecting.with_validity(room, table, tables["set_validity"], Thresholds())
+    tables["set_validity"] = selecting.with_validity(room, table, tables["set_validity"], Thresholds()) + of_other
     tables["scores"] = scoring.agreement(room, table)
     chosen, columns = selecting.tables(room, table)
     tables |= chosen
@@ -68,7 +72,13 @@ def measure(room, folder):
     tables["verdict"] = expectations.applied(said, known)
     tables |= analysing.tables(room, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
-    tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table), *unsure, *named_sets.caveats(tables)]
+    tables["verdict"]["caveats"] = [
+        *tables["verdict"]["caveats"],
+        *watched_caveats(room, table),
+        *other_concept.caveats(other),
+        *unsure,
+        *named_sets.caveats(tables),
+    ]
     table = analysing.with_columns(room, with_headline(table, tables["effects"], study, best))
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)
@@ -113,10 +123,13 @@ def neuron_groups(table):
     return {key: members for key, members in groups.items() if members.any()}
 
 
-def trajectory_tables(room, trajectory, table):
-    """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta."""
+def trajectory_tables(room, trajectory, table, other=None):
+    """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta.
+
+    other   other_concept.Pair where the study names another concept; its table is among them then
+    """
     study, thresholds = room.study, Thresholds()
-    recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record")]
+    recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record") if node.prompt_set not in OTHER]
     half_b = ~room.units_in_half_a()
     by_call = {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b] for c in recorded}
     values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
@@ -156,6 +169,12 @@ def trajectory_tables(room, trajectory, table):
                 found = NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": str(error)}
             rows["effects"].append(wanted | found)
     rows["effects"] = with_adjusted(rows["effects"], {variant.name: _watched(variant) for variant in study.variants})
+    if other is not None:
+        also = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record") if node.prompt_set in OTHER]
+        all_of = values | {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b].mean(axis=1) for c in also}
+        rows[other_concept.TABLE] = other_concept.rows(room, other, measured, all_of, table, trajectory)
+        valid = other_concept.validity(room, other, all_of, table, trajectory, thresholds)
+        rows["validity of the other concept"] = [valid] if valid else []
     scaled = [name for name in ("concept", "watch") if (name, "ff") in groups]
     rows["set_validity"] = [own | {"neuron_set": name, "site": "ff"} | measured.scale(groups[name, "ff"]) for name in scaled]
     rows["waking"] = waking_rows(room, measured, groups, half_b, trajectory)
