@@ -44,7 +44,8 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAUL
     n_choosing    units of the half that chose the neurons
     """
     found = rules.found(variants, tables, trajectory, thresholds, relocations, n_choosing)
-    first = {name: first_attack(tables["effects"], tables["rates"], name, role, trajectory) for name, role in variants}
+    shown = {"where": trajectory, "validity": tables.get("set_validity", ())}
+    first = {name: first_attack(tables["effects"], tables["rates"], name, role, **shown) for name, role in variants}
     return {
         "headline": headline(found, variants, concept, first),
         "words": words(found, concept),

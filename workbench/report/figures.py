@@ -126,7 +126,7 @@ def effects_figure(rows, variants=()):
         style=lambda row: SETS.get(row["neuron_set"], KINDS["other"]),
         guides=((0, "no effect"),),
         row_band=("random_low", "random_high"),
-        note=lambda row: "" if row["p_random"] is None else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<"),
+        note=lambda row: "" if summary.p_of_change(row) is None else f"p = {summary.p_value(summary.p_of_change(row))}".replace("= <", "<"),
         title="difference in concept activity (95 % interval; grey: matched random sets)",
     )
 

@@ -90,6 +90,11 @@ def p_value(value):
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def p_of_change(row):
+    """p of flipped signs of an effect, after Benjamini-Hochberg where that is there; None in reports older than it."""
+    return row.get("p_change") if row.get("p_change_adjusted") is None else row["p_change_adjusted"]
+
+
 def integer(value):
     """A count with thin spaces between thousands; null is a dash."""
     return DASH if value is None else f"{value:,}".replace(",", "\u202f")
@@ -218,7 +223,7 @@ def cards(document, variant):
     erasure       rate of images that show the concept without attack, beside the base model's
     retention     rate of right images of related concepts (else unrelated ones)
     reactivation  concept activity under an attack minus its control, beside that attack's ASR and its control's; the attack that
-                  is shown first by the rule of analysis/headline.py
+                  is shown first by the rule of analysis/headline.py. Without a valid set it has no value, and the reason why
     """
     base = next((row["variant"] for row in document["models"] if row["role"] == "base"), None)
     return {
@@ -254,7 +259,8 @@ def _retention(document, variant):
 def _reactivation(document, variant):
     """The effect, the ASR and the control's of the attack shown first; where no effect was measured, an effect with its reason."""
     role, where = _roles(document).get(variant), headline.trajectory(document["effects"])
-    first = headline.first_attack(document["effects"], document["rates"], variant, role, where)
+    validity = document.get("set_validity") or ()
+    first = headline.first_attack(document["effects"], document["rates"], variant, role, where, validity)
     effects = [row for row in document["effects"] if row["variant"] == variant and row["effect"] == "reactivation"]
     effects.sort(
         key=lambda row: (
@@ -263,6 +269,10 @@ def _reactivation(document, variant):
             row["trajectory"] != where,
         )
     )
+    if not headline.valid_set(validity, role, where):
+        row = headline.validity_row(validity, role, where)
+        reason = row["reason"] if row else "Whether these neurons are about the concept was not tested"
+        effects = [one | dict.fromkeys(("value", "low", "high")) | {"reason": reason, "no_set": True} for one in effects]
     if first is None:
         return {"reactivation": next(iter(effects), None), "attack": None, "control": None}
     effect = next((row for row in effects if headline.same(row, first)), None)

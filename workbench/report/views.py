@@ -112,14 +112,14 @@ def activity(document):
 
 
 def effects(document):
-    """Differences of activity, beside matched random neurons."""
+    """Differences of activity: is there a change, and is it these neurons? Random sets answer neither, so they have no p here."""
     places = {name: place for place, name in enumerate(summary.EFFECTS)}
     rows = summary.arranged(document["effects"], summary.variant_names(document))
     rows.sort(key=lambda row: places.get(row["effect"], len(places)))
     return view(
         "Effects",
         ("Effect", "Variant", "Attack", "How made", "Neurons", "Latents", "Units", "Value")
-        + ("95 % interval", "Random sets", "Number of sets", "p", "If missing, why"),
+        + ("95 % interval", "p of a change", "Comparable sets", "Beside them", "Random sets", "Number of sets", "If missing, why"),
         [
             (
                 row["effect"].replace("_", " "),
@@ -131,14 +131,16 @@ def effects(document):
                 integer(row["n"]),
                 number(row["value"]),
                 summary.span(row["low"], row["high"]),
+                summary.p_value(summary.p_of_change(row)),
+                _cell(row, "comparable", number),
+                row["comparable_outcome"],
                 summary.span(row["random_low"], row["random_high"]),
                 integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
                 row["reason"],
             )
             for row in rows
         ],
-        numeric=(6, 7, 8, 9, 10, 11),
+        numeric=(6, 7, 8, 9, 10, 12, 13),
     )
 
 
@@ -163,7 +165,7 @@ def other_concept(document):
                 integer(row["n"]),
                 number(row["value"]),
                 summary.span(row["low"], row["high"]),
-                summary.p_value(row["p_change_adjusted"] if row["p_change_adjusted"] is not None else row["p_change"]),
+                summary.p_value(summary.p_of_change(row)),
                 number(row["own"]),
                 summary.span(row["own_low"], row["own_high"]),
                 number(row["difference"]),

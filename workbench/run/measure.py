@@ -47,7 +47,7 @@ def measure(room, folder):
     tables |= {name: [] for name in BY_TRAJECTORY} | ({} if other is None else {other_concept.TABLE: []})
     of_other = []
     for trajectory in study.record.trajectories:
-        found, table = trajectory_tables(room, trajectory, table, other)
+        found, table = trajectory_tables(room, trajectory, table, other, tables["rates"])
         of_other += found.pop("validity of the other concept", [])
         for name, rows in found.items():
             tables[name] += rows
@@ -79,13 +79,13 @@ def measure(room, folder):
         *unsure,
         *named_sets.caveats(tables),
     ]
-    table = analysing.with_columns(room, with_headline(table, tables["effects"], study, best))
+    table = analysing.with_columns(room, with_headline(table, tables, study, best))
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)
     write_table(folder / "neurons_by_call.parquet", by_call)
 
 
-def with_headline(table, effects, study, trajectory):
+def with_headline(table, tables, study, trajectory):
     """The neuron table with the columns a reader looks at first.
 
     score, score_b      the choosing score on half A, and on half B
@@ -98,8 +98,10 @@ def with_headline(table, effects, study, trajectory):
     new["kappa"], new["kappa_se"] = table[f"kappa_{trajectory}"], table[f"kappa_se_{trajectory}"]
     for variant in study.variants:
         new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
-        first = headline.first_attack(effects, [], variant.name, variant.role, trajectory)
-        if first:
+        first = headline.first_attack(
+            tables["effects"], tables["rates"], variant.name, variant.role, trajectory, tables.get("set_validity", ())
+        )
+        if first and f"r_{variant.name}_{trajectory}_{_set_of(first)}" in table:
             for key in ("r", "delta"):
                 new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{_set_of(first)}"].where(sure)
     return pandas.concat([table, pandas.DataFrame(new)], axis=1)
@@ -123,9 +125,10 @@ def neuron_groups(table):
     return {key: members for key, members in groups.items() if members.any()}
 
 
-def trajectory_tables(room, trajectory, table, other=None):
+def trajectory_tables(room, trajectory, table, other=None, rates=()):
     """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta.
 
+    rates   of the table of that name: they decide which attack is shown first where the neuron set is not valid
     other   other_concept.Pair where the study names another concept; its table is among them then
     """
     study, thresholds = room.study, Thresholds()
@@ -182,15 +185,16 @@ def trajectory_tables(room, trajectory, table, other=None):
     table = table.copy()
     for variant in study.variants:
         table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
-        first = headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)
+        shown = [headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)]
+        shown.append(headline.first_attack([], rates, variant.name, variant.role, trajectory))
         for name in [None, *_attacks_met(room, variant.name)]:
             control = f"{name}~control" if name else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
             if name:
                 full = labels(room, variant.name, name)
                 keys = {key: full[key] for key in keys}
-                shown = first is not None and headline.same(full, first)
-                if full["provenance"] == "optimised" or full["against"] not in made_here or shown:
+                first = any(one is not None and headline.same(full, one) for one in shown)
+                if full["provenance"] == "optimised" or full["against"] not in made_here or first:
                     table = _with_neuron_numbers(measured, variant.name, name, control, table, trajectory)
             for group in ("concept", "watch", "complement"):
                 members = groups.get((group, "ff"))
