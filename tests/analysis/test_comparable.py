@@ -80,14 +80,16 @@ def test_what_has_no_comparable_sets_says_why():
             comparable.partners(*arguments)
 
 
-def test_a_set_of_another_concept_has_none_of_the_neurons_of_both():
+def test_sets_of_two_concepts_have_none_of_the_neurons_of_both():
     here, other = np.arange(10) < 4, np.array([9, 8, 0, 0, 7, 6, 0, 0, 0, 0.0])
     choose = lambda scores: scores >= 6  # noqa: E731
-    assert np.flatnonzero(comparable.of_another_concept(choose, other, here)).tolist() == [4, 5]
+    own, found = comparable.of_another_concept(choose, other, here)
+    assert np.flatnonzero(own).tolist() == [2, 3] and np.flatnonzero(found).tolist() == [4, 5]
     layer = np.array(["a"] * 5 + ["b"] * 5)
-    assert np.flatnonzero(comparable.of_another_concept(choose, other, here, layer)).tolist() == [4]
-    with pytest.raises(StatisticsError, match="same neurons"):
-        comparable.of_another_concept(choose, np.where(here, 9.0, 0), here)
+    assert np.flatnonzero(comparable.of_another_concept(choose, other, here, layer)[1]).tolist() == [4]
+    for same in (here, np.arange(10) < 6, np.arange(10) < 2):  # the same neurons, all of this concept's, a part of them
+        with pytest.raises(StatisticsError, match="same neurons"):
+            comparable.of_another_concept(choose, np.where(same, 9.0, 0), here)
 
 
 @pytest.mark.parametrize(

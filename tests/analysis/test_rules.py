@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.analysis.verdict_rows import effect, number, rate
+from tests.analysis.verdict_rows import effect, number, other_row, rate
 from workbench.analysis import rules
-from workbench.analysis.findings import OUTCOMES, Finding
+from workbench.analysis.findings import CANNOT_TELL, OUTCOMES, TOO_FEW, Finding
 from workbench.analysis.sensitivity import Thresholds
 
 NOT_REACTIVATED = "not reactivated by these attacks"
@@ -187,6 +187,26 @@ def test_below_eight_units_a_half_no_rule_says_a_word():
 def test_is_it_these_neurons_has_three_answers(given, outcome):
     assert rules.these_neurons_outcome(effect(0.2, 0.6, comparable_outcome=given)) == outcome
     assert rules.these_neurons_outcome({}) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "own", "p", "outcome"),
+    [
+        (-0.05, 0.05, (0.8, 0.9), 0.5, "not those of another concept"),
+        (-0.05, 0.05, (-0.9, -0.8), 0.5, "not those of another concept"),
+        (0.02, 0.09, (0.8, 0.9), 0.001, "not those of another concept"),  # a change too small to mean something
+        (0.02, 0.09, (0.03, 0.1), 0.001, CANNOT_TELL),  # as large as that of the concept's own neurons
+        (0.05, 0.3, (0.8, 0.9), 0.001, "also those of another concept"),
+        (-0.3, -0.05, (0.8, 0.9), 0.001, "also those of another concept"),  # more active instead of less: not left alone
+        (0.05, 0.3, (0.8, 0.9), 0.2, CANNOT_TELL),
+        (-0.05, 0.3, (0.8, 0.9), 0.001, CANNOT_TELL),
+    ],
+)
+def test_whether_another_concepts_neurons_change_too_has_three_answers(low, high, own, p, outcome):
+    row = other_row(low, high, own, p)
+    assert rules.another_concept_outcome(row) == outcome
+    assert rules.another_concept_outcome(row | {"p_change_adjusted": 1.0}) in (outcome, CANNOT_TELL)
+    assert rules.another_concept_outcome(row | {"n": 7}) == TOO_FEW
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from tests.analysis.verdict_rows import ATTACK, effect, number, plain_rate, rate, tables, together, validity
+from tests.analysis.verdict_rows import ATTACK, effect, number, other_row, plain_rate, rate, tables, together, validity
 from workbench.analysis import rules
 from workbench.analysis import verdict as words
 from workbench.analysis.findings import OUTCOMES
 
 ERASED = [("esd", "erased")]
-NEURONS = ("deactivation", "reactivation", "these neurons", "beyond the sham", "effect of pruning", "relocation")
+NEURONS = ("deactivation", "reactivation", "these neurons", "another concept", "beyond the sham", "effect of pruning", "relocation")
 
 
 def verdict(given, variants=None, **options):
@@ -265,6 +265,50 @@ def test_is_it_these_neurons_is_answered_beside_every_effect_that_is_there():
     nothing = everything()
     nothing["effects"] = [row | {"comparable_outcome": None} for row in nothing["effects"]]
     assert "these neurons" not in kinds(verdict(nothing))
+
+
+def with_another(*rows, valid=True):
+    given = tables() | {"other_concept": list(rows)}
+    given["set_validity"].append(validity(neuron_set="other", valid=valid, reason=None if valid else "No valid set: 0.5 of 5"))
+    return given
+
+
+def test_the_neurons_of_another_concept_stand_beside_those_of_the_study():
+    given = with_another(
+        other_row(-0.02, 0.04),
+        other_row(0.2, 0.3, prompts="target"),
+        other_row(0.3, 0.4, own=(0.4, 0.6), effect="reactivation", prompts="target"),
+    )
+    said = verdict(given)
+    words = [word for word in said["words"] if word["kind"] == "another concept"]
+    assert [word["outcome"] for word in words] == ["not those of another concept", *["also those of another concept"] * 2]
+    assert words[0]["sentence"] == (
+        "In esd, with prompts of heart the neurons of heart lose 0.85 (0.80 to 0.90); with prompts of noto the neurons of noto lose, on "
+        "the scale of noto, 0.01 (−0.02 to 0.04, n = 50) (p by flipping the signs of units = 0.001), a difference of +0.84 (0.76 to 0.92): "
+        "the neurons of noto are left as they were."
+    )
+    assert "with prompts of heart the neurons of noto lose" in words[1]["sentence"]
+    assert words[2]["sentence"].startswith(
+        "Under erase_attack (optimised), in esd, the neurons of heart gain 0.50 (0.40 to 0.60), the neurons"
+    )
+    assert words[2]["sentence"].endswith(": not only the neurons of heart.") and words[2]["attack"] == "erase_attack"
+    assert any(word["sentence"].startswith("The neurons of noto are a valid set") for word in said["words"])
+    assert "those of noto are left as they were" in said["headline"]
+
+
+@pytest.mark.parametrize(
+    "given", [with_another(other_row(0.3, 0.4), valid=False), with_another(other_row(0.3, 0.4, reason="why")), tables()]
+)
+def test_nothing_is_said_of_another_concepts_neurons_where_they_are_no_set(given):
+    said = verdict(given)
+    assert not [word for word in said["words"] if word["kind"] == "another concept"] and "noto" not in said["headline"]
+    assert said["headline"] == verdict(tables())["headline"]
+
+
+def test_another_concept_is_spoken_of_only_where_the_own_neurons_changed():
+    given = with_another(other_row(0.3, 0.4), other_row(0.3, 0.4, effect="reactivation", prompts="target"))
+    given |= {name: tables(activity=(0.6, 0.8), reactivation=(-0.05, 0.05), p=0.6)[name] for name in ("activity", "effects")}
+    assert not [word for word in verdict(given)["words"] if word["kind"] == "another concept"]
 
 
 def test_images_that_show_the_concept_without_neural_activity_are_said_in_the_headline():

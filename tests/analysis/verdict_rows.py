@@ -75,6 +75,16 @@ def validity(**more):
     return row | {"valid": True, "reason": None} | more
 
 
+def other_row(low, high, own=(0.8, 0.9), p=0.001, effect="deactivation", prompts="other-target", **more):
+    """An effect on the neurons of another concept, beside that on the study's own."""
+    value, mine = (low + high) / 2, (own[0] + own[1]) / 2
+    reach = (high - low + own[1] - own[0]) / 2
+    row = {"concept": "noto", "effect": effect, "variant": "esd", "prompts": prompts, "trajectory": "reference", "n": 50, "value": value}
+    row |= {"low": low, "high": high, "p_change": p, "own": mine, "own_low": own[0], "own_high": own[1], "difference": mine - value}
+    row |= {"difference_low": mine - value - reach, "difference_high": mine - value + reach, "p_difference": 0.001, "reason": None}
+    return row | PLAIN | (ATTACK if effect == "reactivation" else {}) | more
+
+
 def together(*several):
     """The tables of several variants in one."""
     return {name: [row for one in several for row in one[name]] for name in several[0]}

@@ -48,6 +48,7 @@ def example(n_image_units=4):
             "activity_by_call": neuron_tables.by_call(),
             "effects": neuron_tables.effects(),
             "set_validity": neuron_tables.set_validity(),
+            "other_concept": neuron_tables.other_concept(),
             "neurons": neuron_tables.neurons(),
             "comparisons": tables.comparisons(),
             "against_control": tables.against_control(),

@@ -182,6 +182,32 @@ def set_validity():
     ]
 
 
+def other_concept():
+    about = {"concept": "noto", "trajectory": "reference", "n_neurons": 140, "n_own": 150, "n_shared": 10, "n": 60}
+    rows = []
+    for effect, prompts, value, own, (attack, provenance, against) in (
+        ("deactivation", "other-target", 0.05, 0.81, (None, None, None)),
+        ("deactivation", "target", 0.12, 0.81, (None, None, None)),
+        ("reactivation", "target", 0.22, 0.54, ATTACKS[0]),
+    ):
+        row = about | {
+            "effect": effect,
+            "variant": "esd",
+            "attack": attack,
+            "provenance": provenance,
+            "against": against,
+            "prompts": prompts,
+        }
+        for name, number in (("", value), ("own", own), ("difference", own - value)):
+            row |= {name or "value": number, f"{name}_low".lstrip("_"): number - 0.06, f"{name}_high".lstrip("_"): number + 0.06}
+        rows.append(row | {"p_change": 0.004, "p_change_adjusted": 0.008, "n_family": 2, "own_p_change": 0.001, "p_difference": 0.001})
+    nothing = dict.fromkeys(rows[0]) | {key: rows[0][key] for key in ("concept", "effect", "prompts", "trajectory", "n_shared")}
+    return [row | {"reason": None} for row in rows] + [
+        nothing
+        | {"variant": "uce", "reason": "noto: The rule chooses the same neurons for both concepts; they cannot be told apart by it."}
+    ]
+
+
 def neurons():
     rows = []
     for variant, silenced, woken in (

@@ -6,7 +6,7 @@ kappa and nearly the same |kappa|, and stands on its own base scale.
 
 partners            the neurons outside the set that are like each of its neurons
 Partners.sets       comparable sets, one partner of each neuron;  exchanged   sets with some neurons of the set itself among them
-of_another_concept  a set chosen by the same rule for another concept, without the neurons both would choose
+of_another_concept  a set chosen by the same rule for another concept, and the study's own, both without the neurons in both
 outcome             more, no more, cannot tell
 """
 
@@ -99,20 +99,20 @@ def partners(chosen, kappa, layer, exclude=None, rounds=ROUNDS):
 
 
 def of_another_concept(choose, other, chosen, layer=None):
-    """(neuron,) bool: what the study's rule chooses for another concept, without the neurons it chose for this one.
+    """(own, other), (neuron,) bool each: what the study's rule chose for its concept, and what it chooses for another one.
 
     choose   (neuron,) scores -> (neuron,) bool, the rule of the study;  other   (neuron,) scores of the other concept, on half A
     chosen   (neuron,) bool of this concept. Shared neurons say nothing about either concept, so they are in neither set
-    layer    (neuron,) names, when the set is to have no layer in which this concept has no neuron
-    Raises   StatisticsError when nothing is left
+    layer    (neuron,) names, when the other set is to have no layer in which this concept has no neuron
+    Raises   StatisticsError when nothing is left of one of them
     """
-    chosen = np.asarray(chosen, bool)
-    found = np.asarray(choose(other), bool) & ~chosen
+    chosen, found = np.asarray(chosen, bool), np.asarray(choose(other), bool)
+    own, found = chosen & ~found, found & ~chosen
     if layer is not None:
         found &= np.isin(np.asarray(layer), np.unique(np.asarray(layer)[chosen]))
-    if not found.any():
+    if not found.any() or not own.any():
         raise StatisticsError("The rule chooses the same neurons for both concepts; they cannot be told apart by it.")
-    return found
+    return own, found
 
 
 def outcome(value, low, high, p, margin, alpha=0.05):

@@ -25,6 +25,7 @@ OUTCOMES = {
     "erasure": ("below the base model", AT_THE_CEILING, UNDECIDED, TOO_FEW),
     "reactivation": ("reactivated", IN_PART, "not reactivated by these attacks", NOTHING_TO_REACTIVATE, UNDECIDED, TOO_FEW),
     "these neurons": ("more than comparable ones", "no more than comparable ones", CANNOT_TELL),
+    "another concept": ("not those of another concept", "also those of another concept", CANNOT_TELL, TOO_FEW),
     "beyond the sham": ("more than the sham", "no more than the sham", UNDECIDED, TOO_FEW),
     "images": ("concept returns", "concept does not return by this attack", NOTHING_TO_REACTIVATE, UNDECIDED, TOO_FEW),
     "effect of pruning": ("less active", "more active", "unchanged", TRANSFERRED, UNDECIDED, TOO_FEW),

@@ -156,6 +156,24 @@ def these_neurons_outcome(effect):
     return THESE_NEURONS.get(effect.get("comparable_outcome"))
 
 
+def another_concept_outcome(row, thresholds=DEFAULT):
+    """Are the neurons of another concept changed too? From a row of `other_concept`: value on those, own on the concept's neurons.
+
+    not those of another concept    the whole interval of theirs lies within MARGIN of 0, and the concept's own neurons change more: the
+                                    interval of the difference lies on the side of own, with p_difference < alpha
+    also those of another concept   theirs is a change, and its interval does not lie within MARGIN of 0
+    cannot tell                     the rest
+    """
+    if too_few(row):
+        return TOO_FEW
+    small = row["low"] > -MARGIN and row["high"] < MARGIN
+    side = 1 if row["own"] > 0 else -1
+    more = min(side * row["difference_low"], side * row["difference_high"]) > 0 and row["p_difference"] < thresholds.alpha
+    if small:
+        return "not those of another concept" if more else CANNOT_TELL
+    return "also those of another concept" if changed(row, thresholds) else CANNOT_TELL
+
+
 def sham_outcome(effect, thresholds=DEFAULT):
     """From A_sham(tgt) - A_e(tgt): does erasing the concept do more to its neurons than erasing something else?"""
     if too_few(effect):
@@ -290,10 +308,15 @@ def found(variants, tables, trajectory="reference", thresholds=DEFAULT, relocati
         one = _set(neuron_set, tables, trajectory, n_choosing)
         findings += [one] if one else []
         valid[neuron_set] = one is not None and one.outcome in ("valid set", TOO_FEW)
+    others = picked(tables.get("other_concept", ()), trajectory=trajectory, reason=None)
+    if others:
+        one = _set("other", tables, trajectory, n_choosing, others[0]["concept"])
+        findings += [one] if one else []
+        others = others if one is not None and one.outcome in ("valid set", TOO_FEW) else []
     silent = set()
     for name, role in variants:
         erasure, own = _erasure(name, role, tables), headline.own_set(role)
-        about = _Variant(name, role, own, tables, trajectory, thresholds, short, erasure)
+        about = _Variant(name, role, own, tables, trajectory, thresholds, short, erasure, picked(others, variant=name))
         neurons = about.neurons() if valid[own] else []
         if any(one.outcome == WHILE_DRAWN for one in neurons):
             silent.add(name)
@@ -304,12 +327,12 @@ def found(variants, tables, trajectory="reference", thresholds=DEFAULT, relocati
     return findings + _comparisons(tables["comparisons"], thresholds) + _relocations(moved, thresholds, short)
 
 
-def _set(neuron_set, tables, trajectory, n_choosing):
+def _set(neuron_set, tables, trajectory, n_choosing, of=None):
     """Is the set about the concept at all? None where nothing was measured on it."""
     where = {"neuron_set": neuron_set, "trajectory": trajectory}
     row = next((row for row in picked(tables.get("set_validity", ()), **where) if row.get("site", "ff") == "ff"), None)
     sizes = [n for n in (n_choosing, row and row["n"]) if n is not None]
-    about = {"neuron_set": neuron_set, "reason": row["reason"] if row else None, "n": min(sizes, default=None)}
+    about = {"neuron_set": neuron_set, "of": of, "reason": row["reason"] if row else None, "n": min(sizes, default=None)}
     if row is None:
         measured = any(row["value"] is not None for row in picked(tables["activity"], prompt_set="target", **where))
         return Finding("set", BASE, NOT_TESTED, {}, about=about) if measured else None
@@ -350,12 +373,12 @@ def _erasure(name, role, tables):
 class _Variant:
     """The findings about one variant: `neurons` without attack, `attacks` on neurons and images, `pruning`."""
 
-    def __init__(self, name, role, own, tables, trajectory, thresholds, short, erasure):
+    def __init__(self, name, role, own, tables, trajectory, thresholds, short, erasure, others=()):
         self.name, self.role, self.tables, self.thresholds, self.short = name, role, tables, thresholds, short
         self.own = {"neuron_set": own, "trajectory": trajectory}
         self.erasure = erasure.outcome if erasure else None
         self.activity = next((row for row in picked(tables["activity"], variant=name, prompt_set="target", **self.own)), None)
-        self.deactivation = None
+        self.deactivation, self.others = None, others
 
     def _effects(self, effect):
         rows = picked(self.tables["effects"], variant=self.name, effect=effect, **self.own)
@@ -388,7 +411,7 @@ class _Variant:
         self.deactivation = one.outcome
         if self.role == "sham":
             return [one]
-        said = [one] + (self._these_neurons("deactivation") if one.outcome == "deactivated" else [])
+        said = [one] + ([*self._these_neurons("deactivation"), *self._another("deactivation")] if one.outcome == "deactivated" else [])
         for row in self._effects("deactivation_beyond_sham"):
             numbers = {"activity in the sham minus that here": evidence(row)} | _p_of_change(row)
             beyond = self._finding("beyond the sham", sham_outcome(row, self.thresholds), numbers, row, sham=row.get("compared_with"))
@@ -406,6 +429,22 @@ class _Variant:
             "difference": Evidence(*(row[f"comparable_difference{end}"] for end in ("", "_low", "_high")), row["n"]),
         }
         return [self._finding("these neurons", outcome, numbers, row, of=effect)]
+
+    def _another(self, effect, row=None):
+        """What happened to the neurons of another concept, on the prompts of each concept; shams have no finding of their own."""
+        said = []
+        for one in picked(self.others, effect=effect):
+            if self.short or not (row is None or headline.same(one, row)):
+                continue
+            numbers = {
+                effect: Evidence(one["own"], one["own_low"], one["own_high"], one["n"]),
+                "the same on the neurons of another concept": evidence(one),
+                "difference": Evidence(one["difference"], one["difference_low"], one["difference_high"], one["n"]),
+            } | _p_of_change(one)
+            outcome = another_concept_outcome(one, self.thresholds)
+            about = {"of": effect, "concept": one["concept"], "prompts": one["prompts"]}
+            said.append(self._finding("another concept", outcome, numbers, one, **about))
+        return said
 
     def attacks(self, neurons):
         """For each attack that the variant met: what it did to the activity, where that may be said, and what its images show."""
@@ -441,7 +480,9 @@ class _Variant:
             numbers["activity lost without attack"] = lost
         ceiling = "images" if self.erasure == AT_THE_CEILING else "activity"
         one = self._finding("reactivation", outcome, numbers, effect, ceiling=ceiling, threshold=self.thresholds.silenced)
-        return [one] + (self._these_neurons("reactivation", effect) if one.outcome in ("reactivated", IN_PART) else [])
+        if one.outcome not in ("reactivated", IN_PART):
+            return [one]
+        return [one, *self._these_neurons("reactivation", effect), *self._another("reactivation", effect)]
 
     def _images(self, asr, control, made):
         pairs = picked(self.tables["against_control"], variant=self.name)

@@ -260,6 +260,10 @@ class Sensitivity:
         sets = self.random_sets(members, n_sets, exclude)
         return sets @ difference / self._raw_scale(members).mean()
 
+    def terms(self, plus, minus, members):
+        """(differences, scale), (unit,) each: what `contrast` divides, sum_S [ n(plus) - n(minus) ] and sum_S [ n_0(tgt) - n_0(ref) ]."""
+        return self._sums(plus, members) - self._sums(minus, members), self._scale(members)
+
     def effect(self, plus, minus, members, n_sets, exclude=None):
         """Value, jackknife t interval, p of a change by sign flips, and matched random sets with their p and 95 % band, as a dict."""
         found = self.contrast(plus, minus, members)
@@ -443,6 +447,22 @@ class Sensitivity:
                 row |= {name: None, f"{name}_low": None, f"{name}_high": None}
                 reason = "no attack on this variant" if adversarial is None else "no neuron of the set is deactivated"
         return row | {"reason": reason}
+
+
+def of_two_sets(own, other, seed=0):
+    """An effect on two sets of neurons, each on its own base scale: ({n, value, low, high, p_change} of both, difference of both).
+
+    own, other   (differences, scale) of Sensitivity.terms on the same units; such as a concept's neurons and those of another concept,
+                 whose scales come from prompts of their own
+    returns      the row of own, the row of other, and {difference, difference_low, difference_high, p_difference} of own minus other;
+                 jackknife t over units. p by flipping the signs of the units' differences, of the difference after each was divided by
+                 the mean of its scale
+    """
+    units = np.arange(len(own[0]))
+    rows = [_row(jackknife(np.divide, units, *one)) | {"p_change": sign_flip_p(one[0], seed=seed)} for one in (own, other)]
+    apart = jackknife(lambda a, b, c, d: a / b - c / d, units, *own, *other)
+    p = sign_flip_p(own[0] / own[1].mean() - other[0] / other[1].mean(), seed=seed)
+    return *rows, {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high, "p_difference": p}
 
 
 def sign_split(chosen, kappa):

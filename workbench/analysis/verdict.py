@@ -44,7 +44,8 @@ def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAUL
     n_choosing    units of the half that chose the neurons
     """
     found = rules.found(variants, tables, trajectory, thresholds, relocations, n_choosing)
-    first = {name: first_attack(tables["effects"], tables["rates"], name, role, trajectory) for name, role in variants}
+    shown = {"where": trajectory, "validity": tables.get("set_validity", ())}
+    first = {name: first_attack(tables["effects"], tables["rates"], name, role, **shown) for name, role in variants}
     return {
         "headline": headline(found, variants, concept, first),
         "words": words(found, concept),
@@ -92,9 +93,10 @@ def entry(finding, subject, sentence, evidence=None):
 
 
 SUBJECTS = {
-    "set": lambda one: f"the {NEURONS[one.about['neuron_set']]}",
+    "set": lambda one: _chosen(one),
     "deactivation": lambda one: one.variant,
     "these neurons": lambda one: f"{one.variant}, these neurons" + (f" under {_attack(one)}" if one.attack else ""),
+    "another concept": lambda one: f"{one.variant}, neurons of {one.about['concept']}" + (f" under {_attack(one)}" if one.attack else ""),
     "beyond the sham": lambda one: f"{one.variant} beside {one.about['sham']}",
     "erasure": lambda one: f"{one.variant}, images without attack",
     "reactivation": lambda one: f"{one.variant}, {_attack(one)}",
@@ -105,8 +107,15 @@ SUBJECTS = {
 }
 
 
+def _chosen(one, concept=None):
+    """The set of neurons that a finding is about, with the concept where it is given."""
+    if one.about["of"]:
+        return f"the neurons of {one.about['of']}"
+    return f"the {NEURONS[one.about['neuron_set']]}" + (f" of {concept}" if concept else "")
+
+
 def _set_of_neurons(one, concept):
-    which = f"the {NEURONS[one.about['neuron_set']]} of {concept}"
+    which = _chosen(one, concept)
     if one.outcome == NO_VALID_SET:
         return f"{one.about['reason'].rstrip('.')}. Nothing is said in words about {which}."
     if one.outcome == TOO_FEW:
@@ -167,6 +176,30 @@ def _these_neurons(one, concept):
     if one.outcome != "no more than comparable ones":
         return sentence
     return f"{sentence} What changes is the answer of the layers to the prompt, not these neurons in particular."
+
+
+def _another_concept(one, concept):
+    own, other, name = one.evidence[one.about["of"]], one.evidence["the same on the neurons of another concept"], one.about["concept"]
+    which = f"the {NEURONS['watch']} of {concept}" if one.role == "pruned" else f"the neurons of {concept}"
+    scale = f"on the scale of {name}, {_full(other)}{_tested(one)}, a difference of {_short(one.evidence['difference'], '+')}"
+    if one.attack:
+        sentence = f"Under {_attack(one)}, in {one.variant}, {which} gain {_short(own)}, the neurons of {name}, {scale}"
+    else:
+        said = name if one.about["prompts"] == "other-target" else concept
+        sentence = (
+            f"In {one.variant}, with prompts of {concept} {which} lose {_short(own)}; with prompts of {said} the neurons of {name} lose, "
+            f"{scale}"
+        )
+    return f"{sentence}: {_of_another(one, concept)}."
+
+
+def _of_another(one, concept):
+    """The outcome with the names in it: 'not only the neurons of ink'."""
+    said = {
+        "not those of another concept": f"the neurons of {one.about['concept']} are left as they were",
+        "also those of another concept": f"not only the neurons of {concept}",
+    }
+    return said.get(one.outcome, one.outcome)
 
 
 def _beyond_the_sham(one, concept):
@@ -264,6 +297,7 @@ SENTENCES = {
     "set": _set_of_neurons,
     "deactivation": _deactivation,
     "these neurons": _these_neurons,
+    "another concept": _another_concept,
     "beyond the sham": _beyond_the_sham,
     "erasure": _erasure,
     "reactivation": _reactivation,
@@ -373,7 +407,16 @@ def _neurons(name, own, concept):
     beside = ""
     if these:
         beside = f", {these.outcome}" if these.decided else ", whether more than comparable ones cannot be told"
-    return f"In {name} {neurons} are {one.outcome} {activity}{beside}"
+    return f"In {name} {neurons} are {one.outcome} {activity}{beside}{_beside_another(own)}"
+
+
+def _beside_another(own):
+    """', and so are those of twemoji': the neurons of another concept with prompts of that concept."""
+    one = next((one for one in own if one.kind == "another concept" and not one.attack and one.about["prompts"] != "target"), None)
+    if one is None or not one.decided:
+        return ""
+    verb = "change too" if one.outcome == "also those of another concept" else "are left as they were"
+    return f", those of {one.about['concept']} {verb}"
 
 
 def _first_of(findings, first):

@@ -6,7 +6,7 @@ import reprlib
 from pathlib import Path
 
 from workbench.errors import RunError, nearest
-from workbench.report import analysis_fields, choice_fields, rate_fields, set_fields
+from workbench.report import analysis_fields, choice_fields, other_fields, rate_fields, set_fields
 from workbench.report.fields import (
     ADDED,
     ADDED_COLUMNS,
@@ -206,7 +206,7 @@ def _check_row(row, fields, where, extra=False, declared=None):
 
 def _declared_in(table):
     """The file of the package that declares the columns of a table, or, without a table, the parts that are none."""
-    parts = (rate_fields, choice_fields, set_fields, analysis_fields)
+    parts = (rate_fields, other_fields, choice_fields, set_fields, analysis_fields)
     return f"workbench/report/{next((part.__name__.rpartition('.')[2] for part in parts if table in part.TABLES), 'fields')}.py"
 
 

@@ -26,7 +26,7 @@ training    how a mask was learned: the erasing loss on the drawn batch, the cha
             denoising loss on the drawn images of it; it has no retention term and no gates, so both are missing
 """
 
-from workbench.report import analysis_fields, choice_fields, rate_fields
+from workbench.report import analysis_fields, choice_fields, other_fields, rate_fields
 from workbench.report.choice_fields import CONFIRMED
 from workbench.report.rate_fields import ATTACK, DECIDED, TESTED
 
@@ -189,6 +189,7 @@ TABLES = {
         "retention": "number?",
         "expected_share": "number?",
     },
+    **other_fields.TABLES,
     **choice_fields.TABLES,
     **analysis_fields.TABLES,
 }
@@ -200,12 +201,13 @@ VALUES = {
     "waking": ("value", "low", "high"),
     "relocation": ("value", "low", "high"),
     "neurons": tuple(c for c in TABLES["neurons"] if c.startswith(("share_", "median_"))),
+    **other_fields.VALUES,
     **choice_fields.VALUES,
     **analysis_fields.VALUES,
 }
 
 ADDED = ("budget", "detectors", "sweep", "quality", "against_control", "attacks", "clip", "training", "set_validity", "over_runs")
-ADDED += (*choice_fields.TABLES, *analysis_fields.TABLES)
+ADDED += (*other_fields.TABLES, *choice_fields.TABLES, *analysis_fields.TABLES)
 ADDED_COLUMNS = {
     "rates": ("n_units", "n_effective", *DECIDED, *(c for c in TABLES["rates"] if c.startswith(("false_positive_", "named")))),
     "attacks": ("named", "named_as_asked"),
@@ -296,5 +298,5 @@ LISTS = {
 }
 EVIDENCE = {"name": "text", "value": "number?", "low": "number?", "high": "number?", "n": "count?"}
 SHARES = {"rate", "expected_share", "iou", "iou_halves", "iou_chance", "share_changed", "p_random", "p_mcnemar", "p_permutation", "power"}
-SHARES |= {"false_positive_rate", "detectable"} | choice_fields.SHARES | analysis_fields.SHARES
+SHARES |= {"false_positive_rate", "detectable"} | choice_fields.SHARES | analysis_fields.SHARES | other_fields.SHARES
 SHARES |= {c for c in TABLES["neurons"] if c.startswith("share_")} | {"p", "p_change", "p_change_adjusted", "p_comparable", "p_adjusted"}

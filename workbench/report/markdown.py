@@ -110,7 +110,7 @@ def _sections(document):
         (
             "Activity of the concept neurons",
             "The base model is 1 when the concept is asked for and 0 when it is not.",
-            (views.activity(document), views.effects(document)),
+            (views.activity(document), views.effects(document), views.other_concept(document)),
         ),
         (
             "Single neurons",

@@ -40,7 +40,7 @@ EFFECTS = {
     "pruning_effect_adversarial": "Effect of pruning under attack",
     "pruning_effect_target": "Effect of pruning without attack",
 }
-WITHOUT_ATTACK = ("deactivation", "these neurons", "beyond the sham", "erasure", None)
+WITHOUT_ATTACK = ("deactivation", "these neurons", "another concept", "beyond the sham", "erasure", None)
 NEURON_SETS = {
     "concept": "concept neurons",
     "watch": "watched, not pruned",
@@ -48,6 +48,7 @@ NEURON_SETS = {
     "suppressed": "concept-suppressed",
     "complement": "all other neurons",
     "random": "matched random sets",
+    "other": "neurons of another concept",
 }
 TRAJECTORIES = {
     "target": "on latents that contain the concept",
@@ -235,7 +236,7 @@ def cards(document, variant):
     erasure       rate of images that show the concept without attack, beside the base model's
     retention     rate of right images of related concepts (else unrelated ones)
     reactivation  concept activity under an attack minus its control, beside that attack's ASR and its control's; the attack that
-                  is shown first by the rule of analysis/headline.py
+                  is shown first by the rule of analysis/headline.py. Without a valid set it has no value, and the reason why
     """
     base = next((row["variant"] for row in document["models"] if row["role"] == "base"), None)
     return {
@@ -271,7 +272,8 @@ def _retention(document, variant):
 def _reactivation(document, variant):
     """The effect, the ASR and the control's of the attack shown first; where no effect was measured, an effect with its reason."""
     role, where = _roles(document).get(variant), headline.trajectory(document["effects"])
-    first = headline.first_attack(document["effects"], document["rates"], variant, role, where)
+    validity = document.get("set_validity") or ()
+    first = headline.first_attack(document["effects"], document["rates"], variant, role, where, validity)
     effects = [row for row in document["effects"] if row["variant"] == variant and row["effect"] == "reactivation"]
     effects.sort(
         key=lambda row: (
@@ -280,6 +282,10 @@ def _reactivation(document, variant):
             row["trajectory"] != where,
         )
     )
+    if not headline.valid_set(validity, role, where):
+        row = headline.validity_row(validity, role, where)
+        reason = row["reason"] if row else "Whether these neurons are about the concept was not tested"
+        effects = [one | dict.fromkeys(("value", "low", "high")) | {"reason": reason, "no_set": True} for one in effects]
     if first is None:
         return {"reactivation": next(iter(effects), None), "attack": None, "control": None}
     effect = next((row for row in effects if headline.same(row, first)), None)

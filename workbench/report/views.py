@@ -119,7 +119,7 @@ def effects(document):
     return view(
         "Effects",
         ("Effect", "Variant", "Attack", "How made", "Neurons", "Latents", "Units", "Value")
-        + ("95 % interval", "p of a change", "Comparable sets", "Set minus these", "Random sets", "If missing, why"),
+        + ("95 % interval", "p of a change", "Comparable sets", "Beside them", "Random sets", "Number of sets", "If missing, why"),
         [
             (
                 row["effect"].replace("_", " "),
@@ -132,14 +132,50 @@ def effects(document):
                 number(row["value"]),
                 summary.span(row["low"], row["high"]),
                 summary.p_value(summary.p_of_change(row)),
-                summary.span(row["comparable_low"], row["comparable_high"]),
-                summary.span(row["comparable_difference_low"], row["comparable_difference_high"]),
+                _cell(row, "comparable", number),
+                row["comparable_outcome"],
                 summary.span(row["random_low"], row["random_high"]),
+                integer(row["n_random"]),
                 row["reason"],
             )
             for row in rows
         ],
-        numeric=(6, 7, 8, 9, 10, 11, 12),
+        numeric=(6, 7, 8, 9, 10, 12, 13),
+    )
+
+
+def other_concept(document):
+    """The same effects on the neurons of another concept."""
+    rows = summary.arranged(document["other_concept"], summary.variant_names(document))
+    places = {"deactivation": 0, "reactivation": 1}
+    rows.sort(key=lambda row: (places.get(row["effect"], 2), row["trajectory"]))
+    name = next((row["concept"] for row in rows), "")
+    return view(
+        f"The same on the neurons of another concept, {name}, each set on the base scale of its own concept",
+        ("Effect", "Variant", "Attack", "How made", "Prompts", "Latents", "Units", f"Neurons of {name}", "95 % interval", "p")
+        + ("Concept neurons", "95 % interval", "Difference", "95 % interval", "p of the difference", "If missing, why"),
+        [
+            (
+                row["effect"],
+                row["variant"],
+                row["attack"],
+                summary.provenance(row),
+                f"of {name}" if row["prompts"] == "other-target" else "of the study",
+                row["trajectory"],
+                integer(row["n"]),
+                number(row["value"]),
+                summary.span(row["low"], row["high"]),
+                summary.p_value(summary.p_of_change(row)),
+                number(row["own"]),
+                summary.span(row["own_low"], row["own_high"]),
+                number(row["difference"]),
+                summary.span(row["difference_low"], row["difference_high"]),
+                summary.p_value(row["p_difference"]),
+                row["reason"],
+            )
+            for row in rows
+        ],
+        numeric=range(6, 15),
     )
 
 
@@ -391,6 +427,7 @@ def missing(document):
         "clip",
         "activity",
         "effects",
+        "other_concept",
         "neurons",
         "comparisons",
         "over_runs",

@@ -8,13 +8,13 @@ from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, acti
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.report import document
-from workbench.run import analysing, budget_tables, image_tables, named_sets, over_runs, quality_tables, scoring, selecting
+from workbench.run import analysing, budget_tables, image_tables, named_sets, other_concept, over_runs, quality_tables, scoring, selecting
 from workbench.run.changes import watched_caveats
 from workbench.run.image_tables import found_by_judge, generated, labels
 from workbench.statistics import false_discovery, unit_means
 from workbench.storage import read_table, write_json, write_table
 from workbench.study import seeds
-from workbench.study.study import BASE
+from workbench.study.study import BASE, OTHER
 
 BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
 PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
@@ -30,6 +30,8 @@ def measure(room, folder):
     table, by_call = scoring.with_erased(
         room, *(read_table(room._folder("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
     )
+    other = other_concept.pair(room, table)
+    table = other_concept.with_column(table, other)
     tables = {
         "detectors": image_tables.detector_rows(room),
         "rates": image_tables.rate_rows(room),
@@ -43,15 +45,16 @@ def measure(room, folder):
         "against_control": image_tables.control_rows(room),
     }
     tables["rates_by_label"] = image_tables.label_rows(room)
-    tables |= {name: [] for name in BY_TRAJECTORY}
-    runs, repeated = over_runs.Runs(study), {"activity": [], "effects": []}
+    tables |= {name: [] for name in BY_TRAJECTORY} | ({} if other is None else {other_concept.TABLE: []})
+    runs, repeated, of_other = over_runs.Runs(study), {"activity": [], "effects": []}, []
     for trajectory in study.record.trajectories:
-        found, table = trajectory_tables(room, trajectory, table)
+        found, table = trajectory_tables(room, trajectory, table, other, tables["rates"])
+        of_other += found.pop("validity of the other concept", [])
         for name, rows in found.pop("over_runs").items():
             repeated[name] += rows
         for name, rows in found.items():
             tables[name] += rows
-    tables["set_validity"] = selecting.with_validity(room, table, tables["set_validity"], Thresholds())
+    tables["set_validity"] = selecting.with_validity(room, table, tables["set_validity"], Thresholds()) + of_other
     tables["scores"] = scoring.agreement(room, table)
     chosen, columns = selecting.tables(room, table)
     tables |= chosen
@@ -77,14 +80,20 @@ def measure(room, folder):
     tables["verdict"] = expectations.applied(over_runs.said(said, study), known)
     tables |= analysing.tables(room, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
-    tables["verdict"]["caveats"] = [*tables["verdict"]["caveats"], *watched_caveats(room, table), *unsure, *named_sets.caveats(tables)]
-    table = analysing.with_columns(room, with_headline(table, tables["effects"], study, best))
+    tables["verdict"]["caveats"] = [
+        *tables["verdict"]["caveats"],
+        *watched_caveats(room, table),
+        *other_concept.caveats(other),
+        *unsure,
+        *named_sets.caveats(tables),
+    ]
+    table = analysing.with_columns(room, with_headline(table, tables, study, best))
     write_json(folder / "tables.json", document.plain(tables))
     write_table(folder / "neurons.parquet", table)
     write_table(folder / "neurons_by_call.parquet", by_call)
 
 
-def with_headline(table, effects, study, trajectory):
+def with_headline(table, tables, study, trajectory):
     """The neuron table with the columns a reader looks at first.
 
     score, score_b      the choosing score on half A, and on half B
@@ -97,8 +106,10 @@ def with_headline(table, effects, study, trajectory):
     new["kappa"], new["kappa_se"] = table[f"kappa_{trajectory}"], table[f"kappa_se_{trajectory}"]
     for variant in study.variants:
         new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
-        first = headline.first_attack(effects, [], variant.name, variant.role, trajectory)
-        if first:
+        first = headline.first_attack(
+            tables["effects"], tables["rates"], variant.name, variant.role, trajectory, tables.get("set_validity", ())
+        )
+        if first and f"r_{variant.name}_{trajectory}_{_set_of(first)}" in table:
             for key in ("r", "delta"):
                 new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{_set_of(first)}"].where(sure)
     return pandas.concat([table, pandas.DataFrame(new)], axis=1)
@@ -122,10 +133,14 @@ def neuron_groups(table):
     return {key: members for key, members in groups.items() if members.any()}
 
 
-def trajectory_tables(room, trajectory, table):
-    """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta."""
+def trajectory_tables(room, trajectory, table, other=None, rates=()):
+    """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta.
+
+    rates   of the table of that name: they decide which attack is shown first where the neuron set is not valid
+    other   other_concept.Pair where the study names another concept; its table is among them then
+    """
     study, thresholds = room.study, Thresholds()
-    recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record")]
+    recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record") if node.prompt_set not in OTHER]
     half_b = ~room.units_in_half_a()
     by_call = {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b] for c in recorded}
     values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
@@ -166,6 +181,12 @@ def trajectory_tables(room, trajectory, table):
             rows["effects"].append(wanted | found)
     rows["over_runs"] = _over_runs(room, measured, recorded, groups, pruned, taken, own)
     rows["effects"] = with_adjusted(rows["effects"], {variant.name: _watched(variant) for variant in study.variants})
+    if other is not None:
+        also = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record") if node.prompt_set in OTHER]
+        all_of = values | {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b].mean(axis=1) for c in also}
+        rows[other_concept.TABLE] = other_concept.rows(room, other, measured, all_of, table, trajectory)
+        valid = other_concept.validity(room, other, all_of, table, trajectory, thresholds)
+        rows["validity of the other concept"] = [valid] if valid else []
     scaled = [name for name in ("concept", "watch") if (name, "ff") in groups]
     rows["set_validity"] = [own | {"neuron_set": name, "site": "ff"} | measured.scale(groups[name, "ff"]) for name in scaled]
     rows["waking"] = waking_rows(room, measured, groups, half_b, trajectory)
@@ -173,15 +194,16 @@ def trajectory_tables(room, trajectory, table):
     table = table.copy()
     for variant in study.variants:
         table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
-        first = headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)
+        shown = [headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)]
+        shown.append(headline.first_attack([], rates, variant.name, variant.role, trajectory))
         for name in [None, *_attacks_met(room, variant.name)]:
             control = f"{name}~control" if name else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
             if name:
                 full = labels(room, variant.name, name)
                 keys = {key: full[key] for key in keys}
-                shown = first is not None and headline.same(full, first)
-                if full["provenance"] == "optimised" or full["against"] not in made_here or shown:
+                first = any(one is not None and headline.same(full, one) for one in shown)
+                if full["provenance"] == "optimised" or full["against"] not in made_here or first:
                     table = _with_neuron_numbers(measured, variant.name, name, control, table, trajectory)
             for group in ("concept", "watch", "complement"):
                 members = groups.get((group, "ff"))

@@ -125,7 +125,8 @@ def _one_detector(room):
 
 def _cut(room):
     """A sentence for each list with prompts that are longer than the model's context."""
-    study, lists = room.study, {f"prompts.{name}": one.table.prompts for name, one in room.plan.sets.items() if one.table is not None}
+    study, read = room.study, {name: one.table.prompts for name, one in room.plan.sets.items() if one.table is not None}
+    lists = {f"prompts.{name.replace('other-', 'other.')}": prompts for name, prompts in read.items()}
     if study.prompts.erase:
         lists["prompts.erase"] = [prompt for pair in prompt_files.read_pairs(_file(study, study.prompts.erase)) for prompt in pair]
     if study.prompts.retain:

@@ -16,10 +16,10 @@ from workbench.run import asking, naming, own_code, training
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study import seeds
-from workbench.study.study import BASE, Quality
+from workbench.study.study import BASE, OTHER, Quality
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 4, "score": 3, "measure": 15, "report": 1, "clip": 1, "again": 1}
+VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 4, "score": 3, "measure": 16, "report": 1, "clip": 1, "again": 1}
 VERSIONS |= {"attribute": 1, "conductance": 1, "fidelity": 1, "tokens": 1, "cluster": 3, "regions": 1, "ablate": 1, "named_sets": 1}
 
 
@@ -100,10 +100,10 @@ class Plan:
 def read_sets(study):
     """{name: PromptSet} of the study's files, limited, each row with its place in its unit."""
     limit = study.prompts.limit
-    kinds = {"target": "target", "reference": "reference", "near": "retained", "far": "retained"}
+    kinds = {"target": "target", "reference": "reference", "near": "retained", "far": "retained"} | dict.fromkeys(OTHER, "other")
     sets = {}
     for name, kind in kinds.items():
-        file = getattr(study.prompts, name)
+        file = study.prompts.files.get(name)
         if file:
             path = resources.find_file(file, study.folder)
             sets[name] = prompt_files.read_prompts(path, name, kind, limit, study.sampling.guidance)
@@ -121,7 +121,32 @@ def read_sets(study):
             f"The target set has {n_units} units; at least 4 are needed to choose on one half and measure on the other."
             + (hint if several > n_units else "")
         )
+    if study.prompts.other:
+        _check_other(study, sets)
     return sets
+
+
+def _check_other(study, sets):
+    """Refuse prompts of another concept that are the study's own, or of which several units share one.
+
+    Raises   StudyError that names the prompt
+    """
+    other, target, units = sets[OTHER[0]], sets["target"], {}
+    own = {training.same(prompt) for prompt in target.prompts}
+    by_unit = dict(zip(target.keys, target.units, strict=True))
+    for key, prompt in zip(other.keys, other.prompts, strict=True):
+        if training.same(prompt) in own:
+            raise StudyError(
+                f'prompts.other.target has a prompt of the study\'s own target set, "{prompt}". The neurons of {study.prompts.other.name} '
+                f"are to stand beside those of {study.concept.name}: give prompts of that concept alone."
+            )
+        units.setdefault(prompt, set()).add(by_unit[key])
+    prompt, shared = max(units.items(), key=lambda one: len(one[1]))
+    if study.prompts.units != "column" and len(shared) > 1:
+        raise StudyError(
+            f'prompts.other.target has one prompt for {len(shared)} units of the study, "{prompt}". They would be taken for independent: '
+            'give each unit a prompt of its own, or, if seeds are to count as units, write units = "column" under [prompts].'
+        )
 
 
 def recorded_calls(study, n_calls):
@@ -207,7 +232,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             parameters |= {"set": name}
         else:
             parameters |= {"rows": rows[name]}
-        if variant == BASE and name in ("target", "reference"):
+        if variant == BASE and name in ("target", "reference", *OTHER):
             parameters |= {"also": scores.norms(study.choose)}
         n_trajectories = len(study.record.trajectories)
         size = n_trajectories * len(calls) * n_neurons * (4 * n * (1 + len(parameters.get("also", ()))) + 40 * len(ranges))
@@ -321,9 +346,10 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     alone = {attack.label for attack in study.attacks if attack.transfer is False and attack.against}
     for name, planned in plans.items():
         for variant in everyone:
-            there = variant == BASE and name in ("target", "reference")
-            alike = seeds.meets(study, planned.against, variant)
-            if not there and alike and (planned.attack not in alone or variant in (BASE, planned.against)):
+            done = variant == BASE and name in ("target", "reference")
+            # the other concept's reference is read for the choice of its neurons and for their scale, in the base model alone
+            wanted = not done and (variant == BASE or name != OTHER[1]) and seeds.meets(study, planned.against, variant)
+            if wanted and (planned.attack not in alone or variant in (BASE, planned.against)):
                 record(variant, name)
     before = [node.id for node in make.nodes if node.stage in ("detect", "record", "score", "clip", "again")]
     before += asking.add(make, asking.Facts(study, plans, rows, calls, n_calls, n_neurons, base | halves, images, looks))

@@ -35,6 +35,7 @@ MEASURED = (
     "activity_by_call",
     "effects",
     "set_validity",
+    "other_concept",
     "neurons",
     "comparisons",
     "against_control",

@@ -44,7 +44,7 @@ def tables(room, table):
 
 def base_means(room):
     """{target, reference: (prompt, neuron)} mean |a| of the base model over trajectories and calls, in float64."""
-    return {name: _mean(room, name) for name in ("target", "reference")}
+    return {name: mean_over_calls(room, name) for name in ("target", "reference")}
 
 
 def kappa_of_half_a(room, means=None):
@@ -109,7 +109,7 @@ def stability_rows(room, table, means):
     by = _Compared(_numbered(table["layer"])[ff], choose.seed)
     a, b = (one[ff] for one in scoring.on_halves(choose, table, ff))
     by.add("halves", "half A", a, "half B", b, n=int(half.sum()))
-    rule = _Rule(room, ff, means)
+    rule = Rule(room, ff, means)
     frequency = np.full(len(table), np.nan)
     try:
         n_splits = N_SPLITS_OF_WEIGHTS if rule.reads("weights") else N_SPLITS
@@ -187,7 +187,7 @@ def _add_attacks(room, by, rule, a, half):
         by.missing("triggers", "prompts of the study", "attacks", "the study has no attack")
 
 
-class _Rule:
+class Rule:
     """The study's rule at the site ff, on any rows of the base model's recordings."""
 
     def __init__(self, room, ff, means):
@@ -243,7 +243,7 @@ class _Rule:
     def _rows(self, name, quantity):
         """(row, call or 1, neuron of ff); averaged over calls where no choosing score looks at single calls."""
         if quantity == "mean_abs" and not self.reads("calls"):
-            values = (self.means[name] if name in self.means else _mean(self.room, name))[:, None]
+            values = (self.means[name] if name in self.means else mean_over_calls(self.room, name))[:, None]
         else:
             values = scoring.pooled(self.room, (BASE, name), quantity)
         return self.room.in_units(name, values[:, :, self.ff])
@@ -278,7 +278,8 @@ class _Compared:
         self.rows.append(about | {key: found.get(key) for key in OVERLAP} | {"reason": found.get("reason")})
 
 
-def _mean(room, name):
+def mean_over_calls(room, name):
+    """(prompt, neuron) mean |a| of the base model on a prompt set, over trajectories and calls, in float64."""
     return scoring.pooled(room, (BASE, name), "mean_abs").mean(axis=1, dtype=float)
 
 

@@ -36,7 +36,7 @@ class PromptSet:
     """
 
     name: str
-    kind: Literal["target", "reference", "retained", "adversarial", "control"]
+    kind: Literal["target", "reference", "retained", "other", "adversarial", "control"]
     table: pandas.DataFrame
     prefix: object = None
     attack: str | None = None

@@ -25,9 +25,7 @@ def scaffold(name, like="emoji-ink-style", folder="."):
             f'No study can be called "{name[: MOST_NAME + 1]}": use small letters, digits and hyphens, at most {MOST_NAME}, e.g. my-church.'
         )
     source, folder = load_study(like, files=str(like) not in resources.study_files()), Path(folder)
-    parts = source.prompts
-    named = ("target", "reference", "near", "far", "erase", "retain")
-    files = [getattr(parts, field) for field in named] + [v.pairs for v in source.variants]
+    files = [*source.prompts.files.values()] + [v.pairs for v in source.variants]
     files = [file for file in dict.fromkeys(files) if file and not Path(file).is_absolute() and _is_there(file, source.folder)]
     for file in files:
         if ".." in Path(file).parts:

@@ -35,7 +35,8 @@ NAME = r"^[a-z0-9][a-z0-9-]*$"
 MOST_BYTES = 2**20  # of a study file
 MOST_SAID = 80  # letters of a value that a message repeats
 BASE = "base"
-SETS = ("target", "reference", "near", "far")
+OTHER = ("other-target", "other-reference")  # the prompts of another concept
+SETS = ("target", "reference", "near", "far", *OTHER)
 
 
 class Concept(Part):
@@ -64,10 +65,26 @@ class ModelPart(Part):
     note: str | None = Field(None, description="what a reader must know about this model; printed in the report")
 
 
+class OtherConcept(Part):
+    """Another concept, whose neurons stand beside the study's own: are they left alone by the eraser and by the attacks?
+
+    Its rows pair with those of the target set, unit by unit; they are recorded on the same latents and need no images.
+    """
+
+    name: Said = Field(description="what tables and sentences call it")
+    target: Said = Field(description="prompts with that concept, a prompt of its own for each unit of the study")
+    reference: Said = Field(description="the same without it")
+
+    @property
+    def files(self):
+        """{prompt set: file}."""
+        return dict(zip(OTHER, (self.target, self.reference), strict=True))
+
+
 class Prompts(Part):
     """CSV files, relative to the study file or to data/."""
 
-    later: ClassVar[tuple] = ("retain", "trained_and_measured", "units")
+    later: ClassVar[tuple] = ("retain", "trained_and_measured", "units", "other")
 
     target: Said = Field(description="prompts with the concept")
     reference: Said = Field(description="the same units without it")
@@ -87,6 +104,16 @@ class Prompts(Part):
         "their seed; column: as the column `unit` says",
     )
     limit: int | None = Field(None, ge=4, le=MOST_UNITS, description="use only the first rows of every set")
+    other: OtherConcept | None = Field(
+        None, description="another concept: its neurons, chosen by the same rule, are measured beside those of the study's"
+    )
+
+    @property
+    def files(self):
+        """{what it is: file} of every list that the study names."""
+        names = ("target", "reference", "near", "far", "erase", "retain")
+        found = {name: getattr(self, name) for name in names} | ({} if self.other is None else self.other.files)
+        return {name: file for name, file in found.items() if file is not None}
 
 
 class Detectors(Part):
@@ -497,8 +524,7 @@ def load_study(path, files=True):
     study._path, study._text = path.resolve(), text
     if not files:
         return study
-    files = [getattr(study.prompts, field) for field in ("target", "reference", "near", "far", "erase", "retain")]
-    for file in [*files, *(variant.pairs for variant in study.variants)]:
+    for file in [*study.prompts.files.values(), *(variant.pairs for variant in study.variants)]:
         if file is not None:
             resources.find_file(file, study.folder)
     named.find_files(study)

@@ -53,11 +53,12 @@ def _words(row, field, beside):
     if row is None:
         return "Not part of this study."
     if row[field] is None:
-        return f"Not measured: {row['reason']}."
+        return f"{'' if row.get('no_set') else 'Not measured: '}{row['reason']}."
     form = summary.percent if field == "rate" else summary.number
     parts = [f"95 % interval {summary.span(row['low'], row['high'], form)}, n = {row['n']}"]
     if (p := summary.p_of_change(row)) is not None:
-        parts.append(f"{summary.p_words(p)} by flipping the signs of units")
+        over = f", Benjamini-Hochberg over {row['n_family']} tests" if row.get("n_family") else ""
+        parts.append(f"{summary.p_words(p)} by flipping the signs of units{over}")
     if row.get("comparable_outcome"):
         parts.append(
             {"more": "more than comparable neurons", "no more": "no more than comparable neurons"}.get(

@@ -91,6 +91,23 @@ def style_pairs(spec, style, taken):
     write(f"emoji-{style}-erase", ["prompt", "anchor"], rows)
 
 
+def other_style(spec, style, other, pairs):
+    """Another style on the units of a style's study, and the same without it; nothing that is in the file `pairs`, or a target twice."""
+    hidden, taken = held_out(), {prompt for row in read_rows(pairs) for prompt in (row["prompt"], row["anchor"])}
+    sets = {"target": [], "reference": []}
+    for number, row in enumerate(read_rows(f"{style}-target")):
+        name, template = row["unit"].split("/")[0], int((row["unit"].split("/") + ["0"])[2])
+        every = [template, *range(len(spec["templates"]["object_and_style"]))]
+        allowed = [s for s in spec["styles"] if s not in (style, other) and (name, s) not in hidden]
+        swapped = allowed[number % len(allowed)]
+        for kind, said in (("target", other), ("reference", swapped)):
+            drawn, *others = (phrase(spec, name, said, one) for one in every)
+            sets[kind].append((row["unit"], unmeasured(drawn, others, taken), row["seed"], f"style:{said}"))
+            taken.add(sets["target"][-1][1])
+    for kind, rows in sets.items():
+        write(f"emoji-{style}-{other}-{kind}", ["unit", "prompt", "seed", "expect"], rows)
+
+
 def object_study(spec, name, wanted, near, avoid):
     """Units are (object of the concept, style, seed); reference and far are unrelated objects, near the look-alikes.
 
@@ -133,10 +150,15 @@ def object_pairs(spec, name, things, taken):
     write(f"emoji-{name}-erase", ["prompt", "anchor"], rows)
 
 
+def read_rows(file):
+    """The rows of one of the files."""
+    with (FOLDER / f"emoji-{file}.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
 def read_prompts(file):
     """The prompts of one of the files."""
-    with (FOLDER / f"emoji-{file}.csv").open(newline="") as lines:
-        return [row["prompt"] for row in csv.DictReader(lines)]
+    return [row["prompt"] for row in read_rows(file)]
 
 
 def measured(name):
@@ -169,6 +191,7 @@ def main():
     style_study(spec, "ink")
     style_pairs(spec, "ink", measured("ink"))
     style_pairs(spec, "twemoji", measured("ink"))
+    other_style(spec, "ink", "twemoji", "twemoji-erase")
     retained("ink", "twemoji-erase")
     objects = {name: entry["family"] for name, entry in spec["objects"].items()}
 
