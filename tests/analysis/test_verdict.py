@@ -285,7 +285,7 @@ def test_the_neurons_of_another_concept_stand_beside_those_of_the_study():
     assert words[0]["sentence"] == (
         "In esd, with prompts of heart the neurons of heart lose 0.85 (0.80 to 0.90); with prompts of noto the neurons of noto lose, on "
         "the scale of noto, 0.01 (−0.02 to 0.04, n = 50) (p by flipping the signs of units = 0.001), a difference of +0.84 (0.76 to 0.92): "
-        "the neurons of noto are left as they were."
+        "the neurons of noto change by less than 0.1."
     )
     assert "with prompts of heart the neurons of noto lose" in words[1]["sentence"]
     assert words[2]["sentence"].startswith(
@@ -293,7 +293,7 @@ def test_the_neurons_of_another_concept_stand_beside_those_of_the_study():
     )
     assert words[2]["sentence"].endswith(": not only the neurons of heart.") and words[2]["attack"] == "erase_attack"
     assert any(word["sentence"].startswith("The neurons of noto are a valid set") for word in said["words"])
-    assert "those of noto are left as they were" in said["headline"]
+    assert "while those of noto change by less than 0.1" in said["headline"]
 
 
 @pytest.mark.parametrize(

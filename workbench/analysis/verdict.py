@@ -196,7 +196,7 @@ def _another_concept(one, concept):
 def _of_another(one, concept):
     """The outcome with the names in it: 'not only the neurons of ink'."""
     said = {
-        "not those of another concept": f"the neurons of {one.about['concept']} are left as they were",
+        "not those of another concept": f"the neurons of {one.about['concept']} change by less than {MARGIN:g}",
         "also those of another concept": f"not only the neurons of {concept}",
     }
     return said.get(one.outcome, one.outcome)
@@ -411,12 +411,13 @@ def _neurons(name, own, concept):
 
 
 def _beside_another(own):
-    """', and so are those of twemoji': the neurons of another concept with prompts of that concept."""
+    """', while those of twemoji change by less than 0.1': the neurons of another concept with prompts of that concept."""
     one = next((one for one in own if one.kind == "another concept" and not one.attack and one.about["prompts"] != "target"), None)
     if one is None or not one.decided:
         return ""
-    verb = "change too" if one.outcome == "also those of another concept" else "are left as they were"
-    return f", those of {one.about['concept']} {verb}"
+    if one.outcome == "also those of another concept":
+        return f", and those of {one.about['concept']} change too"
+    return f", while those of {one.about['concept']} change by less than {MARGIN:g}"
 
 
 def _first_of(findings, first):

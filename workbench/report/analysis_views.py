@@ -249,8 +249,8 @@ def effects_of(title, head, key, rows):
     """D, R and delta of groups of neurons, each named in the column `key` of its rows under the heading `head`."""
     return view(
         title,
-        (head, "Effect", "Variant", "Attack", "How made", "Units", "Value", "95 % interval", "Random sets", "Number of sets", "p")
-        + ("If missing, why",),
+        (head, "Effect", "Variant", "Attack", "How made", "Units", "Value", "95 % interval", "Random sets", "Number of sets")
+        + ("p among random sets", "If missing, why"),
         [
             (
                 row[key],

@@ -66,7 +66,6 @@ def cluster_effects_figure(rows, variants=()):
         style=lambda row: look(row["cluster"]) | {"name": f"cluster {row['cluster']}"},
         guides=((0, "no effect"), (1, "all of it")),
         row_band=("random_low", "random_high"),
-        note=lambda row: "" if row["p_random"] is None else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<"),
         title="share of the cluster's base contrast (95 % interval; grey: matched random sets)",
     )
 

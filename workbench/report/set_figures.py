@@ -17,7 +17,6 @@ def named_effects_figure(rows, variants=()):
         style=lambda row: look(names.index(row["neuron_set"])) | {"name": row["neuron_set"]},
         guides=((0, "no effect"), (1, "all of it")),
         row_band=("random_low", "random_high"),
-        note=_p,
         title="share of the set's base contrast (95 % interval; grey: matched random sets)",
     )
 
@@ -35,7 +34,3 @@ def named_effects_alt(rows, variants=()):
 def _condition(row):
     made = summary.provenance(row)
     return f"{row['variant']}, {summary.condition(row)}" + (f" ({made})" if made else "")
-
-
-def _p(row):
-    return "" if row["p_random"] is None else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<")
