@@ -31,19 +31,19 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/attacks_batched.py
 	$(BIN)/python benchmarks/ablation.py
 	$(BIN)/python benchmarks/learned_mask.py
-	$(BIN)/python benchmarks/plantings.py
+	$(BIN)/python -m experiments.plantings.run
 
 attack-table: $(VENV)/.installed  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
-	$(BIN)/python benchmarks/attack_table.py
+	$(BIN)/python -m experiments.attack_table.run
 
 nulls: $(VENV)/.installed  ## what is said where nothing was done: null calibration on the bundled model (up to 2 hours; resumes)
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/nulls/run.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.nulls.run
 
 robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side, then the map (resumes; --dry-run says how long)
 	export OMP_NUM_THREADS=1; for part in "" --map; do \
-	$(BIN)/python benchmarks/robust_pruning.py $$part --concepts ink & first=$$!; \
-	$(BIN)/python benchmarks/robust_pruning.py $$part --concepts church && wait $$first || exit 1; done
-	$(BIN)/python benchmarks/robust_pruning.py --tables
+	$(BIN)/python -m experiments.robust_pruning.run $$part --concepts ink & first=$$!; \
+	$(BIN)/python -m experiments.robust_pruning.run $$part --concepts church && wait $$first || exit 1; done
+	$(BIN)/python -m experiments.robust_pruning.run --tables
 
 emoji: $(VENV)/.installed  ## build the bundled model anew (about 2 h 35 min; resumes)
 	cd data/emoji/build && PYTHONPATH=../../.. ../../../$(BIN)/python build.py

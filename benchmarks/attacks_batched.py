@@ -13,10 +13,10 @@ from inside import inside_the_unet
 
 from workbench import registry
 from workbench.diffusion.denoise import initial_noise
+from workbench.execution.plan import read_sets
 from workbench.methods.attacks import Context
 from workbench.models import load
 from workbench.models.variants import exchanged
-from workbench.run.plan import read_sets
 from workbench.study.study import load_study
 
 N, ROUNDS = 20, 3

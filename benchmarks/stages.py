@@ -7,8 +7,8 @@ from pathlib import Path
 
 from inside import inside_the_unet
 
+from workbench.execution import execute
 from workbench.models import load
-from workbench.run import runs
 from workbench.study.study import load_study
 
 
@@ -18,8 +18,8 @@ def main(limit=20):
     stages, spent = {}, {}
     study = load_study("emoji-ink-style").with_values([f"prompts.limit={limit}"])
     with tempfile.TemporaryDirectory() as folder:
-        plan, room = runs.prepare(study, Path(folder) / "run", model=model)
-        expected = runs.estimate(plan, room).bytes
+        plan, room = execute.prepare(study, Path(folder) / "run", model=model)
+        expected = execute.estimate(plan, room).bytes
         original = type(room).run
 
         def measured(self, node, shard, to):
@@ -30,7 +30,7 @@ def main(limit=20):
 
         type(room).run = measured
         with inside_the_unet(model) as inside:
-            runs.run(study, Path(folder) / "run", model=model)
+            execute.run(study, Path(folder) / "run", model=model)
         size = sum(p.stat().st_size for p in (Path(folder) / "run" / "nodes").rglob("*") if p.is_file())
     sys.stdout.write("| stage | seconds | share inside the UNet, forward and backward |\n|---|---:|---:|\n")
     for stage, seconds in spent.items():

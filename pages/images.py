@@ -2,21 +2,21 @@
 
 import streamlit as st
 
-from workbench.report import summary
-from workbench.ui import _pictures, _state
-from workbench.ui._numbers import plain
+from workbench.report import wording
+from workbench.ui import current_run, pictures
+from workbench.ui.headline_numbers import plain
 
 PER_PAGE = 8
 MOST_COLUMNS = 23
 
-state = _state.run_to_show()
+state = current_run.run_to_show()
 st.title("Images")
-listed = _pictures.rows(state)
+listed = pictures.rows(state)
 if not listed:
     st.info("This run kept no pictures. Run its study again to draw them.", icon=":material/image:")
     st.stop()
 
-blocks = {block["title"]: block for block in _pictures.matrix(state, listed)}
+blocks = {block["title"]: block for block in pictures.matrix(state, listed)}
 title = st.segmented_control("Prompts", list(blocks), default=next(iter(blocks)), required=True, key="images-block")
 columns = [(column["name"], column["words"]) for column in blocks[title]["columns"]]
 variants, conditions = (list(dict.fromkeys(column[place] for column in columns)) for place in (0, 1))
@@ -34,11 +34,11 @@ if len(keep) > MOST_COLUMNS:
 rows = blocks[title]["rows"]
 number = st.pagination(-(-len(rows) // PER_PAGE), key=f"images-page-{title}") if len(rows) > PER_PAGE else 1
 shown = [row | {"cells": [row["cells"][place] for place in keep]} for row in rows[(number - 1) * PER_PAGE : number * PER_PAGE]]
-_state.matrix(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown})
+current_run.matrix(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown})
 st.caption(
     f"{len(rows)} prompts x seeds, {len(keep)} conditions. The eye and the words say what the judging detector found, with its score; "
     "scroll sideways for more. "
-    + ("Pictures that may show the concept are blurred in their pixels." if _state.blur() else "Pictures are shown as drawn.")
+    + ("Pictures that may show the concept are blurred in their pixels." if current_run.blur() else "Pictures are shown as drawn.")
 )
 
 st.subheader("Two conditions over each other")
@@ -51,7 +51,7 @@ chosen = st.selectbox(
 )
 choices = {}
 for image in [image for cell in by_name[chosen]["cells"] for image in cell]:
-    choices.setdefault(_pictures.column(image), image)
+    choices.setdefault(pictures.column(image), image)
 if len(choices) < 2:
     st.info("This prompt was drawn in one condition only.", icon=":material/compare:")
     st.stop()
@@ -59,15 +59,15 @@ left, right = st.columns(2)
 one = left.selectbox("From", list(choices), key=f"images-from-{title}")
 two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
 share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first picture, 100 % the second") / 100
-found = [_pictures.picture(state, choices[name], reveal=not _state.blur())[0] for name in (one, two)]
+found = [pictures.picture(state, choices[name], reveal=not current_run.blur())[0] for name in (one, two)]
 if None in found:
     st.info("One of these pictures is not there.", icon=":material/image:")
     st.stop()
 with st.grid(3, min_column_width=132, wrap=False):
     for words, shown, alt in (
-        (one, found[0], _pictures.alt(choices[one])),
-        (f"{summary.percent(share, 0)} of the second", _pictures.mixed(*found, share), f"{one} blended with {two}, {share:.0%} of it"),
-        (two, found[1], _pictures.alt(choices[two])),
+        (one, found[0], pictures.alt(choices[one])),
+        (f"{wording.percent(share, 0)} of the second", pictures.mixed(*found, share), f"{one} blended with {two}, {share:.0%} of it"),
+        (two, found[1], pictures.alt(choices[two])),
     ):
         with st.container(gap="xxsmall"):
             st.image(shown, width=192, alt=alt)

@@ -2,19 +2,19 @@
 
 import streamlit as st
 
-from workbench.report import summary
-from workbench.ui import _numbers, _pictures, _state
-from workbench.ui._numbers import plain
+from workbench.report import wording
+from workbench.ui import current_run, headline_numbers, pictures
+from workbench.ui.headline_numbers import plain
 
-state = _state.run_to_show()
+state = current_run.run_to_show()
 document = state.document
 
 st.title(plain(document["study"]["title"]))
 st.markdown(f"**{plain(document['verdict']['headline'])}**")
-if note := summary.model_note(document["study"]):
+if note := wording.model_note(document["study"]):
     st.caption(plain(note))
 
-erased = [row["variant"] for row in document["models"] if row["role"] == "erased"] or summary.subjects(document)
+erased = [row["variant"] for row in document["models"] if row["role"] == "erased"] or wording.subjects(document)
 if not erased:
     st.info("This study has no erased variant, so there is nothing to judge yet.", icon=":material/info:")
     st.stop()
@@ -24,24 +24,24 @@ if len(erased) > 1:
 
 st.subheader(f"Is the concept gone from {plain(variant)}?")
 with st.grid(2, min_column_width=300):
-    for cell in _numbers.headline_numbers(document, variant):
+    for cell in headline_numbers.headline_numbers(document, variant):
         with st.container(border=True, gap="xsmall"):
             st.metric(cell["label"], cell["value"], help=cell["help"])
             st.caption(plain(cell["words"]))
 
-masks = [(pruned, parent) for pruned, parent in _numbers.pruned_variants(document) if parent == variant]
+masks = [(pruned, parent) for pruned, parent in headline_numbers.pruned_variants(document) if parent == variant]
 for pruned, parent in masks:
     st.subheader("What pruning the neurons changed" + (f": {plain(pruned)}" if len(masks) > 1 else ""))
-    for sentence in _numbers.pruning_sentences(document, pruned):
+    for sentence in headline_numbers.pruning_sentences(document, pruned):
         st.markdown(f"- {plain(sentence)}")
-    changes = _numbers.pruning_changes(document, pruned, parent)
+    changes = headline_numbers.pruning_changes(document, pruned, parent)
     if changes:
         cells = [{plain(name): plain(value) for name, value in change.items()} for change in changes]
         st.table(cells, hide_index=True, alt=f"Rates before and after pruning, {len(cells)} rows, each with interval and n")
         st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
 
 st.subheader("The same prompt in four variants")
-units = _numbers.four(document, _pictures.rows(state), variant)
+units = headline_numbers.four(document, pictures.rows(state), variant)
 if not units:
     st.info("This run kept no pictures of prompts with the concept.", icon=":material/image:")
 else:
@@ -57,12 +57,12 @@ else:
         for title, row in units[key]:
             with st.container(gap="xxsmall"):
                 st.markdown(f"**{title}**")
-                damaged += _state.pictures(state, [row] if row else [])
-                st.caption(plain(_pictures.column(row)) if row else "")
-    _state.tell(damaged)
+                damaged += current_run.pictures(state, [row] if row else [])
+                st.caption(plain(pictures.column(row)) if row else "")
+    current_run.tell(damaged)
     st.caption(
         "Blurred in the pixels; the switch is at the left. The eye marks pictures in which the detector found the concept."
-        if _state.blur()
+        if current_run.blur()
         else "Shown as drawn. The eye marks pictures in which the detector found the concept."
     )
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from hypothesis import strategies as st
 
-from workbench import cli
+from workbench.cli import main
 
 SECONDS = 10
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -79,7 +79,7 @@ def run(folder, *arguments):
         with redirect_stdout(said), redirect_stderr(said), _within(SECONDS):
             _watched = (os.path.realpath(folder), outside)
             try:
-                cli.main()
+                main.main()
                 code = 0
             except SystemExit as end:
                 code = end.code or 0

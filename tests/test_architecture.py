@@ -23,14 +23,9 @@ ORDER = [
     "methods",
     "analysis",
     "report",
-    "run",
-    "cli_say",
-    "cli_masks",
-    "cli_sets",
-    "cli_inspect",
-    "cli_runs",
-    "cli",
+    "execution",
     "ui",
+    "cli",
 ]
 # read in their own files: the registry finds methods by name; taps are told by the loop; masks know what feeds a neuron
 ALLOWED = {("storage", "statistics")}

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from tests import tiny
+from tests.execution.conftest import STUDY
 from tests.mutated import flipped, folder, run, swapped, toml
 from tests.pages.example_runs import finished
-from tests.run.conftest import STUDY
 from tests.test_mutations import often, told, written
 from workbench.models import masks
 from workbench.neurons.sets import NeuronSet
@@ -112,7 +112,7 @@ def test_a_mask_is_read_or_refused(study, tiny_folder, mask, data):
 
 @pytest.fixture(scope="module")
 def neurons(tmp_path_factory, tiny_folder):
-    from workbench.run.runs import source_digest
+    from workbench.execution.execute import source_digest
 
     path = tmp_path_factory.mktemp("set") / "set.safetensors"
     NeuronSet("mine", source_digest(str(tiny_folder)), {LAYER: np.array([1, 3])}, {"made": "by hand"}).save(path)

@@ -13,7 +13,7 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from tests.pages.example_runs import finished
-from workbench import cli, cli_say
+from workbench.cli import main, output
 from workbench.errors import WorkbenchError
 from workbench.terminal import Visible, visible
 
@@ -40,11 +40,11 @@ def test_a_guarded_stream_lets_progress_bars_of_libraries_through():
 @pytest.mark.parametrize("how", ["print", "markup", "table", "progress", "status"])
 def test_a_console_styles_text_and_shows_what_hides_in_it(how):
     behind = io.StringIO()
-    console = cli_say.VisibleConsole(file=behind, force_terminal=True, width=300, emoji=False, color_system="standard")
+    console = output.VisibleConsole(file=behind, force_terminal=True, width=300, emoji=False, color_system="standard")
     if how == "print":
         console.print(EVIL, markup=False)
     elif how == "markup":
-        console.print(f"[bold red]{cli_say.escape(EVIL)}[/]", highlight=False)
+        console.print(f"[bold red]{output.escape(EVIL)}[/]", highlight=False)
     elif how == "table":
         table = Table("name", title=EVIL)
         table.add_row(EVIL)
@@ -66,7 +66,7 @@ def test_a_console_styles_text_and_shows_what_hides_in_it(how):
 
 
 def test_emoji_names_in_prompts_stay_as_they_are(capsys):
-    cli_say.say([{"prompt": "a :heart: in ink"}], False)
+    output.say([{"prompt": "a :heart: in ink"}], False)
     assert "a :heart: in ink" in capsys.readouterr().out
 
 
@@ -80,7 +80,7 @@ def refused(message):
 def call(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["workbench", *words])
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        main.main()
     return stopped.value.code
 
 
@@ -132,12 +132,12 @@ def test_logs_studies_and_json_are_safe(monkeypatch, capsys, tmp_path):
 def test_on_a_terminal_colours_and_progress_stay_and_nothing_else(tmp_path):
     """A real terminal: its consoles write through what `safely` puts in front of standard output, a progress bar in between."""
     code = (
-        "import sys; from workbench import cli_say; from rich.progress import Progress, TextColumn\n"
+        "import sys; from workbench.cli import output; from rich.progress import Progress, TextColumn\n"
         f"evil = {EVIL!r}\n"
-        "with cli_say.safely():\n"
-        "    with Progress(TextColumn('{task.description}'), console=cli_say.console) as bar:\n"
+        "with output.safely():\n"
+        "    with Progress(TextColumn('{task.description}'), console=output.console) as bar:\n"
         "        bar.add_task(evil, total=1); bar.console.print('[green]fine[/] ', evil.replace('[', '\\\\['), highlight=False)\n"
-        "    cli_say.console.print('[bold]after[/]'); print(evil); print(evil, file=sys.stderr)\n"
+        "    output.console.print('[bold]after[/]'); print(evil); print(evil, file=sys.stderr)\n"
     )
     master, slave = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CI")}

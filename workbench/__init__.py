@@ -3,8 +3,6 @@
 From Python:  run = workbench.run(workbench.load_study("emoji-ink-style")); run.neurons; run.report("html")
 """
 
-from workbench import run as run
-
 __version__ = "0.1.0"
 
 
@@ -13,3 +11,16 @@ def load_study(path):
     from workbench.study.study import load_study as load
 
     return load(path)
+
+
+def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None, others=()):
+    """Execute a study, or what is left of it; returns a `Run` with .neurons, .images, .activity and .report(format).
+
+    study     a Study, or the path or bundled name of one;  out   the run folder, default runs/<name of the study>
+    device    "cpu", "cuda", ...;  model   a base model that is loaded already
+    watcher   a Watcher that is told what happens;  command   what the report names as the command that made it
+    others    run folders whose results may be taken over
+    """
+    from workbench.execution.execute import run as execute
+
+    return execute(study, out, device=device, model=model, watcher=watcher, command=command, others=others)

@@ -10,18 +10,17 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from experiments.nulls import clusters as null_clusters
+from experiments.nulls import draws as null_draws
+from experiments.nulls import (
+    pool,
+    tables,
+)
+from experiments.nulls import power as null_power
+from workbench.execution import execute
+from workbench.storage import read_json, write_json, write_text
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-import null_clusters  # noqa: E402
-import null_draws  # noqa: E402
-import null_pool  # noqa: E402
-import null_power  # noqa: E402
-import null_tables  # noqa: E402
-
-from workbench.run import runs  # noqa: E402
-from workbench.storage import read_json, write_json, write_text  # noqa: E402
-
 CLUSTER_DRAWS = 20
 SECONDS_OF_A_DRAW, SECONDS_OF_CLUSTERS, SECONDS_OF_POWER = 2.5, 3.0, 60
 
@@ -41,13 +40,13 @@ def telling():
             known.add(one.id)
             say(f"{done:,.0f} of {of:,.0f} passes: {one.id}")
 
-    return runs.Watcher(node=node)
+    return execute.Watcher(node=node)
 
 
 def minutes(out, n_draws, n_clusters):
     """Minutes that are left, at the pace of this machine now."""
-    room = runs.prepare(null_pool.study(out), out / "run")[1]
-    seconds = null_pool.left(out) * runs.seconds_per_pass(room) * 1.15
+    room = execute.prepare(pool.study(out), out / "run")[1]
+    seconds = pool.left(out) * execute.seconds_per_pass(room) * 1.15
     known = read_json(out / "draws.json") if (out / "draws.json").exists() else {}
     missing = sum(max(0, n_draws - len(known.get(str(n), []))) for n in null_draws.SIZES)
     clusters = read_json(out / "clusters.json") if (out / "clusters.json").exists() else {}
@@ -69,7 +68,7 @@ def main():
     if given.dry_run:
         return
     began = time.time()
-    room = null_pool.record(given.out, watcher=telling())
+    room = pool.record(given.out, watcher=telling())
     draws = null_draws.kept(
         given.out / "draws.json", lambda: null_draws.Pool.of(room), given.draws, say=lambda n, k: say(f"n = {n}: {k} draws")
     )
@@ -77,7 +76,7 @@ def main():
     if not (given.out / "power.json").exists():
         write_json(given.out / "power.json", null_power.rows(say))
     made = f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}"
-    write_text(given.document, null_tables.document(draws, cluster_rows, read_json(given.out / "power.json"), made))
+    write_text(given.document, tables.document(draws, cluster_rows, read_json(given.out / "power.json"), made))
     say(f"Written: {given.document} ({(time.time() - began) / 60:.0f} minutes)")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from experiments.nulls import null_clusters
+from experiments.nulls import clusters
 from tests.analysis.planted_groups import CONDITIONS, recorded
 from workbench.analysis import cluster_stability
 from workbench.analysis.cluster_features import features
@@ -62,11 +62,11 @@ def test_cuts_through_a_continuum_come_back_but_are_no_groups():
 )
 def test_data_without_groups_is_not_called_stable_and_grouped(kind):
     """Each of these used to be, or is two groups by the choice of its neurons alone; experiments/nulls counts more draws and kinds."""
-    assert null_clusters.answer(kind, "few features", 0) is None
+    assert clusters.answer(kind, "few features", 0) is None
 
 
 def test_planted_groups_are_called_so_beside_the_same_clouds():
-    assert null_clusters.answer("4 groups, 6 sd apart", "few features", 1) == 4
+    assert clusters.answer("4 groups, 6 sd apart", "few features", 1) == 4
 
 
 def test_two_signs_of_a_score_are_no_groups_and_a_group_beyond_them_is():
@@ -75,10 +75,10 @@ def test_two_signs_of_a_score_are_no_groups_and_a_group_beyond_them_is():
     parts, pulled = (rise < 0).astype(int), (np.arange(120) % 3 == 0) * 6.0
     signs = np.stack([rise + rng.normal(size=120), rng.normal(size=120), rng.normal(size=120)], axis=1)
     settings = {"n_resamples": 6, "seed": 0, "parts": parts}
-    alone = stability(null_clusters.made(signs, rng, 0.1), 20, k=2, **settings)
+    alone = stability(clusters.made(signs, rng, 0.1), 20, k=2, **settings)
     assert alone.row["silhouette"] > 0.5 and not alone.row["grouped"]
-    assert stability(null_clusters.made(signs, rng, 0.1), 20, k=2, n_resamples=6).row["grouped"]
-    more = stability(null_clusters.made(signs + np.outer(pulled, [0, 1, 0]), rng, 0.1), 20, k=4, **settings)
+    assert stability(clusters.made(signs, rng, 0.1), 20, k=2, n_resamples=6).row["grouped"]
+    more = stability(clusters.made(signs + np.outer(pulled, [0, 1, 0]), rng, 0.1), 20, k=4, **settings)
     assert more.row["grouped"] and more.row["stable"]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.report.example import write_example
-from workbench.report.render import render
+from workbench.report.renderers.render import render
 
 FIGURES = 24
 

@@ -131,7 +131,7 @@ def keys():
     """{bundled study: {node: key}} of the studies on the bundled model."""
     import workbench
     from workbench import resources
-    from workbench.run.runs import prepare
+    from workbench.execution.execute import prepare
 
     found = {}
     for path in sorted(resources.folder("analyses").glob("emoji-*.toml")):

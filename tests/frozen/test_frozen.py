@@ -11,7 +11,7 @@ import pytest
 
 import workbench
 from tests.frozen import make
-from workbench.run.runs import Watcher
+from workbench.execution.execute import Watcher
 
 VOLATILE = ("reproduce", "timings")  # when and by which command it was written
 TOLERANCE = 1e-9  # sums are made in another order on other machines

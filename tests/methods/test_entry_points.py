@@ -7,7 +7,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from workbench import cli, registry
+from workbench import registry
+from workbench.cli import main
 from workbench.errors import MethodError, WorkbenchError
 
 GOOD = '''"""A detector of mine."""
@@ -65,12 +66,12 @@ def test_a_study_that_asks_for_a_broken_one_is_told_why(installed):
 
 
 def test_the_command_line_lists_the_others_and_names_the_broken_ones(installed):
-    done = CliRunner().invoke(cli.app, ["list", "methods", "--json"])
+    done = CliRunner().invoke(main.app, ["list", "methods", "--json"])
     rows = {row["method"]: row["what"] for row in json.loads(done.output) if row["kind"] == "detectors"}
     assert rows["my_good"] == "A detector of mine." and rows["my_boom"].startswith("cannot be used: its entry point")
-    done = CliRunner().invoke(cli.app, ["show", "my_boom"])
+    done = CliRunner().invoke(main.app, ["show", "my_boom"])
     assert isinstance(done.exception, WorkbenchError) and "boom at import" in str(done.exception)
-    assert "emoji" in CliRunner().invoke(cli.app, ["show", "emoji"]).output
+    assert "emoji" in CliRunner().invoke(main.app, ["show", "emoji"]).output
 
 
 def test_what_a_foreign_load_returns_must_be_a_detector(installed):

@@ -6,9 +6,9 @@ from tests.methods.attacked import in_vain
 from tests.methods.test_contract import SETTINGS
 from tests.study.test_attack_names import INK, P4D, keys, study
 from workbench.errors import MethodError
+from workbench.execution import plan as planning
 from workbench.methods.attacks import Context
 from workbench.registry import method
-from workbench.run import plan as planning
 
 IN_WORDS = ("random_tokens", "ring_a_bell", "unlearn_diff_atk", "p4d")
 

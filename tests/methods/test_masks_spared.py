@@ -6,13 +6,13 @@ import torch
 
 import workbench
 from tests import reference_masks
-from tests.run.conftest import study_file  # noqa: F401
-from tests.run.test_mask_studies import VARIANTS, written  # noqa: F401
+from tests.execution.conftest import study_file  # noqa: F401
+from tests.execution.test_mask_studies import VARIANTS, written  # noqa: F401
 from workbench.errors import MethodError, StudyError
+from workbench.execution import execute, plan, variant_files
 from workbench.methods.erasers import _gates, _layers, learned_mask
 from workbench.models.variants import Variant, applied
 from workbench.registry import method, methods
-from workbench.run import changes, plan, runs
 from workbench.storage import digest, read_table
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
@@ -123,22 +123,22 @@ SPARED = VARIANTS.replace('parent = "erased"\n', 'parent = "erased"\nspare = "wa
 def test_in_a_study_no_mask_cuts_into_the_watched_neurons(written, tmp_path):  # noqa: F811
     path = written(SPARED)
     path.write_text(path.read_text().replace("[choose]", "[choose]\nshare = 0.2"))
-    planned, room = runs.prepare(path, tmp_path / "run")
+    planned, room = execute.prepare(path, tmp_path / "run")
     assert all("score" in planned.node(f"erase:{name}").inputs for name in ("masked", "lot", "small"))
     first = [node for node in planned.nodes if node.stage in ("generate", "record") and node.variant == "base"]
     needed = [node for node in first if node.prompt_set in ("target", "reference")]
-    runs.run_nodes(room, [*needed, planned.node("score"), *planned.of_stage("erase")])
+    execute.run_nodes(room, [*needed, planned.node("score"), *planned.of_stage("erase")])
     table = read_table(room._folder("score") / "neurons.parquet")
     watch = table[table["in_watch"] & (table["site"] == "ff")]
     counts = {}
     for name in ("masked", "lot", "small"):
-        masks = changes.read_change(room.study.variant(name), room._folder(f"erase:{name}")).masks
-        assert len(watch) and not changes.cut_into(masks, watch["layer"], watch["index"]).any()
+        masks = variant_files.read_change(room.study.variant(name), room._folder(f"erase:{name}")).masks
+        assert len(watch) and not variant_files.cut_into(masks, watch["layer"], watch["index"]).any()
         for layer, index in zip(watch["layer"], watch["index"], strict=True):
             assert not masks.get(f"unet.{layer}.weight", torch.zeros(1, 1000, dtype=torch.bool))[:, index].any()
         counts[name] = {layer: int(mask.sum()) for layer, mask in masks.items()}
     assert counts["masked"] == counts["lot"] == counts["small"]
-    assert changes.watched_caveats(room, table) == []
+    assert variant_files.watched_caveats(room, table) == []
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_study_that_spares_nothing_keeps_its_keys(written):  # noqa: F811
     study = workbench.load_study(written())
     said = {"name", "method", "parent", "role", "pairs", "parameters"}
     assert [set(part) - said for part in study.model_dump(mode="json")["variants"]] == [set(), set(), {"like"}, {"like"}]
-    built, _ = runs.prepare(written())
+    built, _ = execute.prepare(written())
     erased, masked, lot = (built.node(f"erase:{name}") for name in ("erased", "masked", "lot"))
     names = {"objective", "layers", "unit", "share", "group", "form", "eta", "retention", "retained_batch", "penalty", "adversarial_steps"}
     names |= {"adversarial_size", "iterations", "learning_rate", "start", "guidance", "steps", "batch", "trajectories", "seed"}
@@ -177,7 +177,7 @@ def test_a_study_that_spares_nothing_keeps_its_keys(written):  # noqa: F811
         content = base | {"method": part.method, "parameters": method("erasers", part.method).parameters(**part.parameters).model_dump()}
         content |= {"pairs": erased.parameters["pairs"]} | more
         assert node.shards[0].key == digest(["erase", plan.VERSIONS["erase"], content, None, inputs])[:24]
-    spared, _ = runs.prepare(written(SPARED))
+    spared, _ = execute.prepare(written(SPARED))
     assert spared.node("erase:masked").key != masked.key and spared.node("erase:erased").key == erased.key
 
 

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 import workbench
+from tests.execution.conftest import study_file  # noqa: F401
 from tests.reference import same_bits
-from tests.run.conftest import study_file  # noqa: F401
 from workbench.diffusion.denoise import denoise
 from workbench.errors import MethodError
+from workbench.execution import execute, variant_files
+from workbench.execution.rows import rates
 from workbench.methods.erasers import _training, relearn
 from workbench.models import text
 from workbench.models.masks import cut_incoming
 from workbench.models.variants import Variant, applied, exchanged
-from workbench.run import changes, image_tables, runs
 from workbench.study.study import VariantPart
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
@@ -238,15 +239,15 @@ def test_a_pruned_variant_relearns_in_a_study(study_file, tmp_path):  # noqa: F8
     text_, path = study_file.read_text(), study_file.parent / "relearned.toml"
     start, end = text_.index("[[variants]]", text_.index("[[variants]]") + 1), text_.index("[record]")
     path.write_text(text_[:start] + lot + parts + text_[end:])
-    plan, room = runs.prepare(workbench.load_study(path), tmp_path / "run")
+    plan, room = execute.prepare(workbench.load_study(path), tmp_path / "run")
     assert plan.node("erase:lifted").passes > 0
-    runs.run_nodes(room, plan.of_stage("erase"))
+    execute.run_nodes(room, plan.of_stage("erase"))
     masks = room.variant("lot").masks
     for name in ("lifted", "held"):
         with applied(room.model, room.variant(name)):
             back = sum(int((room.model.parameters()[layer][mask] != 0).sum()) for layer, mask in masks.items())
         assert (back > 0) == (name == "lifted")
-    rows = changes.training_rows(room)
+    rows = variant_files.training_rows(room)
     assert [(row["variant"], row["step"]) for row in rows] == [("lifted", 1), ("lifted", 2), ("held", 1), ("held", 2)]
     assert all(row["loss"] > 0 and row["retention"] is None and row["expected_share"] is None for row in rows)
 
@@ -262,9 +263,9 @@ def test_the_same_relearning_over_a_mask_and_over_the_unpruned_eraser_is_compare
     first, again = part("erased-20", "erased", iterations=20), part("masked-20", "masked", iterations=20)
     others = [part("masked-40", "masked", iterations=40), part("control-20", "masked", iterations=20, shows="anchor")]
     others.append(part("masked-20-20", "masked-20", iterations=20))
-    pairs = list(image_tables._compared([erased, masked, first, again, *others]))
+    pairs = list(rates._compared([erased, masked, first, again, *others]))
     assert ("erased-20", "masked-20") in pairs and ("masked", "masked-20") in pairs
     assert ("masked-20", "control-20") in pairs and ("masked-20", "masked-40") in pairs
     assert not any(("erased-20", other) in pairs for other in ("masked-40", "control-20", "masked-20-20")) and len(pairs) == len(set(pairs))
     two = [part("back", "masked", "revive"), part("lot-back", "lot", "revive")]
-    assert ("back", "lot-back") not in list(image_tables._compared(two))
+    assert ("back", "lot-back") not in list(rates._compared(two))

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 import workbench
+from tests.execution.conftest import study_file  # noqa: F401
 from tests.reference import same_bits
-from tests.run.conftest import study_file  # noqa: F401
 from workbench.errors import MethodError
+from workbench.execution import execute
 from workbench.methods.erasers.revive import Parameters, completed, erase, revived
 from workbench.models.masks import cut_incoming
 from workbench.models.variants import Variant, applied
-from workbench.run import runs
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
 INCOMING, OUTGOING = (f"mid_block.attentions.0.transformer_blocks.0.ff.net.{part}.weight" for part in ("0.proj", "2"))
@@ -189,7 +189,7 @@ def test_a_pruned_variant_is_revived_in_a_study(study_file, tmp_path):  # noqa: 
     study = workbench.load_study(path)
     folder = tmp_path / "run"
     workbench.run(study, folder)
-    plan, room = runs.prepare(study, folder)
+    plan, room = execute.prepare(study, folder)
     pruned, back = (room.variant(name) for name in ("pruned", "revived"))
     assert set(back.weights) - set(pruned.weights) == {name for name in pruned.masks if name.endswith("weight")}
     with applied(room.model, pruned):

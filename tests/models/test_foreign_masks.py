@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from tests import single_file, tiny
-from workbench import cli
+from workbench.cli import main
 from workbench.errors import ModelError, WorkbenchError
 from workbench.models import foreign_masks, load, masks
 from workbench.registry import method
@@ -285,7 +285,7 @@ def told(still, monkeypatch):
     monkeypatch.setattr(load, "load", lambda name, *more: still)
 
     def run(*arguments):
-        done = CliRunner().invoke(cli.app, ["mask", *map(str, arguments)], catch_exceptions=False)
+        done = CliRunner().invoke(main.app, ["mask", *map(str, arguments)], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.output
 

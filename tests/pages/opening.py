@@ -4,7 +4,7 @@ import pandas
 from streamlit.testing.v1 import AppTest
 
 from workbench.resources import folder
-from workbench.ui import _neurons, _runs
+from workbench.ui import neuron_table, run_list
 from workbench.ui.navigation import PAGES
 
 SCRIPT = folder("pages").parent / "workbench" / "ui" / "app.py"
@@ -12,7 +12,7 @@ SCRIPT = folder("pages").parent / "workbench" / "ui" / "app.py"
 
 def open_page(monkeypatch, runs, name, run=None, **address):
     """The AppTest after a page has run; `address` are more values of it."""
-    monkeypatch.setenv(_runs.VARIABLE, str(runs))
+    monkeypatch.setenv(run_list.VARIABLE, str(runs))
     app = AppTest.from_file(str(SCRIPT), default_timeout=60)
     for key, value in ({} if run is None else {"run": run} | address).items():
         app.query_params[key] = value
@@ -26,7 +26,7 @@ def open_page(monkeypatch, runs, name, run=None, **address):
 
 def open_all(monkeypatch, run):
     """Open every page on a real run, with the card of its first neuron; what is wrong is raised."""
-    first = _neurons.identity(pandas.read_parquet(run / "report" / "neurons.parquet").iloc[0])
+    first = neuron_table.identity(pandas.read_parquet(run / "report" / "neurons.parquet").iloc[0])
     for page in PAGES:
         app = open_page(monkeypatch, run.parent, page.name, run.name, neuron=first)
         assert not app.error and app.title, [error.value for error in app.error]

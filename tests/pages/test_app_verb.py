@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.pages.example_runs import manifest
-from workbench import cli
+from workbench.cli import main
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def refused(monkeypatch, capsys):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["workbench", "app", "--no-browser", *map(str, words)])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main.main()
         assert stopped.value.code == 2
         return " ".join(capsys.readouterr().err.split())
 

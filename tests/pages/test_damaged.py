@@ -8,7 +8,7 @@ import pytest
 
 from tests.pages import damages, example_runs
 from tests.pages.test_pages import PAGES
-from workbench.ui import _runs
+from workbench.ui import run_list
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,10 @@ def said(app):
 def test_damage_to_what_a_run_is_known_by_is_one_sentence(damaged, kind):
     damage, words = damages.LOOKED[kind]
     folder = damaged(damage)
-    state = _runs.look(folder)
+    state = run_list.look(folder)
     assert state.kind == "damaged" and re.search(words, state.sentence), state.sentence
     assert str(folder) in state.sentence and re.search(damages.CURE, state.sentence), state.sentence
-    assert _runs.label(folder) == "damaged (damaged)" and _runs.label(folder.with_name("sound")) == "sound"
+    assert run_list.label(folder) == "damaged (damaged)" and run_list.label(folder.with_name("sound")) == "sound"
 
 
 @pytest.mark.parametrize("kind", ["nodes of null", "status pid -5", "report of another schema", "report nested too deeply"])
@@ -93,10 +93,10 @@ def test_a_damaged_table_of_neurons_is_one_sentence(opened, damaged, kind):
 @pytest.mark.parametrize("kind", damages.HARMLESS)
 def test_what_no_page_needs_may_be_damaged(opened, damaged, kind):
     folder = damaged(damages.HARMLESS[kind])
-    state = _runs.look(folder)
+    state = run_list.look(folder)
     assert state.kind == "finished", state.sentence
-    for line in (state.document["reproduce"]["command"], _runs.command_of(folder), "workbench run 'x"):
-        compile(_runs.python_of(line), "shown", "exec")
+    for line in (state.document["reproduce"]["command"], run_list.command_of(folder), "workbench run 'x"):
+        compile(run_list.python_of(line), "shown", "exec")
     app = opened("neurons", "damaged", folder.parent)
     assert not app.exception and not app.error
 
@@ -104,12 +104,12 @@ def test_what_no_page_needs_may_be_damaged(opened, damaged, kind):
 def test_a_neuron_of_a_run_whose_study_is_damaged_is_one_sentence(sound, tmp_path):
     """The halves of the units are cut by the study's seed."""
     from workbench.errors import RunError
-    from workbench.ui import _activity
+    from workbench.ui import neuron_activity
 
     (tmp_path / "study.json").write_text("[]")
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(RunError, match=r"study.json is missing or damaged. Run the study again"):
-            _activity._seed(folder)
+            neuron_activity._seed(folder)
 
 
 def test_results_of_other_columns_are_one_sentence(opened, tmp_path):
@@ -123,7 +123,7 @@ def test_a_folder_whose_name_is_no_text_is_told_and_left_out(opened, sound, tmp_
     shutil.copytree(sound, tmp_path / "sound")
     odd = str(tmp_path / "caf").encode() + b"\xe9"
     shutil.copytree(bytes(sound.parent / "run"), odd)
-    assert _runs.list_runs(tmp_path) == ["sound"] and _runs.odd_names(tmp_path) == [r"caf\udce9"]
+    assert run_list.list_runs(tmp_path) == ["sound"] and run_list.odd_names(tmp_path) == [r"caf\udce9"]
     app = opened("overview", None, tmp_path)
     assert not app.exception and any("is no text" in caption.value for caption in app.caption)
 
@@ -140,12 +140,12 @@ def test_odd_names_of_folders_open(opened, sound, tmp_path, name):
 
 def test_a_run_that_changes_changes_its_stamp_and_so_does_the_list(sound, tmp_path):
     folder = shutil.copytree(sound, tmp_path / "one")
-    seen = [_runs.stamp(tmp_path, "one")]
-    assert _runs.stamp(tmp_path, "one") == seen[0]
+    seen = [run_list.stamp(tmp_path, "one")]
+    assert run_list.stamp(tmp_path, "one") == seen[0]
     example_runs.status(folder, "running")
-    seen.append(_runs.stamp(tmp_path, "one"))
+    seen.append(run_list.stamp(tmp_path, "one"))
     shutil.copytree(sound, tmp_path / "two")
-    seen.append(_runs.stamp(tmp_path, "one"))
+    seen.append(run_list.stamp(tmp_path, "one"))
     shutil.rmtree(folder)
-    seen.append(_runs.stamp(tmp_path, "one"))
+    seen.append(run_list.stamp(tmp_path, "one"))
     assert len(set(seen)) == 4

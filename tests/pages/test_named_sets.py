@@ -1,8 +1,8 @@
 """The page Neurons on a run with [[sets]]."""
 
 from tests.pages.test_reading import table
-from workbench.ui import _neurons
-from workbench.ui._numbers import plain
+from workbench.ui import neuron_table
+from workbench.ui.headline_numbers import plain
 
 
 def test_the_page_says_where_sets_come_from_and_how_far_they_overlap(opened):
@@ -16,7 +16,7 @@ def test_the_page_says_where_sets_come_from_and_how_far_they_overlap(opened):
 
 def test_neurons_can_be_cut_to_a_named_set():
     with_set = table().assign(set_church=[True, False, True, False])
-    assert "church" in _neurons.roles(with_set) and "church" not in _neurons.roles(table())
-    found = _neurons.selected(with_set, role="church")
+    assert "church" in neuron_table.roles(with_set) and "church" not in neuron_table.roles(table())
+    found = neuron_table.selected(with_set, role="church")
     assert len(found) == 2 and found["set_church"].all()
-    assert "church" in _neurons.words(with_set.iloc[0].to_dict())
+    assert "church" in neuron_table.words(with_set.iloc[0].to_dict())

@@ -18,7 +18,7 @@ from tests.pages.serving import COMMAND, answers, free_port, script_of, served, 
 from tests.pages.test_pages import PAGES
 from workbench.errors import WorkbenchError
 from workbench.resources import PACKAGE
-from workbench.run import pages
+from workbench.ui import launch
 
 # what Python, Streamlit or a page imports, and would take from the working directory first if that were on the path
 NAMES = [
@@ -82,7 +82,7 @@ def test_no_verb_runs_a_module_of_the_working_directory(hostile):
 def test_folders_of_pythonpath_stay_importable_but_an_empty_entry_is_not_the_working_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "mine", "/opt/theirs", ""]))
-    given = pages.environment()
+    given = launch.environment()
     assert given["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "mine"), "/opt/theirs"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "helpful.py").write_text("")
@@ -139,11 +139,11 @@ def test_a_killed_command_leaves_no_server(tmp_path):
 
 def test_a_server_that_cannot_start_is_one_sentence(tmp_path, monkeypatch, capfd):
     (tmp_path / "serve.py").write_text("raise SystemExit(7)")
-    monkeypatch.setattr(pages, "FOLDER", tmp_path)
+    monkeypatch.setattr(launch, "FOLDER", tmp_path)
     kept = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(WorkbenchError, match="stopped with exit code 7"):
-            pages.serve(tmp_path, free_port(), False, lambda words: None)
+            launch.serve(tmp_path, free_port(), False, lambda words: None)
     finally:
         signal.signal(signal.SIGTERM, kept)
 
@@ -152,10 +152,10 @@ def test_no_module_of_the_pages_hides_another_one():
     """Streamlit puts the folder of its script first on the path."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", "import sys; from importlib.util import find_spec; print(*[n for n in sys.argv[1:] if find_spec(n)])"]
-        + [path.stem for path in pages.FOLDER.glob("*.py") if path.stem != "__init__"],
+        + [path.stem for path in launch.FOLDER.glob("*.py") if path.stem != "__init__"],
         capture_output=True,
         text=True,
-        cwd=pages.FOLDER,
+        cwd=launch.FOLDER,
     )
     assert done.returncode == 0 and done.stdout.split() == []
 

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.report.example import VARIANTS, example
-from workbench.report import ablation_figures, analysis_views, figures, forest, lines, summary
+from workbench.report import ablation_figures, analysis_views, figures, wording
 from workbench.report.alt import ALT
+from workbench.report.charts import forest, lines
 
 DRAWN = {
     "attribution": "attribution_figure",
@@ -38,7 +39,7 @@ def test_the_values_of_the_rows_are_in_the_figure_and_nulls_are_words(table):
     nulls = [row for row in rows if row["value"] is None]
     assert all(row["reason"].split(":")[0][:20] in " ".join(words.replace("<br>", " ").split()) for row in nulls)
     alt = ALT[DRAWN[table]](rows, VARIANTS)
-    assert all(summary.number(value) in alt for value in expected)
+    assert all(wording.number(value) in alt for value in expected)
 
 
 def test_no_title_of_a_panel_is_longer_than_its_panel_and_what_is_missing_stands_in_its_own():

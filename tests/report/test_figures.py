@@ -4,7 +4,7 @@ import math
 import pytest
 
 from tests.report.example import VARIANTS, example
-from workbench.report import figures, summary
+from workbench.report import figures, wording
 from workbench.report.alt import ALT
 
 FOREST = ("rates", "retention", "activity", "effects")
@@ -38,7 +38,7 @@ def test_nulls_are_words_never_a_marker(table):
     figure, _ = draw(table, document, null)
     assert null
     assert all(trace.x[place] is None for trace, place in points(figure))
-    assert words(figure).count(summary.DASH) >= len(null)
+    assert words(figure).count(wording.DASH) >= len(null)
 
 
 @pytest.mark.parametrize(("table", "scale"), [("rates", 100), ("activity", 1), ("effects", 1)])
@@ -69,7 +69,7 @@ def test_traces_differ_by_symbol_and_not_by_colour_alone():
 
 
 def test_an_attack_stands_directly_above_its_control():
-    ordered = summary.arranged(example()["rates"], VARIANTS)
+    ordered = wording.arranged(example()["rates"], VARIANTS)
     for before, after in itertools.pairwise(ordered):
         if after["control"]:
             assert before["attack"] == after["attack"] and not before["control"]

@@ -1,5 +1,5 @@
 from tests.report.example import VARIANTS, example
-from workbench.report import summary
+from workbench.report import wording
 from workbench.report.alt import ALT
 from workbench.report.plane_figures import PLAIN, plane_figure, plane_points
 
@@ -47,7 +47,7 @@ def test_every_point_has_one_marker_with_its_intervals_and_transferred_attacks_a
 
 
 def test_how_an_attack_was_made_is_read_as_data_not_from_its_words(monkeypatch):
-    monkeypatch.setattr(summary, "provenance", lambda row: "made for another variant" if row["provenance"] == "transferred" else "")
+    monkeypatch.setattr(wording, "provenance", lambda row: "made for another variant" if row["provenance"] == "transferred" else "")
     figure = plane_figure(plane_points(example()), VARIANTS)
     assert any(trace.marker.symbol.endswith("-open") for trace in figure.data if trace.x[0] is not None)
 

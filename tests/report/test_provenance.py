@@ -5,11 +5,11 @@ import pytest
 from tests.report.example import example, write_example
 from tests.report.test_figures import points
 from workbench.report import document as schema
-from workbench.report import figures, image_views, images, summary
+from workbench.report import figures, image_views, images, wording
 from workbench.report.alt import ALT
-from workbench.report.html import render_html
-from workbench.report.markdown import render_markdown
-from workbench.ui import _numbers
+from workbench.report.renderers.html import render_html
+from workbench.report.renderers.markdown import render_markdown
+from workbench.ui import headline_numbers
 
 # attack, provenance, against -> successes of 180 under the attack
 MADE = {
@@ -62,7 +62,7 @@ def test_markdown_and_html_say_each_number_with_its_way_in_one_row(several, tmp_
     markdown, html = render_markdown(several), render_html(several, tmp_path)
     for ((attack, *_), n), way in zip(MADE.items(), WAYS, strict=True):
         lines = [line for line in markdown.splitlines() if line.startswith(f"| esd-pruned | attack {attack} | {way} |".replace("_", "\\_"))]
-        assert len(lines) == 1 and f"| {n} | {summary.percent(n / 180)} |" in lines[0]
+        assert len(lines) == 1 and f"| {n} | {wording.percent(n / 180)} |" in lines[0]
         assert html.count(f"<td>attack {attack}</td><td>{way}</td>") == 1
 
 
@@ -87,13 +87,13 @@ def test_pictures_of_each_way_have_a_column(several):
 def test_the_pages_compare_a_pruned_model_way_by_way_and_show_the_pictures_of_the_headlines_way(several):
     parent = [row | {"variant": "esd"} for row in attacked(several["rates"]) if row["against"] == "esd"]
     several["rates"] += [row | {"provenance": "optimised", "successes": 90, "rate": 0.5} for row in parent]
-    rows = {row["What"]: list(row.values())[1:] for row in _numbers.pruning_changes(several, "esd-pruned", "esd")}
+    rows = {row["What"]: list(row.values())[1:] for row in headline_numbers.pruning_changes(several, "esd-pruned", "esd")}
     before, after = rows["Concept in images, attack p4d (transferred from esd)"]
     assert before.startswith("50.0 %") and after.startswith("23.9 %")
     assert len([what for what in rows if "attack p4d" in what]) == len(MADE)
     several["effects"] = []
     shots = [row | {"variant": "esd", "provenance": "optimised"} for row in attacked(several["images"]) if row["against"] == "esd"]
-    units = _numbers.four(several, several["images"] + shots, "esd")
+    units = headline_numbers.four(several, several["images"] + shots, "esd")
     for pictures in units.values():
         assert [(row["attack"], row["against"]) for _, row in pictures[2:]] == [("p4d", "esd")] * 2
 
@@ -112,4 +112,4 @@ def test_when_all_rates_have_one_judge_a_line_says_so_and_else_each_row_does(sev
     assert image_views.rates(two)["note"] == "" and {"Detector", "Threshold"} <= set(image_views.rates(two)["head"])
     assert image_views.rates(several)["note"] == ""
     apart = {"detector": "x", "labels": ["a", "b"], "thresholds": [0.25, 0.5]}
-    assert summary.decider(apart) == "x, labels a (threshold 0.25) or b (threshold 0.50)" and summary.decider({"detector": "x"}) is None
+    assert wording.decider(apart) == "x, labels a (threshold 0.25) or b (threshold 0.50)" and wording.decider({"detector": "x"}) is None

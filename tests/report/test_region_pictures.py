@@ -9,9 +9,10 @@ from PIL import Image
 
 from tests.report.example import HOSTILE, example, write_example
 from workbench.report import document as schema
-from workbench.report import html, markdown, region_pictures, region_views
+from workbench.report import region_pictures, region_views
 from workbench.report.images import COARSE
 from workbench.report.region_pictures import overlay, place, scale, small, webp
+from workbench.report.renderers import html, markdown
 
 CELL = 4
 SIZE = COARSE * CELL

@@ -9,11 +9,11 @@ from tests.report.example import HOSTILE, example, write_example
 from workbench.errors import RunError
 from workbench.report import choice_views, figures, views
 from workbench.report import document as schema
-from workbench.report.html import render_html
 from workbench.report.images import matrix
-from workbench.report.markdown import render_markdown
-from workbench.report.render import neurons, render
-from workbench.report.tables import from_csv
+from workbench.report.renderers.csv_files import from_csv
+from workbench.report.renderers.html import render_html
+from workbench.report.renderers.markdown import render_markdown
+from workbench.report.renderers.render import neurons, render
 
 
 class Page(HTMLParser):

@@ -7,8 +7,8 @@ import pytest
 
 from workbench import registry
 from workbench.errors import StudyError
+from workbench.execution import plan as planning
 from workbench.resources import study_files
-from workbench.run import plan as planning
 from workbench.study.study import Study, load_study
 
 INK = tomllib.loads(study_files()["emoji-ink-style"].read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workbench.analysis import rules
-from workbench.run.plan import read_sets
+from workbench.execution.plan import read_sets
 from workbench.study.study import OTHER, load_study
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.study.imported import table
-from workbench import cli
+from workbench.cli import main
 from workbench.errors import PromptError
 from workbench.study import prompts
 
@@ -15,7 +15,7 @@ TEXTS = ["Old church on a hill.", "Two Churches? No: two churchs.", "a chapel by
 def read(tmp_path, name, kind, *options):
     source = table(tmp_path / "church.csv", "UnlearnDiffAtk", TEXTS)
     out = tmp_path / f"{name}.csv"
-    done = CliRunner().invoke(cli.app, ["import-prompts", str(source), "--provenance", "static", "--out", str(out), *options])
+    done = CliRunner().invoke(main.app, ["import-prompts", str(source), "--provenance", "static", "--out", str(out), *options])
     if done.exception:
         raise done.exception
     return prompts.read_prompts(out, name, kind), pandas.read_csv(out), done.output
@@ -63,5 +63,5 @@ def test_a_swap_that_leaves_prompts_as_they_are_is_refused(tmp_path, options, sa
 
 def test_pairs_take_no_swap(tmp_path):
     (tmp_path / "pairs.csv").write_text("prompt,anchor\na church,a house\n")
-    done = CliRunner().invoke(cli.app, ["import-prompts", str(tmp_path / "pairs.csv"), "--swap", "church=castle"])
+    done = CliRunner().invoke(main.app, ["import-prompts", str(tmp_path / "pairs.csv"), "--swap", "church=castle"])
     assert isinstance(done.exception, PromptError) and "holds pairs" in str(done.exception)

@@ -5,9 +5,9 @@ import tomllib
 
 import pytest
 
+from workbench.execution import plan as planning
 from workbench.registry import methods
 from workbench.resources import study_files
-from workbench.run import plan as planning
 from workbench.study import published
 from workbench.study.published import Published
 from workbench.study.study import Study

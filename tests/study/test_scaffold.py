@@ -4,8 +4,8 @@ import pandas
 import pytest
 
 from workbench.errors import StudyError
+from workbench.execution.plan import read_sets
 from workbench.resources import study_files
-from workbench.run.plan import read_sets
 from workbench.study.scaffold import scaffold
 from workbench.study.study import load_study
 

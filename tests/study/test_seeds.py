@@ -6,8 +6,8 @@ import tomllib
 import pytest
 
 from workbench.errors import StudyError
+from workbench.execution import plan as planning
 from workbench.resources import study_files
-from workbench.run import plan as planning
 from workbench.study import seeds
 from workbench.study.study import Study, load_study
 

@@ -2,9 +2,10 @@
 
 import plotly.graph_objects as go
 
-from workbench.report import forest, summary
-from workbench.report.forest import COLOURS
-from workbench.report.lines import band, cell, empty_panels, finished, say
+from workbench.report import wording
+from workbench.report.charts import forest
+from workbench.report.charts.forest import COLOURS
+from workbench.report.charts.lines import band, cell, empty_panels, finished, say
 
 GROUPS = {"target": "prompts with the concept", "near": "neighbours of the concept", "far": "things far from it"}
 MODES = {"one_step": "one step", "images": "images"}
@@ -73,11 +74,11 @@ def set_effects_figure(rows, variants=()):
     return forest.figure(
         sorted(rows, key=lambda row: (row["mode"], row["kind"], list(GROUPS).index(row["group"]) if row["group"] in GROUPS else 9)),
         group=reading,
-        label=lambda row: [which(row), summary.provenance(row)],
+        label=lambda row: [which(row), wording.provenance(row)],
         style=lambda row: {"colour": COLOURS["vermillion"], "symbol": "diamond", "name": "the set"},
         guides=((0, "no change"),),
         row_band=("random_low", "random_high"),
-        note=lambda row: "" if row["p_random"] is None else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<"),
+        note=lambda row: "" if row["p_random"] is None else f"p = {wording.p_value(row['p_random'])}".replace("= <", "<"),
         title="change by the ablation (95 % interval; grey: matched random sets)",
     )
 

@@ -1,6 +1,6 @@
 """Alternative texts: for each figure the sentence a reader without the picture needs."""
 
-from workbench.report import alt_analysis, summary
+from workbench.report import alt_analysis, wording
 from workbench.report.alt_neurons import waking_alt
 from workbench.report.plane_figures import plane_alt
 from workbench.report.set_figures import named_effects_alt
@@ -10,10 +10,10 @@ def rates_alt(rows, variants=()):
     """Each rate with its interval and n, in the order of the figure."""
     return _sentences(
         "Rates of images that show the concept",
-        summary.arranged(rows, variants),
-        lambda row: f"{row['variant']}, {_condition(row)}, {summary.DEFINITIONS.get(row['definition'], row['definition'])}",
+        wording.arranged(rows, variants),
+        lambda row: f"{row['variant']}, {_condition(row)}, {wording.DEFINITIONS.get(row['definition'], row['definition'])}",
         "rate",
-        summary.percent,
+        wording.percent,
     )
 
 
@@ -24,7 +24,7 @@ def retention_alt(rows, variants=()):
         rows,
         lambda row: f"{row['variant']}, {row['kind']}",
         "rate",
-        summary.percent,
+        wording.percent,
     )
 
 
@@ -32,7 +32,7 @@ def activity_alt(rows, variants=(), trajectory=None):
     """Each activity with its interval and n."""
     return _sentences(
         "Concept activity, where the base model is 0 without and 1 with the concept",
-        summary.arranged([r for r in rows if trajectory in (None, r["trajectory"])], variants),
+        wording.arranged([r for r in rows if trajectory in (None, r["trajectory"])], variants),
         lambda row: f"{row['variant']}, {_condition(row)}, {_set(row)}",
     )
 
@@ -40,15 +40,15 @@ def activity_alt(rows, variants=(), trajectory=None):
 def activity_by_call_alt(rows, variants=(), window=None, opening="Concept activity along the sampling run"):
     """First and last call of each line."""
     lines = {}
-    for row in summary.arranged(rows, variants):
+    for row in wording.arranged(rows, variants):
         lines.setdefault((row["variant"], _condition(row), _set(row), row["prompt_set"]), []).append(row)
     parts = []
     for (variant, condition, *_), points in lines.items():
         first = min(points, key=lambda row: row["call"])
         last = max(points, key=lambda row: row["call"])
         parts.append(
-            f"{variant}, {condition}: {summary.number(first['value'])} at call {first['call']}, "
-            f"{summary.number(last['value'])} at call {last['call']}"
+            f"{variant}, {condition}: {wording.number(first['value'])} at call {first['call']}, "
+            f"{wording.number(last['value'])} at call {last['call']}"
         )
     return f"{opening}. " + "; ".join(parts) + "."
 
@@ -61,14 +61,14 @@ def neuron_by_call_alt(rows, variants=(), window=None):
 def budget_alt(rows, variants=()):
     """First and last point of each line, as far as its search went."""
     lines = {}
-    for row in summary.arranged(rows, variants):
+    for row in wording.arranged(rows, variants):
         lines.setdefault((row["variant"], _condition(row)), []).append(row)
     parts = []
     for (variant, condition), points in lines.items():
         points = sorted((p for p in points if not p["ended"] or p["rate"] is None), key=lambda row: row["budget"])
         ends = [points[0], points[-1]] if len(points) > 1 and points[0]["rate"] is not None else points[:1]
         words = [
-            f"{summary.with_interval(p, 'rate', summary.percent)} within {p['budget']:.0f} passes and {p['looks']} looks, n = {p['n']}"
+            f"{wording.with_interval(p, 'rate', wording.percent)} within {p['budget']:.0f} passes and {p['looks']} looks, n = {p['n']}"
             for p in ends
         ]
         parts.append(f"{variant}, {condition}: {', '.join(words)}")
@@ -77,12 +77,12 @@ def budget_alt(rows, variants=()):
 
 def effects_alt(rows, variants=()):
     """Each effect with its interval, the p of "there is a change", and the range of the comparable sets."""
-    (low, high), sets = summary.beside(rows)
+    (low, high), sets = wording.beside(rows)
 
     def name(row):
-        said = [summary.p_words(summary.p_of_change(row)), f"{sets} {summary.span(row[low], row[high])}" * (row[low] is not None)]
+        said = [wording.p_words(wording.p_of_change(row)), f"{sets} {wording.span(row[low], row[high])}" * (row[low] is not None)]
         condition = f", {_condition(row)}" if row["attack"] else ""
-        return f"{summary.EFFECTS.get(row['effect'], row['effect'])}, {row['variant']}{condition}, {_set(row)}" + (
+        return f"{wording.EFFECTS.get(row['effect'], row['effect'])}, {row['variant']}{condition}, {_set(row)}" + (
             f" ({', '.join(filter(None, said))})" if any(said) else ""
         )
 
@@ -93,9 +93,9 @@ def shares_alt(rows, variants=()):
     """Silenced and woken shares of each row."""
     parts = [
         f"{row['variant']}, {_condition(row)}, {_set(row)}: silenced "
-        f"{summary.with_interval(row, 'share_deactivated', summary.percent)}, woken "
-        f"{summary.with_interval(row, 'share_reactivated', summary.percent)}, n = {row['n']}"
-        for row in summary.arranged(rows, variants)
+        f"{wording.with_interval(row, 'share_deactivated', wording.percent)}, woken "
+        f"{wording.with_interval(row, 'share_reactivated', wording.percent)}, n = {row['n']}"
+        for row in wording.arranged(rows, variants)
     ]
     return "Shares of neurons. " + "; ".join(parts) + "."
 
@@ -112,19 +112,19 @@ def neurons_alt(neurons, variant, thresholds=(0.5, 0.25)):
 
 
 def _condition(row):
-    made = summary.provenance(row)
-    return summary.condition(row) + (f" ({made})" if made else "")
+    made = wording.provenance(row)
+    return wording.condition(row) + (f" ({made})" if made else "")
 
 
 def _set(row):
-    return summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"])
+    return wording.NEURON_SETS.get(row["neuron_set"], row["neuron_set"])
 
 
-def _sentences(opening, rows, name, value="value", form=summary.number):
+def _sentences(opening, rows, name, value="value", form=wording.number):
     parts = []
     for row in rows:
         n = "" if row["n"] is None else f", n = {row['n']}"
-        parts.append(f"{name(row)}: {summary.with_interval(row, value, form)}{n}")
+        parts.append(f"{name(row)}: {wording.with_interval(row, value, form)}{n}")
     return f"{opening}. " + "; ".join(parts) + "."
 
 

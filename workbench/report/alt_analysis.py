@@ -1,6 +1,6 @@
 """Alternative texts of the figures about attribution, clusters and ablation."""
 
-from workbench.report import summary
+from workbench.report import wording
 from workbench.report.ablation_figures import reading, which
 from workbench.report.attribution_figures import credit_rows
 
@@ -8,8 +8,8 @@ from workbench.report.attribution_figures import credit_rows
 def attribution_alt(rows, variants=()):
     """Each credit with its interval and the range of random sets."""
     parts = [
-        f"{row['variant']}, {summary.condition(row)}, {row['method']}: {summary.with_interval(row)}, n = {row['n']}{_random(row)}"
-        for row in summary.arranged(credit_rows(rows), variants)
+        f"{row['variant']}, {wording.condition(row)}, {row['method']}: {wording.with_interval(row)}, n = {row['n']}{_random(row)}"
+        for row in wording.arranged(credit_rows(rows), variants)
     ]
     return "Summed attribution of the concept neurons, in units of the target. " + "; ".join(parts) + "."
 
@@ -24,12 +24,12 @@ def cluster_map_alt(neurons):
 def cluster_profiles_alt(rows, variants=()):
     """First and last call of each line."""
     lines = {}
-    for row in summary.arranged(rows, variants):
-        lines.setdefault((row["cluster"], row["variant"], summary.condition(row)), []).append(row)
+    for row in wording.arranged(rows, variants):
+        lines.setdefault((row["cluster"], row["variant"], wording.condition(row)), []).append(row)
     parts = []
     for (cluster, variant, condition), points in sorted(lines.items(), key=lambda item: item[0][0]):
         first, last = (pick(points, key=lambda row: row["call"]) for pick in (min, max))
-        parts.append(f"cluster {cluster}, {variant}, {condition}: {summary.number(first['value'])} to {summary.number(last['value'])}")
+        parts.append(f"cluster {cluster}, {variant}, {condition}: {wording.number(first['value'])} to {wording.number(last['value'])}")
     return "Contrast of each cluster from the first to the last recorded call, in base standard deviations. " + "; ".join(parts) + "."
 
 
@@ -37,8 +37,8 @@ def cluster_effects_alt(rows, variants=()):
     """Deactivation and reactivation of each cluster."""
     parts = [
         f"{row['effect']}, cluster {row['cluster']}, {row['variant']}{', ' + row['attack'] if row['attack'] else ''}: "
-        f"{summary.with_interval(row)}, n = {row['n']}{_random(row)}"
-        for row in summary.arranged(rows, variants)
+        f"{wording.with_interval(row)}, n = {row['n']}{_random(row)}"
+        for row in wording.arranged(rows, variants)
         if row["effect"] != "sensitivity"
     ]
     return "Effects on each cluster, in shares of its base contrast. " + "; ".join(parts) + "."
@@ -46,13 +46,13 @@ def cluster_effects_alt(rows, variants=()):
 
 def region_alt(row, kind):
     """What one picture of a row of cluster_regions shows: `drawn`, `read_on` or `overlay`."""
-    condition = f"{row['variant']}, {summary.condition(row)}"
+    condition = f"{row['variant']}, {wording.condition(row)}"
     blurred = " (blurred)" if row["blurred"] else ""
     if kind == "drawn":
         return f"Image drawn by {condition}: {row['prompt']}{blurred}"
     if kind == "read_on":
         return f"The base model's image of the plain prompt of {row['unit']}{blurred}"
-    share = f"{summary.percent(row['share'])} of its activity in its brightest tenth, {row['place']}"
+    share = f"{wording.percent(row['share'])} of its activity in its brightest tenth, {row['place']}"
     where = f"over it where cluster {row['cluster']} is active in {condition}: {share}"
     return f"The base model's image of {row['unit']} in grey, {where}{blurred}"
 
@@ -60,7 +60,7 @@ def region_alt(row, kind):
 def ablation_alt(rows, variants=()):
     """Each change with its interval and the range of random sets."""
     parts = [
-        f"{reading(row)}, {summary.percent(row['share'])} of the neurons: {summary.with_interval(row)}, n = {row['n']}{_random(row)}"
+        f"{reading(row)}, {wording.percent(row['share'])} of the neurons: {wording.with_interval(row)}, n = {row['n']}{_random(row)}"
         for row in rows
     ]
     return "Change by taking out the highest ranked neurons. " + "; ".join(parts) + "."
@@ -68,10 +68,10 @@ def ablation_alt(rows, variants=()):
 
 def set_effects_alt(rows, variants=()):
     """Each change with its interval and the range of random sets."""
-    parts = [f"{reading(row)}, {which(row)}: {summary.with_interval(row)}, n = {row['n']}{_random(row)}" for row in rows]
+    parts = [f"{reading(row)}, {which(row)}: {wording.with_interval(row)}, n = {row['n']}{_random(row)}" for row in rows]
     return "Change by the ablation of sets. " + "; ".join(parts) + "."
 
 
 def _random(row):
-    random = summary.span(row["random_low"], row["random_high"])
+    random = wording.span(row["random_low"], row["random_high"])
     return f" (random sets {random})" if random else ""

@@ -1,9 +1,9 @@
 """The tables a reader sees of attribution, clusters and ablation."""
 
-from workbench.report import summary
+from workbench.report import wording
 from workbench.report.ablation_figures import GROUPS, MODES, outcome, which
-from workbench.report.summary import integer, number
 from workbench.report.views import view
+from workbench.report.wording import integer, number
 
 EFFECTS = {"deactivation": "deactivation", "reactivation": "reactivation", "sensitivity": "sensitivity δ (base standard deviations)"}
 
@@ -13,7 +13,7 @@ METHODS = {"conductance": "conductance (adds up over the text)"}
 
 def attribution(document):
     """The target's value and the concept set's credit in every condition."""
-    rows = summary.arranged(document["attribution"], summary.variant_names(document))
+    rows = wording.arranged(document["attribution"], wording.variant_names(document))
     return view(
         "Attribution: value of the target, and what goes through the concept neurons",
         (
@@ -32,21 +32,21 @@ def attribution(document):
         [
             (
                 row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
+                wording.condition(row),
+                wording.provenance(row),
                 METHODS.get(row["method"], row["method"]),
                 row["target"],
                 integer(row["n"]),
                 number(row["value"], 3),
-                summary.span(row["low"], row["high"]),
+                wording.span(row["low"], row["high"]),
                 number(row["off"], 3),
                 number(row["explained"], 3),
                 number(row["delta"], 3),
                 number(row["credit"], 3),
-                summary.span(row["credit_low"], row["credit_high"], lambda value: number(value, 3)),
-                summary.span(row["random_low"], row["random_high"], lambda value: number(value, 3)),
+                wording.span(row["credit_low"], row["credit_high"], lambda value: number(value, 3)),
+                wording.span(row["random_low"], row["random_high"], lambda value: number(value, 3)),
                 integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
+                wording.p_value(row["p_random"]),
                 number(row["passes"], 1),
                 row["reason"],
             )
@@ -71,7 +71,7 @@ def top_attributed(neurons, limit=20):
                 neuron["index"],
                 number(neuron["attribution"], 4),
                 number(neuron.get("attribution_b"), 4),
-                summary.span(neuron.get("attribution_b_low"), neuron.get("attribution_b_high"), lambda value: number(value, 4)),
+                wording.span(neuron.get("attribution_b_low"), neuron.get("attribution_b_high"), lambda value: number(value, 4)),
                 number(neuron.get("score")),
                 "yes" if neuron.get("in_concept") else "",
                 None if neuron.get("cluster") is None or neuron["cluster"] < 0 else f"{neuron['cluster']:.0f}",
@@ -87,7 +87,7 @@ def fidelity(document):
     where = {"sample": "single neurons, a random sample", "top": "single neurons, the top of the list", "sets": "random sets"}
 
     def cell(row, name):
-        value, span = row[name], summary.span(row[f"{name}_low"], row[f"{name}_high"])
+        value, span = row[name], wording.span(row[f"{name}_low"], row[f"{name}_high"])
         return None if value is None else f"{number(value)} ({span})"
 
     return view(
@@ -109,7 +109,7 @@ def fidelity(document):
                 row["method"],
                 row["target"],
                 where.get(row["where"], row["where"]),
-                summary.percent(row["share"]) if row["share"] is not None else None,
+                wording.percent(row["share"]) if row["share"] is not None else None,
                 integer(row["n_units"]),
                 integer(row["n"]),
                 cell(row, "spearman"),
@@ -128,7 +128,7 @@ PARTS = {"concept": "words of the concept", "plain": "other words of the prompt"
 
 def tokens(document):
     """Which words drive the leading neurons, clean beside adversarial."""
-    rows = summary.arranged(document["tokens"], summary.variant_names(document))
+    rows = wording.arranged(document["tokens"], wording.variant_names(document))
     rows.sort(key=lambda row: row["rank"])
     return view(
         "Which words drive the neurons that carry most: mean credit for the neuron's signed activation",
@@ -152,13 +152,13 @@ def tokens(document):
                 row["layer"],
                 row["index"],
                 row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
+                wording.condition(row),
+                wording.provenance(row),
                 PARTS.get(row["part"], row["part"]),
                 row["words"],
                 integer(row["n"]),
                 number(row["value"], 4),
-                summary.span(row["low"], row["high"], lambda value: number(value, 4)),
+                wording.span(row["low"], row["high"], lambda value: number(value, 4)),
                 row["reason"],
             )
             for row in rows
@@ -199,15 +199,15 @@ def cluster_choice(document):
                 integer(row["n"]),
                 integer(row["in_none"]),
                 number(row["stability"]),
-                summary.span(row["low"], row["high"]),
+                wording.span(row["low"], row["high"]),
                 number(row["stability_chance"]),
-                summary.p_value(row["p_stability"]),
+                wording.p_value(row["p_stability"]),
                 number(row["silhouette"]),
                 number(row["silhouette_chance"]),
-                summary.p_value(row["p_silhouette"]),
+                wording.p_value(row["p_silhouette"]),
                 number(row["layer_information"]),
-                summary.span(row["layer_chance_low"], row["layer_chance_high"]),
-                summary.p_value(row["layer_p"]),
+                wording.span(row["layer_chance_low"], row["layer_chance_high"]),
+                wording.p_value(row["layer_p"]),
                 row["reason"],
             )
             for row in document["cluster_choice"]
@@ -228,7 +228,7 @@ def clusters(document):
                 integer(row["n_concept"]),
                 row["n_layers"],
                 number(row["jaccard"]),
-                summary.span(row["low"], row["high"]),
+                wording.span(row["low"], row["high"]),
                 row["n_resamples"],
                 row["file"],
             )
@@ -240,7 +240,7 @@ def clusters(document):
 
 def cluster_effects(document):
     """D, R and delta of each cluster."""
-    rows = summary.arranged(document["cluster_effects"], summary.variant_names(document))
+    rows = wording.arranged(document["cluster_effects"], wording.variant_names(document))
     rows.sort(key=lambda row: row["cluster"])
     return effects_of("What erasing and attacks do to each cluster, on the other half of the units", "Cluster", "cluster", rows)
 
@@ -257,13 +257,13 @@ def effects_of(title, head, key, rows):
                 EFFECTS.get(row["effect"], row["effect"]),
                 row["variant"],
                 row["attack"],
-                summary.provenance(row),
+                wording.provenance(row),
                 integer(row["n"]),
                 number(row["value"]),
-                summary.span(row["low"], row["high"]),
-                summary.span(row["random_low"], row["random_high"]),
+                wording.span(row["low"], row["high"]),
+                wording.span(row["random_low"], row["random_high"]),
                 integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
+                wording.p_value(row["p_random"]),
                 row["reason"],
             )
             for row in rows
@@ -278,7 +278,7 @@ def cluster_layers(document):
         "Where the neurons of each cluster are",
         ("Cluster", "Layer", "Neurons", "Share of the cluster", "Share of all clustered"),
         [
-            (row["cluster"], row["layer"], integer(row["n"]), summary.percent(row["share"]), summary.percent(row["expected"]))
+            (row["cluster"], row["layer"], integer(row["n"]), wording.percent(row["share"]), wording.percent(row["expected"]))
             for row in document["cluster_layers"]
             if row["n"]
         ],
@@ -294,7 +294,7 @@ def cluster_prompts(document):
         [
             (
                 row["cluster"],
-                summary.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
+                wording.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
                 row["rank"],
                 row["prompt"],
                 row["unit"],
@@ -308,7 +308,7 @@ def cluster_prompts(document):
 
 def cluster_regions(document):
     """Where in the image each cluster is active, on the units that excite it most."""
-    rows = summary.arranged(document["cluster_regions"], summary.variant_names(document))
+    rows = wording.arranged(document["cluster_regions"], wording.variant_names(document))
     rows.sort(key=lambda row: row["cluster"])
     return view(
         "How far the activity of each cluster gathers in one region of the image, on the units that excite it most",
@@ -318,18 +318,18 @@ def cluster_regions(document):
             (
                 row["cluster"],
                 row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
+                wording.condition(row),
+                wording.provenance(row),
                 row["rank"],
                 row["prompt"],
                 row["unit"],
                 integer(row["n_neurons"]),
                 integer(row["n_tokens"]),
-                summary.percent(row["share"]) if row["share"] is not None else None,
-                summary.percent(row["even"]),
-                summary.span(row["random_low"], row["random_high"], summary.percent),
+                wording.percent(row["share"]) if row["share"] is not None else None,
+                wording.percent(row["even"]),
+                wording.span(row["random_low"], row["random_high"], wording.percent),
                 integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
+                wording.p_value(row["p_random"]),
                 row["reason"],
             )
             for row in rows
@@ -342,7 +342,7 @@ ABLATIONS = {
     "ablation": (
         "Dose and response: the highest ranked neurons taken out",
         "Share of the neurons",
-        lambda row: summary.percent(row["share"]),
+        lambda row: wording.percent(row["share"]),
     ),
     "leave_one_out": ("What each cluster adds to taking out all", "Cluster", which),
     "greedy": ("Which clusters to take out first: order from one half of these units, numbers from the other", "Added", which),
@@ -371,7 +371,7 @@ def ablation(document, table):
         [
             (
                 words(row),
-                summary.provenance(row),
+                wording.provenance(row),
                 MODES.get(row["mode"], row["mode"]),
                 GROUPS.get(row["group"], row["group"]),
                 outcome(row),
@@ -380,10 +380,10 @@ def ablation(document, table):
                 integer(row["n"]),
                 number(row["intact"], 3),
                 number(row["value"], 3),
-                summary.span(row["low"], row["high"], lambda value: number(value, 3)),
-                summary.span(row["random_low"], row["random_high"], lambda value: number(value, 3)),
+                wording.span(row["low"], row["high"], lambda value: number(value, 3)),
+                wording.span(row["random_low"], row["random_high"], lambda value: number(value, 3)),
                 integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
+                wording.p_value(row["p_random"]),
                 *(form(row) for form in more.values()),
                 row["reason"],
             )

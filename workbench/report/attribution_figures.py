@@ -1,7 +1,8 @@
 """How much of a target goes through the concept neurons, by attribution."""
 
-from workbench.report import forest, summary
-from workbench.report.forest import KINDS
+from workbench.report import wording
+from workbench.report.charts import forest
+from workbench.report.charts.forest import KINDS
 
 
 def credit_rows(rows):
@@ -11,16 +12,16 @@ def credit_rows(rows):
 
 def attribution_figure(rows, variants=()):
     """Summed attribution of the concept set in every condition, beside matched random sets; one target, one or more methods."""
-    rows = summary.arranged(credit_rows(rows), variants)
+    rows = wording.arranged(credit_rows(rows), variants)
     several = len({row["method"] for row in rows}) > 1
     targets = ", ".join(dict.fromkeys(row["target"] for row in rows))
     return forest.figure(
         rows,
         group=lambda row: row["variant"],
-        label=lambda row: [summary.condition(row), summary.provenance(row), several and row["method"]],
-        style=lambda row: KINDS[summary.kind(row)],
+        label=lambda row: [wording.condition(row), wording.provenance(row), several and row["method"]],
+        style=lambda row: KINDS[wording.kind(row)],
         guides=((0, "adds nothing"),),
         row_band=("random_low", "random_high"),
-        note=lambda row: "" if row["p_random"] is None else f"p = {summary.p_value(row['p_random'])}".replace("= <", "<"),
+        note=lambda row: "" if row["p_random"] is None else f"p = {wording.p_value(row['p_random'])}".replace("= <", "<"),
         title=f"credit of the concept neurons, in units of {targets} (95 % interval; grey: matched random sets)",
     )

@@ -1,8 +1,8 @@
 """Is the choice of neurons stable? One sentence and two tables, shared by both reports and the page Neurons."""
 
-from workbench.report import summary
-from workbench.report.summary import integer, number, percent
+from workbench.report import wording
 from workbench.report.views import view
+from workbench.report.wording import integer, number, percent
 
 OVER = {
     "halves": "the study's two halves of the units",
@@ -30,12 +30,12 @@ def sentence(document):
     parts = [
         f"Of {integer(held['n_chosen'])} concept neurons, {integer(held['confirmed'])} are confirmed on the other half of the units "
         f"(n = {integer(held['n'])}, false discovery rate {percent(held['alpha'], 0)} over {integer(held['m'])} tests); "
-        f"{percent(held['same_sign'], 0)} ({summary.span(held['low'], held['high'], lambda value: percent(value, 0))}) keep their sign, "
+        f"{percent(held['same_sign'], 0)} ({wording.span(held['low'], held['high'], lambda value: percent(value, 0))}) keep their sign, "
         f"{percent(held['random'], 0)} of random neurons do."
     ]
     again = next((row for row in document["stability"] if row["over"] == "repeated halves" and row["iou"] is not None), None)
     if again:
-        splits = f"{summary.span(again['low'], again['high'])} in 95 % of {integer(again['n_splits'])} splits"
+        splits = f"{wording.span(again['low'], again['high'])} in 95 % of {integer(again['n_splits'])} splits"
         overlap = f"{number(again['iou'])} ({splits}; by chance {number(again['chance'])})"
         parts.append(f"Chosen anew on halves of the units, two choices overlap by {overlap}.")
     return " ".join([_word(held, again), *parts])
@@ -57,7 +57,7 @@ def selection(document):
         + ("Random sets", "Number of sets", "p", "If missing, why"),
         [
             (
-                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                wording.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
                 row["site"],
                 row["chosen_by"],
                 integer(row["n"]),
@@ -65,10 +65,10 @@ def selection(document):
                 integer(row["confirmed"]),
                 integer(row["m"]),
                 percent(row["same_sign"]),
-                summary.span(row["low"], row["high"], percent),
-                summary.span(row["random_low"], row["random_high"], percent),
+                wording.span(row["low"], row["high"], percent),
+                wording.span(row["random_low"], row["random_high"], percent),
                 integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
+                wording.p_value(row["p_random"]),
                 row["reason"],
             )
             for row in document["selection"]
@@ -91,10 +91,10 @@ def stability(document):
                 integer(row["n"]),
                 _both(row),
                 number(row["iou"]),
-                summary.span(row["low"], row["high"]),
+                wording.span(row["low"], row["high"]),
                 number(row["chance"], 3),
-                summary.span(row["chance_low"], row["chance_high"], lambda value: number(value, 3)),
-                summary.p_value(row["p_random"]),
+                wording.span(row["chance_low"], row["chance_high"], lambda value: number(value, 3)),
+                wording.p_value(row["p_random"]),
                 row["reason"],
             )
             for row in document["stability"]

@@ -4,9 +4,10 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from workbench.report import forest, summary
-from workbench.report.forest import COLOURS, LEGEND, layout
-from workbench.report.lines import SYMBOLS, activity_by_call_figure
+from workbench.report import wording
+from workbench.report.charts import forest
+from workbench.report.charts.forest import COLOURS, LEGEND, layout
+from workbench.report.charts.lines import SYMBOLS, activity_by_call_figure
 
 PALETTE = [COLOURS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "black", "sky")]
 NONE = {"colour": COLOURS["grey"], "symbol": "circle-open"}
@@ -48,7 +49,7 @@ def cluster_profiles_figure(rows, variants=()):
     """Mean contrast of each cluster along the sampling run, one panel per cluster, one line per condition."""
     several = [
         row | {"variant": f"cluster {row['cluster']}", "prompt_set": _condition(row), "attack": None, "control": False}
-        for row in summary.arranged(rows, variants)
+        for row in wording.arranged(rows, variants)
     ]
     names = [f"cluster {number}" for number in sorted({row["cluster"] for row in rows})]
     return activity_by_call_figure(several, names, guides=(0,), y_title="contrast (base standard deviations)")
@@ -56,12 +57,12 @@ def cluster_profiles_figure(rows, variants=()):
 
 def cluster_effects_figure(rows, variants=()):
     """Deactivation and reactivation of each cluster, in shares of its own base contrast, beside matched random sets."""
-    rows = [row for row in summary.arranged(rows, variants) if row["effect"] != "sensitivity"]
-    places = {name: place for place, name in enumerate(summary.EFFECTS)}
+    rows = [row for row in wording.arranged(rows, variants) if row["effect"] != "sensitivity"]
+    places = {name: place for place, name in enumerate(wording.EFFECTS)}
     rows.sort(key=lambda row: (places.get(row["effect"], len(places)), row["cluster"]))
     return forest.figure(
         rows,
-        group=lambda row: summary.EFFECTS.get(row["effect"], row["effect"]),
+        group=lambda row: wording.EFFECTS.get(row["effect"], row["effect"]),
         label=lambda row: [f"cluster {row['cluster']}, {row['variant']}", row["attack"] and _condition(row)],
         style=lambda row: look(row["cluster"]) | {"name": f"cluster {row['cluster']}"},
         guides=((0, "no effect"), (1, "all of it")),
@@ -71,5 +72,5 @@ def cluster_effects_figure(rows, variants=()):
 
 
 def _condition(row):
-    made = summary.provenance(row)
-    return f"{row['variant']}, {summary.condition(row)}" + (f" ({made})" if made else "")
+    made = wording.provenance(row)
+    return f"{row['variant']}, {wording.condition(row)}" + (f" ({made})" if made else "")

@@ -6,12 +6,13 @@ plane_figures.py, neuron_figures.py, attribution_figures.py, cluster_figures.py,
 Every row given is in the figure: as a marker, or, when it is null, as "not measured" in words.
 """
 
-from workbench.report import forest, summary
+from workbench.report import wording
 from workbench.report.ablation_figures import ablation_figure, set_effects_figure
 from workbench.report.attribution_figures import attribution_figure
+from workbench.report.charts import forest
+from workbench.report.charts.forest import COLOURS, KINDS, SETS
+from workbench.report.charts.lines import activity_by_call_figure, budget_figure, neuron_by_call_figure
 from workbench.report.cluster_figures import cluster_effects_figure, cluster_map_figure, cluster_profiles_figure
-from workbench.report.forest import COLOURS, KINDS, SETS
-from workbench.report.lines import activity_by_call_figure, budget_figure, neuron_by_call_figure
 from workbench.report.neuron_figures import neurons_figure, waking_figure
 from workbench.report.plane_figures import plane_figure
 from workbench.report.set_figures import named_effects_figure
@@ -42,17 +43,17 @@ CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 def rates_figure(rows, variants=()):
     """How often each variant shows the concept, with Wilson interval, attack beside its control."""
-    rows = summary.arranged(rows, variants)
+    rows = wording.arranged(rows, variants)
     return forest.figure(
         rows,
         group=lambda row: row["variant"],
         label=lambda row: [
             *_condition(row),
-            None if row["definition"] in ("success_rate", "asr") else summary.DEFINITIONS.get(row["definition"], row["definition"]),
+            None if row["definition"] in ("success_rate", "asr") else wording.DEFINITIONS.get(row["definition"], row["definition"]),
         ],
-        style=lambda row: KINDS["false" if row["definition"] == "false_positive" else summary.kind(row)],
+        style=lambda row: KINDS["false" if row["definition"] == "false_positive" else wording.kind(row)],
         value="rate",
-        form=summary.percent,
+        form=wording.percent,
         scale=100,
         title="images that show the concept (per cent, 95 % interval)",
         x_range=(-2, 102),
@@ -74,7 +75,7 @@ def retention_figure(rows, variants=()):
         label=lambda row: [names.get(row["kind"], row["kind"])],
         style=lambda row: styles.get(row["kind"], KINDS["other"]),
         value="rate",
-        form=summary.percent,
+        form=wording.percent,
         scale=100,
         title="images drawn right (per cent, 95 % interval)",
         x_range=(-2, 102),
@@ -90,7 +91,7 @@ def activity_figure(rows, variants=(), trajectory=None):
     rows = [row for row in rows if trajectory in (None, row["trajectory"])]
     several = len({row["trajectory"] for row in rows}) > 1
     places = {name: place for place, name in enumerate(SETS)}
-    rows = summary.arranged(rows, variants)
+    rows = wording.arranged(rows, variants)
     rows.sort(key=lambda row: (_place(row["variant"], variants), row["trajectory"] != "target"))
     seen = {}
     for row in rows:
@@ -113,25 +114,25 @@ def effects_figure(rows, variants=()):
 
     An older report has neither: there the band is that of matched random sets, which is no test, and no p is written.
     """
-    places = {name: place for place, name in enumerate(summary.EFFECTS)}
-    rows = summary.arranged(rows, variants)
-    band, sets = summary.beside(rows)
+    places = {name: place for place, name in enumerate(wording.EFFECTS)}
+    rows = wording.arranged(rows, variants)
+    band, sets = wording.beside(rows)
     rows.sort(key=lambda row: places.get(row["effect"], len(places)))
     several = len({row["trajectory"] for row in rows}) > 1
 
     def label(row):
         first = row["variant"] + (f", {row['attack']}" if row["attack"] else "")
-        return [first, summary.provenance(row), several and f"{row['trajectory']} latents"]
+        return [first, wording.provenance(row), several and f"{row['trajectory']} latents"]
 
     return forest.figure(
         rows,
-        group=lambda row: summary.EFFECTS.get(row["effect"], row["effect"]),
+        group=lambda row: wording.EFFECTS.get(row["effect"], row["effect"]),
         label=label,
         style=lambda row: SETS.get(row["neuron_set"], KINDS["other"]),
         guides=((0, "no effect"),),
         row_band=band,
         band_name=f"range of {sets}",
-        note=lambda row: summary.p_words(summary.p_of_change(row)),
+        note=lambda row: wording.p_words(wording.p_of_change(row)),
         title=f"difference in concept activity (95 % interval; grey: {sets})",
     )
 
@@ -142,7 +143,7 @@ def shares_figure(rows, variants=()):
         ("share_deactivated", "silenced by erasing", COLOURS["blue"], "circle"),
         ("share_reactivated", "woken by the attack", COLOURS["vermillion"], "diamond"),
     )
-    rows = summary.arranged(rows, variants)
+    rows = wording.arranged(rows, variants)
     several = len({row["trajectory"] for row in rows}) > 1
     halves = [
         row
@@ -160,7 +161,7 @@ def shares_figure(rows, variants=()):
         words = [
             row["variant"],
             row["attack"] and f"attack {row['attack']}",
-            summary.provenance(row),
+            wording.provenance(row),
         ]
         return ", ".join(filter(None, (*words, several and f"{row['trajectory']} latents")))
 
@@ -173,11 +174,11 @@ def shares_figure(rows, variants=()):
     return forest.figure(
         halves,
         group=group,
-        label=lambda row: [summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"])],
+        label=lambda row: [wording.NEURON_SETS.get(row["neuron_set"], row["neuron_set"])],
         style=style,
         same=lambda row: row["neuron_set"],
         value="share",
-        form=summary.percent,
+        form=wording.percent,
         scale=100,
         title="neurons (per cent, 95 % interval)",
         x_range=(-2, 102),
@@ -185,7 +186,7 @@ def shares_figure(rows, variants=()):
 
 
 def _condition(row):
-    return [summary.condition(row), summary.provenance(row)]
+    return [wording.condition(row), wording.provenance(row)]
 
 
 def _same(row):

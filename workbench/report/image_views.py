@@ -1,8 +1,8 @@
 """The tables a reader sees of what detectors saw in images: who looked, rates, other thresholds, budgets, retention, quality."""
 
-from workbench.report import summary
-from workbench.report.summary import integer, number, percent
+from workbench.report import wording
 from workbench.report.views import view
+from workbench.report.wording import integer, number, percent
 
 QUALITY = {
     "kid": "distance to the base model (KID)",
@@ -23,19 +23,19 @@ def size(row):
 
 def paired_p(row):
     """McNemar's p; where units have several images, that of swapping whole units."""
-    return summary.p_value(row["p_permutation"] if row["p_mcnemar"] is None else row["p_mcnemar"])
+    return wording.p_value(row["p_permutation"] if row["p_mcnemar"] is None else row["p_mcnemar"])
 
 
 def decided(rows):
     """Which detector decided all these rows, with its false alarms where they say them, as a sentence; "" when they differ."""
-    said = {summary.decider(row) for row in rows}
+    said = {wording.decider(row) for row in rows}
     words = next(iter(said)) if len(said) == 1 else None
     if words is None:
         return ""
     row = rows[0]
     if row.get("false_positive_rate") is None:
         return f"Decided by {words}."
-    span = summary.span(row["false_positive_low"], row["false_positive_high"], percent)
+    span = wording.span(row["false_positive_low"], row["false_positive_high"], percent)
     return (
         f"Decided by {words}; false alarms: {percent(row['false_positive_rate'])} ({span}) of {integer(row['false_positive_n'])} images of "
         "the base model on prompts without the concept."
@@ -62,7 +62,7 @@ def detectors(document):
                 size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
-                summary.span(row["low"], row["high"], percent),
+                wording.span(row["low"], row["high"], percent),
                 row["reason"],
             )
             for row in document["detectors"]
@@ -73,7 +73,7 @@ def detectors(document):
 
 def rates(document):
     """Every rate of the study."""
-    rows = summary.arranged(document["rates"], summary.variant_names(document))
+    rows = wording.arranged(document["rates"], wording.variant_names(document))
     note = decided(rows)
     return view(
         "Rates with 95 % intervals",
@@ -82,14 +82,14 @@ def rates(document):
         [
             (
                 row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
+                wording.condition(row),
+                wording.provenance(row),
                 named(row, row["named_of"]),
-                summary.DEFINITIONS.get(row["definition"], row["definition"]),
+                wording.DEFINITIONS.get(row["definition"], row["definition"]),
                 size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
-                summary.span(row["low"], row["high"], percent),
+                wording.span(row["low"], row["high"], percent),
                 None if note else row["detector"],
                 None if note else number(row["threshold"]),
                 row["reason"],
@@ -103,13 +103,13 @@ def rates(document):
 
 def sweep(document):
     """The rates of the judge at other thresholds, one row per condition."""
-    rows = summary.arranged(document["sweep"], summary.variant_names(document))
+    rows = wording.arranged(document["sweep"], wording.variant_names(document))
     own = {row["threshold"] for row in rows if row["own"]}
     thresholds = sorted({row["threshold"] for row in rows})
     conditions = {}
     for row in rows:
-        key = (row["variant"], summary.condition(row), summary.provenance(row), size(row))
-        conditions.setdefault(key, {})[row["threshold"]] = summary.with_interval(row, "rate", percent)
+        key = (row["variant"], wording.condition(row), wording.provenance(row), size(row))
+        conditions.setdefault(key, {})[row["threshold"]] = wording.with_interval(row, "rate", percent)
     return view(
         "Share of the images themselves in which the judge would see the concept at other thresholds, with 95 % intervals",
         ("Variant", "Prompts", "How made", "Images")
@@ -122,7 +122,7 @@ def sweep(document):
 def budget(document):
     """Success in the steering detector against the budget, as far as each search went."""
     rows = [row for row in document["budget"] if not row["ended"] or row["rate"] is None]
-    rows = summary.arranged(rows, summary.variant_names(document))
+    rows = wording.arranged(rows, wording.variant_names(document))
     return view(
         "Success in the steering detector within a budget, up to each search's last look, with 95 % intervals",
         ("Variant", "Prompts", "How made", "UNet row passes per prompt", "Looks, at most")
@@ -130,14 +130,14 @@ def budget(document):
         [
             (
                 row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
+                wording.condition(row),
+                wording.provenance(row),
                 integer(round(row["budget"])),
                 integer(row["looks"]),
                 size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
-                summary.span(row["low"], row["high"], percent),
+                wording.span(row["low"], row["high"], percent),
                 row["reason"],
             )
             for row in rows
@@ -155,12 +155,12 @@ def rates_by_label(document):
         [
             (
                 row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
+                wording.condition(row),
+                wording.provenance(row),
                 row["label"],
                 f"{integer(row['successes'])} of {size(row)}",
                 percent(row["rate"]),
-                summary.span(row["low"], row["high"], percent),
+                wording.span(row["low"], row["high"], percent),
                 row["reason"],
             )
             for row in document["rates_by_label"]
@@ -208,7 +208,7 @@ def retention(document):
                 size(row),
                 integer(row["successes"]),
                 percent(row["rate"]),
-                summary.span(row["low"], row["high"], percent),
+                wording.span(row["low"], row["high"], percent),
                 row["reason"],
             )
             for row in document["retention"]
@@ -235,9 +235,9 @@ def quality(document):
                 integer(row["n_units"]),
                 integer(row["dropped"]) if row["dropped"] else None,
                 number(row["value"], 4),
-                summary.span(row["low"], row["high"], lambda value: number(value, 4)),
+                wording.span(row["low"], row["high"], lambda value: number(value, 4)),
                 number(row["beyond"], 4),
-                summary.span(row["beyond_low"], row["beyond_high"], lambda value: number(value, 4)),
+                wording.span(row["beyond_low"], row["beyond_high"], lambda value: number(value, 4)),
                 row["outcome"],
                 row["features"],
                 row["reason"],
@@ -263,9 +263,9 @@ def clip(document):
                 integer(row["n_units"]),
                 integer(row["n_cut"]) if row["n_cut"] else None,
                 number(row["value"]),
-                summary.span(row["low"], row["high"]),
+                wording.span(row["low"], row["high"]),
                 number(row["change"]),
-                summary.span(row["change_low"], row["change_high"]),
+                wording.span(row["change_low"], row["change_high"]),
                 row["model"],
                 row["reason"],
             )
@@ -290,7 +290,7 @@ def against_control(document):
                 size(row),
                 *(integer(row[key]) for key in ("both", "only_control", "only_attack", "neither")),
                 percent(row["difference"]),
-                summary.span(row["low"], row["high"], percent),
+                wording.span(row["low"], row["high"], percent),
                 paired_p(row),
                 percent(row["detectable"]),
                 row["reason"],
@@ -312,7 +312,7 @@ def comparisons(document):
             (
                 row["variant_a"],
                 row["variant_b"],
-                summary.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
+                wording.PROMPTS.get(row["prompt_set"], row["prompt_set"]),
                 row["prompt_set_b"],
                 row["attack"],
                 size(row),
@@ -321,9 +321,9 @@ def comparisons(document):
                 integer(row["only_b"]),
                 integer(row["neither"]),
                 percent(row["difference"]),
-                summary.span(row["low"], row["high"], percent),
+                wording.span(row["low"], row["high"], percent),
                 percent(row["relative_difference"]),
-                summary.span(row["relative_low"], row["relative_high"], percent),
+                wording.span(row["relative_low"], row["relative_high"], percent),
                 paired_p(row),
                 number(row["power"]),
                 percent(row["detectable"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from workbench.errors import RunError
-from workbench.report import summary
+from workbench.report import wording
 
 MEDIA = {"PNG": "image/png", "WEBP": "image/webp", "JPEG": "image/jpeg"}
 LARGEST_SIDE = 256
@@ -33,7 +33,7 @@ def matrix(document):
     a cell is a list of rows of document["images"].
     """
     groups = {}
-    for row in summary.arranged(document["images"], summary.variant_names(document)):
+    for row in wording.arranged(document["images"], wording.variant_names(document)):
         concept = row["attack"] is not None or row["control"] or row["prompt_set"] == "target"
         groups.setdefault("concept" if concept else row["prompt_set"], []).append(row)
     order = list(BLOCKS)
@@ -71,8 +71,8 @@ def _block(images):
 
 
 def _column(image):
-    made = summary.provenance(image)
-    return image["variant"], summary.condition(image) + (f", {made}" if made else "")
+    made = wording.provenance(image)
+    return image["variant"], wording.condition(image) + (f", {made}" if made else "")
 
 
 def blurred(picture, size=COARSE):

@@ -8,7 +8,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from workbench.report.forest import COLOURS, LEGEND, layout
+from workbench.report.charts.forest import COLOURS, LEGEND, layout
 
 FRAME = (-0.6, 1.6)
 ROLES = (

@@ -8,9 +8,9 @@ from math import ceil, floor
 
 import plotly.graph_objects as go
 
-from workbench.report import summary
+from workbench.report import wording
+from workbench.report.charts.lines import SYMBOLS, cell, empty_panels, finished
 from workbench.report.cluster_figures import PALETTE
-from workbench.report.lines import SYMBOLS, cell, empty_panels, finished
 
 PLAIN = "without attack"
 
@@ -20,20 +20,20 @@ def plane_points(document):
     words `made`, n, rate, low, high, and kept, the row of what is retained (related concepts, else unrelated ones). Variants
     without such a row are left out."""
     points = []
-    for variant in summary.subjects(document):
-        cards = summary.cards(document, variant)
+    for variant in wording.subjects(document):
+        cards = wording.cards(document, variant)
         kept, plain = cards["retention"], cards["erasure"]
         if kept is None or kept["rate"] is None:
             continue
         asked = [
             row
-            for row in summary.arranged(document["rates"], (variant,))
+            for row in wording.arranged(document["rates"], (variant,))
             if row["variant"] == variant and row["attack"] and not row["control"] and row["definition"] == "asr"
         ]
-        for condition, row in [(PLAIN, plain), *((summary.condition(row), row) for row in asked)]:
+        for condition, row in [(PLAIN, plain), *((wording.condition(row), row) for row in asked)]:
             if row is not None and row["rate"] is not None:
                 about = {"variant": variant, "condition": condition, "provenance": row["provenance"]}
-                about |= {"made": summary.provenance(row), "kept": kept}
+                about |= {"made": wording.provenance(row), "kept": kept}
                 points.append(about | {name: row[name] for name in ("n", "rate", "low", "high")})
     return points
 
@@ -78,8 +78,8 @@ def plane_alt(points, variants=()):
     """Each point with its intervals."""
     parts = [
         f"{point['variant']}, {point['condition']}{' (' + point['made'] + ')' if point['made'] else ''}: "
-        f"{summary.with_interval(point, 'rate', summary.percent)}, n = {point['n']}, "
-        f"at {summary.percent(point['kept']['rate'])} retained"
+        f"{wording.with_interval(point, 'rate', wording.percent)}, n = {point['n']}, "
+        f"at {wording.percent(point['kept']['rate'])} retained"
         for point in points
     ]
     return "How often the concept is seen against what is still drawn right. " + "; ".join(parts) + "."

@@ -4,7 +4,7 @@ cards     one per cluster, condition and unit, in the order of the table
 fitting   those that fit into the HTML report, with their pixels
 """
 
-from workbench.report import images, summary
+from workbench.report import images, wording
 from workbench.report.alt_analysis import region_alt
 
 ROOM = 900_000
@@ -12,15 +12,15 @@ ROOM = 900_000
 
 def cards(document):
     """List of {title, prompt, words, reason, shots: [{path, words, alt}], row}, by cluster, condition and rank."""
-    rows = summary.arranged(document["cluster_regions"], summary.variant_names(document))
+    rows = wording.arranged(document["cluster_regions"], wording.variant_names(document))
     rows.sort(key=lambda row: (row["cluster"], row["rank"]))
     return [card(row) for row in rows]
 
 
 def card(row):
     """What is said of one row of cluster_regions, and its pictures: as drawn, what the neurons were shown, the map over it."""
-    made = summary.provenance(row)
-    title = f"Cluster {row['cluster']}: {row['variant']}, {summary.condition(row)}" + (f" ({made})" if made else "")
+    made = wording.provenance(row)
+    title = f"Cluster {row['cluster']}: {row['variant']}, {wording.condition(row)}" + (f" ({made})" if made else "")
     shots = []
     for kind, words in (
         ("drawn", "drawn"),
@@ -35,15 +35,15 @@ def card(row):
 def words_of(row):
     """'31.0 % of its activity in its brightest tenth (inside the line, at the upper left); evenly spread 10.0 %; ...'."""
     if row["share"] is None:
-        return f"{summary.DASH} {row['reason']}"
+        return f"{wording.DASH} {row['reason']}"
     where = f" (inside the line, {row['place'] and at(row['place'])})" if row["place"] else ""
     parts = [
-        f"{summary.percent(row['share'])} of its activity in its brightest tenth{where}",
-        f"evenly spread {summary.percent(row['even'])}",
+        f"{wording.percent(row['share'])} of its activity in its brightest tenth{where}",
+        f"evenly spread {wording.percent(row['even'])}",
     ]
-    random = summary.span(row["random_low"], row["random_high"], summary.percent)
+    random = wording.span(row["random_low"], row["random_high"], wording.percent)
     if random:
-        p = f"p = {summary.p_value(row['p_random'])}".replace("= <", "<")
+        p = f"p = {wording.p_value(row['p_random'])}".replace("= <", "<")
         parts.append(f"{row['n_random']} random sets {random}, {p}")
     else:
         parts.append(f"no random sets: {row['reason']}")

@@ -1,9 +1,9 @@
 """The tables a reader sees of the [[sets]] of a study."""
 
-from workbench.report import summary
+from workbench.report import wording
 from workbench.report.analysis_views import effects_of
-from workbench.report.summary import integer, number, percent
 from workbench.report.views import view
+from workbench.report.wording import integer, number, percent
 
 NAMES = ("sets", "set_overlaps", "set_effects", "set_layers")
 
@@ -53,9 +53,9 @@ def set_overlaps(document):
                 integer(row["both"]),
                 number(row["iou"], 3),
                 number(row["chance"], 3),
-                summary.span(row["chance_low"], row["chance_high"], lambda value: number(value, 3)),
+                wording.span(row["chance_low"], row["chance_high"], lambda value: number(value, 3)),
                 integer(row["n_random"]),
-                summary.p_value(row["p_random"]),
+                wording.p_value(row["p_random"]),
                 row["reason"],
             )
             for row in document["set_overlaps"]
@@ -66,7 +66,7 @@ def set_overlaps(document):
 
 def set_effects(document):
     """D, R and delta of each set."""
-    rows = summary.arranged(document["set_effects"], summary.variant_names(document))
+    rows = wording.arranged(document["set_effects"], wording.variant_names(document))
     places = {row["neuron_set"]: place for place, row in enumerate(document["sets"])}
     rows.sort(key=lambda row: places.get(row["neuron_set"], len(places)))
     return effects_of("What erasing and attacks do to each set, on half B of the units", "Set", "neuron_set", rows)

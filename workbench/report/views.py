@@ -4,8 +4,8 @@ Shared by the HTML and the Markdown report; a view is {title, note, head, rows, 
 is in image_views.
 """
 
-from workbench.report import summary
-from workbench.report.summary import DASH, integer, number, percent
+from workbench.report import wording
+from workbench.report.wording import DASH, integer, number, percent
 
 
 def view(title, head, rows, numeric=(), note=""):
@@ -38,7 +38,7 @@ def models(document):
                 row["what"],
                 integer(row["parameters_changed"]),
                 percent(row["share_changed"], 2),
-                summary.seconds(row["seconds"]),
+                wording.seconds(row["seconds"]),
                 (row["digest"] or "")[:12],
                 row["reason"],
             )
@@ -88,21 +88,21 @@ def training(document, n_steps=9):
 
 def activity(document):
     """Concept activity of every condition and neuron set."""
-    rows = summary.arranged(document["activity"], summary.variant_names(document))
+    rows = wording.arranged(document["activity"], wording.variant_names(document))
     return view(
         "Concept activity A",
         ("Variant", "Prompts", "How made", "Neurons", "Site", "Latents", "Units", "A") + ("95 % interval", "If missing, why"),
         [
             (
                 row["variant"],
-                summary.condition(row),
-                summary.provenance(row),
-                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                wording.condition(row),
+                wording.provenance(row),
+                wording.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
                 row["site"],
                 row["trajectory"],
                 integer(row["n"]),
                 number(row["value"]),
-                summary.span(row["low"], row["high"]),
+                wording.span(row["low"], row["high"]),
                 row["reason"],
             )
             for row in rows
@@ -113,8 +113,8 @@ def activity(document):
 
 def effects(document):
     """Differences of activity: the p of "there is a change", and the same effect in comparable sets."""
-    places = {name: place for place, name in enumerate(summary.EFFECTS)}
-    rows = summary.arranged(document["effects"], summary.variant_names(document))
+    places = {name: place for place, name in enumerate(wording.EFFECTS)}
+    rows = wording.arranged(document["effects"], wording.variant_names(document))
     rows.sort(key=lambda row: places.get(row["effect"], len(places)))
     return view(
         "Effects",
@@ -125,16 +125,16 @@ def effects(document):
                 row["effect"].replace("_", " "),
                 row["variant"],
                 row["attack"],
-                summary.provenance(row),
-                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                wording.provenance(row),
+                wording.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
                 row["trajectory"],
                 integer(row["n"]),
                 number(row["value"]),
-                summary.span(row["low"], row["high"]),
-                summary.p_value(summary.p_of_change(row)),
+                wording.span(row["low"], row["high"]),
+                wording.p_value(wording.p_of_change(row)),
                 _cell(row, "comparable", number),
                 row["comparable_outcome"],
-                summary.span(row["random_low"], row["random_high"]),
+                wording.span(row["random_low"], row["random_high"]),
                 integer(row["n_random"]),
                 row["reason"],
             )
@@ -146,7 +146,7 @@ def effects(document):
 
 def other_concept(document):
     """The same effects on the neurons of another concept."""
-    rows = summary.arranged(document["other_concept"], summary.variant_names(document))
+    rows = wording.arranged(document["other_concept"], wording.variant_names(document))
     places = {"deactivation": 0, "reactivation": 1}
     rows.sort(key=lambda row: (places.get(row["effect"], 2), row["trajectory"]))
     name = next((row["concept"] for row in rows), "")
@@ -159,18 +159,18 @@ def other_concept(document):
                 row["effect"],
                 row["variant"],
                 row["attack"],
-                summary.provenance(row),
+                wording.provenance(row),
                 f"of {name}" if row["prompts"] == "other-target" else "of the study",
                 row["trajectory"],
                 integer(row["n"]),
                 number(row["value"]),
-                summary.span(row["low"], row["high"]),
-                summary.p_value(summary.p_of_change(row)),
+                wording.span(row["low"], row["high"]),
+                wording.p_value(wording.p_of_change(row)),
                 number(row["own"]),
-                summary.span(row["own_low"], row["own_high"]),
+                wording.span(row["own_low"], row["own_high"]),
                 number(row["difference"]),
-                summary.span(row["difference_low"], row["difference_high"]),
-                summary.p_value(row["p_difference"]),
+                wording.span(row["difference_low"], row["difference_high"]),
+                wording.p_value(row["p_difference"]),
                 row["reason"],
             )
             for row in rows
@@ -181,7 +181,7 @@ def other_concept(document):
 
 def shares(document):
     """Per-neuron summaries."""
-    rows = summary.arranged(document["neurons"], summary.variant_names(document))
+    rows = wording.arranged(document["neurons"], wording.variant_names(document))
     return view(
         "Single neurons",
         ("Variant", "Attack", "How made", "Neurons", "Latents", "n", "Excluded", "Silenced")
@@ -190,8 +190,8 @@ def shares(document):
             (
                 row["variant"],
                 row["attack"],
-                summary.provenance(row),
-                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                wording.provenance(row),
+                wording.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
                 row["trajectory"],
                 integer(row["n"]),
                 integer(row["excluded"]),
@@ -214,7 +214,7 @@ def top_neurons(neurons, document, limit=20):
     by = "agreement_a" if agreed else "score"
     ranked = [neuron for neuron in neurons if neuron.get(by) is not None and neuron.get("score") is not None]
     ranked.sort(key=lambda n: (-n[by], str(n["layer"]), n["index"]))
-    variants = [name for name in summary.subjects(document) if any(f"d_{name}" in n for n in ranked[:1])]
+    variants = [name for name in wording.subjects(document) if any(f"d_{name}" in n for n in ranked[:1])]
     what = f"{min(limit, len(ranked))} of {integer(len(ranked))} neurons by the {'agreement of scores' if agreed else 'score'}"
     return view(
         f"Top {what} on the half that chooses; D and R on the other half",
@@ -236,7 +236,7 @@ def top_neurons(neurons, document, limit=20):
             for neuron in ranked[:limit]
         ],
         numeric=(1, 2, 3, 4, 5, 7, *range(9, 9 + 2 * len(variants))),
-        note=f"Scores in {summary.score_unit(document['study'])}.",
+        note=f"Scores in {wording.score_unit(document['study'])}.",
     )
 
 
@@ -256,12 +256,12 @@ def waking(document):
             (
                 row["variant"],
                 row["attack"],
-                summary.provenance(row),
-                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
-                summary.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
+                wording.provenance(row),
+                wording.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                wording.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
                 f"{integer(row['successes'])} of {integer(row['n'])}",
                 number(row["value"]),
-                summary.span(row["low"], row["high"]),
+                wording.span(row["low"], row["high"]),
                 row["reason"],
             )
             for row in document["waking"]
@@ -280,11 +280,11 @@ def relocation(document):
             (
                 row["variant"],
                 row["attack"],
-                summary.provenance(row),
-                summary.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
+                wording.provenance(row),
+                wording.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
                 integer(row["n"]),
                 number(row["value"]),
-                summary.span(row["low"], row["high"]),
+                wording.span(row["low"], row["high"]),
                 number(row["iou"], 3),
                 number(row["iou_chance"], 3),
                 row["reason"],
@@ -322,8 +322,8 @@ def evidence(word):
         [
             (
                 item["name"],
-                summary.p_value(item["value"]) if item["low"] is None and 0 < (item["value"] or 0) < 0.001 else number(item["value"], 3),
-                summary.span(item["low"], item["high"]),
+                wording.p_value(item["value"]) if item["low"] is None and 0 < (item["value"] or 0) < 0.001 else number(item["value"], 3),
+                wording.span(item["low"], item["high"]),
                 integer(item["n"]),
             )
             for item in word["evidence"]
@@ -337,7 +337,7 @@ def timings(document):
     return view(
         "Time per stage",
         ("Stage", "Time", "Nodes"),
-        [(row["stage"], summary.seconds(row["seconds"]), integer(row["nodes"])) for row in document["timings"]],
+        [(row["stage"], wording.seconds(row["seconds"]), integer(row["nodes"])) for row in document["timings"]],
         numeric=(1, 2),
     )
 
@@ -360,7 +360,7 @@ def reproduce(document):
             ("Deterministic algorithms of torch", yes[facts["torch_deterministic"]]),
             ("Git commit", facts["git_commit"]),
             ("Uncommitted changes", yes[facts["git_dirty"]]),
-            ("Wall time", summary.seconds(facts["wall_seconds"])),
+            ("Wall time", wording.seconds(facts["wall_seconds"])),
             ("Peak memory", None if memory is None else f"{integer(round(memory))} MB"),
             ("Started", facts["started"]),
             ("Finished", facts["finished"]),
@@ -379,20 +379,20 @@ def over_runs(document):
         [
             (
                 row["quantity"],
-                summary.DEFINITIONS.get(row["name"], summary.EFFECTS.get(row["name"], row["name"])),
+                wording.DEFINITIONS.get(row["name"], wording.EFFECTS.get(row["name"], row["name"])),
                 row["variant"],
                 row["beside"],
-                summary.condition(row) if row["attack"] or row["prompt_set"] else None,
+                wording.condition(row) if row["attack"] or row["prompt_set"] else None,
                 row["attack"],
-                summary.provenance(row),
-                summary.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
-                summary.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
+                wording.provenance(row),
+                wording.NEURON_SETS.get(row["neuron_set"], row["neuron_set"]),
+                wording.TRAJECTORIES.get(row["trajectory"], row["trajectory"]),
                 integer(row["n_units"]),
                 integer(row["n_runs"]),
                 integer(row["n_inner"]),
                 (percent if row["quantity"] in rates else number)(row["value"]),
-                summary.span(row["low"], row["high"], percent if row["quantity"] in rates else number),
-                summary.p_value(row["p"] if row["p_adjusted"] is None else row["p_adjusted"]),
+                wording.span(row["low"], row["high"], percent if row["quantity"] in rates else number),
+                wording.p_value(row["p"] if row["p_adjusted"] is None else row["p_adjusted"]),
                 row["reason"],
             )
             for row in document["over_runs"]
@@ -459,14 +459,14 @@ def _about(row):
     if "over" in row:
         return "base", f"{row['over']}: {row['first']} and {row['second']}"
     if "chosen_by" in row:
-        return "base", f"choice of {summary.NEURON_SETS.get(row['neuron_set'], row['neuron_set'])} at {row['site']}"
+        return "base", f"choice of {wording.NEURON_SETS.get(row['neuron_set'], row['neuron_set'])} at {row['site']}"
     if "quantity" in row:
         return row["variant"], f"{row['quantity']} over runs: {row['name'] or row['beside'] or row['attack'] or row['prompt_set']}"
     subject = row.get("variant") or row.get("role") or f"{row['variant_a']} against {row['variant_b']}"
-    return subject, row.get("effect") or row.get("kind") or row.get("method") or row.get("prompt_sets") or summary.condition(row)
+    return subject, row.get("effect") or row.get("kind") or row.get("method") or row.get("prompt_sets") or wording.condition(row)
 
 
 def _cell(row, name, form):
     value = row[name]
-    interval = summary.span(row[f"{name}_low"], row[f"{name}_high"], form)
+    interval = wording.span(row[f"{name}_low"], row[f"{name}_high"], form)
     return DASH if value is None else f"{form(value)} ({interval})" if interval else form(value)

@@ -1,1 +1,1 @@
-"""The Streamlit app: `app.py` is the entry script; what needs no Streamlit is in `_runs`, `_pictures`, `_numbers` and `_neurons`."""
+"""The Streamlit app: `app.py` is the entry script. No Streamlit is in `run_list`, `picture_files`, `headline_numbers`, `neuron_table`."""

@@ -4,8 +4,8 @@ import streamlit as st
 
 from workbench.errors import WorkbenchError
 from workbench.resources import folder
-from workbench.ui import _runs, _state
-from workbench.ui._numbers import plain
+from workbench.ui import current_run, run_list
+from workbench.ui.headline_numbers import plain
 from workbench.ui.navigation import PAGES, linked
 
 st.set_page_config(page_title="Concept Erasure Workbench", layout="wide")
@@ -21,18 +21,18 @@ if page == home:
 
 with st.sidebar:
     links = st.container(gap="xxsmall")
-    name = _state.pick()
+    name = current_run.pick()
     st.toggle("Blur images", True, key="blur", help="Pictures that may show the concept are blurred in their pixels.")
-    state = _state.current()
-    _state.watch(state)
+    state = current_run.current()
+    current_run.watch(state)
     if state is not None and state.kind != "damaged":
         with st.expander("Show command", icon=":material/terminal:", key="command", on_change="rerun") as command:
             if command.open:
-                line = state.document["reproduce"]["command"] if state.document else _runs.command_of(state.folder)
+                line = state.document["reproduce"]["command"] if state.document else run_list.command_of(state.folder)
                 st.caption("In a terminal; only what is missing is computed")
                 st.code(line, language="bash", wrap_lines=True)
                 st.caption("In Python")
-                st.code(_runs.python_of(line), language="python", wrap_lines=True)
+                st.code(run_list.python_of(line), language="python", wrap_lines=True)
                 if state.document:
                     st.caption("The study file")
                     st.code(state.document["study"]["text"] or "# built in Python; see study.json", language="toml")

@@ -30,7 +30,7 @@ class Parameters(Levels):
 
     A word wins when its probability leads by about 1. The gradient of a word is an inner product with its vector, and here the
     vectors of words the model was trained on are some four times as long as the others'. Adam divides that away word by word,
-    and with it what tells the concept's word from noise (`shared`): benchmarks/attack_power.py. Weight decay pulls each
+    and with it what tells the concept's word from noise (`shared`): experiments/attack_power/run.py. Weight decay pulls each
     probability, 1/words at first, towards uniform: with a twenty-seventh of the words the same pull is a twenty-seventh of it.
 
     Source of PUBLISHED   Zhang et al. 2024 (arXiv 2310.11868), their nudity setting; 3 words for styles and objects

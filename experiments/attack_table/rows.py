@@ -1,0 +1,103 @@
+"""Rows of an attack table, from the results of single nodes; a run needs neither recordings nor a report for them.
+
+attack_of     which attack a node belongs to
+attack_rows   each attack beside its control, ceiling and false alarms, with what it spent
+spent         passes, seconds and looks of one attack, from its log
+"""
+
+import numpy as np
+
+from workbench.analysis import budget, rates
+from workbench.execution.rows.rates import found_by_judge, labels
+from workbench.statistics import detectable
+from workbench.storage import read_table
+from workbench.study.study import BASE
+
+
+def attack_of(plan, node):
+    """The attack by which a node is made, as every table calls it; None for nodes that need no attack."""
+    if node.stage == "attack":
+        return next(planned.attack for planned in plan.sets.values() if planned.node == node.id)
+    return plan.sets[node.prompt_set].attack if node.prompt_set in plan.sets else None
+
+
+def is_there(room, node_id):
+    """Whether all of a node has been computed."""
+    node = room.plan.node(node_id)
+    return all(room.store.has(node.stage, shard.key) for shard in node.shards)
+
+
+def attack_rows(room, variant):
+    """One row per attack whose images of `variant`, and its control's, have been judged; in the study's order.
+
+    The judge decides, on noise the search has never seen. b prompts show the concept without attack, k only under it:
+    pre_asr, asr, control_asr   b / N; (b + k) / N; the same as asr for the control. Each as in `rates.rate`
+    difference, low, high, p_mcnemar or p_permutation   asr - control_asr, paired by prompt, as in `rates.compare`
+    detectable                         the rise over the control's ASR that is found with power 0.8; None when none is
+    detector, labels, thresholds       who judged
+    ceiling, false_positive            rates of the base model's images with and without the concept in the prompt
+    passes, seconds, looks, most_looks of `spent`
+    """
+    before, ids = found_by_judge(room, variant, "target"), room.prompt_set("target").table["id"].tolist()
+    units = room.prompt_set("target").units
+    judge, wanted = room.detector("judge"), list(room.study.detectors.labels)
+    about = {
+        "detector": judge.version,
+        "labels": wanted,
+        "thresholds": [judge.thresholds[label] for label in wanted],
+        "ceiling": rates.success_rate(found_by_judge(room, BASE, "target"), units=units),
+        "false_positive": rates.success_rate(found_by_judge(room, BASE, "reference"), units=units),
+        "pre_asr": rates.success_rate(before, units=units),
+    }
+    rows = []
+    for name, control in _pairs(room, variant):
+        after, drawn = (before | found_by_judge(room, variant, which) for which in (name, control))
+        found = rates.compare(drawn, after, units)
+        keys = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
+        row = keys | about | {key: rates.success_rate(x, units=units) for key, x in (("asr", after), ("control_asr", drawn))}
+        row |= {key: found[key] for key in ("n", "n_units", "difference", "low", "high", "p_mcnemar", "p_permutation")}
+        row["detectable"] = detectable(float(drawn.mean()), found["n_units"], rise=True, power=rates.POWER)
+        rows.append(row | spent(*_logs(room, name), ids))
+    return rows
+
+
+def spent(log, seconds, ids):
+    """What an attack, without its control, spent on a prompt.
+
+    log       data frame of, id, passes (spent so far by that prompt), found (null for rows that are no look)
+    seconds   data frame with a column seconds, row by row to the log
+    returns   passes, seconds, looks: means over all prompts `ids`, 0 where nothing was spent; most_looks of any prompt. Rows
+              without an id are steps for all prompts together, which already say a prompt's share. seconds is None when the
+              attack kept a log, but no clock.
+    """
+    own = (log["of"] == "attack").to_numpy()
+    rows, clock = log[own], seconds["seconds"][own].astype(float)
+    looks = budget.looked(rows)["id"].value_counts().reindex(ids).fillna(0)
+    return {
+        "passes": _mean_of_last(rows["id"], rows["passes"].astype(float), ids),
+        "seconds": None if own.any() and clock.isna().all() else _mean_of_last(rows["id"], clock, ids),
+        "looks": float(looks.mean()),
+        "most_looks": int(looks.max()),
+    }
+
+
+def _mean_of_last(names, values, ids):
+    """Mean over `ids` of the largest value under each name, plus the largest without a name."""
+    shared = values[names.isna()].max()
+    return float(values.groupby(names).max().reindex(ids).fillna(0).mean() + (0 if np.isnan(shared) else shared))
+
+
+def _pairs(room, variant):
+    """(set, its control's set) of every attack whose images have been judged on both."""
+    made = {node.prompt_set for node in room.plan.of_stage("detect") if node.variant == variant}
+    for name, planned in room.plan.sets.items():
+        pair = name, f"{name}~control"
+        if planned.attack and {*pair} <= made and all(is_there(room, f"detect:{variant}:{which}") for which in pair):
+            yield pair
+
+
+def _logs(room, name):
+    """The log of the attack that made a set, and its clock."""
+    node = room.plan.node(room.plan.sets[name].node)
+    folder = room.store.result(node.stage, node.shards[0].key)
+    return read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet")

@@ -1,0 +1,138 @@
+"""Does pruning keep an erased concept erased? The claim, tested fairly on the emoji model.
+
+Masks were searched on the development concept (`--search`, weapon), the settings MASK frozen, and are tested once on ink and church:
+three seeds of the learned mask over an ESD variant, beside that variant unpruned, trained on for as many steps, erased more strongly,
+and masks by lot and by size that cut as many weights of each layer. Every attack is made anew against every variant it is shown for,
+without looking at a detector; the judge decides on the study's own noise, for all variants on the same prompts.
+
+`--map` looks at other masks on the tested concepts, after the test.
+
+Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it goes on. The tables go to docs/robust-pruning.md,
+and the short one into the README.
+"""
+
+import argparse
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from experiments import pictures
+from experiments.attack_table.run import CONCEPTS, chosen, expected, keep, paces
+from experiments.robust_pruning.design import (
+    AGAIN,
+    ATTACKS,
+    CANDIDATES,
+    DEVELOPMENT,
+    MAPPED_WITH,
+    MASK,
+    N_QUICK,
+    N_SEARCH,
+    SEARCHED_WITH,
+    TESTED,
+    N,
+    candidate,
+    mapped_variants,
+    picked,
+    study_of,
+    tested_variants,
+    turn_of_map,
+)
+from experiments.robust_pruning.tables import document, drawn, searched
+from workbench.errors import WorkbenchError
+from workbench.execution import execute
+from workbench.storage import write_text
+from workbench.study.study import load_study
+
+ROOT = Path(__file__).resolve().parents[2]
+MARKS = "<!-- robust pruning -->", "<!-- end of robust pruning -->"
+
+
+def search_room(out, wanted, n, shorter=1):
+    """The room of the search."""
+    erased = {"name": "erased", "method": "esd", "parameters": _esd(DEVELOPMENT)}
+    study = study_of(DEVELOPMENT, [erased, *(candidate(name) for name in wanted)], n, SEARCHED_WITH, shorter)
+    return execute.prepare(study, out / f"search-{DEVELOPMENT}")[1]
+
+
+def rooms_of(given):
+    """({concept: room} of what was asked for, the room of the whole search, {concept: room} of the map)."""
+    out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 20) if given.quick else (Path(given.out), None, 1)
+    wanted = chosen(given.candidates, CANDIDATES, "candidate") if given.search else list(CANDIDATES)
+    search = search_room(out, wanted, n or N_SEARCH, shorter)
+    if given.search:
+        return {DEVELOPMENT: search}, search, {}
+    found, maps = {}, {}
+    for concept in chosen(given.concepts, TESTED, "concept"):
+        study = study_of(concept, tested_variants(_esd(concept), MASK), n or N, shorter=shorter)
+        found[concept] = execute.prepare(study, out / concept)[1]
+        study = study_of(concept, mapped_variants(_esd(concept), MASK), n or N, MAPPED_WITH, shorter)
+        maps[concept] = execute.prepare(study, out / f"map-{concept}")[1]
+    return found, search, maps
+
+
+def _esd(concept):
+    return load_study(CONCEPTS[concept]).variants[0].parameters
+
+
+def main(words=None):
+    """Say what it will take, compute what is missing, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--search", action="store_true", help=f"try the candidates on {DEVELOPMENT}; the test is without")
+    parser.add_argument("--candidates", help=f"of the search, with commas; possible: {', '.join(CANDIDATES)}")
+    parser.add_argument("--map", action="store_true", help="try other masks on the tested concepts, after the test")
+    parser.add_argument("--concepts", help=f"of the test, with commas; possible: {', '.join(TESTED)}")
+    parser.add_argument("--quick", action="store_true", help=f"{N_QUICK} units and a twentieth of every length: does it run? Keeps nothing")
+    parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
+    parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
+    parser.add_argument("--take-from", nargs="+", default=(), metavar="RUN", help="run folders whose results of the same are taken")
+    parser.add_argument("--out", default="runs/robust-pruning", help="folder of the results")
+    given = parser.parse_args(words)
+    if given.search and given.map:
+        parser.error("--search is of the development concept, --map of the tested ones: one at a time")
+    rooms, search, maps = rooms_of(given)
+    if not given.tables:
+        todo, due = (maps, turn_of_map) if given.map else (rooms, None)
+        pace = paces(next(iter(rooms.values())))
+        left = {name: sum(expected(room, node, pace) for node in picked(room, due)) / 60 for name, room in todo.items()}
+        said = ", ".join(f"{name} {minutes:.0f}" for name, minutes in left.items())
+        sys.stdout.write(f"Left to do, in minutes of one process at its present speed: {said}.\n\n")
+        sys.stdout.flush()
+        if given.dry_run:
+            return
+        others = [Path("runs") / name for name in CONCEPTS.values()] + [Path(folder) for folder in given.take_from]
+        others += [room.store.folder for room in rooms.values()] if given.map else []
+        for room in todo.values():
+            execute.run_nodes(room, picked(room, due), watcher=_telling(), others=others)
+    if given.search:
+        sys.stdout.write(searched(search, SEARCHED_WITH))
+        return
+    attacks = [name for name in ATTACKS if name not in AGAIN]
+    short, everything = document(rooms, attacks, search, maps, " ".join(__doc__.split("\n\n")[1].split()))
+    sys.stdout.write(f"{everything}\n")
+    if not given.quick and set(rooms) == set(TESTED):
+        pictures.save(drawn(rooms, maps))
+        write_text(ROOT / "docs" / "robust-pruning.md", everything)
+        keep(ROOT / "README.md", short, MARKS)
+
+
+def _telling():
+    """A watcher that names each node when it begins."""
+    told = set()
+
+    def tell(node, done, of, note=""):
+        if node.id not in told:
+            told.add(node.id)
+            sys.stderr.write(f"{datetime.now():%H:%M:%S} {node.id}\n")
+
+    return execute.Watcher(node=tell)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except WorkbenchError as error:
+        sys.stderr.write(f"robust pruning: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. What was finished is kept; run the same command again to go on.\n")
+        sys.exit(130)

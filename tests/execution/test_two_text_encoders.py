@@ -1,0 +1,78 @@
+"""The stages of a study on a tiny SDXL pipeline: those of one text encoder, asked for by their results."""
+
+import pytest
+import torch
+
+from tests import tiny_xl
+from tests.execution.conftest import STUDY
+from workbench.execution import execute
+from workbench.models.variants import applied
+from workbench.storage import read_arrays, read_table
+
+GOAL = "record:pruned:embedding_pgd@erased"  # needs generate, erase, record, score, prune and the attack
+
+
+def with_inputs(plan, name):
+    """The nodes a node is made from, and itself, in the plan's order."""
+    needed, left = set(), [name]
+    while left:
+        needed.add(left[-1])
+        left += [other for other in plan.node(left.pop()).inputs if other not in needed]
+    return [node for node in plan.nodes if node.id in needed]
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """Four units, erased, attacked with vectors, scored, pruned and recorded."""
+    folder = tmp_path_factory.mktemp("xl")
+    tiny_xl.xl_pipeline().save_pretrained(folder / "model")
+    for name in ("target", "reference", "near"):
+        things = ["owl", "cat", "house", "church"]
+        lines = [f"u{i},{thing} in {'ink' if name == 'target' else 'noto'} style,{i},style:fluent" for i, thing in enumerate(things)]
+        (folder / f"{name}.csv").write_text("unit,prompt,seed,expect\n" + "\n".join(lines) + "\n")
+    study = STUDY.format(base=folder / "model").replace('["ff", "update"]', '["ff", "text_mlp"]').replace("batch = 3", "batch = 4")
+    (folder / "xl.toml").write_text(study)
+    plan, room = execute.prepare(folder / "xl.toml", folder / "run")
+    execute.run_nodes(room, with_inputs(plan, GOAL))
+    return room
+
+
+def test_every_stage_runs_on_two_text_encoders(room):
+    stages = {node.stage for node in with_inputs(room.plan, GOAL)}
+    assert {"generate", "erase", "attack", "record", "score"} <= stages
+    [shard] = room.plan.node(GOAL).shards
+    kept = read_arrays(room.store.path("record", shard.key) / "target.safetensors")
+    assert all(torch.isfinite(kept[f"{layer.path}|mean_abs"]).all() for layer in room.layers if layer.site.name == "ff")
+    table = read_table(next((room.store.folder / "nodes" / "score").glob("*/neurons.parquet")))
+    assert set(table["site"]) == {"ff", "text_mlp"} and table["in_prune"].any()
+    assert execute.estimate(room.plan, room).passes > 0
+
+
+def test_the_vectors_of_the_attack_stand_in_both_encoders(room):
+    [path] = (room.store.folder / "nodes" / "attack").glob("*/adversarial.safetensors")
+    assert read_arrays(path)["prefix"].shape == (4, 3, sum(tiny_xl.WIDTHS))
+
+
+def test_variants_differ_in_the_unet_alone_and_are_told_apart_by_their_digest(room):
+    base = room.model.digest()
+    changed = room.variant("pruned")
+    assert all(name.startswith("unet.") for name in {**changed.weights, **changed.masks})
+    with applied(room.model, changed):
+        assert room.model.digest() != base
+    assert room.model.digest() == base
+
+
+def test_another_number_format_takes_both_encoders_along(room):
+    other = room.other_format
+    assert {next(module.parameters()).dtype for module in other.modules.values()} == {torch.bfloat16}
+    assert len(other.modules) == 4 and room.model.dtype == torch.float32
+
+
+def test_the_source_of_a_single_file_is_the_file_and_the_folder_beside_it(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(b"weights")
+    found = [execute.source_digest(str(tmp_path / "m.safetensors"))]
+    (tmp_path / "m").mkdir()
+    for content in ("{}", '{"changed": true}'):
+        (tmp_path / "m" / "model_index.json").write_text(content)
+        found.append(execute.source_digest(str(tmp_path / "m.safetensors")))
+    assert len(set(found)) == 3

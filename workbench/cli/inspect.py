@@ -1,0 +1,165 @@
+"""The verb `workbench inspect`: what is this checkpoint, does it fit, and what did it change? Starts without torch."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from workbench.cli.output import console, say, shortened
+from workbench.errors import ModelError, WorkbenchError
+
+SHOWN = 12
+NAMED = 4
+
+
+def inspect(
+    checkpoint: Annotated[Path, typer.Argument(help="file or folder of an erased model")],
+    model: Annotated[str, typer.Option("--model", help="the base model it was made from")],
+    multiplier: Annotated[float, typer.Option("--multiplier", help="of a LoRA's strength; -1 takes away what it adds")] = 1.0,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option("--embeddings", help="write the token rows it adds, for `workbench import-prompts`: a new .safetensors file"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for scripts, every tensor")] = False,
+):
+    """What a checkpoint is, whether it fits a base model, and what it changed. Exit code 2 where it cannot be a variant."""
+    from workbench.models import formats, load
+    from workbench.models import inspect as inspected
+
+    if embeddings is not None and (embeddings.exists() or embeddings.suffix != ".safetensors"):
+        raise WorkbenchError(f"--embeddings {embeddings}: a new file that ends in .safetensors is needed; nothing is replaced.")
+    base = load.load(model)
+    found = formats.read(checkpoint, base, multiplier)
+    reason = None
+    try:
+        formats.check(found, base)
+    except ModelError as error:
+        reason = str(error)
+    changes = [] if found.shapes else inspected.rows(found, base)
+    about = {
+        "checkpoint": found.path,
+        "container": found.container,
+        "formats": found.formats,
+        "peeled": found.peeled,
+        "declared": found.declared,
+        "fit": len(found.tensors),
+        "other_shape": len(found.shapes),
+        "unexpected": found.unexpected,
+        "ignored": found.ignored,
+        "unfit": found.unfit,
+        "not_finite": [{"parameter": name} | counts for name, counts in found.not_finite.items()],
+        "added_tokens": {part: len(rows) for part, rows in found.added.items()},
+        "adaptors": found.adaptors,
+        "factors": found.factors,
+        "multiplier": found.multiplier,
+        "complete": found.complete,
+        "changed": len(changes),
+        "notes": found.notes,
+        "like": inspected.like(changes),
+        "base": inspected.base(found, changes),
+        "usable": reason is None,
+        "reason": reason,
+    }
+    places = inspected.by_place(changes, base)
+    if embeddings is not None:
+        _write_embeddings(formats.learned_embeddings(found), embeddings)
+    if as_json:
+        say(about | {"places": places, "parameters": changes}, True)
+    else:
+        _show(found, about, places, changes, checkpoint, model, embeddings)
+    if reason:
+        raise typer.Exit(2)
+
+
+def _write_embeddings(vectors, path):
+    from workbench.storage import write_arrays
+
+    write_arrays(path, vectors)
+
+
+def _show(found, about, places, changes, checkpoint, model, embeddings):
+    made = f"{found.container}, names as in {' and '.join(found.formats) or 'no known format'}"
+    made += f", taken out of {', '.join(found.peeled)}" if found.peeled else ""
+    console.print(f"[bold]{escape(found.path)}[/]: {escape(made)}", soft_wrap=True, highlight=False)
+    if found.declared:
+        _line(f"Declared by the file, not checked: {', '.join(f'{key} = {value}' for key, value in found.declared.items())}.")
+    _line(
+        f"{len(found.tensors)} tensors fit, {len(found.shapes)} have another shape, {len(found.unexpected)} have no place in the model; "
+        f"complete: {', '.join(found.complete) or 'no part, a partial checkpoint'}."
+    )
+    for why, n in found.ignored.items():
+        _line(f"Left aside: {n} of {why}.")
+    for note in found.notes:
+        _line(note)
+    for problem in dict.fromkeys(row["problem"] for row in found.unfit):
+        names = [row["parameter"] for row in found.unfit if row["problem"] == problem]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        _line(f"Cannot be weights, {problem}: {', '.join(names[:NAMED])}{more}.")
+    if found.not_finite:
+        _line("Numbers that are not finite, per tensor:")
+        _table([{"parameter": name} | counts for name, counts in found.not_finite.items()][:SHOWN], {"overflow": "too large here"})
+        if len(found.not_finite) > SHOWN:
+            _line(f"and {len(found.not_finite) - SHOWN} more tensors.")
+    if places:
+        _table([_place(row) for row in places])
+        largest = sorted(changes, key=lambda row: -(row["relative_change"] or 0))[:SHOWN]
+        _line(f"The {len(largest)} largest changes of {len(changes)}, by |W - W0| / |W0|:")
+        _table([_change(row, any(one["zeroed"] for one in largest)) for row in largest])
+    if found.tensors:
+        _line(f"{about['like']} {about['base']}")
+    if found.added:
+        _line(
+            f"Written: {embeddings}. Bring it as an attack with: workbench import-prompts {embeddings}"
+            if embeddings
+            else f"Take the added token rows out, as an attack: workbench inspect {checkpoint} --model {model} "
+            "--embeddings tokens.safetensors, then: workbench import-prompts tokens.safetensors"
+        )
+    if about["reason"]:
+        _line(f"Not usable as a variant: {about['reason']}")
+        return
+    path = json.dumps(str(checkpoint.resolve()), ensure_ascii=False)
+    more = f", multiplier = {found.multiplier:g}" if found.multiplier != 1 else ""
+    _line(f'As a variant of a study: method = "from_checkpoint", parameters = {{ path = {path}{more} }}')
+    _line("The path is absolute, so it holds wherever the study lies; a relative path counts from the folder of the study file.")
+
+
+def _line(text):
+    console.print(text, markup=False, soft_wrap=True, highlight=False)
+
+
+def _place(row):
+    """A row of `by_place` in few columns."""
+    weights = f"{row['weights_changed']:,} of {row['of_weights']:,}"
+    return {
+        "place": row["place"],
+        "tensors": f"{row['tensors']} of {row['of']}",
+        "weights changed": weights,
+        "zeroed": f"{row['zeroed']:,}",
+    }
+
+
+def _change(row, zeroed):
+    """A row of `rows` in few columns."""
+    shown = {"parameter": row["parameter"], "changed": f"{row['changed'] / row['n']:.1%}"}
+    shown |= {"relative": _short(row["relative_change"]), "rank 1": _short(row["rank_one"])}
+    return shown | ({"zeroed": f"{row['zeroed']:,}"} if zeroed else {})
+
+
+def _short(value):
+    return "none" if value is None else f"{value:.4f}" if value < 1000 else f"{value:.1e}"
+
+
+def _table(rows, titles=None):
+    """Print rows; names in the first column are shortened in the middle to what the width leaves, and told apart."""
+    first, *others = rows[0]
+    titles = {key: key for key in others} | (titles or {})
+    taken = sum(max(*map(len, titles[key].split()), *(len(str(row[key])) for row in rows)) for key in others)
+    width = max(16, console.width - taken - 3 * len(rows[0]) - 1)
+    names = [row[first] for row in rows]
+    same = all(name.startswith("unet.") for name in names)
+    names = shortened([name.removeprefix("unet.") for name in names] if same else names, width)
+    first_title = f"{first} of the UNet" if same and first == "parameter" else first
+    shown = [{first_title: name} | {titles[key]: row[key] for key in others} for name, row in zip(names, rows, strict=True)]
+    say(shown, False)

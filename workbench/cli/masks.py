@@ -1,0 +1,254 @@
+"""The verbs about masks and about taking a variant out: `workbench mask ...` and `workbench export`. Starts without torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.cli.output import console, say, shortened
+from workbench.errors import WorkbenchError, nearest
+
+app = typer.Typer(no_args_is_help=True, help="Masks as files: look, combine, compare, invert, cut, undo.")
+
+MaskFile = Annotated[Path, typer.Argument(help="a mask file")]
+OutFile = Annotated[Path, typer.Option("--out", help="file to write")]
+OutFolder = Annotated[Path, typer.Option("--out", help="folder to write; must be new or empty")]
+AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+Fill = Annotated[str, typer.Option("--fill", help="what stands where it is cut: zeros | noise")]
+Seed = Annotated[int, typer.Option("--seed", help="of the noise")]
+ModelName = Annotated[str, typer.Argument(help="bundled name, diffusers folder, single file or hub id")]
+Calls = Annotated[int | None, typer.Option("--calls", min=1, help="ConceptPrune's folders: how many of the first calls count")]
+SelectRatio = Annotated[
+    float, typer.Option("--select-ratio", min=0, max=1, help="ConceptPrune's folders: cut what more than this share of the calls name")
+]
+FILLS, FORMS = ("zeros", "noise"), ("diffusers", "partial", "mask")
+LAYERS = ("reads", "feeds", "key", "value", "text")
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="a mask file, a folder of ConceptPrune's masks, or a saliency mask of SalUn")],
+    calls: Calls = None,
+    select_ratio: SelectRatio = 0.0,
+    as_json: AsJson = False,
+):
+    """How much a mask prunes in each layer, and where it comes from."""
+    import json
+
+    from workbench.models import foreign_masks, masks
+
+    kind = foreign_masks.kind(file)
+    _for_folders(kind, calls, select_ratio)
+    if kind == "ConceptPrune":
+        found, about, said = _conceptprune(file, calls, select_ratio)
+    elif kind == "saliency":
+        found, about = foreign_masks.saliency(file), {"made": "a saliency mask as SalUn writes it", "marks": foreign_masks.TRAINED}
+        said = "It marks the weights that were trained, not weights to cut."
+    else:
+        found, about = masks.load(file)
+        said = "It marks the weights that were trained, not weights to cut." if about.get("marks") == foreign_masks.TRAINED else ""
+    word = "pruned" if not said or kind == "ConceptPrune" else "marked"
+    rows = [
+        {"layer": name, "weights": mask.numel(), word: int(mask.sum()), "share": f"{mask.float().mean().item() if mask.numel() else 0:.4%}"}
+        for name, mask in found.items()
+    ]
+    if as_json:
+        say({"provenance": about, "layers": rows}, True)
+        return
+    say(_narrow(rows), False)
+    console.print(f"{masks.count(found)} weights. Made by: {json.dumps(about)}", markup=False, soft_wrap=True)
+    if said:
+        console.print(said, markup=False, soft_wrap=True)
+
+
+def _conceptprune(folder, calls, select_ratio):
+    """({layer as its files number it: mask}, where it comes from, what to do next) of a folder, without a model."""
+    import torch
+
+    from workbench.models import foreign_masks
+
+    found, n = foreign_masks.united(foreign_masks.calls(folder), folder, calls, select_ratio)
+    named = {f"layer {number}, {mask.shape[0]} x {mask.shape[1]}": torch.from_numpy(mask) for number, mask in found.items()}
+    said = (
+        f"What more than {select_ratio:g} of {'the first' if calls else 'all'} {n} calls name is cut. Published: the first 10 calls (9 for "
+        "nudity). Layers are numbered in the order of their sorted names; their names come with a model: "
+        f"workbench mask import {folder} --model BASE --calls 10 --out FILE"
+    )
+    return named, {"made": "ConceptPrune's masks", "calls": n, "select_ratio": select_ratio}, said
+
+
+def _for_folders(kind, calls, select_ratio):
+    if kind != "ConceptPrune" and (calls is not None or select_ratio):
+        raise WorkbenchError("--calls and --select-ratio are for folders of ConceptPrune's masks, which have one mask a call.")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="a folder of ConceptPrune's masks, or a saliency mask of SalUn")],
+    model: Annotated[str, typer.Option("--model", help="the base model it was made from")],
+    out: OutFile,
+    calls: Calls = None,
+    select_ratio: SelectRatio = 0.0,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="ConceptPrune's folders: reads | feeds | key | value | text, where shapes leave it open")
+    ] = None,
+):
+    """Write a mask of another tool as a mask file, under the names of a base model."""
+    from workbench.execution.execute import source_digest
+    from workbench.models import foreign_masks, load
+
+    kind = foreign_masks.kind(file)
+    _for_folders(kind, calls, select_ratio)
+    if kind is None:
+        raise WorkbenchError(f"{file} is no folder of ConceptPrune's masks and no saliency mask of SalUn. Look with: workbench mask show")
+    if kind == "ConceptPrune" and calls is None:
+        raise WorkbenchError(f"{file} has one mask a call. Say how many of the first calls count: --calls 10, as published (9 for nudity).")
+    if layers is not None:
+        _one_of(layers, LAYERS, "--layers")
+    _new(out)
+    found, about = foreign_masks.read(file, load.load(model), calls, select_ratio, layers)
+    _write(out, found, about | {"file": str(file), "base": model, "base_digest": source_digest(model)})
+    if about.get("marks"):
+        console.print("Mind     It marks the weights that were trained, not weights to cut.", markup=False, soft_wrap=True)
+
+
+@app.command()
+def compare(a: MaskFile, b: MaskFile, as_json: AsJson = False):
+    """How far two masks prune the same weights, per layer, beside what chance would give."""
+    from workbench.models import masks
+
+    rows = masks.compare(masks.load(a)[0], masks.load(b)[0])
+    if not as_json:
+        rows = _narrow([{key: _short(value) for key, value in row.items()} for row in rows])
+    say(rows, as_json)
+    if not as_json:
+        console.print("iou: weights both prune / weights either prunes. chance, its 95 % band: two masks that prune as many by lot.")
+
+
+@app.command()
+def combine(a: MaskFile, b: MaskFile, out: OutFile, how: Annotated[str, typer.Option("--how", help="union | intersection | difference")]):
+    """A mask from two: what either, both, or only the first one prunes."""
+    from workbench.models import masks
+
+    (one, first), (other, second) = masks.load(a), masks.load(b)
+    made = masks.combine(one, other, how)
+    about = {"how": how, "of": [first, second]}
+    if first.get("base_digest") == second.get("base_digest"):
+        about |= {key: first[key] for key in ("base", "base_digest") if key in first}
+    _write(out, made, about)
+
+
+@app.command()
+def invert(file: MaskFile, out: OutFile):
+    """A mask of the weights that this one keeps, in the layers it names."""
+    from workbench.models import masks
+
+    found, about = masks.load(file)
+    kept = {key: about[key] for key in ("base", "base_digest") if key in about}
+    _write(out, masks.inverted(found), {"how": "inverted", "of": [about]} | kept)
+
+
+@app.command()
+def apply(
+    model: ModelName,
+    file: MaskFile,
+    out: OutFolder,
+    fill: Fill = "zeros",
+    seed: Seed = 0,
+    undo: Annotated[Path | None, typer.Option("--undo", help="file to keep what is cut in, for `workbench mask undo`")] = None,
+):
+    """Cut a model by a mask and write it as a diffusers folder."""
+    from workbench.execution.execute import source_digest
+    from workbench.models import export as exports
+    from workbench.models import load, masks
+    from workbench.models.variants import Variant
+
+    _one_of(fill, FILLS, "--fill")
+    _new(undo)
+    found, made = masks.load(file)
+    base = load.load(model)
+    masks.check_fit(found, base.parameters(), str(file))
+    variant = Variant(file.stem, masks=found)
+    about = exports.about(variant, model, source_digest(model), [made], fill, seed)
+    exports.folder(base, exports.changed(base, variant, fill, seed), out, about)
+    console.print(f"Model    {out}", markup=False, soft_wrap=True)
+    if undo:
+        masks.save(undo, found, about, masks.prune(base.parameters(), found))
+        console.print(f"Undo     {undo} holds what was cut: keep it to yourself", markup=False, soft_wrap=True)
+    _warn(about)
+
+
+@app.command("undo")
+def undo_(
+    folder: Annotated[Path, typer.Argument(help="diffusers folder that was cut")],
+    file: Annotated[Path, typer.Argument(help="what `workbench mask apply --undo` wrote")],
+    out: OutFolder,
+):
+    """Put back what was cut, bit for bit."""
+    from workbench.models import export as exports
+    from workbench.models import load, masks
+
+    found, about = masks.load(file)
+    values, model = masks.load_values(file), load.load(str(folder))
+    masks.undo(model.parameters(), found, values)
+    given = {name: model.parameters()[name].detach() for name in found}
+    exports.folder(model, given, out, {"how": "undone", "of": about})
+    console.print(f"Model    {out}", markup=False, soft_wrap=True)
+
+
+def export(
+    name: Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")],
+    variant: Annotated[str, typer.Option("--variant", help="which variant of the run")],
+    out: OutFolder,
+    as_: Annotated[
+        str, typer.Option("--as", help="diffusers: a whole folder | partial: what changed | mask: what is pruned")
+    ] = "diffusers",
+    fill: Fill = "zeros",
+    seed: Seed = 0,
+):
+    """Take a variant of a run out: as a diffusers folder, partial safetensors or a mask file."""
+    from workbench.execution import export as export_variant
+
+    _one_of(as_, FORMS, "--as")
+    _one_of(fill, FILLS, "--fill")
+    path, about = export_variant.export(name, variant, as_, out, fill, seed)
+    console.print(f"Written  {path}", markup=False, soft_wrap=True)
+    _warn(about)
+
+
+def _write(out, found, about):
+    from workbench.models import masks
+
+    _new(out)
+    if not masks.count(found):
+        raise WorkbenchError("Nothing would be pruned by this mask, so none is written.")
+    masks.save(out, found, about)
+    console.print(f"Mask     {out}: {masks.count(found)} weights in {len(found)} layers", markup=False, soft_wrap=True)
+
+
+def _new(path):
+    if path is not None and path.exists():
+        raise WorkbenchError(f"{path} is there already, and nothing is replaced. Choose another name.")
+
+
+def _warn(about):
+    if about["warning"]:
+        console.print(f"Mind     {about['warning']}", markup=False, soft_wrap=True)
+
+
+def _one_of(word, possible, option):
+    if word not in possible:
+        raise WorkbenchError(f'{option} "{word}" is not possible.{nearest(word, possible)}')
+
+
+def _narrow(rows):
+    """Rows whose layers are shortened in the middle to what the width leaves, so that they can be told apart."""
+    if not rows:
+        return rows
+    taken = sum(max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0] if key != "layer")
+    names = shortened([row["layer"] for row in rows], max(16, console.width - taken - 3 * len(rows[0]) - 1))
+    return [row | {"layer": name} for row, name in zip(rows, names, strict=True)]
+
+
+def _short(value):
+    return "none" if value is None else f"{value:.4f}" if isinstance(value, float) else value

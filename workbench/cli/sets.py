@@ -1,0 +1,136 @@
+"""The verbs about neuron sets as files: `workbench sets ...`. Starts without torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.cli.output import console, say, shortened
+from workbench.errors import WorkbenchError
+
+app = typer.Typer(no_args_is_help=True, help="Neuron sets as files: look, combine, compare.")
+
+SetFile = Annotated[Path, typer.Argument(help="a neuron set, such as runs/RUN/report/neuron-sets/concept.safetensors")]
+SetFiles = Annotated[list[Path], typer.Argument(help="two or more neuron sets")]
+OutFile = Annotated[Path, typer.Option("--out", help="file to write")]
+Name = Annotated[str | None, typer.Option("--name", help="what the new set is called; default: the name of its file")]
+AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+
+
+@app.command()
+def show(file: SetFile, as_json: AsJson = False):
+    """Which neurons a set has in each layer, and where it comes from."""
+    import json
+
+    from workbench.neurons.combining import SHORT, widths_of
+    from workbench.neurons.sets import NeuronSet
+
+    found = NeuronSet.load(file)
+    widths = widths_of([found])
+    rows = [{"layer": layer, "n": len(index), "of": widths.get(layer), "highest": int(index[-1])} for layer, index in found.neurons.items()]
+    if as_json:
+        neurons = {layer: index.tolist() for layer, index in found.neurons.items()}
+        about = {"name": found.name, "model": found.model, "digest": found.digest, "provenance": found.provenance}
+        say(about | {"n": len(found), "layers": rows, "neurons": neurons}, True)
+        return
+    names = shortened([row["layer"] for row in rows], max(16, console.width - 45))
+    shown = zip(names, rows, strict=True)
+    say([row | {"layer": name, "of": "not known" if row["of"] is None else row["of"]} for name, row in shown], False)
+    made = {key: value for key, value in found.provenance.items() if key not in SHORT}
+    console.print(
+        f"{found.name}: {len(found)} neurons in {len(found.neurons)} layers of the model {found.model[:12]}", markup=False, soft_wrap=True
+    )
+    console.print(f"Made by: {json.dumps(made)}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def union(files: SetFiles, out: OutFile, name: Name = None):
+    """A set of what is in any of the sets."""
+    _combine("union", files, out, name)
+
+
+@app.command()
+def intersection(files: SetFiles, out: OutFile, name: Name = None):
+    """A set of what is in all of the sets."""
+    _combine("intersection", files, out, name)
+
+
+@app.command()
+def difference(files: SetFiles, out: OutFile, name: Name = None):
+    """A set of what is in the first set and in none of the others."""
+    _combine("difference", files, out, name)
+
+
+@app.command()
+def compare(
+    files: SetFiles,
+    model: Annotated[str | None, typer.Option("--model", help="base model that says how wide layers are, where the sets do not")] = None,
+    as_json: AsJson = False,
+):
+    """How far sets are the same neurons, per layer and in all, beside what chance would give."""
+    from workbench.analysis.overlap import overlaps
+    from workbench.neurons.combining import same_base, widths_of
+
+    found = _loaded(files)
+    sets = list(found.values())
+    same_base(sets)
+    widths = (_widths(model) if model else {}) | widths_of(sets)
+    table = overlaps(found, widths)
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    if as_json:
+        say(rows, True)
+        return
+    for pair in dict.fromkeys((row["first"], row["second"]) for row in rows):
+        console.print(f"{pair[0]} and {pair[1]}", markup=False, soft_wrap=True)
+        for row in rows:
+            if (row["first"], row["second"]) == pair:
+                console.print(f"  {row['layer']}: {_overlap(row)}", markup=False, soft_wrap=True)
+    console.print(
+        "IoU: neurons in both / neurons in either. By chance, with 95 %: sets that lie by lot, as many neurons in every layer; "
+        "p: how often they overlap at least as far.",
+        soft_wrap=True,
+    )
+
+
+def _combine(how, files, out, name):
+    from workbench.neurons.combining import combine
+
+    if out.exists():
+        raise WorkbenchError(f"{out} is there already, and nothing is replaced. Choose another name.")
+    made = combine(how, list(_loaded(files).values()), name or out.stem)
+    if not len(made):
+        raise WorkbenchError(f"No neuron is in this {how}, so no set is written.")
+    made.save(out)
+    console.print(f"Set      {out}: {len(made)} neurons in {len(made.neurons)} layers", markup=False, soft_wrap=True)
+
+
+def _loaded(files):
+    """{label: NeuronSet}; the label is the set's own name, or its file where two have the same."""
+    from workbench.neurons.sets import NeuronSet
+
+    if len(files) < 2:
+        raise WorkbenchError(f"{len(files)} neuron set was given; two or more are needed.")
+    if len({str(file) for file in files}) < len(files):
+        raise WorkbenchError("The same file was given twice.")
+    sets = [NeuronSet.load(file) for file in files]
+    names = [one.name for one in sets]
+    return {name if names.count(name) == 1 else str(file): one for name, file, one in zip(names, files, sets, strict=True)}
+
+
+def _widths(name):
+    from workbench.models import load
+    from workbench.neurons.sites import SITES, layers
+
+    model = load.load(name)
+    found = [layer for site in SITES for layer in layers(model.unet, [site], model.text_encoder)]
+    return {layer.path: layer.n_neurons for layer in found}
+
+
+def _overlap(row):
+    """What a row of `overlaps` says, in words."""
+    told = f"{row['n_first']} and {row['n_second']} neurons" + (f" of {row['n']}" if row["n"] is not None else "")
+    if row["iou"] is not None:
+        told += f", IoU {row['iou']:.4f}"
+    if row["chance"] is not None:
+        told += f", by chance {row['chance']:.4f} ({row['chance_low']:.4f} to {row['chance_high']:.4f}), p {row['p_random']:.4f}"
+    return told + (f"; {row['reason']}" if row["reason"] else "")

@@ -1,0 +1,1 @@
+"""Executing a study: plan, stages, run folder."""

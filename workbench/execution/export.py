@@ -1,0 +1,37 @@
+"""Take a finished variant out of a run folder: diffusers folder, partial safetensors, mask file."""
+
+from pydantic import ValidationError
+
+from workbench.errors import RunError
+from workbench.execution.execute import open_run, source_digest
+from workbench.execution.variant_files import merged
+from workbench.execution.workspace import DTYPES
+from workbench.models import export as exports
+from workbench.models import load
+from workbench.study.study import Study
+
+
+def export(name, variant, form, out, fill="zeros", seed=0):
+    """Write a variant of a run in one of the forms of `models/export.py`; returns (path, what it says of itself).
+
+    name     a run folder, or a name under runs/;  fill, seed   what stands in the place of pruned weights
+    Raises   RunError for an unknown or unfinished variant; ModelError when it has no mask, or the base model is gone
+    """
+    run = open_run(name)
+    try:
+        study = Study(**run.store.study())
+    except ValidationError as error:
+        why, again = error.errors()[0]["msg"], run.store.command()
+        raise RunError(f"{run.folder / 'study.json'} is no study ({why}). Running the study again writes it anew: {again}") from None
+    beside = run.store.study_folder()
+    change, chain = merged(run.store, study, variant)
+    made_by = [part.model_dump(mode="json") for part, _ in chain]
+    about = exports.about(change, study.model.base, source_digest(study.model.base, beside), made_by, fill, seed)
+    if form == "mask":
+        if fill != "zeros":
+            raise RunError("A mask file says where weights are cut, not what stands there: --fill is for diffusers and partial.")
+        return exports.mask(change, out, about), about
+    model = load.load(study.model.base, dtype=DTYPES[study.model.dtype], beside=beside)
+    tensors = exports.changed(model, change, fill, seed)
+    path = exports.partial(tensors, out, about) if form == "partial" else exports.folder(model, tensors, out, about)
+    return path, about

@@ -1,0 +1,139 @@
+"""Runs as jobs, seen from outside: what a run is doing, its log, and how it is stopped. Reads and signals, computes nothing.
+
+status     state of a run folder, how far it is, how to go on
+log_tail   the last lines of its log
+stop       end the process that writes it; what was finished stays
+"""
+
+import signal
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import psutil
+
+from workbench.errors import RunError
+from workbench.execution.run_folder import Store
+from workbench.report import document
+
+STATES = ("running", "finished", "stopped", "damaged")
+
+
+def status(folder):
+    """What a run is doing.
+
+    returns  {run, state (one of STATES), nodes, nodes_done, share (of the UNet passes of this start, [0, 1] or None), node,
+             left_seconds, error, again (the command that goes on), note (what is damaged, a sentence, or None)}; None where the run
+             does not say. A run that has computed everything is damaged, not finished, when its report is missing or damaged
+    Raises   RunError when the folder is no run or of another layout, or its manifest is damaged
+    """
+    store = Store(folder)
+    nodes = store.manifest()["nodes"]
+    said, note = store.status()
+    done = sum(node["state"] == "done" for node in nodes)
+    running = store.is_running()
+    state = "running" if running else "finished" if nodes and done == len(nodes) else "stopped"
+    if state == "finished":
+        try:
+            document.load(store.report_folder)
+        except RunError as error:
+            state, note = "damaged", str(error)
+    of = said.get("of") or 0
+    return {
+        "run": store.folder.name,
+        "state": state,
+        "nodes": len(nodes),
+        "nodes_done": done,
+        "share": 1.0 if state in ("finished", "damaged") else min(max((said.get("done") or 0) / of, 0.0), 1.0) if of else None,
+        "node": said.get("node") if state in ("running", "stopped") else None,
+        "left_seconds": said.get("left_seconds") if running else None,
+        "error": said.get("error") if state == "stopped" else None,
+        "again": store.command(),
+        "note": note,
+    }
+
+
+def statuses(folders):
+    """`status` of several runs, with the same keys for one whose state cannot be read: damaged, and the note says why."""
+    found = []
+    for folder in folders:
+        try:
+            found.append(status(folder))
+        except RunError as error:
+            nothing = dict.fromkeys(("nodes", "nodes_done", "share", "node", "left_seconds", "error"))
+            found.append({"run": Path(folder).name, "state": "damaged"} | nothing | {"again": Store(folder).command(), "note": str(error)})
+    return found
+
+
+def log_tail(folder, lines=20):
+    """The last lines of run.log, list of str.
+
+    Raises   RunError when the folder is no run or of another layout, or has no log
+    """
+    store = Store(folder)
+    if not store.is_run():
+        store.manifest()
+    store.refuse_other_layout()
+    path = store.folder / "run.log"
+    try:
+        with path.open(encoding="utf-8", errors="replace") as log:
+            return [line.rstrip("\n") for line in deque(log, maxlen=lines)]
+    except FileNotFoundError:
+        raise RunError(f"{folder} has no run.log: it was never started here. Start it with: {store.command()}") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def stop(folder, patience=20.0):
+    """End the process of a running run: politely first, after `patience` seconds firmly; True when it ended politely.
+
+    Only the process that holds the run's lock is signalled, whatever status.json says. It gets SIGINT, as from Ctrl-C; a process that a
+    shell started in the background ignores that one and gets SIGTERM, which ends a run in the same way; then SIGKILL.
+    Raises   RunError when nothing runs there, when it cannot be proved which process runs, or when it may not be signalled
+    """
+    store = Store(folder)
+    store.manifest()
+    if not store.is_running():
+        raise RunError(f"Nothing is running in {folder}. What it is doing: workbench status {store.folder.name}")
+    try:
+        process = store.holder()
+        if process is None:
+            raise RunError(
+                f"A process holds {store.folder / '.lock'}, and it cannot be proved which, so none is stopped. "
+                f"If you know it, end it yourself: kill PID. Ask who holds the file with: fuser {store.folder / '.lock'}"
+            )
+        polite = [number for number in (signal.SIGINT, signal.SIGTERM) if _hears(process, number)]
+        for number in polite:
+            process.send_signal(number)
+            if _gone(process, patience):
+                return True
+        process.kill()
+        _gone(process, patience)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        raise RunError(f"The run in {folder} belongs to another user and cannot be stopped from here.") from None
+    return False
+
+
+def _hears(process, number):
+    """Whether a process does not ignore a signal; True where that cannot be known."""
+    if not sys.platform.startswith("linux"):
+        return True
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+        ignored = next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return True
+    return not ignored >> (number - 1) & 1
+
+
+def _gone(process, seconds):
+    """Whether it ends within the time; a child of ours that nobody has waited for has ended too."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False

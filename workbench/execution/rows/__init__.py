@@ -1,0 +1,1 @@
+"""Rows of report.json, a file per part of the report."""

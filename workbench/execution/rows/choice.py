@@ -1,0 +1,317 @@
+"""Is the choice of neurons stable? Part of the stage `measure`: the report's tables `selection` and `stability`.
+
+tables        both tables, and columns of the neuron table
+selection     does what was chosen on half A hold on half B, neuron by neuron and beside matched random sets?
+stability     overlap of the choice at the site ff with that on other halves, seeds, triggers and by other scores, beside chance
+Recordings of the base model only; activity is averaged over calls and trajectories first, so that tests count neurons.
+"""
+
+import re
+
+import numpy as np
+import pandas
+
+from workbench.analysis import selection
+from workbench.errors import StatisticsError
+from workbench.execution import neuron_choice
+from workbench.execution.stages import score
+from workbench.methods import scores
+from workbench.neurons import sites
+from workbench.report.choice_fields import CONFIRMED
+from workbench.statistics import unit_means
+from workbench.study.study import BASE
+
+N_SPLITS, N_SPLITS_OF_WEIGHTS = 100, 20
+MOST_GROUPS = 5
+FEWEST_UNITS = 2
+NO_SELECTION = dict.fromkeys(
+    ("n", "n_chosen", "m", "alpha", "test", "confirmed", "same_sign", "low", "high", "random", "random_low", "random_high")
+    + ("n_random", "p_random", *CONFIRMED)
+)
+OVERLAP = ("n", "n_first", "n_second", "iou", "low", "high", "n_splits", "chance", "chance_low", "chance_high", "n_random", "p_random")
+
+
+def tables(room, table):
+    """({selection: rows, stability: rows}, {column of the neuron table: (neuron,)}).
+
+    p_adjusted, confirmed   of the chosen neurons, concept and suppressed set; null for all others
+    frequency               in what share of random halves of the units a neuron of the site ff is in the concept set; NaN elsewhere
+    """
+    means = base_means(room)
+    confirmed, columns = selection_rows(room, table, means)
+    found, columns["frequency"] = stability_rows(room, table, means)
+    return {"selection": confirmed, "stability": found}, columns
+
+
+def base_means(room):
+    """{target, reference: (prompt, neuron)} mean |a| of the base model over trajectories and calls, in float64."""
+    return {name: mean_over_calls(room, name) for name in ("target", "reference")}
+
+
+def kappa_of_half_a(room, means=None):
+    """(neuron,) contrast of the base model on the choosing half, over trajectories and calls: comparable sets are matched by it."""
+    means = means or base_means(room)
+    target, reference = (room.unit_means(name, means[name]) for name in ("target", "reference"))
+    return (target - reference)[room.units_in_half_a()].mean(axis=0)
+
+
+def with_validity(room, table, scales, thresholds):
+    """Rows of set_validity: the concept set and the watched half of it at the site ff, and why words may not rest on them.
+
+    scales   rows of trajectory, neuron_set, site and `Sensitivity.scale` of the set on half B
+    """
+    choose, half, means = room.study.choose, room.units_in_half_a(), base_means(room)
+    target, reference = (room.unit_means(name, means[name])[~half] for name in ("target", "reference"))
+    ff, kappa, found = (table["site"] == "ff").to_numpy(), kappa_of_half_a(room, means), {}
+    how = {"n_random": choose.n_random, "exclude": (table["in_concept"] | table["in_suppressed"]).to_numpy(), "seed": choose.seed}
+    for name in dict.fromkeys(row["neuron_set"] for row in scales):
+        members = table[f"in_{name}"].to_numpy() & ff
+        try:
+            found[name] = selection.confirm(members, kappa, target, reference, table["layer"].to_numpy(), **how)[1], None
+        except StatisticsError as error:
+            found[name] = None, str(error)
+    rows = []
+    for scale in scales:
+        confirmed, why = found[scale["neuron_set"]]
+        flag, reason = selection.valid(scale, confirmed, thresholds, why)
+        rows.append(scale | {key: (confirmed or {}).get(key) for key in CONFIRMED} | {"valid": flag, "reason": reason})
+    return rows
+
+
+def selection_rows(room, table, means):
+    """(rows of the table, {p_adjusted, confirmed}): `selection.confirm` of every chosen set on half B."""
+    choose, half = room.study.choose, room.units_in_half_a()
+    target, reference = (room.unit_means(name, means[name]) for name in ("target", "reference"))
+    kappa = kappa_of_half_a(room, means)
+    layer, taken = table["layer"].to_numpy(), (table["in_concept"] | table["in_suppressed"]).to_numpy()
+    how = {"n_resamples": choose.n_resamples, "n_random": choose.n_random, "exclude": taken, "seed": choose.seed}
+    p_adjusted = np.full(len(table), np.nan)
+    confirmed, rows = pandas.array([None] * len(table), dtype="boolean"), []
+    for name in ("concept", "suppressed"):
+        for site in room.study.record.sites:
+            members = (table[f"in_{name}"] & (table["site"] == site)).to_numpy()
+            row = {"neuron_set": name, "site": site, "chosen_by": neuron_choice.in_words(choose), "share": choose.share} | NO_SELECTION
+            row |= {"n_chosen": int(members.sum()), "reason": None}
+            rows.append(row)
+            try:
+                of_each, summary = selection.confirm(members, kappa, target[~half], reference[~half], layer, **how)
+            except StatisticsError as error:
+                row["reason"] = str(error)
+                continue
+            row |= {key: value for key, value in summary.items() if key != "chosen"}
+            p_adjusted[of_each["position"]] = of_each["p_adjusted"]
+            confirmed[of_each["position"]] = of_each["confirmed"]
+    return rows, {"p_adjusted": p_adjusted, "confirmed": confirmed}
+
+
+def stability_rows(room, table, means):
+    """(rows of the table, (neuron,) frequency), all of the concept set of the site ff."""
+    ff, choose, half = (table["site"] == "ff").to_numpy(), room.study.choose, room.units_in_half_a()
+    by = _Compared(_numbered(table["layer"])[ff], choose.seed)
+    a, b = (one[ff] for one in score.on_halves(choose, table, ff))
+    by.add("halves", "half A", a, "half B", b, n=int(half.sum()))
+    rule = Rule(room, ff, means)
+    frequency = np.full(len(table), np.nan)
+    try:
+        n_splits = N_SPLITS_OF_WEIGHTS if rule.reads("weights") else N_SPLITS
+        whole = rule.on(rule.units(rule.rows("target", "reference")))
+        found, frequency[ff] = selection.over_halves(whole, room.units, by.layer, n_splits=n_splits, seed=choose.seed)
+        by.add_splits(found)
+    except StatisticsError as error:
+        by.missing("repeated halves", "one half", "the other half", str(error))
+    _add_groups(room, by, rule)
+    _add_attacks(room, by, rule, a, half)
+    others = {name: method for name, method in scores.listed(choose).items() if choose.agree or name != choose.score}
+    for name, method in others.items():
+        value = table[f"{name}_a"].to_numpy()[ff] - scores.neutral(method)
+        other = neuron_choice.positive(value, choose.share, np.ones(len(value), bool))
+        by.add("scores", neuron_choice.in_words(choose), a, name, other, n=int(half.sum()))
+    if not others:
+        by.missing("scores", neuron_choice.in_words(choose), "other scores", "the study lists no other score; see choose.compare")
+    return by.rows, frequency
+
+
+def _add_groups(room, by, rule):
+    """Choices on parts of half A: rows of one seed or wording, and prompts that name the concept by one of its names."""
+    rows, chosen_on = room.prompt_set("target"), room.half_a()
+    over, labels, mixed = _places(rows)
+    groups = {over: labels} if over else {}
+    named = _named(rows.prompts, room.study.concept.names)
+    if "triggers" not in groups and len(set(named) - {None}) > 1:
+        groups["triggers"] = named
+    for over, labels in groups.items():
+        _add_parts(by, rule, over, np.array([label if mine else None for label, mine in zip(labels, chosen_on, strict=True)], object))
+    if "seeds" not in groups:
+        by.missing("seeds", "one seed", "another", "every unit has one seed; give units several rows that differ in their seed")
+    if "triggers" not in groups:
+        why = (
+            "rows of a unit differ in seed and wording together"
+            if mixed
+            else "the prompts call the concept by one of its names, or by none"
+        )
+        by.missing("triggers", "one wording", "another", why)
+
+
+def _add_parts(by, rule, over, labels):
+    """Pairs of the choices on rows of one label each; None is no label."""
+    units = np.array(rule.room.prompt_set("target").units, object)
+    sizes = {label: len(set(units[labels == label])) for label in dict.fromkeys(labels) if label is not None}
+    large = sorted((label for label, n in sizes.items() if n >= FEWEST_UNITS), key=lambda label: -sizes[label])
+    compared = large[:MOST_GROUPS]
+    for label, n in sizes.items():
+        if label not in compared:
+            why = f"only the {MOST_GROUPS} with most units are compared" if label in large else f"a choice needs {FEWEST_UNITS} units"
+            by.missing(over, label, "the others", f"{why}; half A has {n}")
+    if len(compared) < 2:
+        by.missing(over, "one", "another", f"half A has not two of them with {FEWEST_UNITS} units")
+        return
+    kept = np.array([label in compared for label in labels])
+    choose = rule.on(rule.rows("target", "reference"))
+    chosen = selection.over_groups(lambda rows: choose(_spread(rows, kept)), labels[kept].astype(str))
+    for place, first in enumerate(compared):
+        for second in compared[place + 1 :]:
+            by.add(over, first, chosen[first], second, chosen[second], n=min(sizes[first], sizes[second]))
+
+
+def _add_attacks(room, by, rule, a, half):
+    """The choice by each attack's prompts in place of the study's, against the same prompts without the concept."""
+    names = [name for name, planned in room.plan.sets.items() if planned.attack and not planned.control]
+    for name in names:
+        try:
+            if rule.reads("norm") or rule.reads("row_norm"):
+                raise StatisticsError("the choosing score reads norms, which are recorded of plain prompts only")
+            of_units = rule.units(rule.rows(name, "reference"))
+            by.add("triggers", "prompts of the study", a, f"attack {name}", rule.on(of_units)(half), n=int(half.sum()))
+        except StatisticsError as error:
+            by.missing("triggers", "prompts of the study", f"attack {name}", str(error))
+    if not names:
+        by.missing("triggers", "prompts of the study", "attacks", "the study has no attack")
+
+
+class Rule:
+    """The study's rule at the site ff, on any rows of the base model's recordings."""
+
+    def __init__(self, room, ff, means):
+        self.room, self.ff, self.means, self.choose = room, ff, means, room.study.choose
+        self.methods = {name: method for name, method in scores.listed(self.choose).items() if name in self.choose.choosing}
+        weighed, layer = self.reads("weights"), room.neurons["layer"]
+        # numbers are compared many times faster than names, but weights go by name
+        self.layer = (layer.to_numpy() if weighed else _numbered(layer))[ff]
+        self.weights = sites.reading_weights(room.layers, room.model.unet, room.model.text_encoder) if weighed else {}
+
+    def reads(self, what):
+        """Whether a choosing score needs it."""
+        return any(what in method.module.NEEDS for method in self.methods.values())
+
+    def rows(self, target, reference):
+        """{quantity: Evidence} of two sets, row by row of the target set."""
+        found = {}
+        for quantity in {scores.quantity(method) for method in self.methods.values()}:
+            sides = (self._rows(name, quantity) for name in (target, reference))
+            found[quantity] = scores.Evidence(*sides, layer=self.layer, weights=self.weights)
+        return found
+
+    def units(self, rows):
+        """The same, averaged over the rows of each unit; norms by their squares."""
+        names = self.room.prompt_set("target").units
+        if len(set(names)) == len(names):
+            return rows
+
+        def averaged(quantity, one):
+            sides = (one.target, one.reference)
+            if quantity == "mean_abs":
+                sides = (unit_means(names, side) for side in sides)
+            else:
+                sides = (np.sqrt(unit_means(names, np.square(side))) for side in sides)
+            return scores.Evidence(*sides, layer=one.layer, weights=one.weights)
+
+        return {quantity: averaged(quantity, one) for quantity, one in rows.items()}
+
+    def on(self, evidence):
+        """boolean (row,) -> (neuron of ff,) bool: what the rule chooses on some rows."""
+        here = np.ones(len(self.layer), bool)
+
+        def choose(rows):
+            values = {}
+            for name, method in self.methods.items():
+                given = self.choose.parameters if name == self.choose.score else None
+                found = scores.evaluate(method, evidence[scores.quantity(method)], rows, parameters=given)
+                values[name] = found - scores.neutral(method)
+            return neuron_choice.chosen(self.choose, values, here)
+
+        return choose
+
+    def _rows(self, name, quantity):
+        """(row, call or 1, neuron of ff); averaged over calls where no choosing score looks at single calls."""
+        if quantity == "mean_abs" and not self.reads("calls"):
+            values = (self.means[name] if name in self.means else mean_over_calls(self.room, name))[:, None]
+        else:
+            values = score.pooled(self.room, (BASE, name), quantity)
+        return self.room.in_units(name, values[:, :, self.ff])
+
+
+class _Compared:
+    """Collects rows of the table `stability`."""
+
+    def __init__(self, layer, seed):
+        self.layer, self.seed, self.rows = layer, seed, []
+
+    def add(self, over, first, a, second, b, n):
+        """Two sets (neuron of ff,) side by side, beside random sets."""
+        try:
+            found = selection.stability({first: a, second: b}, self.layer, seed=self.seed).iloc[0].to_dict()
+        except StatisticsError as error:
+            self.missing(over, first, second, str(error))
+            return
+        self._row(over, first, second, found | {"n": n})
+
+    def add_splits(self, found):
+        """What `selection.over_halves` found."""
+        more = {"n": found["n"] // 2, "iou": found["value"], "n_first": found["n_chosen"], "n_second": found["n_chosen"]}
+        self._row("repeated halves", "one half", "the other half", found | more)
+
+    def missing(self, over, first, second, reason):
+        """A comparison that cannot be made, and why."""
+        self._row(over, first, second, {"reason": reason})
+
+    def _row(self, over, first, second, found):
+        about = {"over": over, "site": "ff", "first": first, "second": second}
+        self.rows.append(about | {key: found.get(key) for key in OVERLAP} | {"reason": found.get("reason")})
+
+
+def mean_over_calls(room, name):
+    """(prompt, neuron) mean |a| of the base model on a prompt set, over trajectories and calls, in float64."""
+    return score.pooled(room, (BASE, name), "mean_abs").mean(axis=1, dtype=float)
+
+
+def _numbered(layer):
+    return pandas.factorize(layer)[0]
+
+
+def _places(rows):
+    """(seeds | triggers | None, label of each row, whether both differ): what tells the rows of a unit apart.
+
+    Rows of one prompt are seeds, rows of one seed are wordings; where both differ the rows count as seeds.
+    """
+    table = rows.table
+    if "place" not in table:
+        return None, None, False
+    several = table.groupby("unit")[["prompt", "seed"]].nunique().max() > 1
+    mixed = bool(several.all())
+    over = "seeds" if several["seed"] or not several["prompt"] else "triggers"
+    word = "seed and wording" if mixed else over.removesuffix("s").replace("trigger", "wording")
+    return over, [f"{word} {place + 1} of each unit" for place in table["place"]], mixed
+
+
+def _named(prompts, names):
+    """(row,) which of the concept's names each prompt has, the longest that fits; None without any."""
+    longest = sorted(names, key=len, reverse=True)
+    found = [next((n for n in longest if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", prompt, re.IGNORECASE)), None) for prompt in prompts]
+    return [name and f'"{name}"' for name in found]
+
+
+def _spread(rows, kept):
+    """Boolean (row,) of all rows from one of the kept rows."""
+    everyone = np.zeros(len(kept), bool)
+    everyone[np.flatnonzero(kept)[rows]] = True
+    return everyone

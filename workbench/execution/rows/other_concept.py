@@ -1,0 +1,176 @@
+"""The neurons of another concept beside those of the study's: the table `other_concept` of the stage `measure`.
+
+Does the eraser, or an attack, change the concept's neurons only, or those of any concept? The study's rule chooses the neurons of the other
+concept in the base model, on half A, from prompts of that concept. Neurons chosen for both are in neither set. Each set stands on the base
+scale of its own concept, so that 1 is all that the concept asked for adds to its neurons' activity.
+
+pair          both sets, as a Pair; None where the study names no other concept
+with_column   the neuron table with in_other;  caveats   why there are no such sets
+rows          rows of the table;  validity   the row of set_validity
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.analysis import headline, selection
+from workbench.analysis.comparable import of_another_concept
+from workbench.analysis.sensitivity import Sensitivity, of_two_sets
+from workbench.errors import StatisticsError
+from workbench.execution.rows import choice
+from workbench.execution.rows.rates import labels
+from workbench.report.choice_fields import CONFIRMED
+from workbench.report.other_fields import EFFECTS, TABLES
+from workbench.statistics import false_discovery
+from workbench.study.study import BASE, OTHER
+
+TABLE = "other_concept"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What the study's rule chose for its concept and for another one, (neuron,) bool over all recorded neurons.
+
+    own, other   without the neurons that were chosen for both;  shared   those
+    kappa        (neuron,) contrast of the other concept on half A, by which its comparable sets are found
+    reason       why there is no such pair of sets; then own and other are None
+    """
+
+    name: str
+    own: np.ndarray | None
+    other: np.ndarray | None
+    shared: int
+    kappa: np.ndarray
+    reason: str | None = None
+
+
+def pair(room, table):
+    """The Pair of a study, from its neuron table; None where the study names no other concept."""
+    part = room.study.prompts.other
+    if part is None:
+        return None
+    ff, half = (table["site"] == "ff").to_numpy(), room.units_in_half_a()
+    kappa = _contrast(room)[half].mean(axis=0)
+    rule = choice.Rule(room, ff, {})
+    choose = rule.on(rule.units(rule.rows(*OTHER)))
+    found, concept = np.zeros(len(table), bool), table["in_concept"].to_numpy() & ff
+    found[ff] = choose(half)
+    shared = int((found & concept).sum())
+    try:
+        return Pair(part.name, *of_another_concept(lambda rows: rows, found, concept), shared, kappa)
+    except StatisticsError as error:
+        return Pair(part.name, None, None, shared, kappa, f"{part.name}: {error}")
+
+
+def with_column(table, found):
+    """The neuron table with in_other: the other concept's neurons, without those chosen for both. As it was where there is no such set."""
+    return table if found is None or found.reason else table.assign(in_other=found.other)
+
+
+def caveats(found):
+    """A sentence where the study names another concept and its neurons could not be told from its own."""
+    return [] if found is None or not found.reason else [f"Nothing is said about neurons of another concept. {found.reason}"]
+
+
+def _contrast(room):
+    """(unit, neuron) base contrast of the other concept, over trajectories and calls."""
+    target, reference = (room.unit_means(name, choice.mean_over_calls(room, name)) for name in OTHER)
+    return target - reference
+
+
+def measures(values, found, layer, choose):
+    """The Sensitivity of the other concept: its prompts are the base scale, the study's conditions go by ("…", "own", name).
+
+    values   {(variant, prompt set): (unit, neuron)} of one trajectory, those of the other concept among them
+    """
+    scale = {(BASE, "target"): values[BASE, OTHER[0]], (BASE, "reference"): values[BASE, OTHER[1]]}
+    return Sensitivity(
+        scale | {("all", *key): one for key, one in values.items()}, layer, choose.n_resamples, choose.seed, kappa=found.kappa
+    )
+
+
+def rows(room, found, measured, values, table, trajectory):
+    """Rows of the table other_concept on one trajectory.
+
+    measured   the study's own Sensitivity;  values   as in `measures`
+    """
+    study = room.study
+    second = measures(values, found, table["layer"].to_numpy(), study.choose)
+    made = []
+    for keys, prompts, plus, minus in _contrasts(room):
+        role = study.variant(keys["variant"]).role
+        row = dict.fromkeys(TABLES[TABLE]) | keys | {"concept": found.name, "prompts": prompts, "trajectory": trajectory}
+        row["n_shared"] = found.shared
+        made.append(row)
+        if found.reason:
+            row["reason"] = found.reason
+            continue
+        own = found.own & (table[f"in_{headline.own_set(role)}"].to_numpy())
+        row |= {"n_own": int(own.sum()), "n_neurons": int(found.other.sum())}
+        try:
+            mine = measured.terms(*_on_own_prompts(plus, minus), own)
+            theirs = second.terms(("all", *plus), ("all", *minus), found.other)
+            one, other, apart = of_two_sets(mine, theirs, study.choose.seed)
+        except StatisticsError as error:
+            row["reason"] = str(error)
+            continue
+        row |= other | apart | {f"own{end}": one[key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
+        row["own_p_change"] = one["p_change"]
+    return with_adjusted(made, {variant.name for variant in study.variants if variant.role == "sham"})
+
+
+def _on_own_prompts(plus, minus):
+    """The same two conditions on the study's own prompts with the concept: what the effect on its own neurons is."""
+    return tuple((variant, "target" if name == OTHER[0] else name) for variant, name in (plus, minus))
+
+
+def _contrasts(room):
+    """(labels, prompts, plus, minus): deactivation on the prompts of either concept, reactivation on the attacked prompts."""
+    nothing = {"attack": None, "provenance": None, "against": None}
+    recorded = {(node.variant, node.prompt_set) for node in room.plan.of_stage("record")}
+    for variant in room.study.variants:
+        for prompts in (OTHER[0], "target"):
+            yield {"effect": EFFECTS[0], "variant": variant.name} | nothing, prompts, (BASE, prompts), (variant.name, prompts)
+        for name, planned in room.plan.sets.items():
+            if variant.role != "sham" and planned.attack and not planned.control and (variant.name, name) in recorded:
+                full = labels(room, variant.name, name)
+                keys = {"effect": EFFECTS[1], "variant": variant.name} | {key: full[key] for key in nothing}
+                yield keys, "target", (variant.name, name), (variant.name, f"{name}~control")
+
+
+def with_adjusted(found, shams=()):
+    """The rows with p_change_adjusted and n_family: Benjamini-Hochberg over the rows of one effect, prompts and trajectory, shams left out.
+
+    A row in which no unit changes at all tests nothing and is not counted, so that an attack that does nothing changes no other row.
+    """
+    families = {}
+    for row in found:
+        row |= {"p_change_adjusted": None, "n_family": None}
+        if row["p_change"] is not None and row["variant"] not in shams:
+            families.setdefault((row["effect"], row["prompts"], row["trajectory"]), []).append(row)
+    for family in families.values():
+        tested = [row for row in family if not row["value"] == row["low"] == row["high"] == 0]
+        adjusted = false_discovery([row["p_change"] for row in tested]).tolist() if tested else []
+        for row in family:
+            row |= {"p_change_adjusted": row["p_change"], "n_family": len(tested)}
+        for row, p in zip(tested, adjusted, strict=True):
+            row["p_change_adjusted"] = p
+    return found
+
+
+def validity(room, found, values, table, trajectory, thresholds):
+    """The row of set_validity of the other concept's neurons; None where there are none."""
+    if found.reason:
+        return None
+    second = measures(values, found, table["layer"].to_numpy(), room.study.choose)
+    scale = {"trajectory": trajectory, "neuron_set": "other", "site": "ff"} | second.scale(found.other)
+    half, choose = ~room.units_in_half_a(), room.study.choose
+    target, reference = (room.unit_means(name, choice.mean_over_calls(room, name))[half] for name in OTHER)
+    taken = found.other | table["in_concept"].to_numpy()
+    try:
+        how = {"n_random": choose.n_random, "exclude": taken, "seed": choose.seed}
+        confirmed, why = selection.confirm(found.other, found.kappa, target, reference, table["layer"].to_numpy(), **how)[1], None
+    except StatisticsError as error:
+        confirmed, why = None, str(error)
+    flag, reason = selection.valid(scale, confirmed, thresholds, why)
+    return scale | {key: (confirmed or {}).get(key) for key in CONFIRMED} | {"valid": flag, "reason": reason}

@@ -1,0 +1,590 @@
+"""The run folder: results by key, manifest, status, log; one writer at a time.
+
+runs/<study>/   study.toml study.json manifest.json status.json run.log nodes/<stage>/<key>/ report/ set-aside/
+A result is a folder that appears by one rename, so it is there whole or not at all; in it lies its seal (`seals`), by which it is
+checked whenever it is read.
+"""
+
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import time
+import uuid
+import warnings
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from workbench.errors import RunError
+from workbench.execution import digests
+from workbench.execution import lock as folder_lock
+from workbench.storage import DamagedFile, read_json, write_json, write_text
+
+LAYOUT = 1
+STATES = ("done", "running", "waiting", "failed")
+SET_ASIDE = "set-aside"
+OURS = {
+    ".lock",
+    "run.log",
+    "status.json",
+    "study.json",
+    "study.toml",
+    "where.json",
+    "manifest.json",
+    "nodes",
+    "report",
+    "answers",
+    SET_ASIDE,
+}
+STUDY_KEYS = {"schema_version", "name", "concept", "model", "prompts", "variants"}
+KEY = re.compile(r"[0-9a-f]{24}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of stages and keys in a manifest: never a path
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|\..+\.search\.tmp")  # what `atomic`, `writing` and `keep_search` leave when killed
+PATIENCE = 1.0  # seconds for which a lock is tried: whoever asks whether it is held takes it for an instant
+SEARCH = b"workbench search 1 "  # a search state begins with this, its sha256 and a line end; older ones begin with what torch writes
+
+
+class DamagedResult(RunError):
+    """A result of a run is not what was written."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A result that was set aside because it is damaged, and what is wrong with which of its files."""
+
+    stage: str
+    key: str
+    file: str
+    why: str
+    aside: Path
+
+    def __str__(self):
+        what = f"nodes/{self.stage}/{self.key}" + (f"/{self.file}" if self.file else "")
+        return f"{what} is damaged ({self.why}). It was set aside in {self.aside} and is computed again."
+
+
+class Store:
+    """Reads and writes one run folder.
+
+    What is damaged, and what is computed again. Every file of a result is checked against the seal before it is read (`result`,
+    `file`), so nothing is ever computed from damaged bytes. When a run starts it checks all results of its plan and sets damaged
+    ones aside (`mend`); being gone, they are computed again.
+    A key says from which inputs a result was made, by their keys. A result that was made from a damaged one, before it was damaged,
+    is therefore still good, as long as its input comes back as it was. That is seen when the input has been computed again: its files
+    are compared with those the old seal names. Where they are the same, every other result stays. Where they are not (another
+    machine, a search that ends by the clock), the results that were made from it are set aside as well and computed again
+    (`runs.drop_derived`). Where no seal says what the old files were, or a result was removed whole, the others stay.
+    Results of a version that wrote no seals are sealed by the first run that opens their folder (`mend`), if their formats can be
+    read; until then they are read unchecked, and `workbench verify` counts them.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.is_locked = self.is_mended = False
+        self.warn = warnings.warn  # called with a sentence about what was damaged and set aside
+
+    @property
+    def report_folder(self):
+        """Where the report is."""
+        return self.folder / "report"
+
+    # whose folder it is
+
+    def look(self):
+        """Refuse a folder that is no run folder, without touching anything in it.
+
+        It is one when it is new or empty, when its manifest.json or study.json is one that a run writes, or when it holds nothing but
+        what a run writes.
+        Raises   RunError for a folder of another layout, one that holds something else, or one that cannot be read
+        """
+        try:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise RunError(f"{self.folder} is a file, and a run needs a folder. Choose another --out.")
+            self.refuse_other_layout()
+            if self.folder.is_dir() and any(self.folder.iterdir()) and not self._is_ours():
+                copied = " What it holds of a run can be used from another folder, with --take-from." if self.has_results() else ""
+                raise RunError(
+                    f"{self.folder} holds files but no manifest.json or study.json of a run, so it is no run folder and nothing in it is "
+                    f"touched. Choose another --out.{copied}"
+                )
+        except OSError as error:
+            raise RunError(f"The folder {self.folder} cannot be read: {error}. Choose another --out.") from error
+
+    def _is_ours(self):
+        manifest, study = self._peek("manifest.json"), self._peek("study.json")
+        if isinstance(manifest, dict) and {"layout", "nodes"} <= manifest.keys():
+            return True
+        if isinstance(study, dict) and study.keys() >= STUDY_KEYS:
+            return True
+        entries = list(self.folder.iterdir())
+        if all(one.name in OURS for one in entries) and self.has_results():
+            return True
+        begun = (".lock", ".study.json", ".study.toml", ".manifest.json")  # killed before it had written its study
+        return all(one.name == ".lock" or (one.name.startswith(begun) and TEMPORARY.fullmatch(one.name)) for one in entries)
+
+    def has_results(self):
+        """Whether there is any result of a run in the folder."""
+        return any(KEY.fullmatch(one.name) and one.is_dir() for one in self.folder.glob("nodes/*/*"))
+
+    def is_run(self):
+        """Whether it looks like a run folder, perhaps a damaged one: it has a manifest, or a study and results."""
+        try:
+            return (self.folder / "manifest.json").is_file() or ((self.folder / "study.json").is_file() and self.has_results())
+        except OSError:
+            return False
+
+    def refuse_other_layout(self):
+        """RunError for a run of another version of the workbench; a damaged manifest is passed over."""
+        manifest = self._peek("manifest.json")
+        if isinstance(manifest, dict) and "nodes" in manifest and manifest.get("layout", LAYOUT) != LAYOUT:
+            raise RunError(
+                f"{self.folder} was written by another version of the workbench (layout {manifest['layout']!r}, this one reads and writes "
+                f"{LAYOUT}). Use that version, or run the study into another folder with --out."
+            )
+
+    def _peek(self, name):
+        """The content of a JSON file of the folder; None when it is missing or damaged."""
+        try:
+            return self._read(name)
+        except DamagedFile:
+            return None
+
+    def _read(self, name):
+        """The content of a JSON file of the folder; DamagedFile when it is missing or damaged."""
+        try:
+            return read_json(self.folder / name)
+        except OSError as error:
+            why = "the file is missing" if isinstance(error, FileNotFoundError) else error.strerror or error
+            raise DamagedFile(self.folder / name, why) from None
+
+    def open_for(self, study):
+        """Create the folder, or check that it belongs to this workbench; write the study into it.
+
+        Raises   RunError as `look`, or when the folder cannot be written
+        """
+        self.look()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / "study.json", study.model_dump(mode="json"))
+            write_text(self.folder / "study.toml", study.text or "# built in Python; see study.json\n")
+        except OSError as error:
+            raise RunError(f"The run folder {self.folder} cannot be written: {error}.") from error
+
+    # who works in it
+
+    @contextmanager
+    def lock(self):
+        """Hold the folder for one process; RunError when another has it, it cannot be written, or it is no run folder (`look`)."""
+        self.look()
+        lock = FileLock(self.folder / ".lock")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=PATIENCE)
+        except Timeout as error:
+            raise RunError(f"Another process is running in {self.folder}. Wait for it, or choose another --out.") from error
+        except OSError as error:
+            raise RunError(f"The run folder {self.folder} cannot be written: {error}.") from error
+        self.is_locked = True
+        try:
+            self._sweep()
+            yield
+        finally:
+            self.is_locked = False
+            lock.release()
+
+    def is_running(self):
+        """Whether a process holds the folder; where this user may not find out, whether the one that status.json names is still there."""
+        held = folder_lock.is_held(self.folder / ".lock")
+        if held is not None:
+            return held
+        status, _ = self.status()
+        with suppress(psutil.Error, KeyError):
+            return psutil.Process(status["pid"]).create_time() == status.get("pid_started") and status.get("state") == "running"
+        return False
+
+    def holder(self):
+        """The psutil.Process that provably holds the folder, or None (`folder_lock.holder`)."""
+        return folder_lock.holder(self.folder / ".lock", self.status()[0].get("pid"))
+
+    def _sweep(self):
+        """Remove what a killed process left half-written; only the holder of the lock may."""
+        places = ("nodes/*/.*.tmp", ".*.tmp", "answers/*/.*.tmp")
+        for left in [*(one for place in places for one in self.folder.glob(place)), *self.report_folder.rglob(".*.tmp")]:
+            if TEMPORARY.fullmatch(left.name):
+                with suppress(OSError):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    # searches that are not finished
+
+    def kept_search(self, stage, key, name):
+        """What a killed attack or training had reached, or None; its result makes it superfluous.
+
+        A damaged one is set aside with a warning, and the search starts anew.
+        """
+        path = self.path(stage, f".{key}.{name}.search")
+        if not path.exists():
+            return None
+        import torch
+
+        if not self.search_fault(path):
+            with open(path, "rb") as file:
+                sealed = file.read(len(SEARCH)) == SEARCH
+                file.seek(len(SEARCH) + 65 if sealed else 0)
+                if sealed:
+                    return torch.load(file, weights_only=True)
+                with suppress(Exception):  # of an earlier version, without digest: bytes that torch cannot read raise errors of many kinds
+                    return torch.load(file, weights_only=True)
+        aside = self._put_aside(path, stage, f"{key}.{name}.search")
+        self.warn(f"What the search {stage}/{key} had reached is damaged. It was set aside in {aside}, and the search starts anew.")
+        return None
+
+    def search_fault(self, path):
+        """What is wrong with what a search had reached, in words; None when nothing is, or when it carries no digest to tell by."""
+        try:
+            with open(path, "rb") as file:
+                if file.read(len(SEARCH)) == SEARCH:
+                    said = file.read(65)
+                    if said != f"{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode():
+                        return "its bytes are not those that were written"
+        except OSError as error:
+            return f"it cannot be read: {error.strerror or error}"
+        return None
+
+    def keep_search(self, stage, key, name, state):
+        """Keep what it has reached, with its digest, by one rename."""
+        import torch
+
+        path = self.path(stage, f".{key}.{name}.search")
+        temporary = path.with_name(f"{path.name}.tmp")
+        with open(temporary, "w+b") as file:
+            file.write(SEARCH + b"0" * 64 + b"\n")
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                raise OSError(str(error)) from error
+            file.seek(len(SEARCH) + 65)
+            said = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(len(SEARCH))
+            file.write(said.encode())
+        os.replace(temporary, path)
+
+    # results
+
+    def path(self, stage, key):
+        """Where a result lies; whoever reads it takes `result` or `file`, which check it."""
+        return self.folder / "nodes" / stage / key
+
+    def has(self, stage, key):
+        """Whether the result is there."""
+        return self.path(stage, key).is_dir()
+
+    def result(self, stage, key):
+        """The folder of a result, every file checked against its seal, once per process.
+
+        Raises   DamagedResult that names the file; RunError when the result is not there
+        """
+        if not self.has(stage, key):
+            raise RunError(f"The result {stage}/{key} is missing in {self.folder}. Run the study again to make it: {self.command()}")
+        self._refuse(stage, key, self.fault(stage, key, look_inside=False))
+        return self.path(stage, key)
+
+    def file(self, stage, key, name):
+        """The path of one file of a result, that file alone checked against the seal: for pages, which read a little of much.
+
+        Raises   as `result`
+        """
+        if not self.has(stage, key):
+            return self.result(stage, key) / name
+        self._refuse(stage, key, self.fault(stage, key, only=(name,), look_inside=False))
+        return self.path(stage, key) / name
+
+    def fault(self, stage, key, only=None, sizes_only=False, look_inside=True):
+        """(file, what is wrong with it) of the first fault of a result that is there; None when there is none (see `seals.fault`).
+
+        look_inside   whether a result without a seal is read, as far as its formats tell damage
+        """
+        folder = self.path(stage, key)
+        if found := digests.fault(folder, only, sizes_only):
+            return found
+        if not self.is_sealed(stage, key):
+            if self._all_sealed():
+                return digests.SEAL, "the file is missing"
+            if look_inside and not sizes_only:
+                return digests.readable(folder)
+        return None
+
+    def is_sealed(self, stage, key):
+        """Whether a result has a seal; those of earlier versions have none."""
+        return (self.path(stage, key) / digests.SEAL).exists()
+
+    def _all_sealed(self):
+        """Whether the manifest says that a run has sealed every result of the folder."""
+        manifest = self._peek("manifest.json")
+        return isinstance(manifest, dict) and manifest.get("digests") is True
+
+    def _refuse(self, stage, key, found):
+        if found is None:
+            return
+        file, why = found
+        where = self.path(stage, key) / file
+        if self.is_locked:
+            aside = self.set_aside(stage, key)
+            raise DamagedResult(f"{where} is damaged ({why}). It was set aside in {aside}; run the same command again to compute it again.")
+        raise DamagedResult(f"{where} is damaged ({why}). Running the study again sets it aside and computes it again: {self.command()}")
+
+    @contextmanager
+    def naming_unreadable(self):
+        """A file of a result that has its seal, or has none, and yet cannot be read in the block, is told as any other damage."""
+        try:
+            yield
+        except (DamagedFile, FileNotFoundError) as error:
+            path, why = (error.path, error.why) if isinstance(error, DamagedFile) else (Path(error.filename or ""), "the file is missing")
+            with suppress(ValueError):
+                stage, key, *rest = path.relative_to(self.folder / "nodes").parts
+                if rest and self.has(stage, key):
+                    if self.is_locked:  # the seal was given to what cannot be read: it says nothing about what there was
+                        (self.path(stage, key) / digests.SEAL).unlink(missing_ok=True)
+                    self._refuse(stage, key, ("/".join(rest), why))
+            raise
+
+    def set_aside(self, stage, key):
+        """Move a result out of the way, without removing it; returns where it is."""
+        return self._put_aside(self.path(stage, key), stage, key)
+
+    def seal_of_set_aside(self, stage, key):
+        """The seal of the result that was last set aside under this key; None when there is none, or its seal is damaged too."""
+        found = [aside for aside in self._asides(stage, key) if aside.exists()]
+        try:
+            return digests.read(found[-1]) if found else None
+        except DamagedFile:
+            return None
+
+    def _asides(self, stage, name):
+        """Where a result goes when it is set aside, again and again: the places that are taken, and the first that is free."""
+        for number in itertools.count(1):
+            aside = self.folder / SET_ASIDE / stage / (name if number == 1 else f"{name}-{number}")
+            yield aside
+            if not aside.exists():
+                return
+
+    def _put_aside(self, path, stage, name):
+        *_, aside = self._asides(stage, name)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, aside)
+        return aside
+
+    def mend(self, nodes):
+        """Check the results of these nodes and seal those that have no seal; only the holder of the lock may. See the class.
+
+        returns   [Damage], one for each result that was damaged and is now set aside
+        """
+        found, sealed = [], self._all_sealed()
+        self.is_mended = sealed
+        wanted = [(node.stage, shard.key) for node in nodes for shard in node.shards if self.has(node.stage, shard.key)]
+        for stage, key in dict.fromkeys(wanted + ([] if sealed else self.results())):
+            if not (fault := self.fault(stage, key)):
+                if not self.is_sealed(stage, key):
+                    digests.seal(self.path(stage, key))
+            elif (stage, key) in wanted:
+                found.append(Damage(stage, key, *fault, self.set_aside(stage, key)))
+        self.is_mended = True
+        return found
+
+    def results(self):
+        """[(stage, key)] of every result in the folder."""
+        found = (one for one in self.folder.glob("nodes/*/*") if not one.name.startswith(".") and one.is_dir())
+        return sorted((one.parent.name, one.name) for one in found)
+
+    def take(self, stage, key, other, sealed=lambda seal: None):
+        """Copy a result from another store that has it whole under the same key; whether it is here now. `sealed` as in `writing`."""
+        if not self.has(stage, key) and other.has(stage, key) and not other.fault(stage, key):
+            with self.writing(stage, key, sealed) as folder:
+                shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)
+        return self.has(stage, key)
+
+    @contextmanager
+    def writing(self, stage, key, sealed=lambda seal: None):
+        """Yield a temporary folder that is sealed and becomes the result when the block ends well.
+
+        sealed   called with the seal just before
+        Raises   RunError when the disk is full or read-only; what was finished before stays
+        """
+        final = self.path(stage, key)
+        temporary = final.with_name(f".{key}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            sealed(digests.read(temporary) or digests.seal(temporary))
+            os.replace(temporary, final)
+            for left in final.parent.glob(f".{key}.*.search"):
+                left.unlink()
+        except OSError as error:
+            raise RunError(
+                f"The result {stage}/{key} cannot be written: {error}. What was finished is kept; make room and run the same command again."
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    # what it says of itself
+
+    def write_manifest(self, plan, seconds, failed=None):
+        """Every node with state, key and time; `digests`, once `mend` has been through: every result of the folder has a seal.
+
+        seconds   {node id: seconds, kept from earlier runs too}
+        """
+        nodes = []
+        for node in plan.nodes:
+            present = [self.has(node.stage, shard.key) for shard in node.shards]
+            state = "done" if all(present) else "running" if any(present) else "waiting"
+            nodes.append(
+                {
+                    "id": node.id,
+                    "stage": node.stage,
+                    "variant": node.variant,
+                    "prompt_set": node.prompt_set,
+                    "state": "failed" if node.id == failed else state,
+                    "key": node.key,
+                    "shards": [shard.key for shard in node.shards],
+                    "seconds": seconds.get(node.id),
+                }
+            )
+        write_json(self.folder / "manifest.json", {"layout": LAYOUT, "nodes": nodes} | ({"digests": True} if self.is_mended else {}))
+
+    def manifest(self):
+        """The manifest: {layout, nodes}.
+
+        Raises   RunError when the folder is no run or of another layout, or the manifest is missing or damaged: then with what to do
+        """
+        path = self.folder / "manifest.json"
+        self.refuse_other_layout()
+        if not self.is_run():
+            raise RunError(f"{self.folder} is no run folder (no manifest.json). List runs with: workbench list runs")
+        try:
+            manifest = self._read("manifest.json")
+            if why := _manifest_fault(manifest):
+                raise DamagedFile(path, why)
+        except DamagedFile as error:
+            raise RunError(f"{path} is damaged ({error.why}). {self._rebuilt()}") from None
+        return manifest
+
+    def _rebuilt(self):
+        """How a damaged manifest comes back: by running again, or in another folder where this one would be refused."""
+        try:
+            self.look()
+        except RunError:
+            return f"Run the study into another folder with --take-from {self.folder}: every result that is whole is copied."
+        return f"Running the study again writes it anew, and results are kept: {self.command()}"
+
+    def earlier_seconds(self):
+        """{node id: seconds} of earlier runs in this folder: as the manifest says, or the log where there is no manifest."""
+        try:
+            return {node["id"]: node.get("seconds") for node in self.manifest()["nodes"] if "id" in node}
+        except RunError:
+            found = {}
+            for name, seconds in re.findall(r"^(\S+) \d+/\d+ (\d+\.\d) s$", self._log(), re.MULTILINE):
+                found[name] = found.get(name, 0.0) + float(seconds)
+            return found
+
+    def write_status(self, **values):
+        """status.json: what is going on, for whoever watches, and the command that goes on; pid with its start time."""
+        me = psutil.Process()
+        write_json(
+            self.folder / "status.json",
+            {"pid": me.pid, "pid_started": me.create_time(), "updated": time.time(), **values},
+        )
+
+    def status(self):
+        """(what status.json says, None); ({}, a sentence) when it is damaged and passed over; ({}, None) without one."""
+        path = self.folder / "status.json"
+        try:
+            if not path.is_file():
+                return {}, None
+            status = self._read("status.json")
+            if why := _status_fault(status):
+                raise DamagedFile(path, why)
+        except DamagedFile as error:
+            return {}, f"status.json is damaged ({error.why}) and is passed over; the next run writes it anew."
+        return status, None
+
+    def command(self):
+        """The command line that made the run, from its status or, in older folders, from its log; in words when neither says."""
+        if command := self.status()[0].get("command"):
+            return command
+        found = re.findall(r"^\S+ (workbench .+): \d+ nodes to do", self._log(), re.MULTILINE)
+        return found[-1] if found else f"workbench run STUDY --out {self.folder}, with the study of this run"
+
+    def _log(self):
+        try:
+            return (self.folder / "run.log").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def study(self):
+        """study.json as a dict; RunError when it is missing or damaged."""
+        path = self.folder / "study.json"
+        try:
+            study = self._read("study.json")
+            if not isinstance(study, dict):
+                raise DamagedFile(path, "an object was expected")
+        except DamagedFile as error:
+            raise RunError(f"{path} is damaged ({error.why}). Running the study again writes it anew: {self.command()}") from None
+        return study
+
+    def write_study_folder(self, folder):
+        """Keep where the study file was, for paths that it names beside itself."""
+        write_json(self.folder / "where.json", {"study_folder": str(Path(folder).absolute())})
+
+    def study_folder(self):
+        """The folder of the study file; "." for a run of an earlier version, RunError when what says it is damaged."""
+        path = self.folder / "where.json"
+        try:
+            said = self._read("where.json") if path.is_file() else {"study_folder": "."}
+            if not isinstance(said, dict) or not isinstance(said.get("study_folder"), str):
+                raise DamagedFile(path, "an object with study_folder was expected")
+        except DamagedFile as error:
+            raise RunError(f"{path} is damaged ({error.why}). Running the study again writes it anew: {self.command()}") from None
+        return said["study_folder"]
+
+
+def _manifest_fault(manifest):
+    """What is wrong with a manifest, in words; None when nothing is."""
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("nodes"), list) or "layout" not in manifest:
+        return "an object with layout and a list of nodes was expected"
+    for place, node in enumerate(manifest["nodes"]):
+        if not isinstance(node, dict) or node.get("state") not in STATES:
+            return f"node {place} has none of the states {', '.join(STATES)}"
+        for name in ("id", "stage", "variant", "prompt_set", "key"):
+            if not isinstance(node.get(name, ""), str if name in ("id", "stage") else str | None):
+                return f"{name} of node {place} is no text"
+        if not _is_number(node.get("seconds", 0) or 0):
+            return f"seconds of node {place} is no number"
+        names = [node.get("stage", "none"), *(node.get("shards", []) if isinstance(node.get("shards", []), list) else [None])]
+        if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
+            return f"node {place} names results that no run has"
+    return None
+
+
+def _is_number(value):
+    return type(value) in (int, float) and -1e18 < value < 1e18
+
+
+def _status_fault(status):
+    """What is wrong with a status, in words; None when nothing is."""
+    if not isinstance(status, dict):
+        return "an object was expected"
+    pid = status.get("pid")
+    if pid is not None and not (type(pid) is int and 0 < pid < 2**31):
+        return "pid is no process id"
+    for name in ("pid_started", "updated", "done", "of", "left_seconds"):
+        value = status.get(name)
+        if value is not None and not _is_number(value):
+            return f"{name} is no number"
+    for name in ("state", "node", "error", "command"):
+        if not isinstance(status.get(name), str | None):
+            return f"{name} is no text"
+    return None

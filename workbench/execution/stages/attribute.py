@@ -1,0 +1,129 @@
+"""The stage `attribute`, and what the report says of it and of the stage `conductance`.
+
+attribute           scores of every neuron of one condition, by one method, on one half of the units
+kept                writes them, and those of the stage `conductance`
+Found, found        what a shard of either found
+leading             base x target by the first method on half A: what rankings and clusters read
+attribution_rows    rows of the table `attribution`
+columns             columns of the neuron table
+"""
+
+import numpy as np
+import torch
+
+from workbench.analysis import attribution
+from workbench.errors import StatisticsError
+from workbench.execution.attribution_inputs import condition, here, layers, rows_of, spread
+from workbench.execution.rows.rates import labels
+from workbench.statistics import jackknife, matched_random_sets, permutation_p
+from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
+from workbench.study.study import BASE
+
+
+def attribute(room, node, shard, folder):
+    """scores.safetensors: value, low, high (neuron,), per_unit (unit, neuron), of the site ff; items.parquet; about.json."""
+    method, half = node.parameters["jobs"][shard.start]
+    part, own = room.study.attribute, layers(room)
+    n_neurons = sum(layer.n_neurons for layer in own)
+    rows = rows_of(room, half, part.units)
+    with condition(room, node.variant, node.prompt_set, rows, part.calls, part.target) as (items, target):
+        batch, seed = room.study.sampling.batch, room.study.choose.seed
+        made = attribution.attribute(room.model, own, items, target, method, watch=range(n_neurons), batch=batch, seed=seed)
+    kept(made, items, folder)
+
+
+def kept(made, items, folder):
+    """Write an Attribution that watched every neuron; `Found` reads it."""
+    arrays = {name: torch.tensor(made.scores[name].to_numpy(float)) for name in ("value", "low", "high")}
+    per_unit = np.stack([made.watched[neuron] for neuron in range(len(made.scores))], axis=1)
+    arrays["per_unit"] = torch.tensor(per_unit, dtype=torch.float32)
+    write_arrays(folder / "scores.safetensors", arrays)
+    write_table(folder / "items.parquet", made.items)
+    about = {"target": made.target, "complete": made.complete, "calls": made.calls, "settings": made.settings, "passes": made.passes}
+    write_json(folder / "about.json", about | {"units": sorted(set(items.units)), "n_prompts": made.n_prompts})
+
+
+class Found:
+    """What a shard of `attribute` or `conductance` found; arrays are over the neurons of the site ff.
+
+    value, low, high   (neuron,);  per_unit (unit, neuron), units in the order of `about["units"]`;  items  data frame
+    """
+
+    def __init__(self, folder):
+        arrays = read_arrays(folder / "scores.safetensors")
+        self.value, self.low, self.high, self.per_unit = (arrays[name].numpy() for name in ("value", "low", "high", "per_unit"))
+        self.items, self.about = read_table(folder / "items.parquet"), read_json(folder / "about.json")
+
+
+def found(room, variant, prompt_set, method, half):
+    """The Found of one condition, method and half; None when the study does not ask for it."""
+    for node in _nodes(room):
+        if (node.variant, node.prompt_set) == (variant, prompt_set):
+            for shard in node.shards:
+                if node.parameters["jobs"][shard.start] == [method, half]:
+                    return Found(room.store.result(node.stage, shard.key))
+    return None
+
+
+def _nodes(room):
+    """Every condition that was attributed, then the same ones by conductance."""
+    return room.plan.of_stage("attribute") + room.plan.of_stage("conductance")
+
+
+def leading(room):
+    """(neuron,) over all recorded neurons: attribution of base x target by the first method on half A, NaN elsewhere; or None."""
+    if not room.study.attribute:
+        return None
+    first = found(room, BASE, "target", room.study.attribute.methods[0], "a")
+    return None if first is None else spread(room, first.value)
+
+
+def attribution_rows(room, table):
+    """The target's value, how complete the attribution is, and how much of it goes to the concept set; all on half B."""
+    nodes = _nodes(room)
+    if not nodes:
+        return []
+    choose, rows, ff = room.study.choose, [], here(room)
+    concept, suppressed = (table[name].to_numpy()[ff] for name in ("in_concept", "in_suppressed"))
+    layer = table["layer"].to_numpy()[ff]
+    try:
+        random, reason = matched_random_sets(concept, layer, choose.n_random, choose.seed + 1, suppressed), None
+    except StatisticsError as error:
+        random, reason = None, str(error)
+    for node in nodes:
+        keys = labels(room, node.variant, node.prompt_set)
+        for method in dict.fromkeys(method for method, _ in node.parameters["jobs"]):
+            one = found(room, node.variant, node.prompt_set, method, "b")
+            whole, about = one.items, one.about
+            value = jackknife(lambda mean: mean, whole["unit"], whole["value"])
+            credit = jackknife(lambda mean: mean, about["units"], one.per_unit[:, concept].sum(axis=1))
+            row = keys | {"method": method, "target": about["target"], "calls": about["calls"], "complete": about["complete"]}
+            row |= {"n": value.n, "n_prompts": about["n_prompts"], "value": value.value, "low": value.low, "high": value.high}
+            row |= {name: whole[name].mean() for name in ("off", "explained", "delta")} | {"n_neurons": int(concept.sum())}
+            row |= {"credit": credit.value, "credit_low": credit.low, "credit_high": credit.high}
+            row |= _beside_random(credit.value, one.value, random)
+            rows.append(row | {"passes": sum(about["passes"].values()), "reason": reason})
+    return rows
+
+
+def _beside_random(credit, value, random):
+    """p, number and band of the same sum over matched random sets (set, neuron); nulls where none could be drawn."""
+    if random is None:
+        return dict.fromkeys(("p_random", "n_random", "random_low", "random_high"))
+    null = random @ value
+    low, high = np.quantile(null, [0.025, 0.975])
+    return {"p_random": permutation_p(credit, null), "n_random": len(null), "random_low": low, "random_high": high}
+
+
+def columns(room):
+    """{column of the neuron table: (neuron,)}, see analysing.with_columns."""
+    new = {}
+    for node in _nodes(room):
+        for method, half in node.parameters["jobs"]:
+            one = found(room, node.variant, node.prompt_set, method, half)
+            new[f"attribution_{method}_{node.variant}_{node.prompt_set}_{half}"] = spread(room, one.value)
+            if (node.variant, node.prompt_set, method) == (BASE, "target", room.study.attribute.methods[0]):
+                new["attribution" if half == "a" else "attribution_b"] = spread(room, one.value)
+                if half == "b":
+                    new |= {f"attribution_b_{end}": spread(room, getattr(one, end)) for end in ("low", "high")}
+    return new

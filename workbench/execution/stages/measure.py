@@ -1,0 +1,456 @@
+"""The stage `measure`: from detections and recordings to the tables of the report."""
+
+import numpy as np
+import pandas
+
+from workbench.analysis import expectations, headline
+from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, activity_by_call, chosen_anew
+from workbench.analysis.verdict import verdict
+from workbench.errors import StatisticsError
+from workbench.execution import optional_stages
+from workbench.execution.rows import attacks, choice, other_concept, over_runs, quality
+from workbench.execution.rows import rates as rate_rows
+from workbench.execution.rows.rates import found_by_judge, generated, labels
+from workbench.execution.stages import named_sets, score
+from workbench.execution.variant_files import watched_caveats
+from workbench.report import document
+from workbench.statistics import false_discovery, unit_means
+from workbench.storage import read_table, write_json, write_table
+from workbench.study import seeds
+from workbench.study.study import BASE, OTHER
+
+BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
+PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
+NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None, "n_random": None, "random_low": None, "random_high": None}
+NOTHING |= {"p_change": None}
+WAKING = ("reactivation", "gross_reactivation", "base_reactivation")
+NO_NULL = dict.fromkeys(("null_low", "null_high", "null_n", "null_from"))
+
+
+def measure(room, folder):
+    """Write tables.json, neurons.parquet and neurons_by_call.parquet into `folder`."""
+    study = room.study
+    table, by_call = score.with_erased(
+        room, *(read_table(room._folder("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
+    )
+    other = other_concept.pair(room, table)
+    table = other_concept.with_column(table, other)
+    tables = {
+        "detectors": rate_rows.detector_rows(room),
+        "rates": rate_rows.rate_rows(room),
+        "sweep": rate_rows.sweep_rows(room),
+        "attacks": attacks.settings_rows(room),
+        "budget": attacks.budget_rows(room),
+        "retention": rate_rows.retention_rows(room),
+        "quality": quality.quality_rows(room),
+        "clip": quality.clip_rows(room),
+        "comparisons": rate_rows.comparison_rows(room),
+        "against_control": rate_rows.control_rows(room),
+    }
+    tables["rates_by_label"] = rate_rows.label_rows(room)
+    tables |= {name: [] for name in BY_TRAJECTORY} | ({} if other is None else {other_concept.TABLE: []})
+    runs, repeated, of_other = over_runs.Runs(study), {"activity": [], "effects": []}, []
+    for trajectory in study.record.trajectories:
+        found, table = trajectory_tables(room, trajectory, table, other, tables["rates"])
+        of_other += found.pop("validity of the other concept", [])
+        for name, rows in found.pop("over_runs").items():
+            repeated[name] += rows
+        for name, rows in found.items():
+            tables[name] += rows
+    tables["set_validity"] = choice.with_validity(room, table, tables["set_validity"], Thresholds()) + of_other
+    tables["scores"] = score.agreement(room, table)
+    chosen, columns = choice.tables(room, table)
+    tables |= chosen
+    table = table.assign(**columns)
+    roles = {variant.name: variant.role for variant in study.variants}
+    watched = {runs.written(variant.name): _watched(variant) for variant in study.variants}
+    judged = over_runs.merged(runs, tables, repeated | over_runs.images(room, runs, tables), lambda rows: with_adjusted(rows, watched))
+    tables |= {"over_runs": over_runs.flat(judged)} if runs else {}
+    best = "reference" if "reference" in study.record.trajectories else "target"
+    moved = [
+        row
+        for row in tables["relocation"]
+        if row["trajectory"] == best
+        and row["provenance"] == "optimised"
+        and row["value"] is not None
+        and roles[row["variant"]] == "pruned"
+        and not runs.has(row)
+    ]
+    known = expectations.check(study.expect or [], judged["rates"])
+    variants = list(dict.fromkeys((runs.written(name), role) for name, role in roles.items()))
+    n_choosing = int(room.units_in_half_a().sum())
+    said = verdict(variants, judged, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
+    tables["verdict"] = expectations.applied(over_runs.said(said, study), known)
+    tables |= optional_stages.tables(room, table)
+    unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
+    tables["verdict"]["caveats"] = [
+        *tables["verdict"]["caveats"],
+        *watched_caveats(room, table),
+        *other_concept.caveats(other),
+        *unsure,
+        *named_sets.caveats(tables),
+    ]
+    table = optional_stages.with_columns(room, with_headline(table, tables, study, best))
+    write_json(folder / "tables.json", document.plain(tables))
+    write_table(folder / "neurons.parquet", table)
+    write_table(folder / "neurons_by_call.parquet", by_call)
+
+
+def with_headline(table, tables, study, trajectory):
+    """The neuron table with the columns a reader looks at first.
+
+    score, score_b      the choosing score on half A, and on half B
+    kappa, kappa_se     base contrast on the trajectory of the headline numbers, and its standard error
+    d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack that is shown first
+                        by the rule of analysis/headline.py, as in the headline and on the report's card
+    """
+    sure, new = ~table[f"excluded_{trajectory}"].astype(bool), {}
+    new["score"], new["score_b"] = (table[f"{study.choose.score}_{half}"] for half in "ab")
+    new["kappa"], new["kappa_se"] = table[f"kappa_{trajectory}"], table[f"kappa_se_{trajectory}"]
+    for variant in study.variants:
+        new[f"d_{variant.name}"] = table[f"d_{variant.name}_{trajectory}"].where(sure)
+        first = headline.first_attack(
+            tables["effects"], tables["rates"], variant.name, variant.role, trajectory, tables.get("set_validity", ())
+        )
+        if first and f"r_{variant.name}_{trajectory}_{_set_of(first)}" in table:
+            for key in ("r", "delta"):
+                new[f"{key}_{variant.name}"] = table[f"{key}_{variant.name}_{trajectory}_{_set_of(first)}"].where(sure)
+    return pandas.concat([table, pandas.DataFrame(new)], axis=1)
+
+
+def _set_of(made):
+    """The prompt set of an attack, by its labels."""
+    return f"{made['attack']}@{made['against']}" if made["against"] else made["attack"]
+
+
+def neuron_groups(table):
+    """{(neuron set, site): boolean array}; prune and watch are halves of the concept set of the site ff."""
+    site = table["site"].to_numpy()
+    groups = {}
+    for name in dict.fromkeys(site):
+        here = site == name
+        groups["concept", name] = table["in_concept"].to_numpy() & here
+        groups["suppressed", name] = table["in_suppressed"].to_numpy() & here
+    groups["pruned", "ff"], groups["watch", "ff"] = (table[c].to_numpy() for c in ("in_prune", "in_watch"))
+    groups["complement", "ff"] = ~(table["in_concept"] | table["in_suppressed"]).to_numpy() & (site == "ff")
+    return {key: members for key, members in groups.items() if members.any()}
+
+
+def trajectory_tables(room, trajectory, table, other=None, rates=()):
+    """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta.
+
+    rates   of the table of that name: they decide which attack is shown first where the neuron set is not valid
+    other   other_concept.Pair where the study names another concept; its table is among them then
+    """
+    study, thresholds = room.study, Thresholds()
+    recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record") if node.prompt_set not in OTHER]
+    half_b = ~room.units_in_half_a()
+    by_call = {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b] for c in recorded}
+    values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
+    layer = table["layer"].to_numpy()
+    kappa = choice.kappa_of_half_a(room)
+    measured = Sensitivity(values, layer, study.choose.n_resamples, study.choose.seed, kappa=kappa)
+    groups, own = neuron_groups(table), {"trajectory": trajectory}
+    concept = groups["concept", "ff"]
+    taken = concept | table["in_suppressed"].to_numpy()
+    pruned = {variant.name for variant in study.variants if variant.role == "pruned"}
+    made_here = {variant.name for variant in study.variants}
+    rows = {name: [] for name in BY_TRAJECTORY}
+    for (group, site), members in groups.items():
+        for condition in recorded:
+            keys = labels(room, *condition) | {"neuron_set": group, "site": site, "regime": "shared"} | own
+            rows["activity"].append(keys | _activity(measured, condition, members, group, concept, taken))
+    for condition in recorded:
+        null = measured.random_contrast(condition, (BASE, "reference"), concept, study.choose.n_random, taken)
+        low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
+        keys = labels(room, *condition) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
+        rows["activity"].append(keys | {"n": study.choose.n_random, "value": middle, "low": low, "high": high, "reason": None})
+    rows["activity_by_call"] = _by_call(room, by_call, concept, trajectory)
+    for (group, site), members in groups.items():
+        if group == "complement":
+            continue
+        name = group if site == "ff" else f"{group} ({site})"
+        null = _wording_null(measured, wording_changes(room, recorded), members)
+        for keys, plus, minus in _contrasts(room):
+            wanted = keys | {"neuron_set": name} | own | NO_NULL | (null if keys["effect"] in WAKING else {})
+            if keys["variant"] in pruned and group in ("concept", "pruned", "suppressed") and site == "ff":
+                rows["effects"].append(wanted | NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": PRUNED_REASON})
+                continue
+            try:
+                found = measured.effect(plus, minus, members, study.choose.n_random, taken)
+                found |= measured.beside_comparable(plus, minus, members, study.choose.n_random, taken, thresholds)
+            except StatisticsError as error:
+                found = NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": str(error)}
+            rows["effects"].append(wanted | found)
+    rows["over_runs"] = _over_runs(room, measured, recorded, groups, pruned, taken, own)
+    rows["effects"] = with_adjusted(rows["effects"], {variant.name: _watched(variant) for variant in study.variants})
+    if other is not None:
+        also = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record") if node.prompt_set in OTHER]
+        all_of = values | {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b].mean(axis=1) for c in also}
+        rows[other_concept.TABLE] = other_concept.rows(room, other, measured, all_of, table, trajectory)
+        valid = other_concept.validity(room, other, all_of, table, trajectory, thresholds)
+        rows["validity of the other concept"] = [valid] if valid else []
+    scaled = [name for name in ("concept", "watch") if (name, "ff") in groups]
+    rows["set_validity"] = [own | {"neuron_set": name, "site": "ff"} | measured.scale(groups[name, "ff"]) for name in scaled]
+    rows["waking"] = waking_rows(room, measured, groups, half_b, trajectory)
+    rows["relocation"] = relocation_rows(room, measured, table, trajectory)
+    table = table.copy()
+    for variant in study.variants:
+        table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
+        shown = [headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)]
+        shown.append(headline.first_attack([], rates, variant.name, variant.role, trajectory))
+        for name in [None, *_attacks_met(room, variant.name)]:
+            control = f"{name}~control" if name else None
+            keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
+            if name:
+                full = labels(room, variant.name, name)
+                keys = {key: full[key] for key in keys}
+                first = any(one is not None and headline.same(full, one) for one in shown)
+                if full["provenance"] == "optimised" or full["against"] not in made_here or first:
+                    table = _with_neuron_numbers(measured, variant.name, name, control, table, trajectory)
+            for group in ("concept", "watch", "complement"):
+                members = groups.get((group, "ff"))
+                if members is not None:
+                    rows["neurons"].append(
+                        keys | {"neuron_set": group} | own | measured.shares(variant.name, name, control, members, thresholds)
+                    )
+            rows["neurons"].append(
+                keys
+                | {"neuron_set": "random"}
+                | own
+                | _random_shares(measured, variant.name, name, control, concept, study.choose.n_random, taken)
+            )
+    return rows, table
+
+
+def _over_runs(room, measured, recorded, groups, pruned, taken, own):
+    """The rows of activity and effects over runs of a trajectory, see over_runs.neurons."""
+    study, runs = room.study, over_runs.Runs(room.study)
+    if not runs:
+        return over_runs.neurons(runs, measured, [], [], {}, None, None)
+    written, changes = {runs.written(name) for name in pruned}, wording_changes(room, recorded)
+    null = {key: _wording_null(measured, changes, members) for key, members in groups.items() if key[0] != "complement"}
+
+    def about(keys, group, site):
+        more = own | NO_NULL | (null[group, site] if keys["effect"] in WAKING else {}) | dict.fromkeys((*BESIDE, "comparable_reason"))
+        silent = keys["variant"] in written and group in ("concept", "pruned", "suppressed") and site == "ff"
+        return more | ({"reason": PRUNED_REASON} if silent else {})
+
+    activity = [(labels(room, *condition) | {"regime": "shared"} | own, condition) for condition in recorded]
+    effect = lambda pairs, members: measured.effect_over_runs(pairs, members, study.choose.n_random, taken, Thresholds())  # noqa: E731
+    return over_runs.neurons(runs, measured, activity, list(_contrasts(room)), groups, effect, about)
+
+
+def _watched(variant):
+    """The set that words about a variant rest on: pruned neurons say nothing about themselves."""
+    return "watch" if variant.role == "pruned" else "concept"
+
+
+def with_adjusted(rows, watched):
+    """The rows of `effects` with p_change_adjusted and n_family: Benjamini-Hochberg over the rows of one effect and trajectory, each
+    variant by the set that words about it rest on. Null in all other rows. A row in which no unit changes at all tests nothing and is
+    not counted, so that an attack that does nothing changes no other row.
+
+    watched   {variant: neuron set}; the base model's set is the concept set
+    """
+    rows, families = [row | {"p_change_adjusted": None, "n_family": None} for row in rows], {}
+    for row in rows:
+        if row["p_change"] is not None and row["neuron_set"] == watched.get(row["variant"], "concept"):
+            families.setdefault((row["effect"], row["trajectory"]), []).append(row)
+    for family in families.values():
+        tested = [row for row in family if not row["value"] == row["low"] == row["high"] == 0]
+        adjusted = false_discovery([row["p_change"] for row in tested]).tolist() if tested else []
+        for row in family:
+            row |= {"p_change_adjusted": row["p_change"], "n_family": len(tested)}
+        for row, p in zip(tested, adjusted, strict=True):
+            row["p_change_adjusted"] = p
+    return rows
+
+
+def wording_changes(room, recorded):
+    """[(name, plus, minus)] of the base model: what a change of wording does there that was not searched for.
+
+    random words     the attack random_tokens against the plain prompts; the control of every attack that has words or vectors of its own
+    other prompts    the retained sets against the prompts without the concept
+    """
+    methods, found = {part.label: part.method for part in room.study.attacks}, []
+    for variant, name in recorded:
+        planned = room.plan.sets[name]
+        if variant != BASE:
+            continue
+        if name in rate_rows.RETAINED:
+            found.append((f"prompts of {name} against the reference", (BASE, name), (BASE, "reference")))
+        elif planned.attack and planned.control == (methods[planned.attack] != "random_tokens") and not _as_target(room, name):
+            found.append((f"{name.replace('~control', ', control')} against the plain prompt", (BASE, name), (BASE, "target")))
+    return found
+
+
+def _as_target(room, name):
+    """Whether a set says what the target set says, so that on the base model's latents nothing is changed."""
+    target, made = room.prompt_set("target"), room.prompt_set(name)
+    return made.prefix is None and room.in_units(name, np.array(made.prompts, object)).tolist() == target.prompts
+
+
+def _wording_null(measured, changes, members):
+    try:
+        return measured.wording_null(changes, members)
+    except StatisticsError as error:
+        return NO_NULL | {"null_from": f"none: {error}"}
+
+
+def attacked(room):
+    """(variant, attack's set, labels) of every changed variant that is not a sham under every attack, controls left out."""
+    for variant in room.study.variants:
+        for name in _attacks_met(room, variant.name) if variant.role != "sham" else []:
+            full = labels(room, variant.name, name)
+            yield variant, name, {key: full[key] for key in ("variant", "attack", "provenance", "against")}
+
+
+def _attacks_met(room, variant):
+    """Prompt sets of the attacks that a variant was recorded under, controls left out."""
+    sets = room.plan.sets
+    met = [node.prompt_set for node in room.plan.of_stage("record") if node.variant == variant]
+    return [name for name in sets if name in met and sets[name].attack and not sets[name].control]
+
+
+def waking_rows(room, measured, groups, half_b, trajectory):
+    """AUROC of the activity under attack for success in the images, where images were made; both averaged over each unit."""
+    have, rows = set(generated(room)), []
+    for variant, name, keys in attacked(room):
+        group = _watched(variant)
+        if (variant.name, name) not in have or (group, "ff") not in groups:
+            continue
+        success = unit_means(room.prompt_set("target").units, found_by_judge(room, variant.name, name))[half_b]
+        try:
+            found = measured.waking_auroc((variant.name, name), success, groups[group, "ff"])
+        except StatisticsError as error:
+            found = {"n": len(success), "successes": int((success > 0).sum()), "value": None, "low": None, "high": None}
+            found["n_undefined"] = None
+            found["reason"] = str(error)
+        rows.append(keys | {"neuron_set": group, "trajectory": trajectory} | found)
+    return rows
+
+
+def relocation_rows(room, measured, table, trajectory):
+    """Mean delta outside the concept set under attack, and the overlap with the set of highest delta on the choosing half."""
+    half_a, ff = room.units_in_half_a(), (table["site"] == "ff").to_numpy()
+    concept, suppressed = (table[column].to_numpy() & ff for column in ("in_concept", "in_suppressed"))
+
+    def choosing(variant, name):
+        return room.unit_means(name, room.mean_abs(variant, name, trajectory))[half_a].mean(axis=1)
+
+    reference, rows = choosing(BASE, "reference"), []
+    for variant, name, keys in attacked(room):
+        control = f"{name}~control"
+        try:
+            anew = chosen_anew(choosing(variant.name, name), choosing(variant.name, control), reference, int(concept.sum()), ff)
+            found = measured.relocation(variant.name, name, control, concept, anew, suppressed, ff) | {"reason": None}
+        except StatisticsError as error:
+            found = {key: None for key in ("value", "low", "high", "iou", "iou_chance")} | {"n": measured.n_units, "reason": str(error)}
+        rows.append(keys | {"trajectory": trajectory} | found)
+    return rows
+
+
+def _activity(measured, condition, members, group, concept, taken):
+    """Activity of a set; that of the complement is put on the concept set's scale, its own being near zero."""
+    try:
+        if group == "complement":
+            found = measured.complement_contrast(condition, (BASE, "reference"), concept, taken)
+        else:
+            found = measured.activity(condition, members)
+        return {"n": found.n, "value": found.value, "low": found.low, "high": found.high, "reason": None}
+    except StatisticsError as error:
+        return {"n": measured.n_units, "value": None, "low": None, "high": None, "reason": str(error)}
+
+
+def _random_shares(measured, variant, adversarial, control, concept, n_sets, taken):
+    """The shares on matched random sets: median and 95 % band over sets, with the same rules."""
+    terms = measured.per_neuron(variant, adversarial, control)
+    names = ("share_deactivated", "share_reactivated", "median_d", "median_r", "median_delta")
+    found, thresholds = {name: [] for name in names}, Thresholds()
+    excluded = []
+    for members in measured.random_sets(concept, n_sets, taken):
+        rows = terms[members]
+        excluded.append(int(rows["excluded"].sum()))
+        rows = rows[~rows["excluded"]]
+        silent = rows["d"] > thresholds.deactivated
+        if len(rows):
+            found["share_deactivated"].append(silent.mean())
+            found["median_d"].append(rows["d"].median())
+            if adversarial:
+                found["median_r"].append(rows["r"].median())
+                found["median_delta"].append(rows["delta"].median())
+                if silent.any():
+                    found["share_reactivated"].append((rows["r"][silent] > thresholds.reactivated).mean())
+    row, reason = {"n": int(concept.sum()), "excluded": int(np.median(excluded)), "n_undefined": None}, None
+    for name, series in found.items():
+        if series:
+            low, middle, high = np.quantile(series, [0.025, 0.5, 0.975])
+            row |= {name: float(middle), f"{name}_low": float(low), f"{name}_high": float(high)}
+        else:
+            row |= {name: None, f"{name}_low": None, f"{name}_high": None}
+            reason = "no attack on this variant" if not adversarial else "no neuron of any random set qualifies"
+    return row | {"reason": reason}
+
+
+def _with_neuron_numbers(measured, variant, adversarial, control, table, trajectory):
+    numbers = measured.per_neuron(variant, adversarial, control)
+    end = f"{variant}_{trajectory}"
+    if adversarial is None:
+        new = {f"d_{end}": numbers["d"]}
+        if f"kappa_{trajectory}" not in table:
+            new |= {f"{c}_{trajectory}": numbers[c] for c in ("kappa", "kappa_se", "excluded")}
+    else:
+        new = {f"r_{end}_{adversarial}": numbers["r"], f"delta_{end}_{adversarial}": numbers["delta"]}
+    return pandas.concat([table, pandas.DataFrame(new)], axis=1)
+
+
+def _contrasts(room):
+    """(labels, plus, minus) of every effect: value = A(plus) - A(minus)."""
+    nothing = {"attack": None, "provenance": None, "against": None, "compared_with": None}
+
+    def made(variant, name):
+        return {"compared_with": None} | {key: labels(room, variant, name)[key] for key in ("attack", "provenance", "against")}
+
+    for variant in room.study.variants:
+        v = variant.name
+        yield {"effect": "deactivation", "variant": v} | nothing, (BASE, "target"), (v, "target")
+        yield {"effect": "drift", "variant": v} | nothing, (v, "reference"), (BASE, "reference")
+        yield {"effect": "target_over_reference", "variant": v} | nothing, (v, "target"), (v, "reference")
+        for sham in room.study.variants if variant.role != "sham" else []:
+            if sham.role == "sham" and seeds.meets(room.study, sham.name, v):
+                yield (
+                    {"effect": "deactivation_beyond_sham", "variant": v} | nothing | {"compared_with": sham.name},
+                    (sham.name, "target"),
+                    (v, "target"),
+                )
+        for name in _attacks_met(room, v):
+            keys = made(v, name)
+            yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, f"{name}~control")
+            yield {"effect": "gross_reactivation", "variant": v} | keys, (v, name), (v, "target")
+            if variant.role == "pruned" and (same := _same_attack(room, name, variant)) in _attacks_met(room, variant.parent):
+                yield {"effect": "pruning_effect_adversarial", "variant": v} | keys, (v, name), (variant.parent, same)
+        if variant.role == "pruned":
+            yield {"effect": "pruning_effect_target", "variant": v} | nothing, (v, "target"), (variant.parent, "target")
+    for name in _attacks_met(room, BASE):
+        yield {"effect": "base_reactivation", "variant": BASE} | made(BASE, name), (BASE, name), (BASE, f"{name}~control")
+
+
+def _same_attack(room, name, pruned):
+    """What the parent met: the same set, but for an attack optimised against the pruned variant the one optimised against it."""
+    planned = room.plan.sets[name]
+    other = f"{planned.attack}@{pruned.parent}"
+    return other if planned.against == pruned.name and other in room.plan.sets else name
+
+
+def _by_call(room, by_call, concept, trajectory):
+    """Rows of activity_by_call; calls at which the set has no contrast in the base model have no row."""
+    about, rows = room.trajectory(trajectory, room.prompt_set(trajectory)), []
+    for condition, values in by_call.items():
+        keys = {k: v for k, v in labels(room, *condition).items() if k not in ("against", "control")}
+        found = activity_by_call(values, by_call[BASE, "reference"], by_call[BASE, "target"], concept)
+        for call, timestep, one in zip(about.calls, about.timesteps, found, strict=True):
+            if one is not None:
+                where = {"neuron_set": "concept", "trajectory": trajectory, "call": call, "timestep": timestep}
+                rows.append(keys | where | {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
+    return rows

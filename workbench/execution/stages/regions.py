@@ -1,0 +1,111 @@
+"""The stage `regions`, and what the report says of it: where in the image the neurons of each cluster are active.
+
+regions   for the units of half B that excite a cluster most, in the base model and under the first attack on the first variant
+rows      {table: rows} of the report;  folder   where its files are
+
+Maps are recorded in the shared regime, on the base model's way to its target images, one prompt at a time.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from workbench.analysis import regions as maps
+from workbench.analysis.cluster_description import top_prompts
+from workbench.errors import RecordingMismatch, StatisticsError
+from workbench.execution.attribution_inputs import encoded, layers, picked
+from workbench.execution.rows.rates import labels
+from workbench.execution.stages.cluster import headline_trajectory, one_per_unit
+from workbench.models.variants import applied
+from workbench.neurons.sets import by_layer
+from workbench.report.document import plain
+from workbench.statistics import matched_random_sets, permutation_p
+from workbench.storage import read_json, read_table, write_arrays, write_json
+from workbench.study.study import BASE
+
+TABLES = ("cluster_regions",)
+EVEN = maps.BRIGHT  # share of an evenly spread map in its brightest tenth
+
+
+def regions(room, node, shard, folder):
+    """rows.json, and maps.safetensors: "<cluster>|<variant>|<prompt set>|<rank>" (height, width) at the size of the latents."""
+    given, rows, kept = node.parameters, [], {}
+    table = read_table(room._folder("cluster") / "neurons.parquet")
+    numbers = sorted(set(table.loc[table["cluster"] >= 0, "cluster"].astype(int)))
+    sets = {number: np.isin(np.arange(len(room.neurons)), table.loc[table["cluster"] == number, "position"]) for number in numbers}
+    taken = np.any(list(sets.values()), axis=0) if sets else None
+    drawn = {number: _random(room, members, taken, given) for number, members in sets.items()}
+    wanted = [(pair, row) for pair in given["conditions"] for row in _exciting(room, table, *pair, given["regions"])] if sets else []
+    for done, ((variant, name), row) in enumerate(wanted, start=1):
+        number = row["cluster"]
+        random, reason = drawn[number]
+        own = {"cluster": number, "variant": variant, "prompt_set": name, **{key: row[key] for key in ("rank", "id", "unit", "prompt")}}
+        own |= {"n_neurons": int(sets[number].sum()), "even": EVEN}
+        try:
+            found, picture, n_tokens = _located(room, variant, name, row["place"], sets[number], random)
+        except RecordingMismatch as error:
+            rows.append(own | {"n_tokens": None, "share": None} | _beside(None, []) | {"reason": str(error)})
+        else:
+            rows.append(own | {"n_tokens": n_tokens, "share": found[0]} | _beside(found[0], found[1:]) | {"reason": reason})
+            kept[f"{number}|{variant}|{name}|{row['rank']}"] = picture
+        room.progress(done, len(wanted))
+    write_json(folder / "rows.json", plain(rows))
+    write_arrays(folder / "maps.safetensors", kept)
+
+
+def _random(room, members, taken, given):
+    """(set, neuron) matched random sets outside all clusters, and None; or none and why."""
+    try:
+        return matched_random_sets(members, room.neurons["layer"].to_numpy(), given["n_random"], given["seed"], taken & ~members), None
+    except StatisticsError as error:
+        return np.zeros((0, len(members)), bool), str(error)
+
+
+def _exciting(room, table, variant, name, n):
+    """Rows of top_prompts of one condition on half B, with the row number of each prompt in the target set."""
+    trajectory, half = headline_trajectory(room.study), room.units_in_half_a()
+    pairs = [(BASE, "reference"), (variant, name)]
+    values = {pair: room.unit_means(pair[1], room.mean_abs(*pair, trajectory))[~half] for pair in pairs}
+    clustered = SimpleNamespace(position=table["position"].to_numpy())
+    prompts = {name: one_per_unit(room, name)}
+    found = top_prompts(table["cluster"].to_numpy(), clustered, values, prompts, variant, n).to_dict("records")
+    units = list(room.prompt_set("target").units)
+    return [row | {"place": units.index(row["unit"])} for row in found if row["prompt_set"] == name]
+
+
+def _located(room, variant, name, place, members, random):
+    """(shares of the cluster and of its random sets, map of the cluster, tokens of its finest layer) on one prompt."""
+    together = by_layer(room.neurons, np.any([members, *random], axis=0))
+    plain_prompt = picked(room, "target", [place])
+    with applied(room.model, room.variant(variant)), torch.no_grad():
+        states = encoded(room, picked(room, name, [place]))
+        recorded = maps.record_maps(room.model, states, room.trajectory("target", plain_prompt), layers(room), together)
+    latent = room.model.latent_shape[-2:]
+    sets = {which: SimpleNamespace(neurons=by_layer(room.neurons, one)) for which, one in enumerate((members, *random))}
+    found, pictures = maps.regions(recorded, sets, latent, latent)
+    n_tokens = max(values.shape[1] for values in recorded.part(sets[0].neurons).values.values())
+    return found["share_in_brightest_tenth"].tolist(), pictures[0][0].half(), n_tokens
+
+
+def _beside(share, null):
+    """p, number and band of the same share of the random sets, each in its own brightest tenth; nulls where none could be drawn."""
+    if not null or share is None:
+        return dict.fromkeys(("p_random", "n_random", "random_low", "random_high"))
+    low, high = np.quantile(null, [0.025, 0.975])
+    return {"p_random": permutation_p(share, null, "greater"), "n_random": len(null), "random_low": low, "random_high": high}
+
+
+def rows(room):
+    """{table: rows} of what the stage wrote; nothing where the study does not ask."""
+    found = []
+    for node in room.plan.of_stage("regions"):
+        for row in read_json(folder(room, node) / "rows.json"):
+            found.append(row | labels(room, row["variant"], row["prompt_set"]))
+    return {"cluster_regions": found}
+
+
+def folder(room, node=None):
+    """Where rows and maps are."""
+    node = node or room.plan.node("regions")
+    return room.store.result("regions", node.shards[0].key)

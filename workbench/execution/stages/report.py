@@ -1,0 +1,268 @@
+"""The stage `report`: assembles report.json and pictures from the results, then renders it.
+
+It also writes a first report as soon as there are pictures; tables that are not measured yet are empty and the verdict says so.
+"""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+from PIL import Image
+
+from workbench import registry, resources
+from workbench.analysis.sensitivity import Thresholds
+from workbench.execution import neuron_choice, optional_stages, preflight
+from workbench.execution.rows import attacks
+from workbench.execution.rows.region_pictures import with_pictures
+from workbench.execution.rows.report_columns import with_stated
+from workbench.execution.stages import named_sets
+from workbench.execution.variant_files import training_rows
+from workbench.methods import scores
+from workbench.models.variants import describe
+from workbench.report import document
+from workbench.report.images import SHOWN_UNITS, blurred
+from workbench.report.renderers import render
+from workbench.storage import atomic, digest, read_json, read_table, write_table
+from workbench.study import published
+from workbench.study.study import BASE
+
+PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "scipy", "numpy", "pandas", "plotly")
+MEASURED = (
+    "rates",
+    "rates_by_label",
+    "retention",
+    "activity",
+    "activity_by_call",
+    "effects",
+    "set_validity",
+    "other_concept",
+    "neurons",
+    "comparisons",
+    "against_control",
+    "over_runs",
+    "waking",
+    "relocation",
+    "scores",
+    "selection",
+    "stability",
+    "detectors",
+    "sweep",
+    "attacks",
+    "budget",
+    "quality",
+    "clip",
+)
+
+
+def write_report(room, history, command, formats=("html", "md", "csv"), reveal=False):
+    """Write runs/<study>/report from what is there; returns the paths.
+
+    history   {"seconds": {node id: s}, "started": text, "finished": text or None, "wall_seconds": s}
+    """
+    folder = room.store.report_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = room.plan.node("measure")
+    done = room.store.has("measure", measured.shards[0].key)
+    at = room.store.result("measure", measured.shards[0].key) if done else None
+    tables = dict.fromkeys((*MEASURED, *optional_stages.TABLES), []) | (read_json(at / "tables.json") if done else {})
+    if done:
+        tables["attacks"] = attacks.with_seconds(room, tables["attacks"])
+        tables = with_stated(room, tables)
+        tables["verdict"] = tables["verdict"] | {"caveats": [*tables["verdict"]["caveats"], *preflight.warnings(room)]}
+        table = read_table(at / "neurons.parquet")
+        write_table(folder / "neurons.parquet", table)
+        write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))
+        named_sets.export(room, folder / named_sets.FOLDER)
+    else:
+        tables["verdict"] = {
+            "headline": "The run is still going on: pictures first, numbers follow.",
+            "words": [],
+            "reasons": [],
+            "caveats": [],
+        }
+    content = {name: tables[name] for name in (*MEASURED, *optional_stages.TABLES, "verdict")}
+    content |= {
+        "schema_version": document.SCHEMA_VERSION,
+        "study": _study(room),
+        "models": _models(room, history),
+        "images": _images(room, folder, reveal),
+        "cluster_regions": with_pictures(room, tables["cluster_regions"], folder, reveal),
+        "timings": _timings(room, history),
+        "training": training_rows(room),
+        "neuron_table": "neurons.parquet" if done else None,
+    }
+    content["reproduce"] = _reproduce(room, history, command, content["models"])
+    document.write(content, folder)
+    return render.render(folder, formats)
+
+
+def _study(room):
+    study, target = room.study, room.prompt_set("target")
+    half = room.units_in_half_a()
+    return {
+        "name": study.name,
+        "title": study.title,
+        "question": study.question or None,
+        "concept": study.concept.model_dump(),
+        "n_units": len(room.units),
+        "n_units_half_a": int(half.sum()),
+        "n_units_half_b": int((~half).sum()),
+        "seeds": target.seeds,
+        "steps": study.sampling.steps,
+        "guidance": study.sampling.guidance,
+        "scheduler": type(room.model.scheduler).__name__,
+        "window": [room.plan.calls[0], room.plan.calls[-1]],
+        "sites": list(study.record.sites),
+        "text": study.text,
+        "model_note": study.model.note,
+        "thresholds": [Thresholds().deactivated, Thresholds().reactivated],
+        "score": _score(study.choose),
+    }
+
+
+def _score(choose):
+    """What chose the concept neurons: the rule, and the score whose values are shown, with its unit and what it is."""
+    method = registry.method("scores", choose.score)
+    unit = scores.unit(method, choose.parameters)
+    return {"rule": neuron_choice.in_words(choose), "name": choose.score, "unit": unit, "what": method.help}
+
+
+def _models(room, history):
+    rows = [_model_row(room, BASE, "base", None, None, room.study.model.base, history)]
+    for variant in room.study.variants:
+        node = room.plan.node(f"erase:{variant.name}")
+        if room.store.has("erase", node.shards[0].key):
+            rows.append(_model_row(room, variant.name, variant.role, variant.method, variant.parent, None, history))
+    return rows
+
+
+def _model_row(room, name, role, method, parent, what, history):
+    found = describe(room.model, room.variant(name))
+    if what is None:
+        what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
+        files = room.plan.node(f"erase:{name}").parameters.get("files", {})
+        what += "".join(f"; from {file} (SHA-256 {content[:12]})" for file, content in files.items())
+        if said := published.sentence(room.study.variant(name)):
+            what += f"; {said}"
+    changed = found["share_changed"] if name != BASE else None
+    return {
+        "variant": name,
+        "role": role,
+        "method": method,
+        "parent": parent,
+        "digest": found["digest"],
+        "what": what,
+        "parameters_changed": found["parameters_changed"] if name != BASE else None,
+        "share_changed": changed,
+        "seconds": history["seconds"].get(f"erase:{name}"),
+        "largest_changes": found["largest_changes"],
+        "reason": None if name != BASE else "the base model is what the others are compared with",
+    }
+
+
+def _images(room, folder, reveal):
+    """The first units of every condition that has images; where the concept may show, blurred in the pixels."""
+    rows, units = [], room.prompt_set("target").pair_units[:SHOWN_UNITS]
+    for node in room.plan.of_stage("detect"):
+        present = all(room.store.has("detect", shard.key) for shard in node.shards)
+        if not present:
+            continue
+        prompts, pictures = room.prompt_set(node.prompt_set), room.images(node.variant, node.prompt_set)
+        found, planned = room.detections(node.variant, node.prompt_set), room.plan.sets[node.prompt_set]
+        retained = planned.kind == "retained"
+        for row, (unit, place) in enumerate(prompts.keys):
+            if unit not in units:
+                continue
+            hide = not reveal and (
+                bool(found["judge"][row]) or bool(found["steer"][row]) or prompts.kind in ("target", "adversarial", "control")
+            )
+            name = f"images/{digest([node.shards[0].key, unit, *([place] if place else []), hide])[:16]}.png"
+            picture = Image.fromarray(pictures[row].permute(1, 2, 0).numpy())
+            with atomic(folder / name) as temporary:
+                (blurred(picture) if hide else picture).save(temporary, format="PNG")
+            rows.append(
+                {
+                    "variant": node.variant,
+                    "prompt_set": node.prompt_set,
+                    "attack": planned.attack,
+                    "provenance": prompts.provenance(node.variant),
+                    "against": planned.against,
+                    "control": planned.control,
+                    "unit": unit,
+                    "id": str(prompts.table["id"].iloc[row]),
+                    "prompt": prompts.prompts[row],
+                    "seed": prompts.seeds[row],
+                    "path": name,
+                    "blurred": hide,
+                    "success": bool(found["judge_expected"][row]) if retained else bool(found["judge"][row]),
+                    "score": float(found["judge_score"][row]),
+                }
+            )
+    return rows
+
+
+def _timings(room, history):
+    stages = {}
+    for node in room.plan.nodes:
+        stages.setdefault(node.stage, []).append(history["seconds"].get(node.id) or 0.0)
+    return [{"stage": stage, "seconds": float(np.sum(s)), "nodes": len(s)} for stage, s in stages.items()]
+
+
+def _reproduce(room, history, command, models):
+    sets = {name: room.prompt_set(name) for name, s in room.plan.sets.items() if s.node is None or _there(room, s.node)}
+    return {
+        "command": command,
+        "study_digest": room.study.digest(),
+        "seeds": sorted({variant.settings.get("seed", 0) for variant in room.study.variants} | {room.study.choose.seed}),
+        "device": str(room.model.device),
+        "threads": torch.get_num_threads(),
+        "dtype": room.study.model.dtype,
+        "scheduler": type(room.model.scheduler).__name__,
+        "torch_deterministic": torch.are_deterministic_algorithms_enabled(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if _git("rev-parse", "HEAD") is None else bool(_git("status", "--porcelain")),
+        "prompts": [{"set": name, "n": len(s), "digest": s.digest()} for name, s in sets.items()],
+        "models": [{"variant": row["variant"], "digest": row["digest"]} for row in models],
+        "wall_seconds": history["wall_seconds"],
+        "peak_memory_mb": _peak_memory(),
+        "started": history["started"],
+        "finished": history["finished"],
+    }
+
+
+def _there(room, node_id):
+    node = room.plan.node(node_id)
+    return all(room.store.has(node.stage, shard.key) for shard in node.shards)
+
+
+def _peak_memory():
+    """Highest resident memory of this process so far, in MB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git(*arguments):
+    """Output of a git command in the checkout this package runs from; None outside of one.
+
+    A checkout around it that is not its own, such as the one a virtual environment lies in, is not asked: its settings could run
+    programs, and its commit is another one.
+    """
+    root = resources.PACKAGE.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

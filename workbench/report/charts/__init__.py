@@ -1,0 +1,1 @@
+"""Drawing primitives: they know no table of the report."""

@@ -1,0 +1,292 @@
+"""The forest plot most figures of the report are: one line per row, value, interval, words."""
+
+from html import escape
+from textwrap import wrap
+
+import plotly.graph_objects as go
+
+from workbench.report import wording
+
+# Okabe and Ito's palette (colour-blind safe), without yellow, which is lost on white paper.
+COLOURS = {
+    "black": "#1b1b1b",
+    "orange": "#e69f00",
+    "sky": "#56b4e9",
+    "green": "#009e73",
+    "blue": "#0072b2",
+    "vermillion": "#d55e00",
+    "purple": "#cc79a7",
+    "grey": "#767676",
+}
+KINDS = {
+    "target": {"colour": COLOURS["blue"], "symbol": "circle", "name": "plain prompts"},
+    "reference": {
+        "colour": COLOURS["black"],
+        "symbol": "square-open",
+        "name": "without the concept",
+    },
+    "attack": {"colour": COLOURS["vermillion"], "symbol": "diamond", "name": "attack"},
+    "control": {"colour": COLOURS["vermillion"], "symbol": "diamond-open", "name": "its control"},
+    "false": {"colour": COLOURS["grey"], "symbol": "x", "name": "false alarms"},
+    "other": {"colour": COLOURS["purple"], "symbol": "square", "name": "other prompts"},
+}
+SETS = {
+    "concept": {"colour": COLOURS["blue"], "symbol": "circle"},
+    "watch": {"colour": COLOURS["green"], "symbol": "triangle-up"},
+    "pruned": {"colour": COLOURS["vermillion"], "symbol": "x"},
+    "suppressed": {"colour": COLOURS["purple"], "symbol": "triangle-down"},
+    "complement": {"colour": COLOURS["black"], "symbol": "square-open"},
+    "random": {"colour": COLOURS["grey"], "symbol": "line-ns-open"},
+}
+SETS = {name: look | {"name": wording.NEURON_SETS[name]} for name, look in SETS.items()}
+BAND = "#dedede"
+LINE, SMALL_LINE = 27, 37
+WRAP, HEAD_WRAP, HEAD_LINE = 30, 38, 0.65  # letters of a reason and of a heading, rows that a line of a heading takes
+LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "xref": "container",
+    "xanchor": "left",
+    "y": 1,
+    "yref": "container",
+    "yanchor": "top",
+}
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def layout(figure, **more):
+    """A small, light, printable layout: no template, one font, white paper."""
+    figure.update_layout(
+        template=None,
+        paper_bgcolor="#ffffff",
+        plot_bgcolor="#ffffff",
+        font={"family": FONT, "size": 13, "color": "#1b1b1b"},
+        hoverlabel={"font": {"family": FONT, "size": 12}},
+        dragmode=False,
+        **more,
+    )
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(gridcolor="#eeeeee", linecolor="#c9c9c9", zeroline=False, title_font_size=13)
+    return figure
+
+
+def figure(
+    rows,
+    *,
+    group,
+    label,
+    style,
+    title,
+    value="value",
+    form=wording.number,
+    scale=1,
+    same=None,
+    band=lambda row: False,
+    row_band=None,
+    band_name="range of matched random sets",
+    guides=(),
+    note=lambda row: "",
+    x_range=None,
+):
+    """One line per row under the heading of its group, in the order given.
+
+    label      row -> parts of the text at the left; the second part is set small
+    same       row -> key; neighbours with the same key share one label
+    band       row -> True when the row is drawn as the grey band behind its neighbours
+    row_band   (low, high) columns drawn as a grey band behind the row itself;  band_name   what the legend calls it
+    guides     (x, words) vertical lines;   note   row -> words after the numbers at the right
+    """
+    lines, heads, behind, y = [], [], [], 0.0
+    group_now, key_now = None, None
+    for row in rows:
+        if group(row) != group_now:
+            group_now, key_now, y = group(row), None, y + (0.3 if lines else 0)
+            words = wrap(str(group_now), HEAD_WRAP) or [""]
+            more = max(0.0, HEAD_LINE * len(words) - 1)
+            heads.append((y, y + more / 2, words))
+            y += 1 + more
+        key = same(row) if same else object()
+        line = {"row": row, "y": y, "first": key != key_now, "key": (group_now, key)}
+        key_now = key
+        if band(row) and row[value] is not None:
+            behind.append(line)
+            continue
+        lines.append(line)
+        y += 1
+    y = _behind(behind, lines, y)
+    built = go.Figure()
+    bottom = max(y - 0.4, 0.6)
+    _bands(built, behind, lines, row_band, scale, band_name)
+    _markers(built, lines + [line for line in behind if not line["own"]], style, value, scale)
+    for at, words in guides:
+        built.add_vline(x=at, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
+        built.add_annotation(
+            x=at,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            text=words,
+            showarrow=False,
+            font={"size": 11, "color": "#595959"},
+        )
+    labels = [_label(label(line["row"])) if line["first"] else "" for line in lines]
+    notes = any(note(line["row"]) for line in lines)
+    two_lines = any("<br>" in words for words in labels)
+    two_lines = two_lines or any(line["row"][value] is None for line in lines)
+    row_height = SMALL_LINE if two_lines else LINE
+    top = 44 + (30 if guides else 0)
+    layout(
+        built,
+        height=round(top + 52 + row_height * (bottom + 0.6)),
+        margin={"l": 8, "r": 250 if notes else 190, "t": top, "b": 52},
+        legend=LEGEND,
+    )
+    built.update_xaxes(title={"text": title, "standoff": 8})
+    if x_range:
+        built.update_xaxes(range=list(x_range))
+    built.update_yaxes(
+        range=[bottom, -0.6],
+        tickvals=[at for _, at, _ in heads] + [line["y"] for line in lines],
+        ticktext=["<br>".join(f"<b>{escape(line)}</b>" for line in words) for *_, words in heads] + labels,
+        ticks="",
+        showgrid=False,
+        showline=False,
+        automargin=True,
+    )
+    for line in lines:
+        _numbers(built, line, value, form, note)
+    for at, *_ in heads[1:]:
+        built.add_shape(
+            type="line",
+            x0=0,
+            x1=1,
+            xref="paper",
+            y0=at - 0.68,
+            y1=at - 0.68,
+            line={"color": "#dddddd", "width": 1},
+        )
+    return built
+
+
+def _label(parts):
+    first, *rest = [escape(part) for part in parts if part]
+    small = f"<br><span style='font-size:11px;color:#595959'>{', '.join(rest)}</span>" if rest else ""
+    return first + small
+
+
+def _behind(behind, lines, y):
+    """Give each band the place of the rows it stands behind, or a line of its own."""
+    for line in behind:
+        same = [other["y"] for other in lines if other["key"] == line["key"]]
+        line["from"], line["to"] = (min(same), max(same)) if same else (y, y)
+        line["y"] = (line["from"] + line["to"]) / 2
+        line["own"] = not same
+        if not same:
+            lines.append(line)
+            y += 1
+    return y
+
+
+def _bands(built, behind, lines, row_band, scale, band_name):
+    """Grey rectangles: of a row's own columns, or of a "random" row behind its neighbours."""
+    rectangles = [
+        (line["row"]["low"], line["row"]["high"], line["from"], line["to"])
+        for line in behind
+        if None not in (line["row"]["low"], line["row"]["high"])
+    ]
+    for line in lines if row_band else ():
+        low, high = (line["row"][name] for name in row_band)
+        if None not in (low, high):
+            rectangles.append((low, high, line["y"], line["y"]))
+    for low, high, first, last in rectangles:
+        built.add_shape(
+            type="rect",
+            x0=low * scale,
+            x1=high * scale,
+            y0=first - 0.42,
+            y1=last + 0.42,
+            fillcolor=BAND,
+            line={"width": 0},
+            layer="below",
+        )
+    if rectangles:
+        built.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="markers",
+                name="range and median of matched random sets" if behind else band_name,
+                marker={"symbol": "square", "size": 14, "color": BAND},
+            )
+        )
+
+
+def _markers(built, lines, style, value, scale):
+    """One trace per look; nulls keep their place with x = None, so that no row is lost."""
+    looks = {}
+    for place, line in enumerate(lines):
+        look = style(line["row"])
+        looks.setdefault(look["name"], (look, []))[1].append((place, line))
+    for look, members in looks.values():
+        scaled = [
+            {name: None if line["row"][name] is None else line["row"][name] * scale for name in (value, "low", "high")}
+            for _, line in members
+        ]
+        known = [
+            all(number is not None for number in numbers.values()) and "from" not in line
+            for numbers, (_, line) in zip(scaled, members, strict=True)
+        ]
+        built.add_trace(
+            go.Scatter(
+                x=[numbers[value] for numbers in scaled],
+                y=[line["y"] for _, line in members],
+                mode="markers",
+                name=escape(look["name"]),
+                showlegend=any("from" not in line and line["row"][value] is not None for _, line in members),
+                marker={
+                    "color": look["colour"],
+                    "symbol": look["symbol"],
+                    "size": 10,
+                    "line": {
+                        "color": look["colour"],
+                        "width": 2 if "open" in look["symbol"] else 0,
+                    },
+                },
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [max(s["high"] - s[value], 0) if k else None for s, k in zip(scaled, known, strict=True)],
+                    "arrayminus": [max(s[value] - s["low"], 0) if k else None for s, k in zip(scaled, known, strict=True)],
+                    "color": look["colour"],
+                    "thickness": 1.6,
+                    "width": 4,
+                },
+                customdata=[[place, line["row"].get("n")] for place, line in members],
+                hovertemplate="%{x:.3g} (n = %{customdata[1]})<extra>" + escape(look["name"]) + "</extra>",
+            )
+        )
+
+
+def _numbers(built, line, value, form, note):
+    """The numbers of a row at its right; of a null the reason, never a zero."""
+    row = line["row"]
+    if row[value] is None:
+        reason = wrap(f"{wording.DASH} {row.get('reason') or 'not measured'}", WRAP)
+        if len(reason) > 2:
+            reason = [reason[0], f"{reason[1][: WRAP - 1]}…"]
+        text = f"<i>{'<br>'.join(map(escape, reason))}</i>"
+    else:
+        interval = wording.span(row["low"], row["high"], form)
+        text = f"<b>{form(row[value])}</b>" + (f"  ({interval})" if interval else "")
+        text += f"  {escape(note(row))}"
+    built.add_annotation(
+        x=1,
+        xref="paper",
+        xanchor="left",
+        xshift=10,
+        y=line["y"],
+        text=text,
+        showarrow=False,
+        align="left",
+        font={"size": 12 if row[value] is not None else 11},
+    )

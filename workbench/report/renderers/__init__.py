@@ -1,0 +1,1 @@
+"""What report.json becomes: HTML, Markdown, CSV."""

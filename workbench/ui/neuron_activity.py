@@ -1,0 +1,95 @@
+"""How active one neuron was, condition by condition and call by call: read from the run's own recordings.
+
+Needs neither torch nor Streamlit. Only the half of the units that did not choose the neurons is read, as in the report.
+"""
+
+import json
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from workbench.errors import RunError
+from workbench.execution.run_folder import Store
+from workbench.statistics import jackknife, split_halves, unit_means
+from workbench.storage import read_json, read_table
+
+LABELS = ("variant", "prompt_set", "attack", "provenance", "against", "control")
+RETAINED = ("near", "far")
+
+
+def of_neuron(state, layer, index, trajectory):
+    """Mean |a| of a neuron in every recorded condition on the units of half B, with t intervals over them.
+
+    returns  rows like those of activity_by_call: labels of the condition, call, timestep, n (units), value, low, high;
+             none where recordings are gone or the neuron is no neuron of the UNet
+    Raises   RunError for a damaged recording
+    """
+    rows, wanted = [], {tuple(row[name] for name in LABELS): None for row in state.document["activity"] if row["trajectory"] == trajectory}
+    for condition in wanted:
+        keys = dict(zip(LABELS, condition, strict=True))
+        name = keys["prompt_set"]
+        try:
+            found = None if name in RETAINED else _values(state, keys["variant"], name, layer, index, trajectory)
+        except KeyError as error:
+            raise RunError(f"A result of the prompt set {name} in {state.folder} has no {error}. Run the study again.") from None
+        if found is None:
+            continue
+        values, about = found
+        for place, (call, timestep) in enumerate(zip(about["calls"], about["timesteps"], strict=True)):
+            one = jackknife(lambda mean: mean, np.arange(len(values)), values[:, place])
+            where = {"neuron_set": f"{layer} {index}", "trajectory": trajectory, "call": call, "timestep": timestep}
+            rows.append(keys | where | {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
+    return rows
+
+
+def _values(state, variant, prompt_set, layer, index, trajectory):
+    """((unit of half B, call) mean |a| of a neuron, {calls, timesteps}); None where something of it is not there."""
+    store, nodes = Store(state.folder), {node["id"]: node for node in state.nodes}
+    node, units = nodes.get(f"record:{variant}:{prompt_set}"), _units(store, nodes, prompt_set)
+    if node is None or units is None or not all(store.has("record", shard) for shard in node["shards"]):
+        return None
+    parts, about = [], None
+    for shard in node["shards"]:
+        path = store.file("record", shard, f"{trajectory}.safetensors")
+        try:
+            with safe_open(path, "numpy") as file:
+                name = f"{layer}|mean_abs"
+                if name not in file.keys():  # noqa: SIM118 - a safetensors file is no dict
+                    return None
+                part = file.get_slice(name)
+                if not 0 <= index < part.get_shape()[2]:
+                    return None
+                parts.append(part[:, :, index : index + 1][:, :, 0])
+                about = {key: json.loads(file.metadata()[key]) for key in ("calls", "timesteps")}
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            raise RunError(f"{path} is damaged ({error}). Running the study again computes it again: {store.command()}") from error
+    values = np.concatenate(parts).astype(float)
+    half_b = ~split_halves(units, _seed(state.folder))
+    return unit_means([unit for unit, kept in zip(units, half_b, strict=True) if kept], values[half_b]), about
+
+
+def _seed(folder):
+    """The seed by which the run cut its units into halves."""
+    path = folder / "study.json"
+    try:
+        return int(read_json(path)["choose"]["seed"])
+    except (OSError, KeyError, TypeError, ValueError):
+        raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written anew.") from None
+
+
+def _units(store, nodes, prompt_set):
+    """Unit of each prompt of a set, from the findings of any variant that drew it; None when no variant did."""
+    for node in nodes.values():
+        if node["stage"] == "detect" and node["prompt_set"] == prompt_set and all(store.has("detect", s) for s in node["shards"]):
+            found = [unit for shard in node["shards"] for unit in read_table(store.file("detect", shard, "detections.parquet"))["unit"]]
+            grouped = _grouped(store, nodes)
+            return [grouped.get(unit, unit) for unit in found]
+    return None
+
+
+def _grouped(store, nodes):
+    """{unit of the files: unit that follows the prompt}; empty where they are the same."""
+    for shard in nodes["score"]["shards"] if "score" in nodes else ():
+        path = store.path("score", shard) / "units.json"
+        return read_json(path) if path.is_file() else {}
+    return {}

@@ -1,0 +1,215 @@
+"""Pictures of a run: which there are, blurred or clear, two of them mixed. Needs neither torch nor Streamlit.
+
+rows      rows like those of report.json's table `images`; of a running run also what is finished since its first report
+picture   row -> picture, blurred unless it is to be revealed
+clear     the picture of a prompt in a condition, from the run's own results;  of_report   one of the report folder
+"""
+
+import struct
+import zlib
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+
+from workbench.errors import RunError
+from workbench.execution.run_folder import Store
+from workbench.report import images, wording
+from workbench.storage import DamagedFile, read_table
+from workbench.ui.headline_numbers import short
+
+SMALLEST = 128
+MOST_PIXELS = 4096 * 4096
+AGAIN = "Run the study again; results are kept, the report is written anew."
+# what Pillow raises for files that are cut short, of another kind, or built to use up memory
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError, Image.DecompressionBombError)
+
+
+def rows(state):
+    """Rows of the matrix, from report.json and, for conditions it has not, from the results."""
+    listed = list(state.document["images"]) if state.document else []
+    there = {(row["variant"], row["prompt_set"]) for row in listed}
+    known = {_key(row): row for row in reversed(listed) if row["attack"] is None}
+    for node in state.nodes if state.kind != "finished" else ():
+        if node["stage"] == "detect" and (node["variant"], node["prompt_set"]) not in there:
+            try:
+                listed += _unreported(state, node, known)
+            except KeyError as error:
+                raise RunError(f"The result of {node['id']} in {state.folder} has no column {error}. Run the study again.") from None
+    return listed
+
+
+def _key(row):
+    """What names a prompt in all its sets: its id, or its unit in results that keep no ids."""
+    return row.get("id") or row["unit"]
+
+
+def _unreported(state, node, known):
+    """Rows of a condition the report does not have yet; the seed is the one of the plain prompt, None when unknown."""
+    found = _detections(state, node)
+    if found is None:
+        return []
+    name, variant = node["prompt_set"], node["variant"]
+    plain, _, control = name.partition("~")
+    attack, _, against = plain.partition("@")
+    if plain in ("target", "reference", "near", "far"):
+        attack = None
+    made = None if not attack or not against else "optimised" if against == variant else "transferred"
+    return [
+        {
+            "variant": variant,
+            "prompt_set": name,
+            "attack": attack,
+            "provenance": made,
+            "against": against or None,
+            "control": bool(control),
+            "unit": row["unit"],
+            "id": row.get("id"),
+            "prompt": known[_key(row)]["prompt"] if _key(row) in known and name == "target" else row["unit"],
+            "seed": known[_key(row)]["seed"] if _key(row) in known else None,
+            "path": None,
+            "blurred": bool(row["judge"] or row["steer"]),
+            "success": bool(row.get("judge_expected", row["judge"])),
+            "score": float(row["judge_score"]),
+        }
+        for row in found.head(images.SHOWN_UNITS).to_dict("records")
+    ]
+
+
+def matrix(state, listed):
+    """Blocks of the image matrix (see workbench.report.images.matrix) over the rows given."""
+    models = state.document["models"] if state.document else []
+    return images.matrix({"images": listed, "models": models})
+
+
+def delicate(row):
+    """Whether a picture is blurred: the concept was asked for or found in it, or the report blurred it."""
+    asked = row["attack"] is not None or row["control"] or row["prompt_set"] == "target"
+    return bool(row["blurred"] or asked or (row["success"] and row["prompt_set"] == "reference"))
+
+
+def picture(state, row, reveal=False):
+    """(picture, note): the note says why a picture is missing or not as clear as asked."""
+    own = clear(state, row["variant"], row["prompt_set"], row["unit"], row.get("id")) if reveal or row["path"] is None else None
+    if own is not None:
+        return _enlarged(own if reveal or not delicate(row) else images.blurred(own)), ""
+    if row["path"] is None:
+        return None, "not there"
+    shown = of_report(state.report_folder, row["path"])
+    if not row["blurred"] and delicate(row) and not reveal:
+        shown = images.blurred(shown)
+    return _enlarged(shown), "only blurred here" if reveal and row["blurred"] else ""
+
+
+def clear(state, variant, prompt_set, unit, prompt_id=None):
+    """The picture of a prompt in a condition, from the run's own results; None when they are not all there.
+
+    prompt_id   which of the unit's prompts; default the first
+    Raises   RunError for a damaged file
+    """
+    nodes = {node["id"]: node for node in state.nodes}
+    detected, generated = (nodes.get(f"{stage}:{variant}:{prompt_set}") for stage in ("detect", "generate"))
+    if not detected or not generated or not (_there(state, detected) and _there(state, generated)):
+        return None
+    store = Store(state.folder)
+    with store.naming_unreadable():
+        places = _places(state.folder, tuple(detected["shards"]), tuple(generated["shards"]))
+        place = places.get(("id", prompt_id), places.get(("unit", unit)))
+        if place is None:
+            return None
+        shard, row, of = place
+        return Image.fromarray(_pixels(store.file("generate", shard, "images.safetensors"), row, of).transpose(1, 2, 0))
+
+
+@lru_cache(maxsize=256)
+def _places(folder, detected, generated):
+    """{("unit" or "id", name): (shard of generate, row in it, rows of it)}, of a unit the first; a finished shard never changes."""
+    places = {}
+    for found, shard in zip(detected, generated, strict=True):
+        table = read_table(Store(folder).file("detect", found, "detections.parquet"))
+        for kind in {"unit", "id"} & set(table):
+            for row, name in enumerate(table[kind]):
+                places.setdefault((kind, name), (shard, row, len(table)))
+    return places
+
+
+def _there(state, node):
+    return all(Store(state.folder).has(node["stage"], shard) for shard in node["shards"])
+
+
+def _detections(state, node):
+    """Findings of the detectors, one row per prompt; None while shards are missing."""
+    import pandas
+
+    if not _there(state, node):
+        return None
+    store = Store(state.folder)
+    with store.naming_unreadable():
+        parts = [read_table(store.file("detect", shard, "detections.parquet")) for shard in node["shards"]]
+    return pandas.concat(parts, ignore_index=True)
+
+
+def _pixels(path, row, of):
+    """(3, height, width) uint8: one of the `of` pictures of a file; the others are not read."""
+    try:
+        with safe_open(path, "numpy") as file:
+            pictures = file.get_slice("images")
+            if (n := pictures.get_shape()[0]) != of:
+                raise RunError(f"{path} holds {n} pictures for {of} prompts. Remove the folder {path.parent} and run the study again.")
+            return pictures[row]
+    except (SafetensorError, OSError) as error:
+        raise DamagedFile(path, error) from error
+
+
+def of_report(folder, path):
+    """A picture of the report folder, RGB; RunError for a path outside it or a file that is no picture."""
+    folder = Path(folder).resolve()
+    try:
+        file = (folder / path).resolve()
+    except (ValueError, OSError):  # a null character; a loop of links
+        raise RunError(f'report.json names the image "{short(path)}", which is no path. {AGAIN}') from None
+    if not file.is_relative_to(folder):
+        raise RunError(f'report.json names the image "{short(path)}", which lies outside {folder}. {AGAIN}')
+    try:
+        with Image.open(file, formats=tuple(images.MEDIA)) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise RunError(f'The image "{short(path)}" of the report has {opened.width} x {opened.height} pixels. {AGAIN}')
+            return opened.convert("RGB")
+    except DAMAGED as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)  # an OSError's own words repeat the path
+        why = f" ({why})" if why else ""
+        raise RunError(f'The image "{short(path)}" of the report cannot be read{why}. {AGAIN}') from None
+
+
+def _enlarged(image):
+    """Small pictures in whole multiples, so that a browser need not smear them."""
+    times = -(-SMALLEST // max(image.size))
+    return image if times <= 1 else image.resize((image.width * times, image.height * times), Image.Resampling.LANCZOS)
+
+
+def mixed(a, b, share):
+    """Picture a at share 0, picture b at share 1; b is brought to the size of a."""
+    return Image.blend(a.convert("RGB"), b.convert("RGB").resize(a.size), share)
+
+
+def column(row):
+    """What a picture shows, in words: 'esd, attack unlearndiffatk, optimised on it'."""
+    return ", ".join(filter(None, (row["variant"], wording.condition(row), wording.provenance(row))))
+
+
+def caption(row):
+    """The detector's finding in words."""
+    words = images.BLOCKS["near" if row["prompt_set"] in images.RETAINED else "concept"][1:]
+    score = "" if row["score"] is None else f" ({row['score']:.2f})"
+    return "not judged" if row["success"] is None else words[0 if row["success"] else 1] + score
+
+
+def alt(row):
+    """What a reader without the picture needs."""
+    return f"{column(row)}; prompt: {prompt_and_seed(row)}; {caption(row)}"
+
+
+def prompt_and_seed(row):
+    """'a red heart, seed 3'; of a run that goes on the seed may not be known yet."""
+    return (row["prompt"] or row["unit"]) + ("" if row["seed"] is None else f", seed {row['seed']}")

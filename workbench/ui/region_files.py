@@ -1,0 +1,74 @@
+"""Where in the image clusters are active: which cards a run has, and their pictures, blurred or clear. Needs neither torch nor Streamlit.
+
+clusters, cards   of report.json
+pictures          of one card; clear ones are made from the run's own results, as the report holds them blurred
+"""
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from workbench.execution.run_folder import Store
+from workbench.report import images, region_pictures, region_views
+from workbench.storage import DamagedFile
+from workbench.ui import picture_files
+
+BASE = "base"
+
+
+def clusters(document):
+    """Numbers of the clusters whose regions were asked for."""
+    return sorted({row["cluster"] for row in document["cluster_regions"]})
+
+
+def cards(document, cluster):
+    """Cards (see region_views) of one cluster, by condition and rank."""
+    return [card for card in region_views.cards(document) if card["row"]["cluster"] == cluster]
+
+
+def pictures(state, card, reveal=False):
+    """[(picture, words, alternative text)] of a card; its words say where one is less clear than asked for."""
+    return [(*_picture(state, card["row"], shot, kind, reveal), shot["alt"]) for kind, shot in _named(card)]
+
+
+def _named(card):
+    kinds = [kind for kind in ("drawn", "read_on", "overlay") if card["row"][kind]]
+    return list(zip(kinds, card["shots"], strict=True))
+
+
+def _picture(state, row, shot, kind, reveal):
+    if row["blurred"] != reveal:
+        return picture_files.of_report(state.report_folder, shot["path"]), shot["words"]
+    if not reveal:
+        return _hidden(state, row, shot, kind), shot["words"]
+    variant, name, prompt = (row["variant"], row["prompt_set"], row["id"]) if kind == "drawn" else (BASE, "target", None)
+    clear, level = picture_files.clear(state, variant, name, row["unit"], prompt), _map(state, row) if kind == "overlay" else None
+    if clear is None or (kind == "overlay" and level is None):
+        return picture_files.of_report(state.report_folder, shot["path"]), f"{shot['words']} (only blurred here)"
+    return region_pictures.overlay(clear, level, row["top"]) if kind == "overlay" else region_pictures.small(clear), shot["words"]
+
+
+def _hidden(state, row, shot, kind):
+    """The report shows it clear, the page must not; a map over a blurred picture is made as coarse as it."""
+    level = _map(state, row) if kind == "overlay" else None
+    path = row["read_on"] if level is not None else shot["path"]
+    shown = picture_files.of_report(state.report_folder, path)
+    return images.blurred(shown) if level is None else region_pictures.overlay(shown, level, row["top"], hide=True)
+
+
+def _map(state, row):
+    """(height, width) array: the map of a row of cluster_regions; None when it is not in the run folder.
+
+    Raises   RunError for a damaged file
+    """
+    node = next((node for node in state.nodes if node["id"] == "regions"), None)
+    if node is None or not all(Store(state.folder).has("regions", shard) for shard in node["shards"]):
+        return None
+    store = Store(state.folder)
+    path = store.file("regions", node["shards"][0], "maps.safetensors")
+    name = f"{row['cluster']}|{row['variant']}|{row['prompt_set']}|{row['rank']}"
+    with store.naming_unreadable():
+        try:
+            with safe_open(path, "numpy") as file:
+                return file.get_tensor(name).astype(np.float32) if name in file.keys() else None  # noqa: SIM118 - no dict
+        except (SafetensorError, OSError) as error:
+            raise DamagedFile(path, error) from error

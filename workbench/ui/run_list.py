@@ -1,0 +1,278 @@
+"""Which runs there are, and what state each is in. Reads run folders only; needs no Streamlit.
+
+list_runs   names under a folder, newest first; odd_names   those that are no text
+look        one folder -> State: finished, running, stopped or damaged, with a sentence
+label       a run's name, marked when it is not finished;  stamp   what changes when a run or the list of runs does
+python_of   the Python that does the same as a command line
+"""
+
+import json
+import os
+import re
+import shlex
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from workbench.errors import RunError
+from workbench.execution.run_folder import LAYOUT, Store
+from workbench.report import document as schema
+from workbench.report import wording
+from workbench.terminal import visible
+
+VARIABLE = "WORKBENCH_RUNS"
+START_SECONDS = 120
+SIGNS = ("manifest.json", "study.json", "status.json", "report")
+WATCHED = ("manifest.json", "study.json", "status.json", "report/report.json", "report/neurons.parquet")
+MOST_PID = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class State:
+    """A run as a page sees it.
+
+    kind       finished, running, stopped or damaged
+    sentence   what a reader must know about it; empty when finished
+    document   report.json, or None; a running run has one as soon as there are pictures
+    """
+
+    folder: Path
+    kind: str
+    sentence: str = ""
+    document: dict | None = None
+    nodes: list = field(default_factory=list)
+    status: dict | None = None
+
+    @property
+    def report_folder(self):
+        """Where the report is."""
+        return self.folder / "report"
+
+
+def runs_folder():
+    """The folder that holds the runs: what `workbench app --runs` was given, else ./runs."""
+    return Path(os.environ.get(VARIABLE) or "runs")
+
+
+def list_runs(folder):
+    """Names of what looks like a run in a folder, newest first; a damaged run is among them."""
+    found = {name: changed for name, changed in _found(folder).items() if _is_text(name)}
+    return sorted(found, key=lambda name: (-found[name], name))
+
+
+def odd_names(folder):
+    """Names of runs that are no text, so that no address can name them; their bytes written out."""
+    return sorted(visible(name) for name in _found(folder) if not _is_text(name))
+
+
+def _found(folder):
+    """{name: when it last changed} of what looks like a run."""
+    folder, found = Path(folder), {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):  # removed meanwhile, or not to be read
+            signs = [path / sign for sign in SIGNS if (path / sign).exists()] if path.is_dir() else []
+            if signs:
+                found[path.name] = max(sign.stat().st_mtime for sign in signs)
+    return found
+
+
+def _is_text(name):
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def stamp(folder, name):
+    """What changes when the run of that name or the list of runs does; cheap enough to be asked every two seconds."""
+    names = list_runs(folder)
+    return frozenset(names), _stamp(Path(folder) / name) if name in names else None
+
+
+def _stamp(run):
+    """When the files a page shows of a run were last written, and how large they are."""
+    found = []
+    for name in WATCHED:
+        with suppress(OSError):
+            about = (run / name).stat()
+            found.append((name, about.st_mtime_ns, about.st_size))
+    return tuple(found)
+
+
+def label(folder):
+    """The name of a run, with its state where that is not finished."""
+    folder = Path(folder)
+    try:
+        running = _running(folder)
+    except RunError:
+        running = False
+    kind = _kind(folder, _stamp(folder), running, _starting(folder))
+    return visible(folder.name) + ("" if kind == "finished" else f" ({kind})")
+
+
+@lru_cache(maxsize=512)
+def _kind(folder, stamp, running, starting):
+    return look(folder).kind
+
+
+def look(folder):
+    """The state of a run folder; what is damaged is told in its sentence, never raised."""
+    folder = Path(folder)
+    try:
+        return _look(folder)
+    except RunError as error:
+        return State(folder, "damaged", str(error))
+    except OSError as error:
+        return State(folder, "damaged", f"{folder} cannot be read: {error}.")
+
+
+def _look(folder):
+    store = Store(folder)
+    status, running = _status(folder), _running(folder)
+    again = command_of(folder)
+    if not running and _starting(folder):
+        return State(folder, "running", "The run is starting: it plans and loads its model.")
+    if not (folder / "manifest.json").exists():
+        raise RunError(f"{folder} has no manifest.json, so nothing can be said about this run. Run it again: {again}")
+    manifest = _object(folder / "manifest.json", ("layout", "nodes"), f"Run the study again, what is finished is kept: {again}")
+    if manifest["layout"] != LAYOUT:
+        raise RunError(
+            f"{folder} was written by another version of the workbench (layout {manifest['layout']}, this one reads {LAYOUT}). "
+            "Open it with that version, or run the study again into another folder."
+        )
+    nodes = manifest["nodes"]
+    if not isinstance(nodes, list) or not all(map(_is_node, nodes)):
+        cure = f"Run the study again, what is finished is kept: {again}"
+        raise RunError(f"{folder / 'manifest.json'} is damaged: its nodes are not those of a run. {cure}")
+    done = bool(nodes) and all(node["state"] == "done" for node in nodes)
+    document = _document(store.report_folder, again)
+    if running:
+        return State(folder, "running", "The run is going on; numbers follow when it has measured.", document, nodes, status)
+    if not done:
+        return State(folder, "stopped", _stopped(status, again), document, nodes, status)
+    if document is None:
+        raise RunError(f"The report of {folder} is missing (no report/report.json). Write it again: {again}")
+    return State(folder, "finished", "", document, nodes, status)
+
+
+def _document(report, again):
+    """report.json, checked; None when there is none."""
+    if not (report / "report.json").exists():
+        return None
+    try:
+        return schema.load(report)
+    except RecursionError:
+        raise RunError(f"{report / 'report.json'} is damaged: it is nested too deeply. Write it again: {again}") from None
+    except RunError as error:
+        raise error if str(report) in str(error) else RunError(f"{report}: {error}") from None
+
+
+def _status(folder):
+    """status.json; None when there is none."""
+    path = folder / "status.json"
+    if not path.exists():
+        return None
+    cure = "Remove this one file: it only says what a run is doing, no result is in it."
+    status = _object(path, ("state", "pid", "pid_started"), cure)
+    numbers = [status["pid_started"], *(status.get(name) for name in ("done", "of", "left_seconds"))]
+    texts = [status["state"], *(status.get(name) for name in ("node", "error"))]
+    if (
+        not (_is_number(status["pid"]) and isinstance(status["pid"], int) and 0 < status["pid"] <= MOST_PID)
+        or not all(value is None or _is_number(value) for value in numbers)
+        or not all(value is None or isinstance(value, str) for value in texts)
+    ):
+        raise RunError(f"{path} is damaged: its values are not those of a run. {cure}")
+    return status
+
+
+def _running(folder):
+    """Whether the process that status.json names is still running this run."""
+    return _status(folder) is not None and Store(folder).is_running()
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _is_node(node):
+    """Whether a node of the manifest is what a page takes it for; no name of it may lead out of the run folder."""
+    if not isinstance(node, dict) or not all(isinstance(node.get(name), str) for name in ("id", "stage", "state")):
+        return False
+    if not all(node.get(name) is None or isinstance(node[name], str) for name in ("variant", "prompt_set")):
+        return False
+    shards = node.get("shards")
+    return isinstance(shards, list) and all(
+        isinstance(name, str) and re.fullmatch(r"\w[\w.@~-]*", name) for name in [node["stage"], *shards]
+    )
+
+
+def _starting(folder):
+    """Whether a run was begun a moment ago: its study is fresh and newer than its status, which comes with the first result."""
+    study, status = folder / "study.json", folder / "status.json"
+    with suppress(OSError):
+        begun = study.stat().st_mtime
+        return time.time() - begun < START_SECONDS and not (status.exists() and status.stat().st_mtime >= begun)
+    return False
+
+
+def _stopped(status, again):
+    where = f" in {status['node']}" if status and status.get("node") else ""
+    why = f": {status['error']}" if status and status.get("error") else ""
+    return f"This run is not finished; it stopped{where}{why}. What was done is kept. Go on with: {again}"
+
+
+def _object(path, keys, cure):
+    """A JSON file that must be an object with these keys; RunError that names the file, and what to do."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}). {cure}") from None
+    if not isinstance(value, dict) or any(key not in value for key in keys):
+        raise RunError(f"{path} is damaged: an object with {', '.join(keys)} was expected. {cure}")
+    return value
+
+
+def command_of(folder):
+    """The command line that made the run, from its log; in words when the log does not say."""
+    text = ""
+    with suppress(OSError):
+        text = (Path(folder) / "run.log").read_text(encoding="utf-8", errors="replace")
+    found = re.findall(r"^\S+ (workbench .+): \d+ nodes to do", text, re.MULTILINE)
+    return found[-1] if found else "workbench run STUDY, with the study of this run"
+
+
+def progress(state):
+    """(share done in [0, 1], words) of a running or stopped run."""
+    status = state.status or {}
+    done, of = status.get("done") or 0, status.get("of") or 0
+    share = min(max(done / of, 0.0), 1.0) if of else 0.0
+    words = [f"{100 * share:.0f} %", (status.get("node") or "planning").replace(":", " ")]
+    if state.kind == "running" and status.get("left_seconds") is not None:
+        words.append(f"about {wording.seconds(status['left_seconds'])} left")
+    return share, ", ".join(words)
+
+
+def python_of(command):
+    """Python that does what a `workbench run` or `workbench demo` command line does; a comment when it is no command line."""
+    try:
+        words = shlex.split(command)[1:]
+    except ValueError:
+        return "# The command of this run cannot be read."
+    verb, rest = (words[0], words[1:]) if words else ("demo", [])
+    study, out, changes = "emoji-ink-style", None, []
+    while rest:
+        word, rest = rest[0], rest[1:]
+        if word in ("--set", "--limit", "--out", "--device") and rest:
+            value, rest = rest[0], rest[1:]
+            changes += [value] if word == "--set" else [f"prompts.limit={value}"] if word == "--limit" else []
+            out = value if word == "--out" else out
+        elif verb == "run" and not word.startswith("-"):
+            study = word
+    lines = ["import workbench", "", f"study = workbench.load_study({json.dumps(study)})"]
+    lines += [f"study = study.with_values({json.dumps(changes)})"] if changes else []
+    where = f", {json.dumps(out)}" if out else ""
+    lines += [f"run = workbench.run(study{where})  # computes only what is missing"]
+    return "\n".join([*lines, "run.activity, run.neurons, run.images"])
