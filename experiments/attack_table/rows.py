@@ -11,6 +11,7 @@ from workbench.analysis import budget, rates
 from workbench.execution.rows.rates import found_by_judge, labels
 from workbench.statistics import detectable
 from workbench.storage import read_table
+from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE
 
 
@@ -91,7 +92,7 @@ def _pairs(room, variant):
     """(set, its control's set) of every attack whose images have been judged on both."""
     made = {node.prompt_set for node in room.plan.of_stage("detect") if node.variant == variant}
     for name, planned in room.plan.sets.items():
-        pair = name, f"{name}~control"
+        pair = name, control_of(name)
         if planned.attack and {*pair} <= made and all(is_there(room, f"detect:{variant}:{which}") for which in pair):
             yield pair
 

@@ -23,6 +23,7 @@ from workbench.execution.stages.measure import with_adjusted
 from workbench.methods.scores.contrast import score as contrast
 from workbench.statistics import split_halves
 from workbench.storage import read_json, write_json
+from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE
 
 SIZES = (8, 16, 40)
@@ -175,7 +176,7 @@ def _attacked(drawn, variant, kind):
     """(rows of activity, rows of effects) under a null attack: its control is a second draw of it."""
     choice = _pair(drawn, kind)
     about = {"attack": kind, "provenance": "static", "against": None}
-    names = (kind, f"{kind}~control")
+    names = (kind, control_of(kind))
     made = [((one, name), _under(drawn, one, kind, which)) for one in (BASE, variant) for name, which in zip(names, choice, strict=True)]
     measured = drawn.measured((variant, "target"), *made)
     words = names if kind == "tokens" else names[1:]

@@ -23,6 +23,7 @@ from workbench.execution.rows.rates import RETAINED, found_by_judge
 from workbench.execution.stages.measure import neuron_groups
 from workbench.statistics import interval, paired_by_unit, swap_p
 from workbench.storage import read_arrays, read_json, read_table
+from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE
 
 FEWEST_POINTS = 4
@@ -31,7 +32,7 @@ NOTHING = {"n": None, "value": None, "low": None, "high": None}
 
 def asr(room, variant, attack):
     """(prompt,) bool: the judge sees the concept plainly or under the attack made against this variant; None when not computed."""
-    name = f"{attack}@{variant}"
+    name = name_of(attack, variant)
     if name not in room.plan.sets or not _judged(room, variant, name) or not _judged(room, variant, "target"):
         return None
     return found_by_judge(room, variant, "target") | found_by_judge(room, variant, name)
@@ -153,8 +154,8 @@ def sensitivity_rows(room, attack, groups=("watch", "concept"), trajectory="refe
     concept, suppressed = members["concept", "ff"], table["in_suppressed"].to_numpy()
     ff, taken = (table["site"] == "ff").to_numpy(), concept | suppressed
     for variant in room.study.variants:
-        name = f"{attack}@{variant.name}"
-        conditions = [(variant.name, which) for which in ("target", name, f"{name}~control")]
+        name = name_of(attack, variant.name)
+        conditions = [(variant.name, which) for which in ("target", name, control_of(name))]
         if name not in room.plan.sets or not all(is_there(room, f"record:{v}:{which}") for v, which in conditions):
             continue
         values = base | {condition: means(condition, half_b) for condition in conditions}
@@ -162,7 +163,7 @@ def sensitivity_rows(room, attack, groups=("watch", "concept"), trajectory="refe
         early = [means(condition, ~half_b) for condition in (*conditions[1:], (BASE, "reference"))]
         try:
             anew = chosen_anew(*early, int(concept.sum()), ff)
-            found = measured.relocation(variant.name, name, f"{name}~control", concept, anew, suppressed, ff)
+            found = measured.relocation(variant.name, name, control_of(name), concept, anew, suppressed, ff)
             moved = {f"relocated{end}": found[key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
             moved["relocated_reason"] = None
         except StatisticsError as error:

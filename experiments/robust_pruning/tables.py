@@ -35,6 +35,7 @@ from experiments.robust_pruning.design import (
 )
 from experiments.robust_pruning.rows import against_rows, held_rows, plane_rows, sensitivity_rows, together
 from workbench.registry import method
+from workbench.study.prompt_set_name import name_of
 
 CHANGES = ("cut", "p", "retained", "plainly asked", "KID")
 ABOUT_THE_MAP = (
@@ -315,4 +316,4 @@ def searched(room, attacks):
 
 
 def _mean_score(room, variant, attack):
-    return number(float(room.detections(variant, f"{attack}@{variant}")["judge_score"].mean()), 3)
+    return number(float(room.detections(variant, name_of(attack, variant))["judge_score"].mean()), 3)

@@ -19,6 +19,7 @@ from workbench.analysis.findings import (
 from workbench.analysis.headline import first_attack, same
 from workbench.analysis.rates import RELATIVE_CUT
 from workbench.analysis.rules import DEFAULT, MARGIN, MIN_UNITS
+from workbench.study.prompt_set_name import PromptSetName
 
 CAVEATS = [
     "Prompt attacks alone prove no removal: what was not reactivated here may be reactivated by an attack that was not tried.",
@@ -575,10 +576,9 @@ def _under(one):
 
 def _set(name):
     """A prompt set's name as a person says it: "embedding_pgd@erased~control" is "control of embedding_pgd made against erased"."""
-    made, _, control = name.partition("~")
-    attack, _, against = made.partition("@")
-    said = SETS.get(name, f"{attack} made against {against}" if against else attack)
-    return f"control of {said}" if control else said
+    parts = PromptSetName.read(name)
+    said = SETS.get(name, f"{parts.made} made against {parts.against}" if parts.against else parts.made)
+    return f"control of {said}" if parts.control else said
 
 
 def _pair(one):

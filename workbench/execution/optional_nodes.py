@@ -16,6 +16,7 @@ from workbench.analysis import coalitions
 from workbench.errors import StudyError, nearest
 from workbench.execution import named_set_files
 from workbench.study.asked import FEWEST_PARTITIONS
+from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE
 
 GRADIENT = 2.5  # UNet row passes of a row with gradient
@@ -72,7 +73,7 @@ def conditions(facts):
     for variant in (name for name in facts.plain if facts.study.variant(name).role != "pruned"):
         found.append([variant, "target"])
         for name in facts.met(variant):
-            found += [[variant, name], [variant, f"{name}~control"]]
+            found += [[variant, name], [variant, control_of(name)]]
     return found
 
 

@@ -16,6 +16,7 @@ from workbench.methods import detectors, scores
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study import seeds
+from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE, OTHER, Quality
 
 # raise a number when the stage's code starts to give other results
@@ -303,7 +304,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         getattr(method.module, "check_targets", lambda parameters, targets, names: None)(parameters, sets["target"], study.concept.names)
         for against in attack.against or [None]:
             made = against or getattr(method.module, "made_against", lambda p, folder: None)(parameters, study.folder)
-            name = f"{attack.label}@{made}" if made else attack.label
+            name = name_of(attack.label, made)
             inputs = [f"generate:{BASE}:target", f"detect:{BASE}:target"]
             inputs += [f"erase:{against}"] if against else []
             content = base | {
@@ -321,7 +322,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
             make.add(f"attack:{name}", "attack", content, inputs, against, None, ((0, n),), passes=cost, bytes=n * 4096)
             for control in (False, True):
-                set_name = f"{name}~control" if control else name
+                set_name = control_of(name) if control else name
                 kind = "control" if control else "adversarial"
                 plans[set_name] = SetPlan(set_name, kind, None, attack.label, made, control, f"attack:{name}")
                 for variant in attacked:

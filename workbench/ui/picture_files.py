@@ -17,6 +17,7 @@ from workbench.errors import RunError
 from workbench.execution.run_folder import Store
 from workbench.report import images, wording
 from workbench.storage import DamagedFile, read_table
+from workbench.study.prompt_set_name import PromptSetName
 from workbench.ui.headline_numbers import short
 
 SMALLEST = 128
@@ -51,10 +52,8 @@ def _unreported(state, node, known):
     if found is None:
         return []
     name, variant = node["prompt_set"], node["variant"]
-    plain, _, control = name.partition("~")
-    attack, _, against = plain.partition("@")
-    if plain in ("target", "reference", "near", "far"):
-        attack = None
+    parts = PromptSetName.read(name)
+    attack, against = None if parts.made in ("target", "reference", "near", "far") else parts.made, parts.against
     made = None if not attack or not against else "optimised" if against == variant else "transferred"
     return [
         {
@@ -62,8 +61,8 @@ def _unreported(state, node, known):
             "prompt_set": name,
             "attack": attack,
             "provenance": made,
-            "against": against or None,
-            "control": bool(control),
+            "against": against,
+            "control": parts.control,
             "unit": row["unit"],
             "id": row.get("id"),
             "prompt": known[_key(row)]["prompt"] if _key(row) in known and name == "target" else row["unit"],

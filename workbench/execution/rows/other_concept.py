@@ -22,6 +22,7 @@ from workbench.execution.rows.rates import labels
 from workbench.report.choice_fields import CONFIRMED
 from workbench.report.other_fields import EFFECTS, TABLES
 from workbench.statistics import false_discovery
+from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE, OTHER
 
 TABLE = "other_concept"
@@ -135,7 +136,7 @@ def _contrasts(room):
             if variant.role != "sham" and planned.attack and not planned.control and (variant.name, name) in recorded:
                 full = labels(room, variant.name, name)
                 keys = {"effect": EFFECTS[1], "variant": variant.name} | {key: full[key] for key in nothing}
-                yield keys, "target", (variant.name, name), (variant.name, f"{name}~control")
+                yield keys, "target", (variant.name, name), (variant.name, control_of(name))
 
 
 def with_adjusted(found, shams=()):

@@ -18,6 +18,7 @@ from workbench.errors import StatisticsError
 from workbench.execution.rows import rates as rate_rows
 from workbench.statistics import unit_means
 from workbench.study import seeds
+from workbench.study.prompt_set_name import PromptSetName, control_of, name_of
 
 TESTED = "p over runs and units"
 NAMES = ("variant", "variant_a", "variant_b", "compared_with", "attack", "against")
@@ -49,9 +50,8 @@ class Runs:
         """The name of a prompt set with attack and variant as they are written."""
         if name is None:
             return None
-        made, tilde, control = name.partition("~")
-        attack, at, against = made.partition("@")
-        return f"{self.written(attack)}{at}{self.written(against)}{tilde}{control}"
+        parts = PromptSetName.read(name)
+        return name_of(self.written(parts.made), self.written(parts.against), parts.control)
 
     def named(self, row):
         """The row with every name as it is written."""
@@ -139,7 +139,7 @@ def images(room, runs, tables):
     )
     found["comparisons"] = [_difference(*group, target) for group in groups]
     items = [
-        (row, tuple(seen(room, row["variant"], name) for name in (f"{row['prompt_set']}~control", row["prompt_set"])))
+        (row, tuple(seen(room, row["variant"], name) for name in (control_of(row["prompt_set"]), row["prompt_set"])))
         for row in tables["against_control"]
         if runs.has(row)
     ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench import registry
 from workbench.analysis import rates
+from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -132,7 +133,7 @@ def comparison_rows(room):
     rows, have, sets = [], set(generated(room)), room.plan.sets
     for a, b in _compared(room.study.variants):
         for name, planned in sets.items():
-            anew = f"{planned.attack}@{b}{'~control' if planned.control else ''}" if planned.attack and planned.against == a else name
+            anew = name_of(planned.attack, b, planned.control) if planned.attack and planned.against == a else name
             for other in dict.fromkeys((name, anew)):
                 if planned.kind == "retained" or not {(a, name), (b, other)} <= have:
                     continue
@@ -187,7 +188,7 @@ def control_rows(room):
     """Each attack's ASR beside its control's, paired by prompt: the concept seen without the attack or with it, as in `asr`."""
     rows, have = [], set(generated(room))
     for variant, name in have:
-        control = f"{name}~control"
+        control = control_of(name)
         if room.plan.sets[name].attack is None or (variant, control) not in have:
             continue
         found = rates.compare(seen(room, variant, control), seen(room, variant, name), room.prompt_set("target").units)

@@ -19,6 +19,7 @@ from workbench.execution.stages.attribute import found, leading
 from workbench.neurons import sets as neuron_sets
 from workbench.report.document import plain
 from workbench.storage import read_json, read_table, write_json, write_table
+from workbench.study.prompt_set_name import control_of
 
 TABLES = ("cluster_choice", "clusters", "cluster_effects", "cluster_profiles", "cluster_layers", "cluster_prompts")
 RANGE = (2, 8)
@@ -135,7 +136,7 @@ def _described(room, node, sure, made, values, trajectory):
     study, part, index = room.study, room.study.cluster, room.neurons
     about = room.trajectory(trajectory, room.prompt_set(trajectory))
     settings = {"n_resamples": study.choose.n_resamples, "seed": study.choose.seed}
-    attacks = [(v, name, f"{name}~control") for v, name in values if (v, f"{name}~control") in values]
+    attacks = [(v, name, control_of(name)) for v, name in values if (v, control_of(name)) in values]
     prompts = {name: one_per_unit(room, name) for name in {name for _, name in values}}
     profiles = cluster_description.profiles(sure.labels, made, values, about.calls)
     effects = cluster_description.effects(sure.labels, made, values, index, attacks, n_random=part.n_random, **settings)

@@ -17,6 +17,7 @@ from workbench.report import document
 from workbench.statistics import false_discovery, unit_means
 from workbench.storage import read_table, write_json, write_table
 from workbench.study import seeds
+from workbench.study.prompt_set_name import CONTROL, control_of, name_of
 from workbench.study.study import BASE, OTHER
 
 BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
@@ -120,7 +121,7 @@ def with_headline(table, tables, study, trajectory):
 
 def _set_of(made):
     """The prompt set of an attack, by its labels."""
-    return f"{made['attack']}@{made['against']}" if made["against"] else made["attack"]
+    return name_of(made["attack"], made["against"])
 
 
 def neuron_groups(table):
@@ -200,7 +201,7 @@ def trajectory_tables(room, trajectory, table, other=None, rates=()):
         shown = [headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)]
         shown.append(headline.first_attack([], rates, variant.name, variant.role, trajectory))
         for name in [None, *_attacks_met(room, variant.name)]:
-            control = f"{name}~control" if name else None
+            control = control_of(name) if name else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
             if name:
                 full = labels(room, variant.name, name)
@@ -281,7 +282,7 @@ def wording_changes(room, recorded):
         if name in rate_rows.RETAINED:
             found.append((f"prompts of {name} against the reference", (BASE, name), (BASE, "reference")))
         elif planned.attack and planned.control == (methods[planned.attack] != "random_tokens") and not _as_target(room, name):
-            found.append((f"{name.replace('~control', ', control')} against the plain prompt", (BASE, name), (BASE, "target")))
+            found.append((f"{name.replace(CONTROL, ', control')} against the plain prompt", (BASE, name), (BASE, "target")))
     return found
 
 
@@ -341,7 +342,7 @@ def relocation_rows(room, measured, table, trajectory):
 
     reference, rows = choosing(BASE, "reference"), []
     for variant, name, keys in attacked(room):
-        control = f"{name}~control"
+        control = control_of(name)
         try:
             anew = chosen_anew(choosing(variant.name, name), choosing(variant.name, control), reference, int(concept.sum()), ff)
             found = measured.relocation(variant.name, name, control, concept, anew, suppressed, ff) | {"reason": None}
@@ -426,20 +427,20 @@ def _contrasts(room):
                 )
         for name in _attacks_met(room, v):
             keys = made(v, name)
-            yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, f"{name}~control")
+            yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, control_of(name))
             yield {"effect": "gross_reactivation", "variant": v} | keys, (v, name), (v, "target")
             if variant.role == "pruned" and (same := _same_attack(room, name, variant)) in _attacks_met(room, variant.parent):
                 yield {"effect": "pruning_effect_adversarial", "variant": v} | keys, (v, name), (variant.parent, same)
         if variant.role == "pruned":
             yield {"effect": "pruning_effect_target", "variant": v} | nothing, (v, "target"), (variant.parent, "target")
     for name in _attacks_met(room, BASE):
-        yield {"effect": "base_reactivation", "variant": BASE} | made(BASE, name), (BASE, name), (BASE, f"{name}~control")
+        yield {"effect": "base_reactivation", "variant": BASE} | made(BASE, name), (BASE, name), (BASE, control_of(name))
 
 
 def _same_attack(room, name, pruned):
     """What the parent met: the same set, but for an attack optimised against the pruned variant the one optimised against it."""
     planned = room.plan.sets[name]
-    other = f"{planned.attack}@{pruned.parent}"
+    other = name_of(planned.attack, pruned.parent)
     return other if planned.against == pruned.name and other in room.plan.sets else name
 
 

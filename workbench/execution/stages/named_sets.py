@@ -24,6 +24,7 @@ from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.report.document import plain
 from workbench.storage import digest, read_json, read_table, write_json
 from workbench.study.named import OWN, ordered
+from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE
 
 TABLES = ("sets", "set_layers", "set_overlaps", "set_effects")
@@ -195,7 +196,7 @@ def _effects(room, node, found):
     study, trajectory, half = room.study, headline_trajectory(room.study), room.units_in_half_a()
     pairs = [tuple(pair) for pair in node.parameters["conditions"]]
     values = {pair: room.unit_means(pair[1], room.mean_abs(*pair, trajectory))[~half] for pair in pairs}
-    attacks = [(variant, name, f"{name}~control") for variant, name in values if (variant, f"{name}~control") in values]
+    attacks = [(variant, name, control_of(name)) for variant, name in values if (variant, control_of(name)) in values]
     settings = {"n_resamples": study.choose.n_resamples, "n_random": study.choose.n_random, "seed": study.choose.seed}
     table = cluster_description.effects_of_sets(found, values, room.neurons, attacks, **settings)
     if table.empty:
