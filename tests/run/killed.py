@@ -37,6 +37,7 @@ def run(study_file, folder, model=None, data=None, largest_file=None, user=None,
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     if user is not None:
+        runs.prepare(study_file, folder, model=model)  # imports the methods: the other user may not be able to read the checkout
         os.seteuid(user)
     try:
         runs.run(study_file, folder, model=model)
