@@ -52,7 +52,8 @@ def test_a_model_that_draws_nothing_any_more_is_damaged_not_erased():
         return rate(low, high, kind="far")
 
     base = kept(0.9, 1.0)
-    assert rules.broken(kept(0.0, 0.4), base) and not rules.broken(kept(0.3, 0.6), base) and not rules.broken(kept(0.8, 1.0), base)
+    assert rules.broken(kept(0.0, 0.4), base) and rules.broken(kept(0.3, 0.6), base)
+    assert not rules.broken(kept(0.5, 0.85), base) and not rules.broken(kept(0.8, 1.0), base)
     assert not rules.broken(None, base) and not rules.broken(kept(0, 0.1) | {"rate": None}, base)
     low, flat = number(0.1, 0.3), number(-0.05, 0.05)
     assert rules.deactivation_outcome(low, flat, damaged=True) == "changed at large"

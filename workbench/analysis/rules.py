@@ -33,6 +33,7 @@ NEGLIGIBLE = 0.01
 MARGIN = 0.1
 MIN_UNITS = 8
 DRAWN = 0.5
+KEPT = 0.8
 FLIPPED = "p by flipping the signs of units"
 THESE_NEURONS = {"more": "more than comparable ones", "no more": "no more than comparable ones", "cannot tell": CANNOT_TELL}
 
@@ -61,10 +62,10 @@ def drift_passes(drift):
 
 def broken(kept, kept_by_base):
     """Whether a variant no longer draws what has nothing to do with the concept: the whole interval of its rate on unrelated concepts
-    below half of the base model's rate. Of such a model nothing can be credited to erasing the concept."""
+    below KEPT of the base model's rate. Of such a model nothing can be credited to erasing the concept."""
     if None in (kept, kept_by_base) or None in (kept["rate"], kept_by_base["rate"]):
         return False
-    return kept["high"] < kept_by_base["rate"] / 2
+    return kept["high"] < KEPT * kept_by_base["rate"]
 
 
 def deactivation_outcome(activity, drift, contrast=None, plain=None, damaged=False, thresholds=DEFAULT):

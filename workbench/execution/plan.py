@@ -20,7 +20,7 @@ from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE, OTHER, Quality
 
 # raise a number when the stage's code starts to give other results
-VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 4, "score": 3, "measure": 16, "report": 1, "clip": 1, "again": 1}
+VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 4, "score": 3, "measure": 17, "report": 1, "clip": 1, "again": 1}
 VERSIONS |= {"attribute": 1, "conductance": 1, "fidelity": 1, "tokens": 1, "cluster": 3, "regions": 1, "ablate": 1, "named_sets": 1}
 
 
