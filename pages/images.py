@@ -3,7 +3,7 @@
 import streamlit as st
 
 from workbench.report import wording
-from workbench.ui import current_run, pictures
+from workbench.ui import current_run, picture_files
 from workbench.ui.headline_numbers import plain
 
 PER_PAGE = 8
@@ -11,12 +11,12 @@ MOST_COLUMNS = 23
 
 state = current_run.run_to_show()
 st.title("Images")
-listed = pictures.rows(state)
+listed = picture_files.rows(state)
 if not listed:
     st.info("This run kept no pictures. Run its study again to draw them.", icon=":material/image:")
     st.stop()
 
-blocks = {block["title"]: block for block in pictures.matrix(state, listed)}
+blocks = {block["title"]: block for block in picture_files.matrix(state, listed)}
 title = st.segmented_control("Prompts", list(blocks), default=next(iter(blocks)), required=True, key="images-block")
 columns = [(column["name"], column["words"]) for column in blocks[title]["columns"]]
 variants, conditions = (list(dict.fromkeys(column[place] for column in columns)) for place in (0, 1))
@@ -51,7 +51,7 @@ chosen = st.selectbox(
 )
 choices = {}
 for image in [image for cell in by_name[chosen]["cells"] for image in cell]:
-    choices.setdefault(pictures.column(image), image)
+    choices.setdefault(picture_files.column(image), image)
 if len(choices) < 2:
     st.info("This prompt was drawn in one condition only.", icon=":material/compare:")
     st.stop()
@@ -59,15 +59,15 @@ left, right = st.columns(2)
 one = left.selectbox("From", list(choices), key=f"images-from-{title}")
 two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
 share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first picture, 100 % the second") / 100
-found = [pictures.picture(state, choices[name], reveal=not current_run.blur())[0] for name in (one, two)]
+found = [picture_files.picture(state, choices[name], reveal=not current_run.blur())[0] for name in (one, two)]
 if None in found:
     st.info("One of these pictures is not there.", icon=":material/image:")
     st.stop()
 with st.grid(3, min_column_width=132, wrap=False):
     for words, shown, alt in (
-        (one, found[0], pictures.alt(choices[one])),
-        (f"{wording.percent(share, 0)} of the second", pictures.mixed(*found, share), f"{one} blended with {two}, {share:.0%} of it"),
-        (two, found[1], pictures.alt(choices[two])),
+        (one, found[0], picture_files.alt(choices[one])),
+        (f"{wording.percent(share, 0)} of the second", picture_files.mixed(*found, share), f"{one} blended with {two}, {share:.0%} of it"),
+        (two, found[1], picture_files.alt(choices[two])),
     ):
         with st.container(gap="xxsmall"):
             st.image(shown, width=192, alt=alt)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from workbench.report import wording
-from workbench.ui import current_run, headline_numbers, pictures
+from workbench.ui import current_run, headline_numbers, picture_files
 from workbench.ui.headline_numbers import plain
 
 state = current_run.run_to_show()
@@ -41,7 +41,7 @@ for pruned, parent in masks:
         st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
 
 st.subheader("The same prompt in four variants")
-units = headline_numbers.four(document, pictures.rows(state), variant)
+units = headline_numbers.four(document, picture_files.rows(state), variant)
 if not units:
     st.info("This run kept no pictures of prompts with the concept.", icon=":material/image:")
 else:
@@ -58,7 +58,7 @@ else:
             with st.container(gap="xxsmall"):
                 st.markdown(f"**{title}**")
                 damaged += current_run.pictures(state, [row] if row else [])
-                st.caption(plain(pictures.column(row)) if row else "")
+                st.caption(plain(picture_files.column(row)) if row else "")
     current_run.tell(damaged)
     st.caption(
         "Blurred in the pixels; the switch is at the left. The eye marks pictures in which the detector found the concept."
