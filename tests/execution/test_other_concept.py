@@ -156,7 +156,7 @@ def test_the_same_neurons_for_both_concepts_are_said_to_be_that(done, study, mon
     room = execute.prepare(workbench.load_study(study), done.folder)[1]
     table = read_table(room._folder("score") / "neurons.parquet")
     same = table["in_concept"].to_numpy()[(table["site"] == "ff").to_numpy()]
-    monkeypatch.setattr(other_concept.selecting.Rule, "on", lambda self, evidence: lambda rows: same)
+    monkeypatch.setattr(other_concept.choice.Rule, "on", lambda self, evidence: lambda rows: same)
     found = other_concept.pair(room, table)
     assert found.other is None and found.shared == same.sum()
     assert other_concept.caveats(found) == [
