@@ -160,7 +160,7 @@ def test_a_damaged_status_hides_no_run_and_stops_no_other(run, status):
 
 def test_looking_whether_a_run_goes_on_keeps_none_from_starting(run):
     (run / ".lock").touch()
-    looks = f"from workbench.run import holding\nprint(flush=True)\nwhile True: holding.is_held({str(run / '.lock')!r})"
+    looks = f"from workbench.execution import lock\nprint(flush=True)\nwhile True: lock.is_held({str(run / '.lock')!r})"
     watcher = subprocess.Popen([sys.executable, "-c", looks], stdout=subprocess.PIPE)
     try:
         watcher.stdout.readline()
