@@ -55,6 +55,14 @@ def test_imports_point_up_the_list_only():
     assert wrong == []
 
 
+def test_the_package_imports_no_experiment_test_or_benchmark():
+    for path in ROOT.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        assert not {name.split(".")[0] for name in names} & {"experiments", "tests", "benchmarks"}, path
+
+
 def test_the_four_kinds_of_methods_never_import_each_other():
     kinds = ("erasers", "attacks", "detectors", "scores")
     for kind in kinds:

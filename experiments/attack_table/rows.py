@@ -2,10 +2,7 @@
 
 attack_of     which attack a node belongs to
 attack_rows   each attack beside its control, ceiling and false alarms, with what it spent
-spent         passes, seconds and looks of one attack, from its log
 """
-
-import numpy as np
 
 from workbench.analysis import budget, rates
 from workbench.execution.rows.rates import found_by_judge, labels
@@ -58,34 +55,8 @@ def attack_rows(room, variant):
         row = keys | about | {key: rates.success_rate(x, units=units) for key, x in (("asr", after), ("control_asr", drawn))}
         row |= {key: found[key] for key in ("n", "n_units", "difference", "low", "high", "p_mcnemar", "p_permutation")}
         row["detectable"] = detectable(float(drawn.mean()), found["n_units"], rise=True, power=rates.POWER)
-        rows.append(row | spent(*_logs(room, name), ids))
+        rows.append(row | budget.spent(*_logs(room, name), ids))
     return rows
-
-
-def spent(log, seconds, ids):
-    """What an attack, without its control, spent on a prompt.
-
-    log       data frame of, id, passes (spent so far by that prompt), found (null for rows that are no look)
-    seconds   data frame with a column seconds, row by row to the log
-    returns   passes, seconds, looks: means over all prompts `ids`, 0 where nothing was spent; most_looks of any prompt. Rows
-              without an id are steps for all prompts together, which already say a prompt's share. seconds is None when the
-              attack kept a log, but no clock.
-    """
-    own = (log["of"] == "attack").to_numpy()
-    rows, clock = log[own], seconds["seconds"][own].astype(float)
-    looks = budget.looked(rows)["id"].value_counts().reindex(ids).fillna(0)
-    return {
-        "passes": _mean_of_last(rows["id"], rows["passes"].astype(float), ids),
-        "seconds": None if own.any() and clock.isna().all() else _mean_of_last(rows["id"], clock, ids),
-        "looks": float(looks.mean()),
-        "most_looks": int(looks.max()),
-    }
-
-
-def _mean_of_last(names, values, ids):
-    """Mean over `ids` of the largest value under each name, plus the largest without a name."""
-    shared = values[names.isna()].max()
-    return float(values.groupby(names).max().reindex(ids).fillna(0).mean() + (0 if np.isnan(shared) else shared))
 
 
 def _pairs(room, variant):

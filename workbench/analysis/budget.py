@@ -65,3 +65,29 @@ def success_rows(log, ids, points, units=None, **labels):
         about = {"budget": float(point), "looks": int(had.max()) if len(had) else 0, "ended": bool(point > last)}
         rows.append(labels | about | share(first <= point, units))
     return rows
+
+
+def spent(log, seconds, ids):
+    """What an attack, without its control, spent on a prompt.
+
+    log       data frame of, id, passes (spent so far by that prompt), found (null for rows that are no look)
+    seconds   data frame with a column seconds, row by row to the log
+    returns   passes, seconds, looks: means over all prompts `ids`, 0 where nothing was spent; most_looks of any prompt. Rows
+              without an id are steps for all prompts together, which already say a prompt's share. seconds is None when the
+              attack kept a log, but no clock.
+    """
+    own = (log["of"] == "attack").to_numpy()
+    rows, clock = log[own], seconds["seconds"][own].astype(float)
+    looks = looked(rows)["id"].value_counts().reindex(ids).fillna(0)
+    return {
+        "passes": _mean_of_last(rows["id"], rows["passes"].astype(float), ids),
+        "seconds": None if own.any() and clock.isna().all() else _mean_of_last(rows["id"], clock, ids),
+        "looks": float(looks.mean()),
+        "most_looks": int(looks.max()),
+    }
+
+
+def _mean_of_last(names, values, ids):
+    """Mean over `ids` of the largest value under each name, plus the largest without a name."""
+    shared = values[names.isna()].max()
+    return float(values.groupby(names).max().reindex(ids).fillna(0).mean() + (0 if np.isnan(shared) else shared))

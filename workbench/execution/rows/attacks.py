@@ -2,7 +2,6 @@
 
 import json
 
-from experiments.attack_table.rows import spent
 from workbench.analysis import budget
 from workbench.execution.rows.rates import labels
 from workbench.storage import read_table
@@ -31,7 +30,7 @@ def with_seconds(room, rows):
 
 def _spent(room, node):
     folder, ids = room._folder(node.id), room.prompt_set("target").table["id"].tolist()
-    return spent(read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet"), ids)
+    return budget.spent(read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet"), ids)
 
 
 def budget_rows(room, attacks=None):
