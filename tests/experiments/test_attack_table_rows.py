@@ -8,7 +8,8 @@ import pytest
 
 import workbench
 from experiments.attack_table import run
-from experiments.attack_table.rows import attack_of, attack_rows, spent
+from experiments.attack_table.rows import attack_of, attack_rows
+from workbench.analysis.budget import spent
 from workbench.errors import RunError
 from workbench.execution import execute
 from workbench.execution.rows.attacks import budget_rows
