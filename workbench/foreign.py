@@ -9,6 +9,7 @@ Every reader of somebody else's file asks here first, so that the same mistake i
 """
 
 import json
+import pickle
 import pickletools
 import re
 import stat
@@ -19,6 +20,19 @@ from pathlib import Path
 from workbench.errors import ModelError
 
 START = 512
+# what torch, diffusers, transformers and tokenizers raise for files that are damaged or not there
+READING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    EOFError,
+    IndexError,
+    pickle.UnpicklingError,
+)
 KINDS = {
     b"\x1f\x8b": "a gzip archive",
     b"BZh": "a bzip2 archive",
@@ -195,7 +209,7 @@ def _imports(file):
                 found.append(".".join(texts[-2:]))
             elif isinstance(argument, str) and "UNICODE" in code.name:
                 texts = [*texts[-1:], argument]
-    except Exception:
+    except Exception:  # damaged bytes raise errors of many kinds in pickletools; what was read before them still names the file
         if not found:
             raise
     return found

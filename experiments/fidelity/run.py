@@ -3,7 +3,7 @@
 Base and ESD variant of the study emoji-ink-style, target T2, on the base model's target trajectories. Two questions, each with
 its own truth: one neuron out (a fixed random sample, and the top of the list; goal: Spearman 0.9 within 5 UNet passes), and a
 whole random set out (goal: Pearson 0.8). A forward or backward pass of one row counts 1. Finished tables are kept under
-runs/fidelity/, so that a stopped benchmark goes on where it was.
+runs/fidelity/, so that a stopped experiment resumes.
 """
 
 import argparse

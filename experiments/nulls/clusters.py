@@ -85,7 +85,7 @@ def answer(kind, size, seed, choose=choose_k):
 
 
 def counted(path, n_draws, say=lambda line: None):
-    """Rows of the table; every answer is kept in the file `path`, so that a stopped run goes on."""
+    """Rows of the table; every answer is kept in the file `path`, so that a stopped run resumes."""
     known = read_json(path) if path.exists() else {}
     for kind in (*KINDS, *PLANTED):
         for size in SIZES:

@@ -26,6 +26,7 @@ from workbench.analysis import comparable, repeats
 from workbench.errors import StatisticsError
 from workbench.statistics import (
     Interval,
+    false_discovery,
     interval,
     iou,
     iou_chance,
@@ -545,3 +546,15 @@ def _told(scale: Interval):
 
 def _row(found: Interval):
     return {"n": found.n, "value": found.value, "low": found.low, "high": found.high}
+
+
+def adjust(family):
+    """Fill p_change_adjusted (Benjamini-Hochberg) and n_family of the rows of one family of effects, in place.
+
+    A row in which no unit changes at all tests nothing and is not counted, so that an attack that does nothing changes no other row.
+    """
+    tested = [row for row in family if not row["value"] == row["low"] == row["high"] == 0]
+    for row in family:
+        row |= {"p_change_adjusted": row["p_change"], "n_family": len(tested)}
+    for row, p in zip(tested, false_discovery([row["p_change"] for row in tested]).tolist() if tested else [], strict=True):
+        row["p_change_adjusted"] = p

@@ -3,14 +3,13 @@
 A `Model` wraps the public parts of a diffusers pipeline; nothing else in the workbench touches the pipeline object.
 """
 
-import pickle
 import re
 from dataclasses import dataclass
 
 import torch
 from safetensors import SafetensorError
 
-from workbench import resources, textfile
+from workbench import foreign, resources, textfile
 from workbench.errors import ModelError, first_line, nearest
 from workbench.models import hub, kinds, text
 from workbench.storage import tensors_digest
@@ -18,20 +17,7 @@ from workbench.storage import tensors_digest
 BUNDLED = {"emoji": "emoji/model"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 GET = " Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
-# what diffusers, transformers, tokenizers and safetensors raise for files that are damaged or not there
-READING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    EOFError,
-    IndexError,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
+READING_ERRORS = (*foreign.READING_ERRORS, SafetensorError)
 
 
 @dataclass

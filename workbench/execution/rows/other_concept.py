@@ -15,13 +15,12 @@ import numpy as np
 
 from workbench.analysis import headline, selection
 from workbench.analysis.comparable import of_another_concept
-from workbench.analysis.sensitivity import Sensitivity, of_two_sets
+from workbench.analysis.sensitivity import Sensitivity, adjust, of_two_sets
 from workbench.errors import StatisticsError
 from workbench.execution.rows import choice
 from workbench.execution.rows.rates import labels
 from workbench.report.choice_fields import CONFIRMED
 from workbench.report.other_fields import EFFECTS, TABLES
-from workbench.statistics import false_discovery
 from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE, OTHER
 
@@ -150,12 +149,7 @@ def with_adjusted(found, shams=()):
         if row["p_change"] is not None and row["variant"] not in shams:
             families.setdefault((row["effect"], row["prompts"], row["trajectory"]), []).append(row)
     for family in families.values():
-        tested = [row for row in family if not row["value"] == row["low"] == row["high"] == 0]
-        adjusted = false_discovery([row["p_change"] for row in tested]).tolist() if tested else []
-        for row in family:
-            row |= {"p_change_adjusted": row["p_change"], "n_family": len(tested)}
-        for row, p in zip(tested, adjusted, strict=True):
-            row["p_change_adjusted"] = p
+        adjust(family)
     return found
 
 

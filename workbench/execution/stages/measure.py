@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 
 from workbench.analysis import expectations, headline
-from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, activity_by_call, chosen_anew
+from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, activity_by_call, adjust, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.execution import optional_stages
@@ -14,7 +14,7 @@ from workbench.execution.rows.rates import found_by_judge, generated, labels
 from workbench.execution.stages import named_sets, score
 from workbench.execution.variant_files import watched_caveats
 from workbench.report import document
-from workbench.statistics import false_discovery, unit_means
+from workbench.statistics import unit_means
 from workbench.storage import read_table, write_json, write_table
 from workbench.study import seeds
 from workbench.study.prompt_set_name import CONTROL, control_of, name_of
@@ -259,12 +259,7 @@ def with_adjusted(rows, watched):
         if row["p_change"] is not None and row["neuron_set"] == watched.get(row["variant"], "concept"):
             families.setdefault((row["effect"], row["trajectory"]), []).append(row)
     for family in families.values():
-        tested = [row for row in family if not row["value"] == row["low"] == row["high"] == 0]
-        adjusted = false_discovery([row["p_change"] for row in tested]).tolist() if tested else []
-        for row in family:
-            row |= {"p_change_adjusted": row["p_change"], "n_family": len(tested)}
-        for row, p in zip(tested, adjusted, strict=True):
-            row["p_change_adjusted"] = p
+        adjust(family)
     return rows
 
 

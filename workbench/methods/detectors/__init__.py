@@ -11,7 +11,6 @@ model_folder, model_digest, pretrained   a local transformers folder: found, nam
 
 import difflib
 import json
-import pickle
 import re
 import warnings
 from collections.abc import Callable
@@ -20,23 +19,11 @@ from pathlib import Path
 
 from workbench import registry, resources, storage, textfile
 from workbench.errors import MethodError, ModelError, first_line, nearest
+from workbench.foreign import READING_ERRORS
 
 PATH_WORDS = re.compile(r"\b(files?|folders?|paths?|director(?:y|ies))\b", re.IGNORECASE)
 PATH_NAMES = ("model", "weights", "path", "file", "folder", "checkpoint")
 WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
-# what transformers and tokenizers raise for files that are damaged or not there
-READING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    EOFError,
-    IndexError,
-    pickle.UnpicklingError,
-)
 
 
 def opened(given, folder="."):
