@@ -12,7 +12,8 @@ from workbench.execution.rows import choice
 from workbench.execution.stages import ablate, cluster, score
 from workbench.report import choice_views, document
 from workbench.storage import digest, read_table
-from workbench.study.study import BASE, Choose
+from workbench.study.neuron_choice import Choose
+from workbench.study.study import BASE
 
 N_UNITS, N_TRUE, N_LOUD = 24, 12, 40
 THREE = ["contrast", "welch_z", "auroc"]

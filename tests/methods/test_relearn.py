@@ -17,7 +17,7 @@ from workbench.methods.erasers import _training, relearn
 from workbench.models import text
 from workbench.models.masks import cut_incoming
 from workbench.models.variants import Variant, applied, exchanged
-from workbench.study.study import VariantPart
+from workbench.study.variants import VariantPart
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
 SMALL = {"steps": 3, "images": 2, "batch": 2, "iterations": 4}

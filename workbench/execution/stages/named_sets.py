@@ -23,7 +23,7 @@ from workbench.neurons.combining import combine
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.report.document import plain
 from workbench.storage import digest, read_json, read_table, write_json
-from workbench.study.named import OWN, ordered
+from workbench.study.neuron_sets import OWN, ordered
 from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE
 
