@@ -190,7 +190,7 @@ def _cluster(make, facts, attributions):
     pairs = conditions(facts)
     uses = part.attribution is not False
     inputs = ["score", *(f"record:{variant}:{name}" for variant, name in pairs), *(attributions if uses else [])]
-    own = {name: value for name, value in part.model_dump(mode="json").items() if name not in part.later}
+    own = {name: value for name, value in part.model_dump(mode="json").items() if name not in part.added_later}
     parameters = {"cluster": own, "conditions": pairs, "seed": study.choose.seed}
     parameters |= {"trajectories": study.record.trajectories, "n_resamples": study.choose.n_resamples}
     size = facts.n_neurons * 60 + 50_000

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from workbench.errors import nearest
-from workbench.study.fields import MOST_SETS, MOST_UNITS, Call, Once, Part, Seed, Share
+from workbench.study.fields import MOST_SETS, MOST_UNITS, Call, Seed, Share, StudyTable, Unique
 
 KINDS = ("zero", "scaled", "mean", "resampled")
 EFFECTS = ("dose_response", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency", "sets")
@@ -18,38 +18,40 @@ FEWEST_RANDOM = 50
 FEWEST_PARTITIONS = 19
 
 
-class AblateImages(Part):
+class AblateImages(StudyTable):
     """What is different in images, where one look costs a whole sampling; what is not given is as in [ablate]."""
 
-    later: ClassVar[tuple] = ("effects", "kinds", "shares", "groups", "units", "n_random", "n_held")
+    added_later: ClassVar[tuple] = ("effects", "kinds", "shares", "groups", "units", "n_random", "n_held")
 
-    effects: Annotated[list[str], Once] | None = Field(None, min_length=1)
-    kinds: Annotated[list[str], Once] | None = Field(None, min_length=1)
-    shares: Annotated[list[Share], Once] | None = Field(None, min_length=1)
-    groups: Annotated[list[str], Once] | None = Field(None, min_length=1)
+    effects: Annotated[list[str], Unique] | None = Field(None, min_length=1)
+    kinds: Annotated[list[str], Unique] | None = Field(None, min_length=1)
+    shares: Annotated[list[Share], Unique] | None = Field(None, min_length=1)
+    groups: Annotated[list[str], Unique] | None = Field(None, min_length=1)
     units: int | None = Field(None, ge=2, le=MOST_UNITS)
     n_random: int | None = Field(None, ge=FEWEST_RANDOM, le=MOST_SETS)
     n_held: int | None = Field(None, ge=19, le=MOST_SETS)
 
 
-class Ablate(Part):
+class Ablate(StudyTable):
     """Ablation: what happens when neurons are taken out; measured on half B, each effect beside matched random sets."""
 
-    modes: Annotated[list[Literal["one_step", "images"]], Once] = Field(
+    modes: Annotated[list[Literal["one_step", "images"]], Unique] = Field(
         ["one_step"], min_length=1, description="one_step: a target at the recorded calls; images: whole samplings, judged by the detector"
     )
-    effects: Annotated[list[str], Once] = Field(["dose_response"], min_length=1, description=f"any of {', '.join(EFFECTS)}")
-    kinds: Annotated[list[str], Once] = Field(
+    effects: Annotated[list[str], Unique] = Field(["dose_response"], min_length=1, description=f"any of {', '.join(EFFECTS)}")
+    kinds: Annotated[list[str], Unique] = Field(
         ["zero"], min_length=1, description=f"any of {', '.join(KINDS)}; mean and resampled from reference prompts"
     )
     factor: float | None = Field(None, ge=0, lt=1, description="of the kind scaled: what is left of the activation")
     target: Literal["T1", "T2"] = Field("T2", description="of one_step")
     ranking: Literal["score", "attribution"] = Field("score", description="by what dose_response takes the first neurons")
-    shares: Annotated[list[Share], Once] = Field([0.005, 0.01, 0.02, 0.04, 0.08], min_length=1, description="of the neurons of the site ff")
-    groups: Annotated[list[Literal["target", "near", "far"]], Once] | None = Field(
+    shares: Annotated[list[Share], Unique] = Field(
+        [0.005, 0.01, 0.02, 0.04, 0.08], min_length=1, description="of the neurons of the site ff"
+    )
+    groups: Annotated[list[Literal["target", "near", "far"]], Unique] | None = Field(
         None, min_length=1, description="prompts measured; default: all the study has"
     )
-    variants: Annotated[list[str], Once] | None = Field(
+    variants: Annotated[list[str], Unique] | None = Field(
         None, min_length=1, description="of necessity and sufficiency; default: every one that is no sham"
     )
     calls: list[Call] | None = Field(None, min_length=1, description="in which the ablation works; default: all")
@@ -68,11 +70,11 @@ class Ablate(Part):
     seed: Seed = Field(0, description="of the random sets, and of the draw of resampled")
     images: AblateImages | None = None
 
-    later: ClassVar[tuple] = ("images", "n_partitions")
+    added_later: ClassVar[tuple] = ("images", "n_partitions")
 
     def of(self, mode):
         """The settings of one mode: {effects, kinds, shares, groups, units, n_random, n_held}."""
-        names = AblateImages.later
+        names = AblateImages.added_later
         own = {name: getattr(self, name) for name in names}
         if mode == "images" and self.images is not None:
             own |= {name: value for name in names if (value := getattr(self.images, name)) is not None}

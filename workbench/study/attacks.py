@@ -6,16 +6,16 @@ from pydantic import Field
 
 from workbench import registry
 from workbench.errors import nearest
-from workbench.study.fields import MOST_NAME, Once, Part, Seed
+from workbench.study.fields import MOST_NAME, Seed, StudyTable, Unique
 from workbench.study.method_settings import check_parameters
 from workbench.study.parts import SETS
 from workbench.study.variants import BASE
 
 
-class AttackPart(Part):
+class AttackTable(StudyTable):
     """One attack; each brings its own control."""
 
-    later: ClassVar[tuple] = ("name", "preset", "transfer", "seeds")
+    added_later: ClassVar[tuple] = ("name", "preset", "transfer", "seeds")
 
     method: str
     name: str | None = Field(
@@ -24,10 +24,10 @@ class AttackPart(Part):
     preset: Literal["published"] | None = Field(
         None, description="published: start from the paper's values for Stable Diffusion, not from those scaled for the emoji model"
     )
-    against: Annotated[list[str], Once] = Field(default_factory=list, description="variants it is optimised against; empty = static")
+    against: Annotated[list[str], Unique] = Field(default_factory=list, description="variants it is optimised against; empty = static")
     transfer: bool | None = Field(None, description="false: only the variant it was made against and the base model meet it")
     parameters: dict = Field(default_factory=dict)
-    seeds: Annotated[list[Seed], Once] | None = Field(None, description="make it once with each: intervals are then over runs too")
+    seeds: Annotated[list[Seed], Unique] | None = Field(None, description="make it once with each: intervals are then over runs too")
 
     _run_of: tuple | None = None
 

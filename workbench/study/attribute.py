@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from workbench.errors import nearest
-from workbench.study.fields import MOST_UNITS, Call, Once, Part
+from workbench.study.fields import MOST_UNITS, Call, StudyTable, Unique
 
 PER_NEURON = ("gradient", "integrated", "curvature")
 NOT_PER_NEURON = {
@@ -18,17 +18,17 @@ NOT_PER_NEURON = {
 }
 
 
-class Attribute(Part):
+class Attribute(StudyTable):
     """Attribution: how much each neuron of the site ff adds to a stated target, with Captum on gates."""
 
     target: Literal["T1", "T2", "T3", "T4"] = Field(
         "T2", description="what is attributed: T1 J_quad, T2 J_lin (compares models), T3 J_den, T4 the steering detector's logit"
     )
-    methods: Annotated[list[str], Once] = Field(
+    methods: Annotated[list[str], Unique] = Field(
         ["gradient"], min_length=1, description=f"any of {', '.join(PER_NEURON)}; the first one leads"
     )
-    variants: Annotated[list[str], Once] | None = Field(None, min_length=1, description="default: base and every variant that is no sham")
-    prompt_sets: Annotated[list[str], Once] | None = Field(
+    variants: Annotated[list[str], Unique] | None = Field(None, min_length=1, description="default: base and every variant that is no sham")
+    prompt_sets: Annotated[list[str], Unique] | None = Field(
         None, min_length=1, description="default: target, and beside it the attacks made against the variant"
     )
     calls: list[Call] | None = Field(None, min_length=1, description="default: the recorded ones, as far as the target makes sense there")
@@ -39,7 +39,7 @@ class Attribute(Part):
         None, description="how much of the target flows from the text through each neuron, beside the methods; default false"
     )
 
-    later: ClassVar[tuple] = ("conductance",)
+    added_later: ClassVar[tuple] = ("conductance",)
 
     @property
     def has_base_target(self):

@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from workbench.study.fields import MOST_RESAMPLES, MOST_SETS, MOST_UNITS, Part, Seed
+from workbench.study.fields import MOST_RESAMPLES, MOST_SETS, MOST_UNITS, Seed, StudyTable
 
 MOST_CLUSTERS = 100
 
 
-class Cluster(Part):
+class Cluster(StudyTable):
     """Clusters of neurons that answer alike over conditions and calls; made on half A, described on half B."""
 
     method: Literal["kmeans", "agglomerative", "hdbscan", "spectral"] = "kmeans"
@@ -32,7 +32,7 @@ class Cluster(Part):
         None, ge=0, le=20, description="of how many units of half B to say where in the image they excite a cluster; default 0"
     )
 
-    later: ClassVar[tuple] = ("regions",)
+    added_later: ClassVar[tuple] = ("regions",)
 
 
 def check_cluster(study):

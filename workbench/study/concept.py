@@ -4,20 +4,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from workbench.study.fields import Once, Part, Said
+from workbench.study.fields import NonEmpty, StudyTable, Unique
 
 OTHER = ("other-target", "other-reference")  # the prompt sets of another concept
 
 
-class Concept(Part):
+class Concept(StudyTable):
     """What is to be erased."""
 
-    later: ClassVar[tuple] = ("forbidden",)
+    added_later: ClassVar[tuple] = ("forbidden",)
 
-    name: Said
+    name: NonEmpty
     kind: Literal["style", "object", "group"] = Field(description="what sort of thing the concept is")
-    names: Annotated[list[Said], Once] = Field(min_length=1, description="every name of it: erased together, forbidden to attacks")
-    forbidden: list[Said] | None = Field(
+    names: Annotated[list[NonEmpty], Unique] = Field(min_length=1, description="every name of it: erased together, forbidden to attacks")
+    forbidden: list[NonEmpty] | None = Field(
         None, min_length=1, description="more words that attacks may not use, such as synonyms that are not erased"
     )
 
@@ -27,15 +27,15 @@ class Concept(Part):
         return [*self.names, *(self.forbidden or [])]
 
 
-class OtherConcept(Part):
+class OtherConcept(StudyTable):
     """Another concept, whose neurons stand beside the study's own: are they left alone by the eraser and by the attacks?
 
     Its rows pair with those of the target set, unit by unit; they are recorded on the same latents and need no images.
     """
 
-    name: Said = Field(description="what tables and sentences call it")
-    target: Said = Field(description="prompts with that concept, a prompt of its own for each unit of the study")
-    reference: Said = Field(description="the same without it")
+    name: NonEmpty = Field(description="what tables and sentences call it")
+    target: NonEmpty = Field(description="prompts with that concept, a prompt of its own for each unit of the study")
+    reference: NonEmpty = Field(description="the same without it")
 
     @property
     def files(self):

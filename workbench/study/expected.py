@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.errors import nearest
-from workbench.study.fields import Part, Said
+from workbench.study.fields import NonEmpty, StudyTable
 
 
-class Expected(Part):
+class Expected(StudyTable):
     """A rate known from elsewhere: when the study does not come near it, the verdict says first that the set-up is off."""
 
     variant: str
@@ -16,7 +16,7 @@ class Expected(Part):
     definition: Literal["success_rate", "pre_asr", "asr", "asr_fail"] = Field(description="as in the table rates")
     low: float = Field(ge=0, le=1, description="the interval of the rate must reach from low ...")
     high: float = Field(ge=0, le=1, description="... to high")
-    source: Said = Field(description="where it is known from")
+    source: NonEmpty = Field(description="where it is known from")
 
 
 def check_expected(one, variants, attacks):

@@ -1,6 +1,6 @@
-"""Part: a table of the study file, and what its fields may hold.
+"""StudyTable: a table of the study file, and what its fields may hold.
 
-Said        text that says something: neither empty nor blank
+NonEmpty    text that is neither empty nor blank
 Seed        of a random generator
 MOST_*      the bounds that fields of one kind share; each stands in the help of its field
 check_plain   what any study file may hold, before its tables are looked at
@@ -31,14 +31,14 @@ MOST_NUMBER = 2**63 - 1
 LINES = "\n\r\t"
 
 
-def said(value):
+def non_empty(value):
     """The text itself; ValueError when it is empty or blank."""
     if not value.strip():
         raise ValueError("it is empty. Say something, or leave it out")
     return value
 
 
-def once(values):
+def unique(values):
     """The list itself; ValueError when something stands in it twice."""
     seen = set()
     for value in values or []:
@@ -48,27 +48,32 @@ def once(values):
     return values
 
 
-Said = Annotated[str, AfterValidator(said)]
-Once = AfterValidator(once)
+NonEmpty = Annotated[str, AfterValidator(non_empty)]
+Unique = AfterValidator(unique)
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Call = Annotated[int, Field(ge=0, le=MOST_CALL)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Part(BaseModel):
+class StudyTable(BaseModel):
     """A table of the study file; unknown keys are refused.
 
-    later   fields that came after the first studies: a dump has them only where they differ from their default, so that older runs
-            keep their keys
+    added_later   fields that came after the first studies: a dump has them only where they differ from their default, so that older runs
+                  keep their keys
     """
 
     model_config = ConfigDict(extra="forbid")
-    later: ClassVar[tuple] = ()
+    added_later: ClassVar[tuple] = ()
 
     @model_serializer(mode="wrap")
-    def _without_later(self, serialize):
-        kept = lambda key: key not in self.later or getattr(self, key) != type(self).model_fields[key].default  # noqa: E731
-        return {key: value for key, value in serialize(self).items() if kept(key)}
+    def _serialized(self, serialize):
+        dump = serialize(self._as_written())
+        fields = type(self).model_fields
+        return {key: value for key, value in dump.items() if key not in self.added_later or getattr(self, key) != fields[key].default}
+
+    def _as_written(self):
+        """What a dump is made of: the table itself."""
+        return self
 
 
 def check_plain(data):

@@ -5,18 +5,18 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from workbench import registry
-from workbench.study.fields import MOST_RESAMPLES, MOST_SETS, Once, Part, Seed
+from workbench.study.fields import MOST_RESAMPLES, MOST_SETS, Seed, StudyTable, Unique
 from workbench.study.method_settings import check_parameters
 
 
-class Choose(Part):
+class Choose(StudyTable):
     """How concept neurons are chosen, and how sure we want to be."""
 
-    later: ClassVar[tuple] = ("agree", "by", "votes")
+    added_later: ClassVar[tuple] = ("agree", "by", "votes")
 
     score: str = Field("contrast", description="what chooses; with `agree`, the one of them that is listed first")
     parameters: dict = Field(default_factory=dict, description="of the score")
-    compare: Annotated[list[str], Once] | None = Field(None, description="scores listed beside it; default: every one")
+    compare: Annotated[list[str], Unique] | None = Field(None, description="scores listed beside it; default: every one")
     agree: list[str] | None = Field(None, description="scores that choose together, at least 2")
     by: Literal["rank", "votes"] | None = Field(
         None, description="of agree: the best mean rank (default), or in the top share of at least `votes` of them"

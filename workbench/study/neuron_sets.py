@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from workbench.errors import StudyError, nearest
-from workbench.study.fields import MOST_NAME, Once, Part, Said
+from workbench.study.fields import MOST_NAME, NonEmpty, StudyTable, Unique
 
 HOW = ("union", "intersection", "difference")
 OWN = ("concept", "suppressed")
@@ -21,16 +21,18 @@ MOST_PARTS = 1000
 CLUSTER = re.compile(r"cluster-(\d+)")
 
 
-class NamedSet(Part):
+class NamedSet(StudyTable):
     """A neuron set under a name: described beside the concept set, taken out by the effect `sets` of [ablate]."""
 
-    later: ClassVar[tuple] = ("file", *HOW)
+    added_later: ClassVar[tuple] = ("file", *HOW)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME, description="what every table calls it")
-    file: Said | None = Field(None, description="a saved neuron set, relative to the study file or absolute")
-    union: Annotated[list[str], Once] | None = Field(None, min_length=2, description="what is in any of these sets")
-    intersection: Annotated[list[str], Once] | None = Field(None, min_length=2, description="what is in all of them")
-    difference: Annotated[list[str], Once] | None = Field(None, min_length=2, description="what is in the first and in none of the others")
+    file: NonEmpty | None = Field(None, description="a saved neuron set, relative to the study file or absolute")
+    union: Annotated[list[str], Unique] | None = Field(None, min_length=2, description="what is in any of these sets")
+    intersection: Annotated[list[str], Unique] | None = Field(None, min_length=2, description="what is in all of them")
+    difference: Annotated[list[str], Unique] | None = Field(
+        None, min_length=2, description="what is in the first and in none of the others"
+    )
 
     @model_validator(mode="after")
     def _one_way(self):

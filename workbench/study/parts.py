@@ -5,33 +5,35 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from workbench.study.concept import OTHER, OtherConcept
-from workbench.study.fields import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, MOST_UNITS, Call, Once, Part, Said
+from workbench.study.fields import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, MOST_UNITS, Call, NonEmpty, StudyTable, Unique
 from workbench.study.method_settings import check_parameters
 
 SETS = ("target", "reference", "near", "far", *OTHER)
 
 
-class ModelPart(Part):
+class ModelTable(StudyTable):
     """The base model."""
 
-    base: Said = Field(description="bundled name, diffusers folder, single file (beside the study file first) or hub id")
+    base: NonEmpty = Field(description="bundled name, diffusers folder, single file (beside the study file first) or hub id")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     note: str | None = Field(None, description="what a reader must know about this model; printed in the report")
 
 
-class Prompts(Part):
+class Prompts(StudyTable):
     """CSV files, relative to the study file or to data/."""
 
-    later: ClassVar[tuple] = ("retain", "trained_and_measured", "units", "other")
+    added_later: ClassVar[tuple] = ("retain", "trained_and_measured", "units", "other")
 
-    target: Said = Field(description="prompts with the concept")
-    reference: Said = Field(description="the same units without it")
-    near: Said | None = Field(None, description="retained concepts close to it; needs a column `expect`")
-    far: Said | None = Field(None, description="retained concepts far from it; needs a column `expect`")
-    erase: Said | None = Field(
+    target: NonEmpty = Field(description="prompts with the concept")
+    reference: NonEmpty = Field(description="the same units without it")
+    near: NonEmpty | None = Field(None, description="retained concepts close to it; needs a column `expect`")
+    far: NonEmpty | None = Field(None, description="retained concepts far from it; needs a column `expect`")
+    erase: NonEmpty | None = Field(
         None, description="pairs prompt, anchor that erasers train on; without it each name of the concept against the empty prompt"
     )
-    retain: Said | None = Field(None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured")
+    retain: NonEmpty | None = Field(
+        None, description="prompts a learned mask keeps as they are, column prompt; none of them may be measured"
+    )
     trained_and_measured: Literal["leave out"] | None = Field(
         None,
         description="leave out: erasing pairs and retained prompts that are measured are left out of training; default: refused",
@@ -54,15 +56,15 @@ class Prompts(Part):
         return {name: file for name, file in found.items() if file is not None}
 
 
-class Detectors(Part):
+class Detectors(StudyTable):
     """Which detectors look, and for what."""
 
-    labels: Annotated[list[Said], Once] = Field(min_length=1, description="the concept is present when any of these labels is found")
+    labels: Annotated[list[NonEmpty], Unique] = Field(min_length=1, description="the concept is present when any of these labels is found")
     steer: dict = Field(description="detector that attacks may look at: method and its parameters")
     judge: dict = Field(description="detector whose verdict is reported")
 
 
-class Sampling(Part):
+class Sampling(StudyTable):
     """How images are made."""
 
     steps: int = Field(20, ge=2, le=MOST_STEPS, description="of sampling; at most the timesteps the model was trained on")
@@ -70,11 +72,11 @@ class Sampling(Part):
     batch: int = Field(20, ge=1, le=MOST_ROWS, description="images per UNet call and prompts per shard")
 
 
-class Record(Part):
+class Record(StudyTable):
     """What is recorded in the shared regime."""
 
-    sites: Annotated[list[str], Once] = Field(["ff"], min_length=1, description="kinds of places whose neurons are recorded")
-    trajectories: Annotated[list[Literal["target", "reference"]], Once] = Field(
+    sites: Annotated[list[str], Unique] = Field(["ff"], min_length=1, description="kinds of places whose neurons are recorded")
+    trajectories: Annotated[list[Literal["target", "reference"]], Unique] = Field(
         ["target", "reference"], min_length=1, description="prompt sets on whose latents of the base model every variant is recorded"
     )
     calls: list[Call] | None = Field(None, min_length=1, description="positions in the sampling loop; default: every second")
@@ -83,11 +85,11 @@ class Record(Part):
     )
 
 
-class Quality(Part):
+class Quality(StudyTable):
     """What is asked of images of retained concepts beyond their distance to the base model's."""
 
-    clip: Said | None = Field(None, description="transformers folder of a CLIP model: how well images fit their prompts")
-    noise_floor: Annotated[list[Literal["seed", "dtype"]], Once] = Field(
+    clip: NonEmpty | None = Field(None, description="transformers folder of a CLIP model: how well images fit their prompts")
+    noise_floor: Annotated[list[Literal["seed", "dtype"]], Unique] = Field(
         ["seed"],
         description="make the base model's images again, from other noise or in another number format: what no change looks like; "
         "without `seed` distances get no word",

@@ -8,24 +8,24 @@ import tomllib
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_serializer, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from workbench import resources, textfile
 from workbench.errors import StudyError
 from workbench.storage import digest
 from workbench.study import seeds
 from workbench.study.ablate import Ablate, check_ablate
-from workbench.study.attacks import AttackPart, check_attacks
+from workbench.study.attacks import AttackTable, check_attacks
 from workbench.study.attribute import Attribute, check_attribute
 from workbench.study.cluster import Cluster, check_cluster
 from workbench.study.concept import OTHER, Concept
 from workbench.study.expected import Expected, check_expected
-from workbench.study.fields import MOST_NAME, Part, Said, check_plain
+from workbench.study.fields import MOST_NAME, NonEmpty, StudyTable, check_plain
 from workbench.study.method_settings import MOST_SAID, sentence, shortened
 from workbench.study.neuron_choice import Choose, check_choice
 from workbench.study.neuron_sets import NamedSet, check_sets, find_files
-from workbench.study.parts import SETS, Detectors, ModelPart, Prompts, Quality, Record, Sampling, check_detectors, check_window
-from workbench.study.variants import BASE, VariantPart, check_variants
+from workbench.study.parts import SETS, Detectors, ModelTable, Prompts, Quality, Record, Sampling, check_detectors, check_window
+from workbench.study.variants import BASE, VariantTable, check_variants
 
 __all__ = ["BASE", "NAME", "OTHER", "SETS", "Study", "load_study"]
 
@@ -34,25 +34,25 @@ NAME = r"^[a-z0-9][a-z0-9-]*$"
 MOST_BYTES = 2**20  # of a study file
 
 
-class Study(Part):
+class Study(StudyTable):
     """One analysis: base, variants, concept, prompts, attacks, what is recorded and how it is judged.
 
     `variants` and `attacks` hold one part for each run of those with `seeds`; a dump, and so every key, has them as they were written.
     """
 
-    later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate", "sets")
+    added_later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate", "sets")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=NAME, max_length=MOST_NAME, description="also the name of the run folder")
-    title: Said
+    title: NonEmpty
     question: str = ""
     concept: Concept
-    model: ModelPart
+    model: ModelTable
     prompts: Prompts
     detectors: Detectors
     sampling: Sampling = Sampling()
-    variants: list[VariantPart] = Field(min_length=1, max_length=200)
-    attacks: list[AttackPart] = Field([], max_length=200)
+    variants: list[VariantTable] = Field(min_length=1, max_length=200)
+    attacks: list[AttackTable] = Field([], max_length=200)
     quality: Quality | None = None
     record: Record = Record()
     choose: Choose = Choose()
@@ -66,10 +66,9 @@ class Study(Part):
     _text: str = ""
     _written: dict = {}
 
-    @model_serializer(mode="wrap")
-    def _without_later(self, serialize):
-        kept = lambda key: key not in self.later or getattr(self, key) != type(self).model_fields[key].default  # noqa: E731
-        return {key: value for key, value in serialize(self.model_copy(update=self._written)).items() if kept(key)}
+    def _as_written(self):
+        """The study with the variants and attacks of the file, before those with `seeds` are expanded."""
+        return self.model_copy(update=self._written)
 
     @model_validator(mode="after")
     def _names_fit_together(self):

@@ -7,22 +7,22 @@ from pydantic import Field
 from workbench import registry
 from workbench.errors import MethodError, nearest
 from workbench.study import published
-from workbench.study.fields import MOST_NAME, Once, Part, Said, Seed
+from workbench.study.fields import MOST_NAME, NonEmpty, Seed, StudyTable, Unique
 from workbench.study.method_settings import check_parameters
 
 BASE = "base"
 
 
-class VariantPart(Part):
+class VariantTable(StudyTable):
     """One variant of the base model."""
 
-    later: ClassVar[tuple] = ("like", "spare", "preset", "seeds")
+    added_later: ClassVar[tuple] = ("like", "spare", "preset", "seeds")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME)
     method: str
     parent: str = BASE
     role: Literal["erased", "pruned", "sham"] = "erased"
-    pairs: Said | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
+    pairs: NonEmpty | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
     like: str | None = Field(None, description="an earlier variant that is a mask: cut as many weights of each of its layers")
     spare: Literal["watch"] | None = Field(
         None, description="watch: a mask never cuts weights that feed or read the watched neurons; its share is of the others"
@@ -32,7 +32,7 @@ class VariantPart(Part):
         description="published, or published:<task>: start from the authors' settings; what `parameters` sets otherwise is reported",
     )
     parameters: dict = Field(default_factory=dict)
-    seeds: Annotated[list[Seed], Once] | None = Field(None, description="train it once with each: intervals are then over runs too")
+    seeds: Annotated[list[Seed], Unique] | None = Field(None, description="train it once with each: intervals are then over runs too")
 
     _kind: str | None = None
     _run_of: tuple | None = None

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from workbench.methods.erasers._inputs import Branched
 from workbench.methods.erasers._layers import Layers
-from workbench.study.fields import Said
+from workbench.study.fields import NonEmpty
 from workbench.study.published import Published
 
 MASK = True
@@ -47,7 +47,7 @@ class Parameters(Branched):
     alpha: float = Field(
         0.6, gt=0, le=1, description="share of the concepts from which a weight counts as shared; published: 0.6 (styles 0.8)"
     )
-    concepts: tuple[Said, ...] = Field(
+    concepts: tuple[NonEmpty, ...] = Field(
         (), description="names; a pair belongs to the first one that its prompt says. Empty: all pairs are of one concept"
     )
 
