@@ -1,11 +1,17 @@
-"""What a bug report needs: versions, devices, bundled data, free disk."""
+"""The verb that says what a bug report needs: doctor."""
 
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 
 from workbench import __version__, resources
+from workbench.cli.output import AsJson, say
 
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "streamlit", "plotly")
+
+
+def doctor(as_json: AsJson = False):
+    """Versions, devices, bundled data, free disk: what a bug report needs."""
+    say(findings(), as_json)
 
 
 def findings():

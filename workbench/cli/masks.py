@@ -1,4 +1,4 @@
-"""The verbs about masks and about taking a variant out: `workbench mask ...` and `workbench export`. Starts without torch."""
+"""The verbs about masks as files: `workbench mask ...`. Starts without torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ Calls = Annotated[int | None, typer.Option("--calls", min=1, help="ConceptPrune'
 SelectRatio = Annotated[
     float, typer.Option("--select-ratio", min=0, max=1, help="ConceptPrune's folders: cut what more than this share of the calls name")
 ]
-FILLS, FORMS = ("zeros", "noise"), ("diffusers", "partial", "mask")
+FILLS = ("zeros", "noise")
 LAYERS = ("reads", "feeds", "key", "value", "text")
 
 
@@ -104,7 +104,7 @@ def import_(
     if kind == "ConceptPrune" and calls is None:
         raise WorkbenchError(f"{file} has one mask a call. Say how many of the first calls count: --calls 10, as published (9 for nudity).")
     if layers is not None:
-        _one_of(layers, LAYERS, "--layers")
+        one_of(layers, LAYERS, "--layers")
     _new(out)
     found, about = foreign_masks.read(file, load.load(model), calls, select_ratio, layers)
     _write(out, found, about | {"file": str(file), "base": model, "base_digest": source_digest(model)})
@@ -163,7 +163,7 @@ def apply(
     from workbench.models import load, masks
     from workbench.models.variants import Variant
 
-    _one_of(fill, FILLS, "--fill")
+    one_of(fill, FILLS, "--fill")
     _new(undo)
     found, made = masks.load(file)
     base = load.load(model)
@@ -175,7 +175,7 @@ def apply(
     if undo:
         masks.save(undo, found, about, masks.prune(base.parameters(), found))
         console.print(f"Undo     {undo} holds what was cut: keep it to yourself", markup=False, soft_wrap=True)
-    _warn(about)
+    warn(about)
 
 
 @app.command("undo")
@@ -196,26 +196,6 @@ def undo_(
     console.print(f"Model    {out}", markup=False, soft_wrap=True)
 
 
-def export(
-    name: Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")],
-    variant: Annotated[str, typer.Option("--variant", help="which variant of the run")],
-    out: OutFolder,
-    as_: Annotated[
-        str, typer.Option("--as", help="diffusers: a whole folder | partial: what changed | mask: what is pruned")
-    ] = "diffusers",
-    fill: Fill = "zeros",
-    seed: Seed = 0,
-):
-    """Take a variant of a run out: as a diffusers folder, partial safetensors or a mask file."""
-    from workbench.execution import export as export_variant
-
-    _one_of(as_, FORMS, "--as")
-    _one_of(fill, FILLS, "--fill")
-    path, about = export_variant.export(name, variant, as_, out, fill, seed)
-    console.print(f"Written  {path}", markup=False, soft_wrap=True)
-    _warn(about)
-
-
 def _write(out, found, about):
     from workbench.models import masks
 
@@ -231,12 +211,12 @@ def _new(path):
         raise WorkbenchError(f"{path} is there already, and nothing is replaced. Choose another name.")
 
 
-def _warn(about):
+def warn(about):
     if about["warning"]:
         console.print(f"Mind     {about['warning']}", markup=False, soft_wrap=True)
 
 
-def _one_of(word, possible, option):
+def one_of(word, possible, option):
     if word not in possible:
         raise WorkbenchError(f'{option} "{word}" is not possible.{nearest(word, possible)}')
 

@@ -1,0 +1,104 @@
+"""The verbs that list and show what there is: list and show. Starts without torch."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from workbench import registry, resources
+from workbench.cli import jobs
+from workbench.cli.output import AsJson, console, say
+from workbench.errors import WorkbenchError, nearest
+
+LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
+
+
+def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json: AsJson = False):
+    """List studies, runs, methods, sites, models or prompts."""
+    if what not in LISTS:
+        raise WorkbenchError(f'There is no list of "{what}".{nearest(what, LISTS)}')
+    if what == "studies":
+        from workbench.study.study import load_study
+
+        rows = [{"study": name, "title": load_study(path, files=False).title} for name, path in resources.study_files().items()]
+    elif what == "runs":
+        rows = jobs.listed()
+    elif what == "methods":
+        rows = [
+            {"kind": kind, "method": name, "what": method.help}
+            for kind in registry.VERBS
+            for name, method in registry.methods(kind).items()
+        ]
+        rows += [
+            {"kind": kind, "method": name, "what": f"cannot be used: {why}"}
+            for kind in registry.VERBS
+            for name, why in registry.broken(kind).items()
+        ]
+    elif what == "sites":
+        from workbench.neurons.sites import SITES
+
+        rows = [{"site": site.name, "reads": site.reads, "what": site.help} for site in SITES.values()]
+    elif what == "models":
+        rows = [{"model": "emoji", "folder": str(resources.folder("data") / "emoji" / "model")}]
+    else:
+        rows = [{"prompts": path.name} for path in sorted((resources.folder("data") / "prompts").glob("*.csv"))]
+    say(rows, as_json)
+
+
+def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")], as_json: AsJson = False):
+    """Show a run's verdict, what a study says, or what a method can be set to."""
+    from workbench.study import published
+
+    for kind in registry.VERBS:
+        if name in registry.methods(kind):
+            method = registry.method(kind, name)
+            fields = method.parameters.model_fields
+            stated = published.column(method.module)
+            rows = [{"parameter": k, "default": _default(f), "meaning": f.description or ""} for k, f in fields.items()]
+            rows = [row | {"published": stated.get(row["parameter"], "")} if stated else row for row in rows]
+            if not as_json:
+                console.print(f"[bold]{name}[/] ({kind}): {escape(method.help)}")
+                for said in published.about(method.module):
+                    console.print(said, soft_wrap=True, markup=False)
+            say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
+            return
+        if name in registry.broken(kind):
+            registry.method(kind, name)
+    from workbench.execution.execute import find_run, list_runs, open_run
+
+    if find_run(name):
+        _show_run(open_run(name), as_json)
+        return
+    known = {*resources.study_files(), *list_runs()}
+    known |= {m for kind in registry.VERBS for m in registry.methods(kind)}
+    if not _is_file(name) and name not in resources.study_files():
+        raise WorkbenchError(f'Nothing is called "{name}": no run, no study, no method.{nearest(name, known)}')
+    from workbench.study.study import load_study
+
+    study = load_study(name, files=False)
+    typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
+
+
+def _default(field):
+    return "required" if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _is_file(name):
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long to be a name
+        return False
+
+
+def _show_run(run, as_json):
+    document = run.document
+    if as_json:
+        typer.echo(json.dumps(document["verdict"], indent=1))
+        return
+    title, headline = (escape(text) for text in (document["study"]["title"], document["verdict"]["headline"]))
+    console.print(f"[bold]{title}[/]\n{headline}\n", soft_wrap=True)
+    for word in document["verdict"]["words"]:
+        console.print(f"[bold]{escape(word['subject'])}[/]: {escape(word['sentence'])}", soft_wrap=True)
+    console.print(f"\nReport: {run.store.report_folder / 'report.html'}", soft_wrap=True, markup=False)
