@@ -4,8 +4,7 @@ wilson                 interval of a rate; wilson_by_unit: where a unit has seve
 jackknife              t interval of a function of means, one unit left out at a time: what activity and differences rest on
 sign_flip_p            is the mean of paired differences 0? signs of units flipped at random
 unit_weights           bootstrap weights over units, shared by all quantities so that pairs stay together
-bootstrap              interval of any statistic, whole units resampled; the slow, general form
-bootstrap_means        the same for functions of means, by weights; the fast form
+bootstrap_means        bootstrap interval of a function of means, whole units resampled by weights
 interval               percentile interval of resampled values
 unit_means             average the rows of each unit first, where units are what counts
 mcnemar, mcnemar_power paired comparison of two rates
@@ -194,24 +193,8 @@ def _numbered(units):
     return list(number), np.array([number[name] for name in units], int)
 
 
-def bootstrap(statistic, units, *arrays, n_resamples=1000, seed=0, confidence=0.95):
-    """Interval of statistic(*arrays) when whole units are resampled; pairs across arrays stay together.
-
-    Shapes   units (prompt,) names;  every array (prompt, ...)
-    statistic   called with the arrays' resampled rows, all rows of a unit as often as it was drawn
-    """
-    names, unit_of, arrays = _by_unit(units, arrays)
-    rows = [np.flatnonzero(unit_of == unit) for unit in range(len(names))]
-    counts = np.rint(unit_weights(len(names), n_resamples, seed) * len(names)).astype(int)
-    resampled = []
-    for drawn in counts:
-        picked = np.concatenate([np.tile(rows[u], times) for u, times in enumerate(drawn) if times])
-        resampled.append(statistic(*(array[picked] for array in arrays)))
-    return interval(statistic(*arrays), resampled, len(names), confidence)
-
-
 def bootstrap_means(function, units, *arrays, n_resamples=1000, seed=0, confidence=0.95):
-    """bootstrap() of a function of the arrays' means over rows, by unit weights instead of rows; same resamples, same result.
+    """Bootstrap interval of a function of the arrays' means over rows, when whole units are resampled; pairs across arrays stay together.
 
     Shapes   units (prompt,) names;  every array (prompt,)
     function    called with one (1 + n_resamples,) array of means per array; returns (1 + n_resamples,)
