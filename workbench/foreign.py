@@ -16,8 +16,9 @@ import stat
 import warnings
 import zipfile
 from pathlib import Path
+from typing import IO, Any
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, WorkbenchError
 
 START = 512
 # what torch, diffusers, transformers and tokenizers raise for files that are damaged or not there
@@ -55,7 +56,7 @@ MOST_NAMED = 3
 MOST_PICKLES = 8  # torch's files without a zip are a handful of pickles, one after the other
 
 
-def refuse_no_data(path, error=ModelError):
+def refuse_no_data(path: str | Path, error: type[WorkbenchError] = ModelError) -> None:
     """Refuse a file that stands for data, or came in its place: told by its first bytes, never by its name.
 
     error    class of what is raised
@@ -76,12 +77,12 @@ def refuse_no_data(path, error=ModelError):
         raise error(f"{path} {what}")
 
 
-def unreadable(path, failure):
+def unreadable(path: str | Path, failure: OSError) -> str:
     """The sentence for a file or folder that the system does not let us read."""
     return f"{path} cannot be read: {failure.strerror or failure}. See who may read it (ls -ld), or get your own copy."
 
 
-def _what(start, size):
+def _what(start: bytes, size: int) -> str | None:
     """What a file is that is no data, as the rest of a sentence; None where it may be data."""
     if not size:
         return "is an empty file: its download or its copy failed. Get the file itself."
@@ -104,7 +105,7 @@ def _what(start, size):
     return f'holds text ("{" ".join(text.split())[:40]}"), no data. Get the file itself.'
 
 
-def _text(start):
+def _text(start: bytes) -> str | None:
     """The beginning of a text file, or None: a file with control characters is none."""
     for encoding in ("utf-16",) if start.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-8-sig",):
         for cut in range(4 if len(start) == START else 1):  # the last character may be cut in the middle
@@ -117,7 +118,7 @@ def _text(start):
     return None
 
 
-def torch_content(path, error=ModelError):
+def torch_content(path: str | Path, error: type[WorkbenchError] = ModelError) -> Any:
     """What `torch.save` wrote: tensors, on the CPU, in plain mappings, lists and values. No code of the file is run.
 
     error    class of what is raised
@@ -137,7 +138,7 @@ def torch_content(path, error=ModelError):
         raise error(f"{path} {_why_closed(path)}") from failure
 
 
-def _check_archive(path, error):
+def _check_archive(path: str | Path, error: type[WorkbenchError]) -> None:
     """torch.save stores tensors uncompressed: a zip that unpacks to more than it is, or holds no pickle, is none of torch's."""
     if not _is_zip(path):
         return
@@ -155,13 +156,13 @@ def _check_archive(path, error):
         raise error(f"{path} is a zip archive that torch did not write ({some}). Unpack it, and give the file inside.")
 
 
-def _is_zip(path):
+def _is_zip(path: str | Path) -> bool:
     """As torch tells it: a zip that begins elsewhere is none."""
     with open(path, "rb") as file:
         return file.read(len(ZIP)) == ZIP
 
 
-def _why_closed(path):
+def _why_closed(path: str | Path) -> str:
     """Why a torch file stays closed, as the rest of a sentence in our own words."""
     found = _needed(path)
     save = "Where it was made, save its state_dict() alone, best as safetensors."
@@ -178,7 +179,7 @@ def _why_closed(path):
     return "is damaged: it ends early, or its bytes were changed. Get the file anew."
 
 
-def _needed(path):
+def _needed(path: str | Path) -> list[str]:
     """Names of what a torch file would have to import beside tensors, read without importing anything; at most a few pickles deep."""
     found = []
     try:
@@ -198,13 +199,14 @@ def _needed(path):
     return list(dict.fromkeys(name for name in found if not _harmless(name)))
 
 
-def _imports(file):
+def _imports(file: IO[bytes]) -> list[str]:
     """Full names in one pickle; a damaged one gives those before the damage."""
-    found, texts = [], []
+    found: list[str] = []
+    texts: list[str] = []
     try:
         for code, argument, _ in pickletools.genops(file):
             if code.name in ("GLOBAL", "INST"):
-                found.append(argument.replace(" ", "."))
+                found.append(str(argument).replace(" ", "."))
             elif code.name == "STACK_GLOBAL" and len(texts) > 1:
                 found.append(".".join(texts[-2:]))
             elif isinstance(argument, str) and "UNICODE" in code.name:
@@ -215,18 +217,18 @@ def _imports(file):
     return found
 
 
-def _harmless(name):
+def _harmless(name: str) -> bool:
     return name in ("collections.OrderedDict", "collections.Counter", "_codecs.encode", "builtins.set") or (
         name.startswith("torch.") and not name.startswith(("torch.nn.modules", "torch.fx"))
     )
 
 
-def _plain(name):
+def _plain(name: str) -> str:
     """A name from the file as it may be printed."""
     return re.sub(r"[^\w./<>-]", "?", name, flags=re.ASCII)[:80]
 
 
-def read_mapping(path, error=ModelError):
+def read_mapping(path: str | Path, error: type[WorkbenchError] = ModelError) -> dict[str, Any]:
     """The mapping in a JSON file.
 
     Raises   `error` when the file cannot be read, is no JSON, or holds something else than a mapping

@@ -10,10 +10,12 @@ foreign    the same, or another kind of file that is no text: an image, a spread
 import codecs
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from workbench.errors import nearest
+from workbench.errors import WorkbenchError, nearest
 
 MOST_BYTES = 256 * 2**20
 POINTER = b"version https://git-lfs.github.com/spec/v1"
@@ -36,7 +38,7 @@ MARKS = {  # the longer mark first: that of UTF-32 begins like that of UTF-16
 CONTROL = frozenset(range(32)) - {9, 10, 12, 13, 27}  # bytes that no text file of eight bits a letter has
 
 
-def read(path, error, most=MOST_BYTES):
+def read(path: str | Path, error: type[WorkbenchError], most: int = MOST_BYTES) -> str:
     """The text of a file; a byte order mark of UTF-8 is taken off, line ends stay as they are.
 
     error    the class of errors to raise
@@ -46,7 +48,7 @@ def read(path, error, most=MOST_BYTES):
     return decoded(content(path, error, most), path, error)
 
 
-def content(path, error, most=MOST_BYTES):
+def content(path: str | Path, error: type[WorkbenchError], most: int = MOST_BYTES) -> bytes:
     """The bytes of a regular file; `error` as for `read`."""
     with opened(path, error) as file:
         found = file.read(most + 1)
@@ -56,7 +58,7 @@ def content(path, error, most=MOST_BYTES):
 
 
 @contextmanager
-def opened(path, error):
+def opened(path: str | Path, error: type[WorkbenchError]) -> Iterator[BinaryIO]:
     """A regular file, open for reading bytes; `error` as for `read`."""
     path = Path(path)
     try:
@@ -73,13 +75,13 @@ def opened(path, error):
         raise error(f'"{path}" cannot be read: {getattr(problem, "strerror", None) or problem}.') from None
 
 
-def check_regular(path, error):
+def check_regular(path: str | Path, error: type[WorkbenchError]) -> None:
     """Refuse what is no file that can be read; `error` as for `read`."""
     with opened(path, error):
         pass
 
 
-def decoded(found, path, error):
+def decoded(found: bytes, path: str | Path, error: type[WorkbenchError]) -> str:
     """The text in these bytes; `error` that names the encoding, or what the file is, and the cure."""
     if what := foreign(found):
         raise error(f'"{path}" is no text file: it is {what}.')
@@ -102,7 +104,7 @@ def decoded(found, path, error):
     )
 
 
-def stand_in(found):
+def stand_in(found: bytes) -> str | None:
     """What bytes are that stand for a file that was not got, with the cure; None when they do not."""
     if found.startswith(POINTER):
         return "a Git LFS pointer, which stands for a file that was not downloaded. Get the file itself: git lfs pull"
@@ -112,12 +114,12 @@ def stand_in(found):
     return None
 
 
-def foreign(found):
+def foreign(found: bytes) -> str | None:
     """What bytes are that are no text of ours, with the cure; None when they may be."""
     return stand_in(found) or next((what for mark, what in KINDS.items() if found.startswith(mark)), None)
 
 
-def _without_mark(found):
+def _without_mark(found: bytes) -> str | None:
     """UTF-16 without a mark: plain letters have a null byte on the same side of each."""
     sample = found[: 4096 & ~1]
     if len(sample) < 4 or b"\0" not in sample:
@@ -129,12 +131,12 @@ def _without_mark(found):
     return "UTF-16BE" if even > 0.7 * pairs and not odd else None
 
 
-def _kind(mode):
+def _kind(mode: int) -> str:
     names = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
     return next((name for test, name in names if test(mode)), "a device")
 
 
-def _instead(path, mode):
+def _instead(path: Path, mode: int) -> str:
     if not stat.S_ISDIR(mode):
         return "Save its content to a file, and name that."
     try:
@@ -144,7 +146,7 @@ def _instead(path, mode):
     return f"Name a file in it, e.g. {inside[0]}." if inside else "Name a file."
 
 
-def _beside(path):
+def _beside(path: Path) -> str:
     """The nearest name in the folder where the file should be."""
     try:
         names = [one.name for one in path.parent.iterdir() if one.suffix == path.suffix][:200]
@@ -153,5 +155,5 @@ def _beside(path):
     return nearest(path.name, names) if names else ""
 
 
-def _size(n):
+def _size(n: int) -> str:
     return f"{n // 2**20} MB" if n >= 2**20 else f"{n // 2**10} kB"
