@@ -4,12 +4,15 @@ Names of kinds stand here as a plain list, so that reading a study needs no torc
 workbench/analysis/ablation.py.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from workbench.errors import nearest
 from workbench.study.fields import MOST_SETS, MOST_UNITS, Call, Seed, Share, StudyTable, Unique
+
+if TYPE_CHECKING:
+    from workbench.study.study import Study
 
 KINDS = ("zero", "scaled", "mean", "resampled")
 EFFECTS = ("dose_response", "leave_one_out", "greedy", "shapley", "necessity", "sufficiency", "sets")
@@ -21,7 +24,7 @@ FEWEST_PARTITIONS = 19
 class AblateImages(StudyTable):
     """What is different in images, where one look costs a whole sampling; what is not given is as in [ablate]."""
 
-    added_later: ClassVar[tuple] = ("effects", "kinds", "shares", "groups", "units", "n_random", "n_held")
+    added_later: ClassVar[tuple[str, ...]] = ("effects", "kinds", "shares", "groups", "units", "n_random", "n_held")
 
     effects: Annotated[list[str], Unique] | None = Field(None, min_length=1)
     kinds: Annotated[list[str], Unique] | None = Field(None, min_length=1)
@@ -70,9 +73,9 @@ class Ablate(StudyTable):
     seed: Seed = Field(0, description="of the random sets, and of the draw of resampled")
     images: AblateImages | None = None
 
-    added_later: ClassVar[tuple] = ("images", "n_partitions")
+    added_later: ClassVar[tuple[str, ...]] = ("images", "n_partitions")
 
-    def of(self, mode):
+    def of(self, mode: str) -> dict[str, Any]:
         """The settings of one mode: {effects, kinds, shares, groups, units, n_random, n_held}."""
         names = AblateImages.added_later
         own = {name: getattr(self, name) for name in names}
@@ -81,7 +84,7 @@ class Ablate(StudyTable):
         return own
 
 
-def check_ablate(study):
+def check_ablate(study: "Study") -> None:
     """Refuse what [ablate] cannot mean in this study; ValueError that names the field and the way out."""
     table = study.ablate
     if table is None:

@@ -1,6 +1,7 @@
 """[[attacks]]: the attacks, each with its own control."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence, Set
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,7 +16,7 @@ from workbench.study.variants import BASE
 class AttackTable(StudyTable):
     """One attack; each brings its own control."""
 
-    added_later: ClassVar[tuple] = ("name", "preset", "transfer", "seeds")
+    added_later: ClassVar[tuple[str, ...]] = ("name", "preset", "transfer", "seeds")
 
     method: str
     name: str | None = Field(
@@ -29,26 +30,26 @@ class AttackTable(StudyTable):
     parameters: dict = Field(default_factory=dict)
     seeds: Annotated[list[Seed], Unique] | None = Field(None, description="make it once with each: intervals are then over runs too")
 
-    _run_of: tuple | None = None
+    _run_of: tuple[str, int] | None = None
 
     @property
-    def run_of(self):
+    def run_of(self) -> tuple[str, int] | None:
         """(name as written, seed) of a run of an attack with seeds, else None."""
         return self._run_of
 
     @property
-    def label(self):
+    def label(self) -> str:
         """What every table calls it."""
         return self.name or self.method
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Its parameters, over those of the preset."""
         given = registry.method("attacks", self.method).module.PUBLISHED if self.preset else {}
         return given | self.parameters
 
 
-def check_attacks(attacks, variants):
+def check_attacks(attacks: Sequence[AttackTable], variants: Set[str]) -> None:
     """Refuse attacks of unknown settings, against what is no variant, or called like something else.
 
     variants   names of the study's variants
@@ -72,7 +73,7 @@ def check_attacks(attacks, variants):
             )
 
 
-def _check_attack(attack):
+def _check_attack(attack: AttackTable) -> None:
     """Its preset, parameters and name; an attack is never called like another method or like a prompt set."""
     known = registry.methods("attacks")
     there = attack.method in known

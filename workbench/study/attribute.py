@@ -4,12 +4,15 @@ Names of targets and methods stand here as plain lists, so that reading a study 
 workbench/analysis/attribution.py.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from workbench.errors import nearest
 from workbench.study.fields import MOST_UNITS, Call, StudyTable, Unique
+
+if TYPE_CHECKING:
+    from workbench.study.study import Study
 
 PER_NEURON = ("gradient", "integrated", "curvature")
 NOT_PER_NEURON = {
@@ -39,15 +42,15 @@ class Attribute(StudyTable):
         None, description="how much of the target flows from the text through each neuron, beside the methods; default false"
     )
 
-    added_later: ClassVar[tuple] = ("conductance",)
+    added_later: ClassVar[tuple[str, ...]] = ("conductance",)
 
     @property
-    def has_base_target(self):
+    def has_base_target(self) -> bool:
         """Whether the base model is attributed on the prompt set `target`."""
         return "base" in (self.variants or ["base"]) and "target" in (self.prompt_sets or ["target"])
 
 
-def check_attribute(study):
+def check_attribute(study: "Study") -> None:
     """Refuse what [attribute] cannot mean in this study; ValueError that names the field and the way out."""
     table = study.attribute
     if table is None:

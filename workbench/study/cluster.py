@@ -4,11 +4,14 @@ Names of methods stand here as a plain list, so that reading a study needs no to
 workbench/analysis/clusters.py.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from workbench.study.fields import MOST_RESAMPLES, MOST_SETS, MOST_UNITS, Seed, StudyTable
+
+if TYPE_CHECKING:
+    from workbench.study.study import Study
 
 MOST_CLUSTERS = 100
 
@@ -32,10 +35,10 @@ class Cluster(StudyTable):
         None, ge=0, le=20, description="of how many units of half B to say where in the image they excite a cluster; default 0"
     )
 
-    added_later: ClassVar[tuple] = ("regions",)
+    added_later: ClassVar[tuple[str, ...]] = ("regions",)
 
 
-def check_cluster(study):
+def check_cluster(study: "Study") -> None:
     """Refuse what [cluster] cannot mean in this study; ValueError that names the field and the way out."""
     table = study.cluster
     if table is None:

@@ -12,7 +12,7 @@ OTHER = ("other-target", "other-reference")  # the prompt sets of another concep
 class Concept(StudyTable):
     """What is to be erased."""
 
-    added_later: ClassVar[tuple] = ("forbidden",)
+    added_later: ClassVar[tuple[str, ...]] = ("forbidden",)
 
     name: NonEmpty
     kind: Literal["style", "object", "group"] = Field(description="what sort of thing the concept is")
@@ -22,7 +22,7 @@ class Concept(StudyTable):
     )
 
     @property
-    def not_for_attacks(self):
+    def not_for_attacks(self) -> list[str]:
         """The words no attack may use: its names, and what else is forbidden."""
         return [*self.names, *(self.forbidden or [])]
 
@@ -38,6 +38,6 @@ class OtherConcept(StudyTable):
     reference: NonEmpty = Field(description="the same without it")
 
     @property
-    def files(self):
+    def files(self) -> dict[str, str]:
         """{prompt set: file}."""
         return dict(zip(OTHER, (self.target, self.reference), strict=True))

@@ -1,5 +1,6 @@
 """[[expect]]: rates known from elsewhere."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field
@@ -19,7 +20,7 @@ class Expected(StudyTable):
     source: NonEmpty = Field(description="where it is known from")
 
 
-def check_expected(one, variants, attacks):
+def check_expected(one: Expected, variants: Collection[str], attacks: Collection[str]) -> None:
     """A known rate is of a variant and an attack of the study, and lies between two ends that rise."""
     if one.variant not in variants:
         raise ValueError(f'expect: no variant is called "{one.variant}".{nearest(one.variant, variants)}')

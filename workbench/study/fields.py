@@ -8,9 +8,11 @@ check_plain   what any study file may hold, before its tables are looked at
 
 import datetime
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+T = TypeVar("T")
 
 MOST_SEED = 2**32 - 1  # what every library takes that draws for us
 MOST_STEPS = 1000  # sampling steps; the scheduler of the model may allow fewer
@@ -31,14 +33,14 @@ MOST_NUMBER = 2**63 - 1
 LINES = "\n\r\t"
 
 
-def non_empty(value):
+def non_empty(value: str) -> str:
     """The text itself; ValueError when it is empty or blank."""
     if not value.strip():
         raise ValueError("it is empty. Say something, or leave it out")
     return value
 
 
-def unique(values):
+def unique(values: list[T] | None) -> list[T] | None:
     """The list itself; ValueError when something stands in it twice."""
     seen = set()
     for value in values or []:
@@ -63,20 +65,20 @@ class StudyTable(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    added_later: ClassVar[tuple] = ()
+    added_later: ClassVar[tuple[str, ...]] = ()
 
     @model_serializer(mode="wrap")
-    def _serialized(self, serialize):
+    def _serialized(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         dump = serialize(self._as_written())
         fields = type(self).model_fields
         return {key: value for key, value in dump.items() if key not in self.added_later or getattr(self, key) != fields[key].default}
 
-    def _as_written(self):
+    def _as_written(self) -> "StudyTable":
         """What a dump is made of: the table itself."""
         return self
 
 
-def check_plain(data):
+def check_plain(data: Any) -> None:
     """Refuse what no study needs: nesting beyond MOST_DEPTH, endless lists and texts, control characters, numbers that are none.
 
     Raises   ValueError that names the place
@@ -107,18 +109,18 @@ def check_plain(data):
             raise ValueError(f"{place}: no setting is a date or a time, found {value}. Put it into quotation marks if it is text")
 
 
-def control_character(text):
+def control_character(text: str) -> str | None:
     """The first control character in a text other than line ends and tabs, as U+001B; None when there is none."""
     found = next((letter for letter in text if (letter < " " or "\x7f" <= letter < "\xa0") and letter not in LINES), None)
     return None if found is None else f"U+{ord(found):04X}"
 
 
-def _check_text(place, text, most):
+def _check_text(place: str, text: str, most: int) -> None:
     if len(text) > most:
         raise ValueError(f"{_short(place)}: {len(text):,} letters, more than the {most:,} that are possible")
     if code := control_character(text):
         raise ValueError(f"{_short(place)}: the control character {code} stands in it, which no name or text needs. Take it out")
 
 
-def _short(place):
+def _short(place: str) -> str:
     return place if len(place) <= 60 else f"{place[:60]}…"

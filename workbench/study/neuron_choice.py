@@ -12,7 +12,7 @@ from workbench.study.method_settings import check_parameters
 class Choose(StudyTable):
     """How concept neurons are chosen, and how sure we want to be."""
 
-    added_later: ClassVar[tuple] = ("agree", "by", "votes")
+    added_later: ClassVar[tuple[str, ...]] = ("agree", "by", "votes")
 
     score: str = Field("contrast", description="what chooses; with `agree`, the one of them that is listed first")
     parameters: dict = Field(default_factory=dict, description="of the score")
@@ -28,12 +28,12 @@ class Choose(StudyTable):
     n_resamples: int = Field(1000, ge=100, le=MOST_RESAMPLES, description="bootstrap resamples of units")
 
     @property
-    def choosing(self):
+    def choosing(self) -> list[str]:
         """The scores that choose: one, or those that must agree."""
         return self.agree or [self.score]
 
 
-def check_choice(choose):
+def check_choice(choose: Choose) -> None:
     """Refuse scores and rules that mean nothing: one score of the base model alone, or several that agree, the listed one among them.
 
     Raises   ValueError that names the field and the way out
@@ -66,7 +66,7 @@ def check_choice(choose):
         raise ValueError(f"choose.votes = {choose.votes}, but only {len(choose.agree)} scores are listed in choose.agree")
 
 
-def in_words(choose):
+def in_words(choose: Choose) -> str:
     """The rule, such as "rank of contrast, welch_z" or "2 of 3 votes: contrast, z, welch_z"."""
     if not choose.agree:
         return choose.score

@@ -7,12 +7,17 @@ ordered    the sets, each after those it is made of;  uses   what a set is made 
 
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from workbench.errors import StudyError, nearest
 from workbench.study.fields import MOST_NAME, NonEmpty, StudyTable, Unique
+
+if TYPE_CHECKING:
+    from workbench.study.cluster import Cluster
+    from workbench.study.study import Study
+    from workbench.study.variants import VariantTable
 
 HOW = ("union", "intersection", "difference")
 OWN = ("concept", "suppressed")
@@ -24,7 +29,7 @@ CLUSTER = re.compile(r"cluster-(\d+)")
 class NamedSet(StudyTable):
     """A neuron set under a name: described beside the concept set, taken out by the effect `sets` of [ablate]."""
 
-    added_later: ClassVar[tuple] = ("file", *HOW)
+    added_later: ClassVar[tuple[str, ...]] = ("file", *HOW)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME, description="what every table calls it")
     file: NonEmpty | None = Field(None, description="a saved neuron set, relative to the study file or absolute")
@@ -35,7 +40,7 @@ class NamedSet(StudyTable):
     )
 
     @model_validator(mode="after")
-    def _one_way(self):
+    def _one_way(self) -> "NamedSet":
         given = [way for way in ("file", *HOW) if getattr(self, way) is not None]
         if len(given) != 1:
             found = f"has {' and '.join(given)}" if given else "has none of them"
@@ -43,21 +48,23 @@ class NamedSet(StudyTable):
         return self
 
     @property
-    def how(self):
+    def how(self) -> str:
         """file, union, intersection or difference."""
         return next(way for way in ("file", *HOW) if getattr(self, way) is not None)
 
     @property
-    def operands(self):
+    def operands(self) -> list[str]:
         """Names of the sets it is made of; none for a file."""
         return [] if self.file is not None else getattr(self, self.how)
 
-    def path(self, folder):
+    def path(self, folder: str | Path) -> Path:
         """Where its file is; folder: that of the study file."""
+        if self.file is None:
+            raise ValueError(f'the set "{self.name}" is made of other sets and has no file')
         return Path(folder) / Path(self.file).expanduser()
 
 
-def check_sets(study):
+def check_sets(study: "Study") -> None:
     """Refuse names that are taken, operands that are not there and circles; ValueError with the way out."""
     sets, numbers = study.sets or [], _cluster_names(study.cluster)
     names = [one.name for one in sets]
@@ -76,11 +83,11 @@ def check_sets(study):
                 raise ValueError(f'the set "{one.name}" is made of "{operand}", which is no set of this study.{nearest(operand, possible)}')
     _check_size(study)
     for variant in study.variants:
-        if (name := variant.parameters.get("set")) is not None and variant.method == "prune_neurons":
-            _check_pruned(study, variant, name, names)
+        if (pruned := variant.parameters.get("set")) is not None and variant.method == "prune_neurons":
+            _check_pruned(study, variant, pruned, names)
 
 
-def find_files(study):
+def find_files(study: "Study") -> None:
     """Refuse files of sets that are not there.
 
     Raises   StudyError with the nearest name beside it
@@ -91,12 +98,13 @@ def find_files(study):
             raise StudyError(f'The set "{one.name}" is to come from {path}, and there is no such file.{beside}')
 
 
-def ordered(study):
+def ordered(study: "Study") -> list[NamedSet]:
     """The [[sets]], each after those it is made of.
 
     Raises   ValueError that names the circle
     """
-    sets, done = {one.name: one for one in study.sets or []}, {}
+    sets = {one.name: one for one in study.sets or []}
+    done: dict[str, NamedSet] = {}
     for name in sets:
         way = [name]  # from the set that was asked for down to the one that is looked at
         while way:
@@ -112,18 +120,18 @@ def ordered(study):
     return list(done.values())
 
 
-def uses(study, name):
+def uses(study: "Study", name: str) -> set[str]:
     """What a set is made of in the end: "concept", "suppressed" and "cluster-N" as far as it needs them, and names of files' sets."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for one in ordered(study):
         parts = (found.get(operand, {operand}) for operand in one.operands)
         found[one.name] = {one.name} if one.file is not None else set().union(*parts)
     return found.get(name, {name})
 
 
-def _check_size(study):
+def _check_size(study: "Study") -> None:
     """Refuse sets of sets that are endless when written out, as their keys write them."""
-    size = {}
+    size: dict[str, int] = {}
     for one in ordered(study):
         size[one.name] = 1 + sum(size.get(operand, 1) for operand in one.operands)
         if size[one.name] > MOST_PARTS:
@@ -133,12 +141,12 @@ def _check_size(study):
             )
 
 
-def _cluster_names(part):
+def _cluster_names(part: "Cluster | None") -> list[str]:
     """Names of the clusters, where the study says how many there are."""
     return [f"cluster-{number}" for number in range(part.k)] if part is not None and isinstance(part.k, int) else []
 
 
-def _check_pruned(study, variant, name, names):
+def _check_pruned(study: "Study", variant: "VariantTable", name: str, names: list[str]) -> None:
     if name not in names:
         raise ValueError(f'variant "{variant.name}" prunes the set "{name}", which is none of the [[sets]].{nearest(name, names)}')
     if "neurons" in variant.parameters:

@@ -22,7 +22,7 @@ class ModelTable(StudyTable):
 class Prompts(StudyTable):
     """CSV files, relative to the study file or to data/."""
 
-    added_later: ClassVar[tuple] = ("retain", "trained_and_measured", "units", "other")
+    added_later: ClassVar[tuple[str, ...]] = ("retain", "trained_and_measured", "units", "other")
 
     target: NonEmpty = Field(description="prompts with the concept")
     reference: NonEmpty = Field(description="the same units without it")
@@ -49,7 +49,7 @@ class Prompts(StudyTable):
     )
 
     @property
-    def files(self):
+    def files(self) -> dict[str, str]:
         """{what it is: file} of every list that the study names."""
         names = ("target", "reference", "near", "far", "erase", "retain")
         found = {name: getattr(self, name) for name in names} | ({} if self.other is None else self.other.files)
@@ -96,7 +96,7 @@ class Quality(StudyTable):
     )
 
 
-def check_detectors(detectors):
+def check_detectors(detectors: Detectors) -> None:
     """Refuse detectors without a method or with parameters it does not take; ValueError that names the field."""
     for which in ("steer", "judge"):
         given = dict(getattr(detectors, which))
@@ -106,7 +106,7 @@ def check_detectors(detectors):
         check_parameters("detectors", name, given, f"detectors.{which}")
 
 
-def check_window(record):
+def check_window(record: Record) -> None:
     """Refuse a window that is none; ValueError."""
     low, high = record.window
     if not 0 <= low < high <= 1:

@@ -12,7 +12,7 @@ from workbench.study.fields import MOST_NAME
 from workbench.study.study import NAME, load_study
 
 
-def scaffold(name, like="emoji-ink-style", folder="."):
+def scaffold(name: str, like: str | Path = "emoji-ink-style", folder: str | Path = ".") -> list[Path]:
     """Write <name>.toml and the prompt files it names into a folder; list of the paths written, the study first.
 
     like     name or file of the study to start from; its text is kept, but for name and title. A bundled study of prompts that are
@@ -25,8 +25,8 @@ def scaffold(name, like="emoji-ink-style", folder="."):
             f'No study can be called "{name[: MOST_NAME + 1]}": use small letters, digits and hyphens, at most {MOST_NAME}, e.g. my-church.'
         )
     source, folder = load_study(like, files=str(like) not in resources.study_files()), Path(folder)
-    files = [*source.prompts.files.values()] + [v.pairs for v in source.variants]
-    files = [file for file in dict.fromkeys(files) if file and not Path(file).is_absolute() and _is_there(file, source.folder)]
+    named = [*source.prompts.files.values(), *(variant.pairs for variant in source.variants if variant.pairs)]
+    files = [file for file in dict.fromkeys(named) if not Path(file).is_absolute() and _is_there(file, source.folder)]
     for file in files:
         if ".." in Path(file).parts:
             raise StudyError(f"{like} names {file}, which lies outside of its folder, so it cannot be copied with it. Copy both by hand.")
@@ -48,19 +48,19 @@ def scaffold(name, like="emoji-ink-style", folder="."):
     return paths
 
 
-def _says(text, name):
+def _says(text: str, name: str) -> bool:
     try:
         return tomllib.loads(text)["name"] == name
     except (ValueError, KeyError):
         return False
 
 
-def _is_there(file, folder):
+def _is_there(file: str, folder: Path) -> bool:
     with suppress(StudyError):
         return resources.find_file(file, folder).is_file()
     return False
 
 
-def _with(text, key, value):
+def _with(text: str, key: str, value: str) -> str:
     """The text with the first line `key = "..."` saying another value."""
     return re.sub(rf'^{key} = ".*"$', lambda _: f'{key} = "{value}"', text, count=1, flags=re.MULTILINE)

@@ -5,8 +5,9 @@ load_study   read and check a TOML file or a bundled study
 
 import io
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -29,7 +30,6 @@ from workbench.study.variants import BASE, VariantTable, check_variants
 
 __all__ = ["BASE", "NAME", "OTHER", "SETS", "Study", "load_study"]
 
-SCHEMA_VERSION = 1
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 MOST_BYTES = 2**20  # of a study file
 
@@ -40,9 +40,9 @@ class Study(StudyTable):
     `variants` and `attacks` hold one part for each run of those with `seeds`; a dump, and so every key, has them as they were written.
     """
 
-    added_later: ClassVar[tuple] = ("quality", "expect", "attribute", "cluster", "ablate", "sets")
+    added_later: ClassVar[tuple[str, ...]] = ("quality", "expect", "attribute", "cluster", "ablate", "sets")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str = Field(pattern=NAME, max_length=MOST_NAME, description="also the name of the run folder")
     title: NonEmpty
     question: str = ""
@@ -64,14 +64,14 @@ class Study(StudyTable):
 
     _path: Path | None = None
     _text: str = ""
-    _written: dict = {}
+    _written: dict[str, Any] = {}
 
-    def _as_written(self):
+    def _as_written(self) -> "Study":
         """The study with the variants and attacks of the file, before those with `seeds` are expanded."""
         return self.model_copy(update=self._written)
 
     @model_validator(mode="after")
-    def _names_fit_together(self):
+    def _names_fit_together(self) -> "Study":
         self._written = {"variants": self.variants, "attacks": self.attacks}
         self.variants, self.attacks = seeds.expanded(self.variants, self.attacks)
         names = {variant.name for variant in self.variants}
@@ -88,24 +88,24 @@ class Study(StudyTable):
         return self
 
     @property
-    def folder(self):
+    def folder(self) -> Path:
         """Where the study file lies; relative files are looked for there first."""
         return self._path.parent if self._path else Path(".")
 
     @property
-    def text(self):
+    def text(self) -> str:
         """The study file as written."""
         return self._text
 
-    def digest(self):
+    def digest(self) -> str:
         """sha256 of everything the study says."""
         return digest(self.model_dump(mode="json"))
 
-    def variant(self, name):
+    def variant(self, name: str) -> VariantTable:
         """The variant of that name."""
         return next(variant for variant in self.variants if variant.name == name)
 
-    def with_values(self, assignments):
+    def with_values(self, assignments: Iterable[str]) -> "Study":
         """A copy with `a.b=c` overrides; numbers in the path index lists from 0, values are read as TOML.
 
         Raises   StudyError naming the assignment that does not fit
@@ -121,7 +121,7 @@ class Study(StudyTable):
         return changed
 
 
-def _read(value, assignment):
+def _read(value: str, assignment: str) -> Any:
     """The value of an assignment as TOML reads it; a bare word is a string. StudyError for more than one value."""
     try:
         read = tomllib.loads(f"v = {value}")
@@ -132,10 +132,10 @@ def _read(value, assignment):
     return read["v"]
 
 
-def _set(data, path, value):
+def _set(data: dict[str, Any], path: str, value: Any) -> None:
     """Put a value where a path such as variants.0.parameters.iterations says."""
     *parents, last = path.split(".")
-    where = data
+    where: Any = data
     try:
         for step in parents:
             where = where[_place(step, where, path)] if isinstance(where, list) else where.setdefault(step, {})
@@ -144,7 +144,7 @@ def _set(data, path, value):
         raise StudyError(f'"{shortened(path)}" names nothing in the study ({error}).') from error
 
 
-def _place(step, where, path):
+def _place(step: str, where: list[Any], path: str) -> int:
     """The index of a list that a step of a path says, from 0."""
     if not (step.isdecimal() and step.isascii() and len(step) < 5 and int(step) < len(where)):
         possible = f"0 to {len(where) - 1}" if where else "none, for the list is empty"
@@ -154,7 +154,7 @@ def _place(step, where, path):
     return int(step)
 
 
-def _validated(data, source):
+def _validated(data: Any, source: str) -> Study:
     try:
         check_plain(data)
         return Study(**data)
@@ -164,7 +164,7 @@ def _validated(data, source):
         raise StudyError(f"{source}: {error}.") from error
 
 
-def load_study(path, files=True):
+def load_study(path: "str | Path | Study", files: bool = True) -> Study:
     """Read and check a study file, by path or by the name of a bundled study.
 
     files    whether the prompt files it names must be there; some bundled studies are for prompts that are not shipped

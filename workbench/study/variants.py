@@ -1,6 +1,7 @@
 """[[variants]]: the variants of the base model."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,7 +17,7 @@ BASE = "base"
 class VariantTable(StudyTable):
     """One variant of the base model."""
 
-    added_later: ClassVar[tuple] = ("like", "spare", "preset", "seeds")
+    added_later: ClassVar[tuple[str, ...]] = ("like", "spare", "preset", "seeds")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME)
     method: str
@@ -35,25 +36,30 @@ class VariantTable(StudyTable):
     seeds: Annotated[list[Seed], Unique] | None = Field(None, description="train it once with each: intervals are then over runs too")
 
     _kind: str | None = None
-    _run_of: tuple | None = None
+    _run_of: tuple[str, int] | None = None
 
     @property
-    def run_of(self):
+    def label(self) -> str:
+        """The name that every table shows."""
+        return self.name
+
+    @property
+    def run_of(self) -> tuple[str, int] | None:
         """(name as written, seed) of a run of a variant with seeds, else None."""
         return self._run_of
 
     @property
-    def kind(self):
+    def kind(self) -> str | None:
         """The kind of the study's concept, which some presets differ by."""
         return self._kind
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Its parameters, over those of the preset."""
         return published.settings(self.method, self.preset, self._kind) | self.parameters
 
 
-def check_variants(variants, kind):
+def check_variants(variants: Sequence[VariantTable], kind: str) -> None:
     """Refuse names that are taken, parents that are not there, and settings that mean nothing.
 
     kind     of the study's concept, which some presets differ by; each variant is told
@@ -77,7 +83,7 @@ def check_variants(variants, kind):
             _check_spare(variant)
 
 
-def _check_settings(variant):
+def _check_settings(variant: VariantTable) -> None:
     """Its method, its preset, and its parameters over it."""
     try:
         settings = variant.settings
@@ -86,7 +92,7 @@ def _check_settings(variant):
     check_parameters("erasers", variant.method, settings, f"variant {variant.name}")
 
 
-def _check_like(variant, earlier):
+def _check_like(variant: VariantTable, earlier: Sequence[VariantTable]) -> None:
     """A control of equal sparsity: what it equals is an earlier mask over the same layers, and sets the share."""
     known = registry.methods("erasers")
     masks = {one.name: one for one in earlier if getattr(known[one.method].module, "MASK", False)}
@@ -113,7 +119,7 @@ def _check_like(variant, earlier):
         raise ValueError(f'{where}, which cuts the layers "{lacking[0]}": set its parameter layers = {list(theirs.layers)}')
 
 
-def _check_spare(variant):
+def _check_spare(variant: VariantTable) -> None:
     """Only masks that choose among weights can spare some of them."""
     known = registry.methods("erasers")
     if "spare" not in known[variant.method].takes:

@@ -10,7 +10,7 @@ from workbench.study.fields import NonEmpty, StudyTable
 class Parameters(StudyTable):
     """What can be set."""
 
-    added_later: ClassVar[tuple] = ("multiplier",)
+    added_later: ClassVar[tuple[str, ...]] = ("multiplier",)
 
     path: NonEmpty = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
     allow_unexpected: bool = Field(

@@ -12,7 +12,7 @@ MASK = True
 class Parameters(StudyTable):
     """What can be set."""
 
-    added_later: ClassVar[tuple] = ("calls", "select_ratio", "layers")
+    added_later: ClassVar[tuple[str, ...]] = ("calls", "select_ratio", "layers")
 
     file: NonEmpty = Field(
         description="mask file, relative to the study file: from a run, `workbench export --as mask` or `workbench mask`; or a folder of "

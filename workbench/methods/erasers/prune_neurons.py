@@ -15,7 +15,7 @@ NO_PRESET = "it is a definition of this project."
 class Parameters(StudyTable):
     """What can be set."""
 
-    added_later: ClassVar[tuple] = ("set",)
+    added_later: ClassVar[tuple[str, ...]] = ("set",)
 
     neurons: Literal["prune", "concept"] = Field(
         "prune",
