@@ -12,7 +12,7 @@ from workbench.errors import RunError
 def check(
     name: RunName,
     fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'near.low < 0.8', reactivated")],
-):
+) -> None:
     """Hold a report against limits; prints Markdown, exit code 1 when one is broken. For builds."""
     from workbench.execution.execute import open_run
     from workbench.report import compare
@@ -24,7 +24,7 @@ def check(
         raise typer.Exit(1)
 
 
-def diff(a: RunName, b: RunName, as_json: AsJson = False):
+def diff(a: RunName, b: RunName, as_json: AsJson = False) -> None:
     """Two runs side by side: what their studies say differently, and every number that differs."""
     from workbench.execution.execute import open_run
     from workbench.report import compare

@@ -2,6 +2,7 @@
 
 import shutil
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from workbench import __version__, resources
 from workbench.cli.output import AsJson, say
@@ -9,14 +10,14 @@ from workbench.cli.output import AsJson, say
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "streamlit", "plotly")
 
 
-def doctor(as_json: AsJson = False):
+def doctor(as_json: AsJson = False) -> None:
     """Versions, devices, bundled data, free disk: what a bug report needs."""
     say(findings(), as_json)
 
 
-def findings():
+def findings() -> list[dict[str, Any]]:
     """Rows {what, found, state}; state is ok, or what to do."""
-    rows = [{"what": "workbench", "found": __version__, "state": "ok"}]
+    rows: list[dict[str, Any]] = [{"what": "workbench", "found": __version__, "state": "ok"}]
     for package in PACKAGES:
         try:
             rows.append({"what": package, "found": version(package), "state": "ok"})

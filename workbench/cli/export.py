@@ -19,7 +19,7 @@ def export(
     ] = "diffusers",
     fill: Fill = "zeros",
     seed: Seed = 0,
-):
+) -> None:
     """Take a variant of a run out: as a diffusers folder, partial safetensors or a mask file."""
     from workbench.execution import export as export_variant
 

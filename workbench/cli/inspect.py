@@ -2,13 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from workbench.cli.output import console, say, shortened
 from workbench.errors import ModelError, WorkbenchError
+
+if TYPE_CHECKING:
+    import torch
+
+    from workbench.models.formats import Checkpoint
 
 SHOWN = 12
 NAMED = 4
@@ -23,7 +28,7 @@ def inspect(
         typer.Option("--embeddings", help="write the token rows it adds, for `workbench import-prompts`: a new .safetensors file"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="for scripts, every tensor")] = False,
-):
+) -> None:
     """What a checkpoint is, whether it fits a base model, and what it changed. Exit code 2 where it cannot be a variant."""
     from workbench.models import formats, load
     from workbench.models import inspect as inspected
@@ -73,13 +78,21 @@ def inspect(
         raise typer.Exit(2)
 
 
-def _write_embeddings(vectors, path):
+def _write_embeddings(vectors: dict[str, "torch.Tensor"], path: Path) -> None:
     from workbench.storage import write_arrays
 
     write_arrays(path, vectors)
 
 
-def _show(found, about, places, changes, checkpoint, model, embeddings):
+def _show(
+    found: "Checkpoint",
+    about: dict[str, Any],
+    places: list[dict[str, Any]],
+    changes: list[dict[str, Any]],
+    checkpoint: Path,
+    model: str,
+    embeddings: Path | None,
+) -> None:
     made = f"{found.container}, names as in {' and '.join(found.formats) or 'no known format'}"
     made += f", taken out of {', '.join(found.peeled)}" if found.peeled else ""
     console.print(f"[bold]{escape(found.path)}[/]: {escape(made)}", soft_wrap=True, highlight=False)
@@ -125,11 +138,11 @@ def _show(found, about, places, changes, checkpoint, model, embeddings):
     _line("The path is absolute, so it holds wherever the study lies; a relative path counts from the folder of the study file.")
 
 
-def _line(text):
+def _line(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True, highlight=False)
 
 
-def _place(row):
+def _place(row: dict[str, Any]) -> dict[str, Any]:
     """A row of `by_place` in few columns."""
     weights = f"{row['weights_changed']:,} of {row['of_weights']:,}"
     return {
@@ -140,18 +153,18 @@ def _place(row):
     }
 
 
-def _change(row, zeroed):
+def _change(row: dict[str, Any], zeroed: bool) -> dict[str, Any]:
     """A row of `rows` in few columns."""
     shown = {"parameter": row["parameter"], "changed": f"{row['changed'] / row['n']:.1%}"}
     shown |= {"relative": _short(row["relative_change"]), "rank 1": _short(row["rank_one"])}
     return shown | ({"zeroed": f"{row['zeroed']:,}"} if zeroed else {})
 
 
-def _short(value):
+def _short(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}" if value < 1000 else f"{value:.1e}"
 
 
-def _table(rows, titles=None):
+def _table(rows: list[dict[str, Any]], titles: dict[str, str] | None = None) -> None:
     """Print rows; names in the first column are shortened in the middle to what the width leaves, and told apart."""
     first, *others = rows[0]
     titles = {key: key for key in others} | (titles or {})

@@ -1,14 +1,14 @@
 """The verbs on runs that are going on: status, logs, stop. Starts without torch."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from workbench.cli.output import AsJson, RunName, console, duration, say
 
 
-def status(name: Annotated[str | None, typer.Argument(help="a run; default: all under runs/")] = None, as_json: AsJson = False):
+def status(name: Annotated[str | None, typer.Argument(help="a run; default: all under runs/")] = None, as_json: AsJson = False) -> None:
     """What runs are doing: how far, how long still, and how to go on."""
     from workbench.execution import jobs
     from workbench.execution.execute import DEFAULT_FOLDER, list_runs, open_run
@@ -37,7 +37,7 @@ def status(name: Annotated[str | None, typer.Argument(help="a run; default: all 
         console.print("No runs under runs/ yet. Make the first one: workbench demo")
 
 
-def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, help="how many of the last lines")] = 20):
+def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, help="how many of the last lines")] = 20) -> None:
     """The last lines of a run's log."""
     from workbench.execution import jobs
     from workbench.execution.execute import open_run
@@ -45,7 +45,7 @@ def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, hel
     typer.echo("\n".join(jobs.log_tail(open_run(name).folder, lines)))
 
 
-def stop(name: RunName):
+def stop(name: RunName) -> None:
     """Stop a running run; what it has finished is kept."""
     from workbench.execution import jobs
     from workbench.execution.execute import open_run
@@ -55,7 +55,7 @@ def stop(name: RunName):
     console.print(f"Stopped. What was finished is kept; go on with: {jobs.status(folder)['again']}", markup=False, soft_wrap=True)
 
 
-def listed():
+def listed() -> list[dict[str, Any]]:
     """Rows of `workbench list runs`: {run, state, done, running, note}; the note says what is damaged."""
     from workbench.execution import jobs
     from workbench.execution.execute import DEFAULT_FOLDER, list_runs

@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from workbench import registry, resources
@@ -12,10 +13,13 @@ from workbench.cli import jobs
 from workbench.cli.output import AsJson, console, say
 from workbench.errors import WorkbenchError, nearest
 
+if TYPE_CHECKING:
+    from workbench.execution.execute import Run
+
 LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
 
 
-def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json: AsJson = False):
+def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json: AsJson = False) -> None:
     """List studies, runs, methods, sites, models or prompts."""
     if what not in LISTS:
         raise WorkbenchError(f'There is no list of "{what}".{nearest(what, LISTS)}')
@@ -47,7 +51,7 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
     say(rows, as_json)
 
 
-def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")], as_json: AsJson = False):
+def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")], as_json: AsJson = False) -> None:
     """Show a run's verdict, what a study says, or what a method can be set to."""
     from workbench.study import published
 
@@ -81,18 +85,18 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
     typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
 
 
-def _default(field):
+def _default(field: FieldInfo) -> Any:
     return "required" if field.is_required() else field.get_default(call_default_factory=True)
 
 
-def _is_file(name):
+def _is_file(name: str) -> bool:
     try:
         return Path(name).is_file()
     except OSError:  # too long to be a name
         return False
 
 
-def _show_run(run, as_json):
+def _show_run(run: "Run", as_json: bool) -> None:
     document = run.document
     if as_json:
         typer.echo(json.dumps(document["verdict"], indent=1))

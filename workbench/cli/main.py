@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     help="Is a concept really gone from a text-to-image diffusion model?",
 )
-VERBS = {  # in the order of `workbench --help`
+VERBS: dict[str, Callable[..., None]] = {  # in the order of `workbench --help`
     "demo": run.demo,
     "run": run.run,
     "list": listing.list_,
@@ -47,7 +48,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 
-def main():
+def main() -> None:
     """Entry point: expected errors become one message and exit code 2."""
     with safely():
         try:
@@ -58,7 +59,7 @@ def main():
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="print the version")] = False):
+def _version(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit

@@ -1,12 +1,16 @@
 """The verbs about masks as files: `workbench mask ...`. Starts without torch."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.output import console, say, shortened
 from workbench.errors import WorkbenchError, nearest
+
+if TYPE_CHECKING:
+    import torch
 
 app = typer.Typer(no_args_is_help=True, help="Masks as files: look, combine, compare, invert, cut, undo.")
 
@@ -31,7 +35,7 @@ def show(
     calls: Calls = None,
     select_ratio: SelectRatio = 0.0,
     as_json: AsJson = False,
-):
+) -> None:
     """How much a mask prunes in each layer, and where it comes from."""
     import json
 
@@ -61,7 +65,7 @@ def show(
         console.print(said, markup=False, soft_wrap=True)
 
 
-def _conceptprune(folder, calls, select_ratio):
+def _conceptprune(folder: Path, calls: int | None, select_ratio: float) -> "tuple[dict[str, torch.Tensor], dict[str, Any], str]":
     """({layer as its files number it: mask}, where it comes from, what to do next) of a folder, without a model."""
     import torch
 
@@ -77,7 +81,7 @@ def _conceptprune(folder, calls, select_ratio):
     return named, {"made": "ConceptPrune's masks", "calls": n, "select_ratio": select_ratio}, said
 
 
-def _for_folders(kind, calls, select_ratio):
+def _for_folders(kind: str | None, calls: int | None, select_ratio: float) -> None:
     if kind != "ConceptPrune" and (calls is not None or select_ratio):
         raise WorkbenchError("--calls and --select-ratio are for folders of ConceptPrune's masks, which have one mask a call.")
 
@@ -92,7 +96,7 @@ def import_(
     layers: Annotated[
         str | None, typer.Option("--layers", help="ConceptPrune's folders: reads | feeds | key | value | text, where shapes leave it open")
     ] = None,
-):
+) -> None:
     """Write a mask of another tool as a mask file, under the names of a base model."""
     from workbench.execution.execute import source_digest
     from workbench.models import foreign_masks, load
@@ -113,7 +117,7 @@ def import_(
 
 
 @app.command()
-def compare(a: MaskFile, b: MaskFile, as_json: AsJson = False):
+def compare(a: MaskFile, b: MaskFile, as_json: AsJson = False) -> None:
     """How far two masks prune the same weights, per layer, beside what chance would give."""
     from workbench.models import masks
 
@@ -126,7 +130,9 @@ def compare(a: MaskFile, b: MaskFile, as_json: AsJson = False):
 
 
 @app.command()
-def combine(a: MaskFile, b: MaskFile, out: OutFile, how: Annotated[str, typer.Option("--how", help="union | intersection | difference")]):
+def combine(
+    a: MaskFile, b: MaskFile, out: OutFile, how: Annotated[str, typer.Option("--how", help="union | intersection | difference")]
+) -> None:
     """A mask from two: what either, both, or only the first one prunes."""
     from workbench.models import masks
 
@@ -139,7 +145,7 @@ def combine(a: MaskFile, b: MaskFile, out: OutFile, how: Annotated[str, typer.Op
 
 
 @app.command()
-def invert(file: MaskFile, out: OutFile):
+def invert(file: MaskFile, out: OutFile) -> None:
     """A mask of the weights that this one keeps, in the layers it names."""
     from workbench.models import masks
 
@@ -156,7 +162,7 @@ def apply(
     fill: Fill = "zeros",
     seed: Seed = 0,
     undo: Annotated[Path | None, typer.Option("--undo", help="file to keep what is cut in, for `workbench mask undo`")] = None,
-):
+) -> None:
     """Cut a model by a mask and write it as a diffusers folder."""
     from workbench.execution.execute import source_digest
     from workbench.models import export as exports
@@ -183,7 +189,7 @@ def undo_(
     folder: Annotated[Path, typer.Argument(help="diffusers folder that was cut")],
     file: Annotated[Path, typer.Argument(help="what `workbench mask apply --undo` wrote")],
     out: OutFolder,
-):
+) -> None:
     """Put back what was cut, bit for bit."""
     from workbench.models import export as exports
     from workbench.models import load, masks
@@ -196,7 +202,7 @@ def undo_(
     console.print(f"Model    {out}", markup=False, soft_wrap=True)
 
 
-def _write(out, found, about):
+def _write(out: Path, found: "dict[str, torch.Tensor]", about: dict[str, Any]) -> None:
     from workbench.models import masks
 
     _new(out)
@@ -206,22 +212,22 @@ def _write(out, found, about):
     console.print(f"Mask     {out}: {masks.count(found)} weights in {len(found)} layers", markup=False, soft_wrap=True)
 
 
-def _new(path):
+def _new(path: Path | None) -> None:
     if path is not None and path.exists():
         raise WorkbenchError(f"{path} is there already, and nothing is replaced. Choose another name.")
 
 
-def warn(about):
+def warn(about: dict[str, Any]) -> None:
     if about["warning"]:
         console.print(f"Mind     {about['warning']}", markup=False, soft_wrap=True)
 
 
-def one_of(word, possible, option):
+def one_of(word: str, possible: Iterable[str], option: str) -> None:
     if word not in possible:
         raise WorkbenchError(f'{option} "{word}" is not possible.{nearest(word, possible)}')
 
 
-def _narrow(rows):
+def _narrow(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows whose layers are shortened in the middle to what the width leaves, so that they can be told apart."""
     if not rows:
         return rows
@@ -230,5 +236,5 @@ def _narrow(rows):
     return [row | {"layer": name} for row, name in zip(rows, names, strict=True)]
 
 
-def _short(value):
+def _short(value: Any) -> Any:
     return "none" if value is None else f"{value:.4f}" if isinstance(value, float) else value

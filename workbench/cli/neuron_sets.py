@@ -1,12 +1,15 @@
 """The verbs about neuron sets as files: `workbench sets ...`. Starts without torch."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.output import console, say, shortened
 from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.neurons.sets import NeuronSet
 
 app = typer.Typer(no_args_is_help=True, help="Neuron sets as files: look, combine, compare.")
 
@@ -18,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 
 
 @app.command()
-def show(file: SetFile, as_json: AsJson = False):
+def show(file: SetFile, as_json: AsJson = False) -> None:
     """Which neurons a set has in each layer, and where it comes from."""
     import json
 
@@ -44,19 +47,19 @@ def show(file: SetFile, as_json: AsJson = False):
 
 
 @app.command()
-def union(files: SetFiles, out: OutFile, name: Name = None):
+def union(files: SetFiles, out: OutFile, name: Name = None) -> None:
     """A set of what is in any of the sets."""
     _combine("union", files, out, name)
 
 
 @app.command()
-def intersection(files: SetFiles, out: OutFile, name: Name = None):
+def intersection(files: SetFiles, out: OutFile, name: Name = None) -> None:
     """A set of what is in all of the sets."""
     _combine("intersection", files, out, name)
 
 
 @app.command()
-def difference(files: SetFiles, out: OutFile, name: Name = None):
+def difference(files: SetFiles, out: OutFile, name: Name = None) -> None:
     """A set of what is in the first set and in none of the others."""
     _combine("difference", files, out, name)
 
@@ -66,7 +69,7 @@ def compare(
     files: SetFiles,
     model: Annotated[str | None, typer.Option("--model", help="base model that says how wide layers are, where the sets do not")] = None,
     as_json: AsJson = False,
-):
+) -> None:
     """How far sets are the same neurons, per layer and in all, beside what chance would give."""
     from workbench.analysis.overlap import overlaps
     from workbench.neurons.combining import same_base, widths_of
@@ -92,7 +95,7 @@ def compare(
     )
 
 
-def _combine(how, files, out, name):
+def _combine(how: str, files: list[Path], out: Path, name: str | None) -> None:
     from workbench.neurons.combining import combine
 
     if out.exists():
@@ -104,7 +107,7 @@ def _combine(how, files, out, name):
     console.print(f"Set      {out}: {len(made)} neurons in {len(made.neurons)} layers", markup=False, soft_wrap=True)
 
 
-def _loaded(files):
+def _loaded(files: list[Path]) -> "dict[str, NeuronSet]":
     """{label: NeuronSet}; the label is the set's own name, or its file where two have the same."""
     from workbench.neurons.sets import NeuronSet
 
@@ -117,7 +120,7 @@ def _loaded(files):
     return {name if names.count(name) == 1 else str(file): one for name, file, one in zip(names, files, sets, strict=True)}
 
 
-def _widths(name):
+def _widths(name: str) -> dict[str, int]:
     from workbench.models import load
     from workbench.neurons.sites import SITES, layers
 
@@ -126,7 +129,7 @@ def _widths(name):
     return {layer.path: layer.n_neurons for layer in found}
 
 
-def _overlap(row):
+def _overlap(row: dict[str, Any]) -> str:
     """What a row of `overlaps` says, in words."""
     told = f"{row['n_first']} and {row['n_second']} neurons" + (f" of {row['n']}" if row["n"] is not None else "")
     if row["iou"] is not None:

@@ -12,7 +12,7 @@ def app(
     runs: Annotated[Path, typer.Option("--runs", help="the folder that holds the runs")] = Path("runs"),
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="port on 127.0.0.1")] = 8501,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="only print the address")] = False,
-):
+) -> None:
     """Open the pages on the runs of a folder, on this machine only; stop with Ctrl-C."""
     from workbench.ui.launch import serve
 

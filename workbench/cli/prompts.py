@@ -23,7 +23,7 @@ def import_prompts(
     name: Annotated[list[str] | None, typer.Option("--name", help="a name of the concept: how many prompts say it?")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
     as_json: AsJson = False,
-):
+) -> None:
     """Bring prompts or embeddings from outside: recognise, check, write what studies read."""
     from workbench.study import imports
 

@@ -10,14 +10,14 @@ from workbench.cli.output import AsJson, RunName, console, say
 def report(
     name: RunName,
     format_: Annotated[str, typer.Option("--format", help="html | md | csv | json")] = "html",
-):
+) -> None:
     """Render a run's report anew from its report.json; prints the path."""
     from workbench.execution.execute import open_run
 
     typer.echo(open_run(name).report(format_))
 
 
-def verify(name: RunName, as_json: AsJson = False):
+def verify(name: RunName, as_json: AsJson = False) -> None:
     """Check every file of a run against what was written; exit code 1 when something is damaged."""
     from workbench.execution.execute import open_run
     from workbench.execution.verify import verify as verified

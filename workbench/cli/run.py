@@ -2,8 +2,9 @@
 
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,6 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from workbench.cli.output import console, duration, errors, size
+
+if TYPE_CHECKING:
+    from workbench.execution.execute import Estimate
+    from workbench.execution.plan import Node
+    from workbench.study.study import Study
 
 StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a bundled study")]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<study>")]
@@ -21,7 +27,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be
 TakeFrom = Annotated[list[Path] | None, typer.Option("--take-from", help="run folder; what it has computed of this study is copied")]
 
 
-def demo(out: Out = None, dry_run: DryRun = False):
+def demo(out: Out = None, dry_run: DryRun = False) -> None:
     """The default study on the bundled emoji model, with what to do next."""
     _run("emoji-ink-style", out, None, None, "cpu", dry_run, shlex.join(["workbench", "demo", *(["--out", str(out)] if out else [])]))
 
@@ -34,7 +40,7 @@ def run(
     device: Device = "cpu",
     dry_run: DryRun = False,
     take_from: TakeFrom = None,
-):
+) -> None:
     """Run a study, or what is left of it: running again resumes."""
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
@@ -43,7 +49,16 @@ def run(
     _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or ())
 
 
-def _run(name, out, assignments, limit, device, dry_run, command, others=()):
+def _run(
+    name: str,
+    out: Path | None,
+    assignments: list[str] | None,
+    limit: int | None,
+    device: str,
+    dry_run: bool,
+    command: str,
+    others: Sequence[Path] = (),
+) -> None:
     from workbench.execution.signals import Terminated, heeding
 
     try:
@@ -54,7 +69,16 @@ def _run(name, out, assignments, limit, device, dry_run, command, others=()):
         raise typer.Exit(error.exit_code) from None
 
 
-def _execute(name, out, assignments, limit, device, dry_run, command, others):
+def _execute(
+    name: str,
+    out: Path | None,
+    assignments: list[str] | None,
+    limit: int | None,
+    device: str,
+    dry_run: bool,
+    command: str,
+    others: Sequence[Path],
+) -> None:
     from workbench.study.study import load_study
 
     study = load_study(name)
@@ -74,20 +98,20 @@ def _execute(name, out, assignments, limit, device, dry_run, command, others):
     ) as bar:
         task = bar.add_task("loading the model and planning", total=None, left="")
 
-        def start(todo):
+        def start(todo: "Estimate") -> None:
             _show_estimate(study, folder, todo)
             bar.update(task, total=max(todo.passes, 1e-9))
 
-        def node(node, done, of, note=""):
+        def node(node: "Node", done: float, of: float, note: str = "") -> None:
             seconds = bar.tasks[0].elapsed or 0
             left = f"about {duration(seconds / done * (of - done))} left" if done > 0.02 * of else ""
             where = " ".join(part for part in (node.stage, node.variant, node.prompt_set) if part)
             bar.update(task, completed=done, description=f"{where} {note}".strip(), left=left)
 
-        def picture(path):
+        def picture(path: Path) -> None:
             bar.console.print(f"First images: {path}", markup=False)
 
-        def warning(sentence):
+        def warning(sentence: str) -> None:
             bar.console.print(f"Warning  {sentence}", markup=False, soft_wrap=True)
 
         watcher = execute.Watcher(start, node, picture, warning=warning)
@@ -101,7 +125,7 @@ def _execute(name, out, assignments, limit, device, dry_run, command, others):
     console.print("         change something and run again, only what changed is computed: workbench run STUDY --set sampling.steps=20")
 
 
-def _show_estimate(study, folder, todo):
+def _show_estimate(study: "Study", folder: Path, todo: "Estimate") -> None:
     table = Table(title=escape(f"{study.title}  →  {folder}"), title_justify="left")
     for column in ("stage", "nodes", "kept", "UNet rows", "time", "disk"):
         table.add_column(column, justify="left" if column == "stage" else "right")
@@ -124,7 +148,7 @@ def _show_estimate(study, folder, todo):
         console.print(said, soft_wrap=True, markup=False)
 
 
-def _existing(folder):
+def _existing(folder: str | Path) -> Path:
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent

@@ -12,7 +12,7 @@ def init(
     name: Annotated[str, typer.Argument(help="what the study is called; writes NAME.toml and the prompts it names")],
     like: Annotated[str, typer.Option("--like", help="the study to start from: a file, or the name of a bundled one")] = "emoji-ink-style",
     out: Annotated[Path, typer.Option("--out", help="folder to write into")] = Path("."),
-):
+) -> None:
     """Start a study of your own: a copy of a bundled one and its prompt files, to be changed."""
     from workbench.study.scaffold import scaffold
 
