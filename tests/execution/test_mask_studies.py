@@ -130,7 +130,7 @@ def test_two_masks_on_base_one_like_the_other_are_different_results(written):
     assert plan.node("erase:lot").inputs == ("erase:masked",)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, one in methods("erasers").items() if getattr(one.module, "MASK", False)))
+@pytest.mark.parametrize("name", sorted(name for name, one in methods("erasers").items() if one.is_mask))
 def test_every_mask_is_a_second_stage_over_an_eraser(written, tmp_path, name):
     save(tmp_path / "mask.safetensors", {"unet.conv_in.bias": torch.arange(16) < 4}, {})
     given = {

@@ -59,12 +59,12 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
         if name in registry.methods(kind):
             method = registry.method(kind, name)
             fields = method.parameters.model_fields
-            stated = published.column(method.module)
+            stated = published.column(method)
             rows = [{"parameter": k, "default": _default(f), "meaning": f.description or ""} for k, f in fields.items()]
             rows = [row | {"published": stated.get(row["parameter"], "")} if stated else row for row in rows]
             if not as_json:
                 console.print(f"[bold]{name}[/] ({kind}): {escape(method.help)}")
-                for said in published.about(method.module):
+                for said in published.about(method):
                     console.print(said, soft_wrap=True, markup=False)
             say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
             return

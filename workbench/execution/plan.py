@@ -256,17 +256,17 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
         parameters = method.parameters(**variant.settings)
         pairs, note = training_data.pairs(study, sets, variant, method, parameters)
         notes.extend([note] if note else [])
-        getattr(method.module, "check_training", lambda parameters, pairs: None)(parameters, pairs)
+        method.check_training(parameters, pairs)
         content = base | {
             "method": variant.method,
             "parameters": parameters.model_dump(),
             "pairs": pairs,
         }
         content |= _revised(method)
-        if variant.method == "prune_neurons" and (chosen := content["parameters"].get("set")):
+        if "neurons" in method.needs and (chosen := content["parameters"].get("set")):
             inputs += named_set_files.inputs(study, chosen)
             content["set"] = named_set_files.identity(study, chosen, named_set_files.read(study))
-        elif variant.method == "prune_neurons":
+        elif "neurons" in method.needs:
             inputs.append("score")
         if variant.spare:
             inputs.append("score")
@@ -276,9 +276,9 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
             content["like"] = True
         if study.prompts.retain and "retained" in method.takes:
             content["retained"] = training_data.retained(study, sets)
-        if hasattr(method.module, "files"):
-            content["files"] = method.module.files(parameters, study.folder)
-        cost = getattr(method.module, "passes", lambda p, n_pairs: 0.0)(parameters, len(content["pairs"]))
+        if method.reads_files:
+            content["files"] = method.files(parameters, study.folder)
+        cost = method.passes(parameters, len(content["pairs"]), 2 * n_calls)
         make.add(f"erase:{variant.name}", "erase", content, inputs, variant.name, None, passes=cost, bytes=2_000_000)
 
     # first what shows a picture: the base model's images of the concept
@@ -302,9 +302,9 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
     for attack in study.attacks:
         method = registry.method("attacks", attack.method)
         parameters = method.parameters(**attack.settings)
-        getattr(method.module, "check_targets", lambda parameters, targets, names: None)(parameters, sets["target"], study.concept.names)
+        method.check_targets(parameters, sets["target"], study.concept.names)
         for against in attack.against or [None]:
-            made = against or getattr(method.module, "made_against", lambda p, folder: None)(parameters, study.folder)
+            made = against or method.made_against(parameters, study.folder)
             name = name_of(attack.label, made)
             inputs = [f"generate:{BASE}:target", f"detect:{BASE}:target"]
             inputs += [f"erase:{against}"] if against else []
@@ -315,12 +315,12 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
                 "rows": rows["target"],
                 "sampling": images,
                 "pairs": pairs,
-                "files": getattr(method.module, "files", lambda p, folder: {})(parameters, study.folder),
+                "files": method.files(parameters, study.folder),
             }
             content |= _revised(method)
             if study.concept.forbidden:
                 content["forbidden"] = study.concept.forbidden
-            cost = getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * n_calls)
+            cost = method.passes(parameters, n, 2 * n_calls)
             make.add(f"attack:{name}", "attack", content, inputs, against, None, ((0, n),), passes=cost, bytes=n * 4096)
             for control in (False, True):
                 set_name = control_of(name) if control else name
@@ -364,7 +364,7 @@ def build(study, model_digest, n_calls, n_neurons=0, image_bytes=3 * 64 * 64, la
 
 def _revised(*methods):
     """{"versions": {name: VERSION}} of methods whose code gives other results than at first; empty for others, which keep their keys."""
-    found = {one.name: one.module.VERSION for one in methods if getattr(one.module, "VERSION", 1) > 1}
+    found = {one.name: one.version for one in methods if one.version > 1}
     return {"versions": found} if found else {}
 
 

@@ -159,14 +159,14 @@ class Workspace:
     def detector(self, role, remembering=False):
         """The steering or judging detector, read once.
 
-        remembering   for judging only: an image judged before, in whichever condition, is looked up in the run folder. The
-                      bundled detectors cost next to nothing beside making the image, so they leave no files.
+        remembering   for judging only: an image judged before, in whichever condition, is looked up in the run folder. A
+                      detector that costs next to nothing beside making the image declares REMEMBERED = False and leaves no files.
         """
         if role not in self._detectors:
             from workbench.methods.detectors import opened
 
             self._detectors[role] = opened(getattr(self.study.detectors, role), self.study.folder)
-        if not remembering or getattr(self.study.detectors, role)["method"] == "emoji":
+        if not remembering or not registry.method("detectors", getattr(self.study.detectors, role)["method"]).remembered:
             return self._detectors[role]
         if (role, "remembering") not in self._detectors:
             from workbench.methods.detectors import Cached
@@ -198,7 +198,7 @@ class Workspace:
 
         part = self.study.variant(node.variant)
         method = registry.method("erasers", part.method)
-        prune = to_prune(self, part, node) if part.method == "prune_neurons" else None
+        prune = to_prune(self, part, node) if "neurons" in method.needs else None
         spare = chosen(self._folder("score"), f"in_{part.spare}") if part.spare else None
         log, resuming = [], self._resuming(node, shard)
         if part.parent == BASE:
@@ -320,7 +320,7 @@ class Workspace:
         )
         with applied(self.model, self.variant(node.variant)):
             adversarial = method.call(self.model, targets, parameters, context)
-            control = method.module.control(self.model, targets, adversarial, parameters, context)
+            control = method.control(self.model, targets, adversarial, parameters, context)
         for which, made in (("adversarial", adversarial), ("control", control)):
             _check_embeddings(node, which, made)
             write_table(folder / f"{which}.parquet", made.table)

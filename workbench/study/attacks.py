@@ -45,7 +45,7 @@ class AttackTable(StudyTable):
     @property
     def settings(self) -> dict[str, Any]:
         """Its parameters, over those of the preset."""
-        given = registry.method("attacks", self.method).module.PUBLISHED if self.preset else {}
+        given = registry.method("attacks", self.method).published if self.preset else {}
         return given | self.parameters
 
 
@@ -60,7 +60,7 @@ def check_attacks(attacks: Sequence[AttackTable], variants: Set[str]) -> None:
         for name in attack.against:
             if name not in variants:
                 raise ValueError(f'attack "{attack.label}" is against "{name}", which is no variant.' + nearest(name, variants))
-        optimised = registry.method("attacks", attack.method).module.OPTIMISED
+        optimised = registry.method("attacks", attack.method).optimised
         if optimised and not attack.against:
             raise ValueError(f'attack "{attack.label}" optimises against a model: say which with `against`')
         if not optimised and attack.against:
@@ -77,8 +77,8 @@ def _check_attack(attack: AttackTable) -> None:
     """Its preset, parameters and name; an attack is never called like another method or like a prompt set."""
     known = registry.methods("attacks")
     there = attack.method in known
-    if attack.preset and there and not hasattr(known[attack.method].module, "PUBLISHED"):
-        having = ", ".join(name for name, method in known.items() if hasattr(method.module, "PUBLISHED")) or "none"
+    if attack.preset and there and known[attack.method].published is None:
+        having = ", ".join(name for name, method in known.items() if method.published is not None) or "none"
         raise ValueError(
             f'attack "{attack.label}": {attack.method} states no published values. Leave `preset` out and give `parameters`. '
             f"Attacks with the preset: {having}"

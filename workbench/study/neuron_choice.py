@@ -44,7 +44,7 @@ def check_choice(choose: Choose) -> None:
             check_parameters("scores", name, {}, f"choose.{where}")
     for where, names in (("score", [choose.score]), ("agree", choose.agree or [])):
         for name in names:
-            if "erased" in registry.method("scores", name).module.NEEDS:
+            if "erased" in registry.method("scores", name).needs:
                 raise ValueError(f'choose.{where}: "{name}" needs an erased model; choose by a score of the base model alone')
     if choose.agree is None:
         for name in ("by", "votes"):

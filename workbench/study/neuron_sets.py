@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
+from workbench import registry
 from workbench.errors import StudyError, nearest
 from workbench.study.fields import MOST_NAME, NonEmpty, StudyTable, Unique
 
@@ -83,7 +84,7 @@ def check_sets(study: "Study") -> None:
                 raise ValueError(f'the set "{one.name}" is made of "{operand}", which is no set of this study.{nearest(operand, possible)}')
     _check_size(study)
     for variant in study.variants:
-        if (pruned := variant.parameters.get("set")) is not None and variant.method == "prune_neurons":
+        if (pruned := variant.parameters.get("set")) is not None and "neurons" in registry.method("erasers", variant.method).needs:
             _check_pruned(study, variant, pruned, names)
 
 

@@ -8,7 +8,6 @@ column, about   {parameter: what was published}, and where that is from: what `w
 
 import json
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from workbench import registry
@@ -65,12 +64,11 @@ def table(name: str) -> Published:
 
     Raises   MethodError when it has none, with its reason, or when there is no such eraser
     """
-    module = registry.method("erasers", name).module
-    found = getattr(module, "PUBLISHED", None)
+    eraser = registry.method("erasers", name)
+    found = eraser.published
     if found is None:
-        having = ", ".join(one for one, method in registry.methods("erasers").items() if getattr(method.module, "PUBLISHED", None))
-        why = getattr(module, "NO_PRESET", "it states no published values.")
-        raise MethodError(f"{name} has no preset: {why} Leave `preset` out and give `parameters`. Erasers with one: {having}")
+        having = ", ".join(one for one, method in registry.methods("erasers").items() if method.published)
+        raise MethodError(f"{name} has no preset: {eraser.no_preset} Leave `preset` out and give `parameters`. Erasers with one: {having}")
     return found
 
 
@@ -117,9 +115,9 @@ def sentences(study: "Study", deviating: bool = False) -> list[str]:
     return [f"{part.name}: {sentence(part)}" for part in parts]
 
 
-def column(module: ModuleType) -> dict[str, Any]:
+def column(method: registry.Method) -> dict[str, Any]:
     """{parameter: what was published, as text or value} of a method's PUBLISHED; empty without one."""
-    found = getattr(module, "PUBLISHED", None) or {}
+    found = method.published or {}
     if isinstance(found, dict):
         return found
     by_task: dict[str, dict[str, list[str]]] = {}
@@ -131,12 +129,12 @@ def column(module: ModuleType) -> dict[str, Any]:
     return texts | {name: f"not known: {why}" for name, why in found.unknown.items()} | dict.fromkeys(found.ours, "ours")
 
 
-def about(module: ModuleType) -> list[str]:
+def about(method: registry.Method) -> list[str]:
     """Sentences on where an eraser's published values are from and what it does otherwise, or why it has none."""
-    found = getattr(module, "PUBLISHED", None)
+    found = method.published
     if isinstance(found, Published):
         return [f"Published: {found.source}.", *(f"Otherwise here: {said}" for said in found.differs)]
-    return [f"No preset: {module.NO_PRESET}"] if hasattr(module, "NO_PRESET") else []
+    return [f"No preset: {method.no_preset}"] if method.kind == "erasers" and not method.reads_files else []
 
 
 def shown(value: Any) -> str:

@@ -203,11 +203,11 @@ def _takes_seed(kind: str, table: "VariantTable | AttackTable") -> bool:
 
 
 def _is_read(variant: "VariantTable") -> bool:
-    return hasattr(registry.method("erasers", variant.method).module, "files") and not _takes_seed("erasers", variant)
+    return registry.method("erasers", variant.method).reads_files and not _takes_seed("erasers", variant)
 
 
 def _searches(attack: "AttackTable") -> bool:
-    return hasattr(registry.method("attacks", attack.method).module, "passes")
+    return registry.method("attacks", attack.method).has_cost
 
 
 def _of(names: Sequence[str], what: str) -> str:

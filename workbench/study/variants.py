@@ -95,7 +95,7 @@ def _check_settings(variant: VariantTable) -> None:
 def _check_like(variant: VariantTable, earlier: Sequence[VariantTable]) -> None:
     """A control of equal sparsity: what it equals is an earlier mask over the same layers, and sets the share."""
     known = registry.methods("erasers")
-    masks = {one.name: one for one in earlier if getattr(known[one.method].module, "MASK", False)}
+    masks = {one.name: one for one in earlier if known[one.method].is_mask}
     where = f'variant "{variant.name}" is like "{variant.like}"'
     if variant.like not in masks:
         raise ValueError(f"{where}, which is no mask defined before it.{nearest(variant.like, masks)}")
@@ -114,9 +114,10 @@ def _check_like(variant: VariantTable, earlier: Sequence[VariantTable]) -> None:
             f'{where}, which does not spare the watched neurons: set spare = "{variant.spare}" there too, or leave it out here'
         )
     own, theirs = (known[one.method].parameters(**one.settings) for one in (variant, other))
-    lacking = [layer for layer in getattr(theirs, "layers", ()) if layer not in getattr(own, "layers", ())]
+    its_layers = getattr(theirs, "layers", ())
+    lacking = [layer for layer in its_layers if layer not in getattr(own, "layers", ())]
     if lacking:
-        raise ValueError(f'{where}, which cuts the layers "{lacking[0]}": set its parameter layers = {list(theirs.layers)}')
+        raise ValueError(f'{where}, which prunes the layers "{lacking[0]}": set its parameter layers = {list(its_layers)}')
 
 
 def _check_spare(variant: VariantTable) -> None:

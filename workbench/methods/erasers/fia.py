@@ -145,7 +145,7 @@ def _importance(model, group, parameters, weights, places):
         yield name, sensitive(saliency, parameters.often, scaled=False)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of measuring, for the estimate."""
     from workbench.methods.erasers._inputs import sampling_passes
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from workbench.study.fields import NonEmpty, StudyTable
 
 MASK = True
+NEEDS = ("neurons",)
 
 
 NO_PRESET = "it is a definition of this project."
