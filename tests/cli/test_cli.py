@@ -87,12 +87,12 @@ def test_doctor_finds_the_bundled_model(tmp_path):
     ("arguments", "message"),
     [
         (("run", "emoji-ink-style", "--dry-run", "--device", "banana"), 'No device is called "banana". Possible: cpu'),
-        (("run", "emoji-ink-style", "--set", "variants.-1.name=x"), '"-1" is no place in the list'),
+        (("run", "emoji-ink-style", "--set", "variants.-1.name=x"), '"-1" is not a position in the list'),
         (("run", "emoji-ink-style", "--out", "a" * 300), "too long for the name of a folder"),
         (("run", "folder"), "is a folder. Name the study file in it. Possible: mine.toml"),
         (("run", "folder/mine.toml"), "looks like Latin-1 or Windows-1252"),
         (("init", "mine", "--out", "folder/mine.toml"), "cannot be written"),
-        (("init", "mine", "--like", "escaping.toml"), "lies outside of its folder"),
+        (("init", "mine", "--like", "escaping.toml"), "lies outside its folder"),
         (("import-prompts", "list.csv", "--provenance", "static", "--out", "/proc/x"), "cannot be written"),
     ],
 )

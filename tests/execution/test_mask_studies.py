@@ -109,8 +109,8 @@ def test_what_is_measured_is_never_trained_on(written, study_file):
     ("old", "new", "message"),
     [
         ('like = "masked"', 'like = "maskt"', 'Did you mean "masked"'),
-        ('like = "masked"', 'like = "erased"', "which is no mask defined before it"),
-        ('method = "random_mask"', 'method = "conceptprune"', "sets its own share. Methods that can be like another mask: cad"),
+        ('like = "masked"', 'like = "erased"', "which is not a mask defined before it"),
+        ('method = "random_mask"', 'method = "conceptprune"', "sets its own share. Methods that can prune like another mask: cad"),
         ('layers = ["feeds", "reads"]', 'layers = ["reads"]', 'cuts the layers "feeds"'),
         ('layers = ["feeds", "reads"]', 'layers = ["feeds", "reads"], share = 0.1', "leave `share` out"),
     ],

@@ -161,18 +161,18 @@ def test_older_studies_keep_their_keys(study_file):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (['choose.agree=["contrast"]'], "at least 2 scores, each once"),
+        (['choose.agree=["contrast"]'], "at least 2 different scores"),
         (['choose.agree=["contrast", "contrast"]'], "each once"),
         (["choose.agree=[]"], "at least 2 scores"),
         (['choose.agree=["contrast", "welchz"]'], 'Did you mean "welch_z"'),
         (['choose.agree=["contrast", "correlation"]'], '"correlation" needs an erased model'),
         (['choose.agree=["z", "auroc"]'], "is not among choose.agree"),
-        (['choose.agree=["contrast", "z"]', "choose.votes=2"], 'only with choose.by = "votes"'),
-        (['choose.agree=["contrast", "z"]', 'choose.by="rank"', "choose.votes=1"], 'only with choose.by = "votes"'),
+        (['choose.agree=["contrast", "z"]', "choose.votes=2"], 'needs choose.by = "votes"'),
+        (['choose.agree=["contrast", "z"]', 'choose.by="rank"', "choose.votes=1"], 'needs choose.by = "votes"'),
         (['choose.agree=["contrast", "z"]', 'choose.by="votes"'], "how many of the 2 scores"),
         (['choose.agree=["contrast", "z"]', 'choose.by="votes"', "choose.votes=3"], "only 2 scores are listed"),
-        (['choose.by="votes"'], "list at least 2 in choose.agree"),
-        (["choose.votes=1"], "list at least 2 in choose.agree"),
+        (['choose.by="votes"'], "choose.agree lists none"),
+        (["choose.votes=1"], "choose.agree lists none"),
         (['choose.by="vote"', 'choose.agree=["contrast", "z"]'], "choose.by"),
     ],
 )

@@ -70,20 +70,20 @@ def test_a_task_may_be_named():
 
 def test_a_preset_that_cannot_be_meant_is_told_with_those_that_can():
     refused(
-        'for a concept of the kind "group" it cannot tell. Possible: "published:style", "published:object"',
+        'the kind of concept "group" does not say which task applies. Possible: "published:style", "published:object"',
         kind="group",
         preset="published",
     )
     refused('names the task "celebrity", for which nothing was published. Possible: "published:style"', preset="published:celebrity")
     refused('variant "erased": there is no preset "publshed". Did you mean "published"?', preset="publshed")
-    refused('names the task "style", for which nothing was published. Say "published" alone', method="revive", preset="published:style")
+    refused('names the task "style", for which nothing was published. Write "published" only', method="revive", preset="published:style")
     refused(
         "learned_mask has no preset: what its model, P-ESD (arXiv 2405.16534), was trained with is not known",
         method="learned_mask",
         preset="published",
     )
     refused(f"Erasers with one: {', '.join(WITH)}", method="magnitude", preset="published")
-    refused('"etta" is no setting here. Did you mean "eta"', preset="published", parameters={"etta": 1})
+    refused('"etta" is not a setting here. Did you mean "eta"', preset="published", parameters={"etta": 1})
     refused('No eraser is called "esdd"', method="esdd", preset="published")
 
 

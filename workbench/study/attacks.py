@@ -20,15 +20,19 @@ class AttackTable(StudyTable):
 
     method: str
     name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MOST_NAME, description="what every table calls it; default: its method"
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MOST_NAME, description="its name in every table; default: its method"
     )
     preset: Literal["published"] | None = Field(
-        None, description="published: start from the paper's values for Stable Diffusion, not from those scaled for the emoji model"
+        None, description="published: start from the paper's values for Stable Diffusion, not from values scaled for the emoji model"
     )
-    against: Annotated[list[str], Unique] = Field(default_factory=list, description="variants it is optimised against; empty = static")
-    transfer: bool | None = Field(None, description="false: only the variant it was made against and the base model meet it")
+    against: Annotated[list[str], Unique] = Field(
+        default_factory=list, description="variants that it is optimised against; empty for a static attack"
+    )
+    transfer: bool | None = Field(None, description="false: it is shown only to the variant it was made against and to the base model")
     parameters: dict = Field(default_factory=dict)
-    seeds: Annotated[list[Seed], Unique] | None = Field(None, description="make it once with each: intervals are then over runs too")
+    seeds: Annotated[list[Seed], Unique] | None = Field(
+        None, description="run it once with each seed; intervals then include other searches"
+    )
 
     _run_of: tuple[str, int] | None = None
 
@@ -39,7 +43,7 @@ class AttackTable(StudyTable):
 
     @property
     def label(self) -> str:
-        """What every table calls it."""
+        """Its name in every table."""
         return self.name or self.method
 
     @property
@@ -59,17 +63,18 @@ def check_attacks(attacks: Sequence[AttackTable], variants: Set[str]) -> None:
         _check_attack(attack)
         for name in attack.against:
             if name not in variants:
-                raise ValueError(f'attack "{attack.label}" is against "{name}", which is no variant.' + nearest(name, variants))
+                raise ValueError(f'attack "{attack.label}" is against "{name}", which is not a variant.' + nearest(name, variants))
         optimised = registry.method("attacks", attack.method).optimised
         if optimised and not attack.against:
-            raise ValueError(f'attack "{attack.label}" optimises against a model: say which with `against`')
+            raise ValueError(f'attack "{attack.label}" is optimised against a variant. Name it with `against`')
         if not optimised and attack.against:
-            raise ValueError(f'attack "{attack.label}" is static: it takes no `against`')
+            raise ValueError(f'attack "{attack.label}" is static. Remove `against`')
     labels = [attack.label for attack in attacks]
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(
-                f'two attacks are called "{label}": give each a `name`, or, if they are the same, put their variants into one `against`'
+                f'two attacks are called "{label}": give each a `name`, or, if they are the same attack, list their '
+                f"variants in one `against`"
             )
 
 
@@ -80,9 +85,12 @@ def _check_attack(attack: AttackTable) -> None:
     if attack.preset and there and known[attack.method].published is None:
         having = ", ".join(name for name, method in known.items() if method.published is not None) or "none"
         raise ValueError(
-            f'attack "{attack.label}": {attack.method} states no published values. Leave `preset` out and give `parameters`. '
+            f'attack "{attack.label}": {attack.method} states no published values. Remove `preset` and give `parameters`. '
             f"Attacks with the preset: {having}"
         )
     check_parameters("attacks", attack.method, attack.settings if there else {}, f"attack {attack.label}")
     if attack.name in {*known, *SETS, BASE} - {attack.method}:
-        raise ValueError(f'an attack by {attack.method} cannot be called "{attack.name}", which is something else; choose another `name`')
+        raise ValueError(
+            f'an attack by {attack.method} cannot be called "{attack.name}", a name that is already used for something '
+            f"else. Choose another `name`"
+        )

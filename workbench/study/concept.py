@@ -15,8 +15,10 @@ class Concept(StudyTable):
     added_later: ClassVar[tuple[str, ...]] = ("forbidden",)
 
     name: NonEmpty
-    kind: Literal["style", "object", "group"] = Field(description="what sort of thing the concept is")
-    names: Annotated[list[NonEmpty], Unique] = Field(min_length=1, description="every name of it: erased together, forbidden to attacks")
+    kind: Literal["style", "object", "group"] = Field(description="the kind of concept")
+    names: Annotated[list[NonEmpty], Unique] = Field(
+        min_length=1, description="every name of the concept: erased together, and forbidden to attacks"
+    )
     forbidden: list[NonEmpty] | None = Field(
         None, min_length=1, description="more words that attacks may not use, such as synonyms that are not erased"
     )
@@ -28,14 +30,14 @@ class Concept(StudyTable):
 
 
 class OtherConcept(StudyTable):
-    """Another concept, whose neurons stand beside the study's own: are they left alone by the eraser and by the attacks?
+    """Another concept, whose neurons are compared with those of the study's concept: do eraser and attacks leave them unchanged?
 
     Its rows pair with those of the target set, unit by unit; they are recorded on the same latents and need no images.
     """
 
-    name: NonEmpty = Field(description="what tables and sentences call it")
-    target: NonEmpty = Field(description="prompts with that concept, a prompt of its own for each unit of the study")
-    reference: NonEmpty = Field(description="the same without it")
+    name: NonEmpty = Field(description="its name in tables and sentences")
+    target: NonEmpty = Field(description="prompts with that concept, a different prompt for each unit of the study")
+    reference: NonEmpty = Field(description="the same prompts without it")
 
     @property
     def files(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 NonEmpty    text that is neither empty nor blank
 Seed        of a random generator
-MOST_*      the bounds that fields of one kind share; each stands in the help of its field
+MOST_*      the bounds that fields of one kind share; the help of each field states its own
 check_plain   what any study file may hold, before its tables are looked at
 """
 
@@ -36,16 +36,16 @@ LINES = "\n\r\t"
 def non_empty(value: str) -> str:
     """The text itself; ValueError when it is empty or blank."""
     if not value.strip():
-        raise ValueError("it is empty. Say something, or leave it out")
+        raise ValueError("it is empty. Write a value, or remove the key")
     return value
 
 
 def unique(values: list[T] | None) -> list[T] | None:
-    """The list itself; ValueError when something stands in it twice."""
+    """The list itself; ValueError when it holds something twice."""
     seen = set()
     for value in values or []:
         if value in seen:
-            raise ValueError(f'"{value}" stands there twice. Keep one')
+            raise ValueError(f'"{value}" is listed twice. Keep one')
         seen.add(value)
     return values
 
@@ -79,7 +79,7 @@ class StudyTable(BaseModel):
 
 
 def check_plain(data: Any) -> None:
-    """Refuse what no study needs: nesting beyond MOST_DEPTH, endless lists and texts, control characters, numbers that are none.
+    """Refuse what no study needs: nesting beyond MOST_DEPTH, endless lists and texts, control characters, numbers that are not finite.
 
     Raises   ValueError that names the place
     """
@@ -88,11 +88,9 @@ def check_plain(data: Any) -> None:
         place, value, depth = waiting.pop()
         if isinstance(value, dict | list):
             if depth > MOST_DEPTH:
-                raise ValueError(
-                    f"{_short(place)}: tables and lists stand in each other more than {MOST_DEPTH} deep. No setting needs that"
-                )
+                raise ValueError(f"{_short(place)}: tables and lists are nested more than {MOST_DEPTH} deep. No setting needs that")
             if len(value) > MOST_ENTRIES:
-                raise ValueError(f"{_short(place) or 'the file'}: {len(value):,} entries, more than the {MOST_ENTRIES:,} that are possible")
+                raise ValueError(f"{_short(place) or 'the file'}: {len(value):,} entries, more than the limit of {MOST_ENTRIES:,}")
             named = value.items() if isinstance(value, dict) else enumerate(value)
             for key, inner in named:
                 _check_text(f"{place}: a key", str(key), MOST_NAME * 2)
@@ -104,7 +102,7 @@ def check_plain(data: Any) -> None:
         elif isinstance(value, int | float):
             if not math.isfinite(value) or abs(value) > MOST_NUMBER:
                 found = str(value) if isinstance(value, float) else f"a number of {value.bit_length()} bits"
-                raise ValueError(f"{place}: a finite number is needed, of at most 63 bits, found {found}")
+                raise ValueError(f"{place}: a finite number of at most 63 bits is needed, found {found}")
         elif isinstance(value, datetime.date | datetime.time):
             raise ValueError(f"{place}: no setting is a date or a time, found {value}. Put it into quotation marks if it is text")
 
@@ -117,9 +115,9 @@ def control_character(text: str) -> str | None:
 
 def _check_text(place: str, text: str, most: int) -> None:
     if len(text) > most:
-        raise ValueError(f"{_short(place)}: {len(text):,} letters, more than the {most:,} that are possible")
+        raise ValueError(f"{_short(place)}: {len(text):,} letters, more than the limit of {most:,}")
     if code := control_character(text):
-        raise ValueError(f"{_short(place)}: the control character {code} stands in it, which no name or text needs. Take it out")
+        raise ValueError(f"{_short(place)}: it contains the control character {code}, which no name or text needs. Remove it")
 
 
 def _short(place: str) -> str:

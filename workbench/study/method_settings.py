@@ -17,7 +17,7 @@ MOST_SAID = 80  # letters of a value that a message repeats
 
 
 def check_parameters(kind: str, name: str, parameters: Mapping[str, Any], where: str) -> None:
-    """Read a method's parameters now, so that a bad one is told before anything runs."""
+    """Check a method's parameters now, before anything runs."""
     try:
         registry.method(kind, name).parameters(**parameters)
     except MethodError as error:
@@ -31,7 +31,7 @@ def sentence(error: ValidationError, model: Any) -> str:
     first = error.errors()[0]
     place = ".".join(str(step) for step in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f'"{place}" is no setting here.{_nearest_field(first["loc"], model)}'
+        return f'"{place}" is not a setting here.{_nearest_field(first["loc"], model)}'
     message = first["msg"].removeprefix("Value error, ")
     found = "" if first["type"] in ("missing", "value_error") else f", found {shortened(repr(first['input']))}"
     return f"{place}: {message}{found}" if place else message

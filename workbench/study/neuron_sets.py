@@ -28,16 +28,16 @@ CLUSTER = re.compile(r"cluster-(\d+)")
 
 
 class NamedSet(StudyTable):
-    """A neuron set under a name: described beside the concept set, taken out by the effect `sets` of [ablate]."""
+    """A named neuron set: described like the concept set, ablated by the effect `sets` of [ablate]."""
 
     added_later: ClassVar[tuple[str, ...]] = ("file", *HOW)
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME, description="what every table calls it")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME, description="its name in every table")
     file: NonEmpty | None = Field(None, description="a saved neuron set, relative to the study file or absolute")
-    union: Annotated[list[str], Unique] | None = Field(None, min_length=2, description="what is in any of these sets")
-    intersection: Annotated[list[str], Unique] | None = Field(None, min_length=2, description="what is in all of them")
+    union: Annotated[list[str], Unique] | None = Field(None, min_length=2, description="neurons in any of these sets")
+    intersection: Annotated[list[str], Unique] | None = Field(None, min_length=2, description="neurons in all of these sets")
     difference: Annotated[list[str], Unique] | None = Field(
-        None, min_length=2, description="what is in the first and in none of the others"
+        None, min_length=2, description="neurons in the first set and in none of the others"
     )
 
     @model_validator(mode="after")
@@ -45,7 +45,7 @@ class NamedSet(StudyTable):
         given = [way for way in ("file", *HOW) if getattr(self, way) is not None]
         if len(given) != 1:
             found = f"has {' and '.join(given)}" if given else "has none of them"
-            raise ValueError(f'the set "{self.name}" comes from one of file, union, intersection, difference; it {found}')
+            raise ValueError(f'the set "{self.name}" needs exactly one of file, union, intersection, difference; it {found}')
         return self
 
     @property
@@ -66,22 +66,22 @@ class NamedSet(StudyTable):
 
 
 def check_sets(study: "Study") -> None:
-    """Refuse names that are taken, operands that are not there and circles; ValueError with the way out."""
+    """Refuse names that are taken, operands that do not exist, and circles; ValueError that says what to do."""
     sets, numbers = study.sets or [], _cluster_names(study.cluster)
     names = [one.name for one in sets]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f'two [[sets]] are called "{name}"; give each a name of its own')
+            raise ValueError(f'two [[sets]] are called "{name}"; give each its own name')
         if name in (*OWN, *OTHERS) or CLUSTER.fullmatch(name):
-            raise ValueError(f'no [[sets]] can be called "{name}", which the study makes itself; choose another name')
+            raise ValueError(f'no [[sets]] can be called "{name}", a name that the study uses itself. Choose another name')
     for one in sets:
         for operand in one.operands:
             if CLUSTER.fullmatch(operand) and study.cluster is None:
-                raise ValueError(f'the set "{one.name}" is made of "{operand}", and the study has no table [cluster]; add it')
+                raise ValueError(f'the set "{one.name}" uses "{operand}", and the study has no table [cluster]. Add it')
             known = operand in (*OWN, *names) or operand in numbers or (CLUSTER.fullmatch(operand) and not numbers)
             if not known:
                 possible = {*OWN, *names, *numbers} - {one.name}
-                raise ValueError(f'the set "{one.name}" is made of "{operand}", which is no set of this study.{nearest(operand, possible)}')
+                raise ValueError(f'the set "{one.name}" uses "{operand}", which is not a set of this study.{nearest(operand, possible)}')
     _check_size(study)
     for variant in study.variants:
         if (pruned := variant.parameters.get("set")) is not None and "neurons" in registry.method("erasers", variant.method).needs:
@@ -96,7 +96,7 @@ def find_files(study: "Study") -> None:
     for one in study.sets or []:
         if one.file is not None and not (path := one.path(study.folder)).is_file():
             beside = nearest(path.name, (p.name for p in path.parent.glob("*.safetensors")))
-            raise StudyError(f'The set "{one.name}" is to come from {path}, and there is no such file.{beside}')
+            raise StudyError(f'The set "{one.name}" names the file {path}, which does not exist.{beside}')
 
 
 def ordered(study: "Study") -> list[NamedSet]:
@@ -115,7 +115,7 @@ def ordered(study: "Study") -> list[NamedSet]:
                 way.pop()
             elif missing in way:
                 circle = '", which is made of "'.join([*way[way.index(missing) :], missing])
-                raise ValueError(f'the set "{circle}": a circle; let one of them come from a file or from other sets')
+                raise ValueError(f'the set "{circle}": a circle. Give one of them a file or other sets')
             else:
                 way.append(missing)
     return list(done.values())
@@ -137,8 +137,8 @@ def _check_size(study: "Study") -> None:
         size[one.name] = 1 + sum(size.get(operand, 1) for operand in one.operands)
         if size[one.name] > MOST_PARTS:
             raise ValueError(
-                f'the set "{one.name}" is made of sets that are made of sets, more than {MOST_PARTS:,} written out one by one. '
-                "Let one of them come from a file"
+                f'the set "{one.name}" is made of sets that are made of sets, more than {MOST_PARTS:,} when written out. '
+                "Save one of them as a file, and name the file"
             )
 
 
@@ -149,11 +149,11 @@ def _cluster_names(part: "Cluster | None") -> list[str]:
 
 def _check_pruned(study: "Study", variant: "VariantTable", name: str, names: list[str]) -> None:
     if name not in names:
-        raise ValueError(f'variant "{variant.name}" prunes the set "{name}", which is none of the [[sets]].{nearest(name, names)}')
+        raise ValueError(f'variant "{variant.name}" prunes the set "{name}", which is not one of the [[sets]].{nearest(name, names)}')
     if "neurons" in variant.parameters:
-        raise ValueError(f'variant "{variant.name}" is to prune `neurons` of the concept set and the set "{name}"; give one of the two')
+        raise ValueError(f'variant "{variant.name}" has both `neurons` (of the concept set) and the set "{name}". Give one of the two')
     if any(CLUSTER.fullmatch(one) for one in uses(study, name)):
         raise ValueError(
-            f'variant "{variant.name}" prunes the set "{name}", which is made of clusters, and clusters are made of what the variants do. '
-            "Run the study without it, and prune the saved report/neuron-sets/cluster-N.safetensors in another study"
+            f'variant "{variant.name}" prunes the set "{name}", which is made of clusters, and clusters depend on what the variants do. '
+            "Run the study without this variant, and prune the saved report/neuron-sets/cluster-N.safetensors in another study"
         )

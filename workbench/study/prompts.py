@@ -248,8 +248,8 @@ def _rows(path: str | Path, text: str) -> tuple[list[str], list[list[str]]]:
                 found.append((read.line_num, cells))
     except csv.Error as error:
         raise PromptError(
-            f"{path} is no CSV file: {error}, in line {read.line_num}. Look for a quotation mark that is not closed, or that stands inside "
-            f"a cell. Lists as people have them are read by: workbench import-prompts {path}"
+            f"{path} is no CSV file: {error}, in line {read.line_num}. Look for a quotation mark that is not closed, or that is inside "
+            f"a cell. Other lists of prompts are read by: workbench import-prompts {path}"
         ) from error
     if not found:
         raise PromptError(f"{path} is no CSV file: it is empty.")
@@ -264,7 +264,7 @@ def _rows(path: str | Path, text: str) -> tuple[list[str], list[list[str]]]:
             )
         for cell in cells:
             if code := control_character(cell):
-                raise PromptError(f"{path}: line {line} holds the control character {code}, which no prompt needs. Take it out.")
+                raise PromptError(f"{path}: line {line} holds the control character {code}, which no prompt needs. Remove it.")
     return header, [cells + [""] * (len(header) - len(cells)) for _, cells in rows]
 
 
@@ -288,7 +288,7 @@ def _seeds(path: str | Path, column: Iterable[Any]) -> "np.ndarray[Any, Any]":
     if max(seeds) <= HIGHEST_SIGNED:
         return np.array(seeds, dtype=np.int64)
     if min(seeds) < 0:
-        raise PromptError(f"{path} has seeds below 0 and above 2^63 - 1, which no one column of numbers holds. Take others for one kind.")
+        raise PromptError(f"{path} has seeds below 0 and above 2^63 - 1, which no one column of numbers holds. Choose seeds of one kind.")
     return np.array(seeds, dtype=np.uint64)
 
 
@@ -303,7 +303,7 @@ def seed_of(text: str, where: str) -> int:
     seed = int(plain) if len(plain) < 40 else None
     if seed is None or not LOWEST_SEED <= seed <= HIGHEST_SEED:
         end = "below -2^63, the lowest" if plain.startswith("-") else f"above 2^64 - 1 = {HIGHEST_SEED}, the highest"
-        raise PromptError(f"{where} has the seed {plain[:30]}, which is {end} that torch takes. Take another one.")
+        raise PromptError(f"{where} has the seed {plain[:30]}, which is {end} that torch takes. Choose another one.")
     return seed
 
 

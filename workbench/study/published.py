@@ -45,12 +45,13 @@ class Published:
         Raises   MethodError for a task that is not there, or when none is named and the kind is none
         """
         named = preset.partition(":")[2] if ":" in preset else None
-        possible = "Possible: " + ", ".join(f'"{PRESET}:{task}"' for task in self.tasks) if self.tasks else f'Say "{PRESET}" alone'
+        possible = "Possible: " + ", ".join(f'"{PRESET}:{task}"' for task in self.tasks) if self.tasks else f'Write "{PRESET}" only'
         if named is not None and named not in self.tasks:
             raise MethodError(f'the preset "{preset}" names the task "{named}", for which nothing was published. {possible}')
         if named is None and self.tasks and kind not in self.tasks:
             raise MethodError(
-                f'the preset "{preset}" differs by what is erased, and for a concept of the kind "{kind}" it cannot tell. {possible}'
+                f'the preset "{preset}" depends on what is erased, and the kind of concept "{kind}" does not say which '
+                f"task applies. {possible}"
             )
         return named or (kind if self.tasks else None)
 
@@ -68,7 +69,7 @@ def table(name: str) -> Published:
     found = eraser.published
     if found is None:
         having = ", ".join(one for one, method in registry.methods("erasers").items() if method.published)
-        raise MethodError(f"{name} has no preset: {eraser.no_preset} Leave `preset` out and give `parameters`. Erasers with one: {having}")
+        raise MethodError(f"{name} has no preset: {eraser.no_preset} Remove `preset` and give `parameters`. Erasers with one: {having}")
     return found
 
 

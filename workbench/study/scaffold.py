@@ -1,4 +1,4 @@
-"""Start a study of your own: a copy of a bundled one, with its prompt files beside it, ready to be changed."""
+"""Start your own study: a copy of a bundled one, with its prompt files beside it, to edit."""
 
 import re
 import tomllib
@@ -29,14 +29,14 @@ def scaffold(name: str, like: str | Path = "emoji-ink-style", folder: str | Path
     files = [file for file in dict.fromkeys(named) if not Path(file).is_absolute() and _is_there(file, source.folder)]
     for file in files:
         if ".." in Path(file).parts:
-            raise StudyError(f"{like} names {file}, which lies outside of its folder, so it cannot be copied with it. Copy both by hand.")
+            raise StudyError(f"{like} names {file}, which lies outside its folder, so it cannot be copied with it. Copy both by hand.")
     paths = [folder / f"{name}.toml", *(folder / file for file in files)]
     if there := [path for path in paths if path.exists()]:
-        raise StudyError(f"{there[0]} is there already, and nothing is replaced. Choose another name, or another folder with --out.")
-    text = _with(_with(source.text, "name", name), "title", f"{name}, begun as a copy of {source.name}")
+        raise StudyError(f"{there[0]} exists already, and nothing is replaced. Choose another name, or another folder with --out.")
+    text = _with(_with(source.text, "name", name), "title", f"{name}, started as a copy of {source.name}")
     text = re.sub(r"^# Run it with.*$", f"# Run it with `workbench run {name}.toml`.", text, count=1, flags=re.MULTILINE)
     if not _says(text, name):
-        raise StudyError(f"{like} does not say its name on a line of its own, so it cannot be copied. Copy it by hand.")
+        raise StudyError(f"{like} has no line that begins with `name =`, so it cannot be copied. Copy it by hand.")
     copies = [textfile.content(resources.find_file(file, source.folder), StudyError) for file in files]
     try:
         for copy, path in zip(copies, paths[1:], strict=True):

@@ -114,7 +114,7 @@ class Study(StudyTable):
         for assignment in assignments:
             path, equals, value = assignment.partition("=")
             if not equals:
-                raise StudyError(f'"{shortened(assignment)}" is no assignment. Write --set sampling.steps=10.')
+                raise StudyError(f'"{shortened(assignment)}" is not an assignment. Write --set sampling.steps=10.')
             _set(data, path.strip(), _read(value, assignment))
         changed = _validated(data, shortened(f"--set {' '.join(assignments)}", 4 * MOST_SAID))
         changed._path, changed._text = self._path, self._text
@@ -128,7 +128,7 @@ def _read(value: str, assignment: str) -> Any:
     except (ValueError, RecursionError):  # a number of more digits than Python reads is a ValueError as well
         return value
     if set(read) != {"v"}:
-        raise StudyError(f'"{shortened(assignment)}" holds more than one assignment. Give --set once for each.')
+        raise StudyError(f'"{shortened(assignment)}" contains more than one assignment. Give --set once for each.')
     return read["v"]
 
 
@@ -141,7 +141,7 @@ def _set(data: dict[str, Any], path: str, value: Any) -> None:
             where = where[_place(step, where, path)] if isinstance(where, list) else where.setdefault(step, {})
         where[_place(last, where, path) if isinstance(where, list) else last] = value
     except (ValueError, TypeError, AttributeError) as error:
-        raise StudyError(f'"{shortened(path)}" names nothing in the study ({error}).') from error
+        raise StudyError(f'"{shortened(path)}" does not exist in the study ({error}).') from error
 
 
 def _place(step: str, where: list[Any], path: str) -> int:
@@ -149,7 +149,7 @@ def _place(step: str, where: list[Any], path: str) -> int:
     if not (step.isdecimal() and step.isascii() and len(step) < 5 and int(step) < len(where)):
         possible = f"0 to {len(where) - 1}" if where else "none, for the list is empty"
         raise StudyError(
-            f'"{shortened(path)}" names nothing in the study: "{shortened(step)}" is no place in the list. Possible: {possible}.'
+            f'"{shortened(path)}" does not exist in the study: "{shortened(step)}" is not a position in the list. Possible: {possible}.'
         )
     return int(step)
 
@@ -178,7 +178,7 @@ def load_study(path: "str | Path | Study", files: bool = True) -> Study:
     try:
         data = tomllib.loads(text)
     except RecursionError:
-        raise StudyError(f"{path}: its tables and lists stand in each other too deep to be read. No setting needs that.") from None
+        raise StudyError(f"{path}: its tables and lists are nested too deep to be read. No setting needs that.") from None
     except ValueError as error:  # also a number of more digits than Python reads
         raise StudyError(f"{path} is not valid TOML: {str(error).rstrip('.')}.") from error
     study = _validated(data, str(path))

@@ -23,17 +23,19 @@ class VariantTable(StudyTable):
     method: str
     parent: str = BASE
     role: Literal["erased", "pruned", "sham"] = "erased"
-    pairs: NonEmpty | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
-    like: str | None = Field(None, description="an earlier variant that is a mask: cut as many weights of each of its layers")
+    pairs: NonEmpty | None = Field(None, description="another file of (prompt, anchor) pairs: what a sham erases instead")
+    like: str | None = Field(None, description="an earlier variant that is a mask: prune as many weights in each of its layers")
     spare: Literal["watch"] | None = Field(
-        None, description="watch: a mask never cuts weights that feed or read the watched neurons; its share is of the others"
+        None, description="watch: the mask prunes no weights that feed or read the watched neurons; its share counts the other weights"
     )
     preset: str | None = Field(
         None,
-        description="published, or published:<task>: start from the authors' settings; what `parameters` sets otherwise is reported",
+        description="published, or published:<task>: start from the authors' settings; deviations in `parameters` are reported",
     )
     parameters: dict = Field(default_factory=dict)
-    seeds: Annotated[list[Seed], Unique] | None = Field(None, description="train it once with each: intervals are then over runs too")
+    seeds: Annotated[list[Seed], Unique] | None = Field(
+        None, description="train it once with each seed; intervals then include other trainings"
+    )
 
     _kind: str | None = None
     _run_of: tuple[str, int] | None = None
@@ -98,26 +100,25 @@ def _check_like(variant: VariantTable, earlier: Sequence[VariantTable]) -> None:
     masks = {one.name: one for one in earlier if known[one.method].is_mask}
     where = f'variant "{variant.name}" is like "{variant.like}"'
     if variant.like not in masks:
-        raise ValueError(f"{where}, which is no mask defined before it.{nearest(variant.like, masks)}")
+        raise ValueError(f"{where}, which is not a mask defined before it.{nearest(variant.like, masks)}")
     if "like" not in known[variant.method].takes:
         able = ", ".join(name for name, method in known.items() if "like" in method.takes)
-        raise ValueError(f"{where}, but {variant.method} sets its own share. Methods that can be like another mask: {able}")
+        raise ValueError(f"{where}, but {variant.method} sets its own share. Methods that can prune like another mask: {able}")
     for name in [name for name in ("share", "group") if name in variant.parameters]:
-        raise ValueError(f"{where}, which sets how much is cut: leave `{name}` out of its parameters")
+        raise ValueError(f"{where}, which sets how much is pruned. Remove `{name}` from its parameters")
     other = masks[variant.like]
     if other.spare and not variant.spare:
         raise ValueError(
-            f'{where}, which spares the watched neurons: set spare = "{other.spare}", so that both choose among the same weights'
+            f'{where}, which spares the watched neurons. Set spare = "{other.spare}" here too, so that both masks '
+            f"choose among the same weights"
         )
     if variant.spare and not other.spare and "spare" in known[other.method].takes:
-        raise ValueError(
-            f'{where}, which does not spare the watched neurons: set spare = "{variant.spare}" there too, or leave it out here'
-        )
+        raise ValueError(f'{where}, which does not spare the watched neurons. Set spare = "{variant.spare}" there too, or remove it here')
     own, theirs = (known[one.method].parameters(**one.settings) for one in (variant, other))
     its_layers = getattr(theirs, "layers", ())
     lacking = [layer for layer in its_layers if layer not in getattr(own, "layers", ())]
     if lacking:
-        raise ValueError(f'{where}, which prunes the layers "{lacking[0]}": set its parameter layers = {list(its_layers)}')
+        raise ValueError(f'{where}, which prunes layers "{lacking[0]}". Set its parameter layers = {list(its_layers)}')
 
 
 def _check_spare(variant: VariantTable) -> None:

@@ -83,7 +83,7 @@ def _load(path: Path) -> Any:
         try:
             return load(found)
         except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-            raise PromptError(f"{path} is damaged: {first_line(error)}. Get the file anew.") from error
+            raise PromptError(f"{path} is damaged: {first_line(error)}. Get the file again.") from error
     if _unpacked(found) > len(found):
         raise PromptError(f"{path} unpacks to more bytes than it has: torch writes no such files, and it is not opened.")
     try:
@@ -142,7 +142,7 @@ def _vectors(path: Path, token: str, value: Any) -> "torch.Tensor":
     if len(value) >= 76:
         raise PromptError(f'{path}: "{token}" has {len(value)} vectors, more than a prompt has room for. Is it a checkpoint?')
     if not torch.isfinite(value).all():
-        raise PromptError(f'{path}: "{token}" holds numbers that are not finite. The embedding was not learned well; learn it anew.')
+        raise PromptError(f'{path}: "{token}" holds numbers that are not finite. The embedding was not learned well; learn it again.')
     return value.contiguous()
 
 
@@ -174,10 +174,10 @@ def load_vectors(path: str | Path) -> tuple[dict[str, int], "torch.Tensor"]:
     try:
         arrays, tokens = read_arrays(path), json.loads(read_metadata(path).get("tokens", "[]"))
     except (ValueError, RecursionError, OSError) as error:  # also of a header that is no JSON
-        raise PromptError(f"{path} is damaged: {first_line(error)}. Import it anew: workbench import-prompts") from error
+        raise PromptError(f"{path} is damaged: {first_line(error)}. Import it again: workbench import-prompts") from error
     known = set(arrays) == {ARRAY} and isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     if not known or arrays[ARRAY].dim() != 3 or len(set(tokens)) != len(arrays[ARRAY]):
         raise PromptError(f"{path} is no imported embedding file. Import it first: workbench import-prompts {path}")
     if not arrays[ARRAY].is_floating_point() or not torch.isfinite(arrays[ARRAY]).all():
-        raise PromptError(f"{path} holds vectors that are no finite numbers. Import it anew: workbench import-prompts")
+        raise PromptError(f"{path} holds vectors that are no finite numbers. Import it again: workbench import-prompts")
     return {token: place for place, token in enumerate(tokens)}, arrays[ARRAY]
