@@ -21,7 +21,7 @@ class ModelError(WorkbenchError):
 
 
 class MethodError(WorkbenchError):
-    """An eraser, attack, detector or score was asked for something it cannot do."""
+    """An eraser, attack, detector or score cannot do what was asked."""
 
 
 class RecordingMismatch(WorkbenchError):
@@ -29,7 +29,7 @@ class RecordingMismatch(WorkbenchError):
 
 
 class StatisticsError(WorkbenchError):
-    """A number was asked of too little or unfit data."""
+    """A number cannot be computed from these data."""
 
 
 class RunError(WorkbenchError):

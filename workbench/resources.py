@@ -32,7 +32,7 @@ def find_study(name: str | Path) -> Path:
     if os.path.isdir(name):
         inside = nearest(Path(name).name, [one.name for one in Path(name).glob("*.toml")][:200])
         raise StudyError(f'"{name}" is a folder. Name the study file in it.{inside}')
-    what = "no file that can be read" if os.path.exists(name) else "neither a file nor a bundled study"
+    what = "not a regular file" if os.path.exists(name) else "neither a file nor a bundled study"
     raise StudyError(f'No study file "{name}": it is {what}.{nearest(name, bundled)}')
 
 

@@ -26,7 +26,7 @@ class DamagedFile(RunError):
     """A file that is missing, cut short or of another format than its name says; `path` and `why` say which and how."""
 
     def __init__(self, path: str | Path, why: object) -> None:
-        super().__init__(f"{path} is damaged ({why}). Put a good copy in its place, or make it again.")
+        super().__init__(f"{path} is damaged ({why}). Replace it by a good copy, or create it again.")
         self.path, self.why = Path(path), str(why)
 
 

@@ -1,4 +1,4 @@
-"""Text files from outside: read whole as UTF-8, or refused in one sentence that says what the file is and what to do.
+"""Text files of users: read whole as UTF-8, or refused in one sentence that says what the file is and what to do.
 
 read       path -> text
 content    path -> bytes of a regular file; opened, check_regular: the file itself. A pipe or device is never opened, so that nothing waits
@@ -64,13 +64,13 @@ def opened(path: str | Path, error: type[WorkbenchError]) -> Iterator[BinaryIO]:
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
-            raise error(f'"{path}" is {_kind(about.st_mode)}, no file. {_instead(path, about.st_mode)}')
+            raise error(f'"{path}" is {_kind(about.st_mode)}, not a file. {_instead(path, about.st_mode)}')
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
         raise error(f'There is no file "{path}".{_beside(path)}') from None
     except PermissionError:
-        raise error(f'"{path}" may not be read: permission denied. Allow it (chmod u+r), or copy the file.') from None
+        raise error(f'"{path}" cannot be read: permission denied. Allow reading (chmod u+r), or copy the file.') from None
     except (OSError, ValueError) as problem:
         raise error(f'"{path}" cannot be read: {getattr(problem, "strerror", None) or problem}.') from None
 
@@ -84,12 +84,12 @@ def check_regular(path: str | Path, error: type[WorkbenchError]) -> None:
 def decoded(found: bytes, path: str | Path, error: type[WorkbenchError]) -> str:
     """The text in these bytes; `error` that names the encoding, or what the file is, and the cure."""
     if what := foreign(found):
-        raise error(f'"{path}" is no text file: it is {what}.')
+        raise error(f'"{path}" is not a text file: it is {what}.')
     encoding = next((name for mark, name in MARKS.items() if found.startswith(mark)), None) or _without_mark(found)
     if encoding:
-        raise error(f'"{path}" is text in {encoding}. Save it as UTF-8 (in a shell: iconv -f {encoding} -t UTF-8) and use that.')
+        raise error(f'"{path}" is text in {encoding}. Save it as UTF-8 (in a shell: iconv -f {encoding} -t UTF-8) and use that file.')
     if b"\0" in found:
-        raise error(f'"{path}" is no text file: it holds null bytes, as binary files do (the first is byte {found.index(0) + 1}).')
+        raise error(f'"{path}" is not a text file: it contains null bytes, as binary files do (the first is byte {found.index(0) + 1}).')
     try:
         # utf-8-sig is read from disk when first used, which a process without rights to the interpreter's folder cannot
         return found.removeprefix(codecs.BOM_UTF8).decode("utf-8")
@@ -97,25 +97,25 @@ def decoded(found: bytes, path: str | Path, error: type[WorkbenchError]) -> str:
         at, line = problem.start, found.count(b"\n", 0, problem.start) + 1
     where = f"byte {at + 1}, in line {line}, is 0x{found[at]:02X}"
     if CONTROL & set(found):
-        raise error(f'"{path}" is no text file, or a damaged one: {where}, which is no UTF-8. Get the file anew.')
+        raise error(f'"{path}" is not a text file, or a damaged one: {where}, which is not UTF-8. Get the file again.')
     raise error(
-        f'"{path}" is no UTF-8 text: {where}. It looks like Latin-1 or Windows-1252: save it as UTF-8 (in a shell: iconv -f '
+        f'"{path}" is not UTF-8 text: {where}. It looks like Latin-1 or Windows-1252: save it as UTF-8 (in a shell: iconv -f '
         "WINDOWS-1252 -t UTF-8) and use that."
     )
 
 
 def stand_in(found: bytes) -> str | None:
-    """What bytes are that stand for a file that was not got, with the cure; None when they do not."""
+    """What bytes are that only stand for a file that was not downloaded, with the cure; None for others."""
     if found.startswith(POINTER):
-        return "a Git LFS pointer, which stands for a file that was not downloaded. Get the file itself: git lfs pull"
+        return "a Git LFS pointer, a placeholder for a file that was not downloaded. Get the file itself: git lfs pull"
     start = found[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return "a web page, as servers send in the place of a file that needs a login. Get the file itself in a browser"
+        return "a web page, as servers send instead of a file that needs a login. Download the file itself in a browser"
     return None
 
 
 def foreign(found: bytes) -> str | None:
-    """What bytes are that are no text of ours, with the cure; None when they may be."""
+    """What kind of file bytes are when they are not text, with the cure; None when they may be text."""
     return stand_in(found) or next((what for mark, what in KINDS.items() if found.startswith(mark)), None)
 
 

@@ -59,7 +59,7 @@ def test_a_study_is_begun_and_the_state_of_runs_is_told(tmp_path):
     (run / "manifest.json").write_text('{"layout": 1, "nodes": [{"state": "done"}, {"state": "waiting"}]}')
     (run / "run.log").write_text("2026-01-01 workbench run mine.toml: 2 nodes to do, 0 kept\nerase:x 1/1 2.0 s\n")
     told = workbench("status", cwd=tmp_path).stdout
-    assert "half: stopped, 1 of 2 nodes" in told and "go on with: workbench run mine.toml" in told
+    assert "half: stopped, 1 of 2 nodes done" in told and "continue with: workbench run mine.toml" in told
     (row,) = json.loads(workbench("status", "half", "--json", cwd=tmp_path).stdout)
     assert row["nodes_done"] == 1 and row["state"] == "stopped"
     assert workbench("logs", "half", "--lines", "1", cwd=tmp_path).stdout == "erase:x 1/1 2.0 s\n"

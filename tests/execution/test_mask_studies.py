@@ -111,8 +111,8 @@ def test_what_is_measured_is_never_trained_on(written, study_file):
         ('like = "masked"', 'like = "maskt"', 'Did you mean "masked"'),
         ('like = "masked"', 'like = "erased"', "which is not a mask defined before it"),
         ('method = "random_mask"', 'method = "conceptprune"', "sets its own share. Methods that can prune like another mask: cad"),
-        ('layers = ["feeds", "reads"]', 'layers = ["reads"]', 'cuts the layers "feeds"'),
-        ('layers = ["feeds", "reads"]', 'layers = ["feeds", "reads"], share = 0.1', "leave `share` out"),
+        ('layers = ["feeds", "reads"]', 'layers = ["reads"]', 'prunes layers "feeds"'),
+        ('layers = ["feeds", "reads"]', 'layers = ["feeds", "reads"], share = 0.1', "Remove `share`"),
     ],
 )
 def test_a_control_that_cannot_be_is_told_when_the_study_is_read(written, old, new, message):

@@ -162,8 +162,8 @@ def test_older_studies_keep_their_keys(study_file):
     ("settings", "message"),
     [
         (['choose.agree=["contrast"]'], "at least 2 different scores"),
-        (['choose.agree=["contrast", "contrast"]'], "each once"),
-        (["choose.agree=[]"], "at least 2 scores"),
+        (['choose.agree=["contrast", "contrast"]'], "at least 2 different scores"),
+        (["choose.agree=[]"], "at least 2 different scores"),
         (['choose.agree=["contrast", "welchz"]'], 'Did you mean "welch_z"'),
         (['choose.agree=["contrast", "correlation"]'], '"correlation" needs an erased model'),
         (['choose.agree=["z", "auroc"]'], "is not among choose.agree"),

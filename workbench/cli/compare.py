@@ -1,4 +1,4 @@
-"""The verbs that hold a report against limits and against another one: check and diff. Starts without torch."""
+"""The commands that compare a report with limits and with another report: check and diff. Starts without torch."""
 
 import json
 from typing import Annotated
@@ -11,9 +11,11 @@ from workbench.errors import RunError
 
 def check(
     name: RunName,
-    fail_if: Annotated[list[str], typer.Option("--fail-if", help="what must not be: 'asr > 0.2', 'near.low < 0.8', reactivated")],
+    fail_if: Annotated[
+        list[str], typer.Option("--fail-if", help="a condition that must not hold: 'asr > 0.2', 'near.low < 0.8', reactivated")
+    ],
 ) -> None:
-    """Hold a report against limits; prints Markdown, exit code 1 when one is broken. For builds."""
+    """Check a report against limits, for CI. Prints Markdown; exit code 1 when a limit is broken."""
     from workbench.execution.execute import open_run
     from workbench.report import compare
 
@@ -25,7 +27,7 @@ def check(
 
 
 def diff(a: RunName, b: RunName, as_json: AsJson = False) -> None:
-    """Two runs side by side: what their studies say differently, and every number that differs."""
+    """Compare two runs: the settings that differ, and every number that differs."""
     from workbench.execution.execute import open_run
     from workbench.report import compare
 

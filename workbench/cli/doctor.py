@@ -1,4 +1,4 @@
-"""The verb that says what a bug report needs: doctor."""
+"""The command that prints what a bug report needs: doctor."""
 
 import shutil
 from importlib.metadata import PackageNotFoundError, version
@@ -11,12 +11,12 @@ PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "str
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Versions, devices, bundled data, free disk: what a bug report needs."""
+    """Print versions, devices, bundled data and free disk space, for a bug report."""
     say(findings(), as_json)
 
 
 def findings() -> list[dict[str, Any]]:
-    """Rows {what, found, state}; state is ok, or what to do."""
+    """Rows {what, found, state}; state is ok, or says what to do."""
     rows: list[dict[str, Any]] = [{"what": "workbench", "found": __version__, "state": "ok"}]
     for package in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The verb that takes a variant out of a run: export. Starts without torch."""
+"""The command that exports a variant of a run: export. Starts without torch."""
 
 from typing import Annotated
 
@@ -12,15 +12,15 @@ FORMS = ("diffusers", "partial", "mask")
 
 def export(
     name: Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")],
-    variant: Annotated[str, typer.Option("--variant", help="which variant of the run")],
+    variant: Annotated[str, typer.Option("--variant", help="the variant to export")],
     out: OutFolder,
     as_: Annotated[
-        str, typer.Option("--as", help="diffusers: a whole folder | partial: what changed | mask: what is pruned")
+        str, typer.Option("--as", help="diffusers: a whole folder | partial: the changed weights | mask: the pruned weights")
     ] = "diffusers",
     fill: Fill = "zeros",
     seed: Seed = 0,
 ) -> None:
-    """Take a variant of a run out: as a diffusers folder, partial safetensors or a mask file."""
+    """Export a variant of a run as a diffusers folder, as safetensors with the changed weights, or as a mask file."""
     from workbench.execution import export as export_variant
 
     one_of(as_, FORMS, "--as")

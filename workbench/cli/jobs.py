@@ -1,4 +1,4 @@
-"""The verbs on runs that are going on: status, logs, stop. Starts without torch."""
+"""The commands for runs in progress: status, logs, stop. Starts without torch."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +8,10 @@ import typer
 from workbench.cli.output import AsJson, RunName, console, duration, say
 
 
-def status(name: Annotated[str | None, typer.Argument(help="a run; default: all under runs/")] = None, as_json: AsJson = False) -> None:
-    """What runs are doing: how far, how long still, and how to go on."""
+def status(
+    name: Annotated[str | None, typer.Argument(help="a run; default: all runs under runs/")] = None, as_json: AsJson = False
+) -> None:
+    """Show the state of runs: progress, time left, and the command that continues them."""
     from workbench.execution import jobs
     from workbench.execution.execute import DEFAULT_FOLDER, list_runs, open_run
 
@@ -23,22 +25,24 @@ def status(name: Annotated[str | None, typer.Argument(help="a run; default: all 
             continue
         far = "" if row["share"] is None or row["state"] == "finished" else f", {100 * row['share']:.0f} % of this start"
         left = "" if row["left_seconds"] is None else f", about {duration(row['left_seconds'])} left"
-        console.print(f"{row['run']}: {row['state']}, {row['nodes_done']} of {row['nodes']} nodes{far}{left}", markup=False, soft_wrap=True)
+        console.print(
+            f"{row['run']}: {row['state']}, {row['nodes_done']} of {row['nodes']} nodes done{far}{left}", markup=False, soft_wrap=True
+        )
         why = ": ".join(part for part in (row["node"], row["error"]) if part)
         if row["state"] == "stopped":
-            console.print(f"  {f'in {why}; go' if why else 'go'} on with: {row['again']}", markup=False, soft_wrap=True)
+            console.print(f"  {f'in {why}; ' if why else ''}continue with: {row['again']}", markup=False, soft_wrap=True)
         elif why:
             console.print(f"  in {why}", markup=False, soft_wrap=True)
         if row["note"]:
             console.print(f"  {row['note']}", markup=False, soft_wrap=True)
         if row["state"] == "damaged":
-            console.print(f"  write the report anew with: {row['again']}", markup=False, soft_wrap=True)
+            console.print(f"  write the report again with: {row['again']}", markup=False, soft_wrap=True)
     if not found:
-        console.print("No runs under runs/ yet. Make the first one: workbench demo")
+        console.print("No runs under runs/ yet. Start the first one: workbench demo")
 
 
-def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, help="how many of the last lines")] = 20) -> None:
-    """The last lines of a run's log."""
+def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, help="how many lines")] = 20) -> None:
+    """Print the last lines of a run's log."""
     from workbench.execution import jobs
     from workbench.execution.execute import open_run
 
@@ -46,13 +50,13 @@ def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, hel
 
 
 def stop(name: RunName) -> None:
-    """Stop a running run; what it has finished is kept."""
+    """Stop a run in progress; finished results are kept."""
     from workbench.execution import jobs
     from workbench.execution.execute import open_run
 
     folder = open_run(name).folder
     jobs.stop(folder)
-    console.print(f"Stopped. What was finished is kept; go on with: {jobs.status(folder)['again']}", markup=False, soft_wrap=True)
+    console.print(f"Stopped. Finished results are kept; continue with: {jobs.status(folder)['again']}", markup=False, soft_wrap=True)
 
 
 def listed() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The verbs that list and show what there is: list and show. Starts without torch."""
+"""The commands that list and show things: list and show. Starts without torch."""
 
 import json
 from pathlib import Path
@@ -52,20 +52,20 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
 
 
 def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")], as_json: AsJson = False) -> None:
-    """Show a run's verdict, what a study says, or what a method can be set to."""
+    """Show the verdict of a run, the text of a study, or the parameters of a method."""
     from workbench.study import published
 
     for kind in registry.VERBS:
         if name in registry.methods(kind):
             method = registry.method(kind, name)
             fields = method.parameters.model_fields
-            stated = published.column(method)
+            published_values = published.column(method)
             rows = [{"parameter": k, "default": _default(f), "meaning": f.description or ""} for k, f in fields.items()]
-            rows = [row | {"published": stated.get(row["parameter"], "")} if stated else row for row in rows]
+            rows = [row | {"published": published_values.get(row["parameter"], "")} if published_values else row for row in rows]
             if not as_json:
                 console.print(f"[bold]{name}[/] ({kind}): {escape(method.help)}")
-                for said in published.about(method):
-                    console.print(said, soft_wrap=True, markup=False)
+                for sentence in published.about(method):
+                    console.print(sentence, soft_wrap=True, markup=False)
             say(rows or [{"parameter": "none", "default": "", "meaning": ""}], as_json)
             return
         if name in registry.broken(kind):

@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: consoles, arguments, rows as a table or as JSON, durations and sizes in words.
+"""What the commands share: consoles, arguments, rows as a table or as JSON, durations and sizes in words.
 
 All text reaches the terminal through here: `console` and `errors` style it, and `safely` guards what is written past them.
 Neither lets a control character of a name, a prompt or a message through; see `workbench.terminal`.
@@ -48,7 +48,7 @@ class VisibleConsole(Console):
 
 
 class VisibleGroup(TyperGroup):
-    """The verbs; what is wrong with the words of a command line is said without their control characters, and Ctrl-C is answered."""
+    """The commands. Usage errors are printed without control characters of the words given, and Ctrl-C ends with a message."""
 
     def make_context(self, *words: Any, **options: Any) -> Any:
         """As in typer."""
@@ -56,12 +56,12 @@ class VisibleGroup(TyperGroup):
             return super().make_context(*words, **options)
 
     def invoke(self, context: Any) -> Any:
-        """As in typer, which would end without a word after Ctrl-C."""
+        """As in typer, with a message after Ctrl-C."""
         try:
             with _visible_message():
                 return super().invoke(context)
         except KeyboardInterrupt:
-            errors.print("\nStopped. What was finished is kept; run the same command again to go on.")
+            errors.print("\nStopped. Finished results are kept; run the same command again to continue.")
             raise typer.Exit(130) from None
 
 
@@ -71,8 +71,8 @@ def _visible_message() -> Iterator[None]:
         yield
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error, which typer prints itself
-            said = visible(error.format_message())
-            error.format_message = lambda: said
+            message = visible(error.format_message())
+            error.format_message = lambda: message
         raise
 
 
@@ -94,7 +94,7 @@ def safely() -> Iterator[None]:
 console, errors = VisibleConsole(emoji=False), VisibleConsole(stderr=True, emoji=False)
 
 RunName = Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")]
-AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
 
 def say(value: Any, as_json: bool, columns: Sequence[str] | None = None) -> None:

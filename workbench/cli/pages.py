@@ -1,4 +1,4 @@
-"""The verb that opens the pages: app. Starts without Streamlit until it is called."""
+"""The command that opens the pages: app. Starts without Streamlit until it is called."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def app(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="port on 127.0.0.1")] = 8501,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="only print the address")] = False,
 ) -> None:
-    """Open the pages on the runs of a folder, on this machine only; stop with Ctrl-C."""
+    """Open the pages for the runs of a folder, on this machine only. Stop with Ctrl-C."""
     from workbench.ui.launch import serve
 
-    serve(runs, port, not no_browser, lambda words: console.print(words, soft_wrap=True, markup=False))
+    serve(runs, port, not no_browser, lambda text: console.print(text, soft_wrap=True, markup=False))

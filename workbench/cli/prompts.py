@@ -1,4 +1,4 @@
-"""The verb that brings prompts from outside: import-prompts. Starts without torch."""
+"""The command that imports prompts: import-prompts. Starts without torch."""
 
 import json
 import sys
@@ -12,19 +12,25 @@ from workbench.cli.output import AsJson, console
 
 def import_prompts(
     file: Annotated[Path, typer.Argument(help="CSV, text, JSON, learned_embeds.bin or .safetensors, or a Diffusion-MU-Attack log folder")],
-    out: Annotated[Path | None, typer.Option("--out", help="file to write; default <name>-imported.csv here")] = None,
-    provenance: Annotated[str | None, typer.Option("--provenance", help="static | transferred | optimised; asked when missing")] = None,
-    against: Annotated[str | None, typer.Option("--against", help="what they were made against: a variant's name, or words")] = None,
-    column: Annotated[str | None, typer.Option("--column", help="the column with the prompts, when it is not found")] = None,
-    word: Annotated[str | None, typer.Option("--word", help="what a bare vector stands for, as prompts say it: <church>")] = None,
-    swap: Annotated[list[str] | None, typer.Option("--swap", help="old=new in every prompt, for reference and retained sets")] = None,
-    expect: Annotated[str | None, typer.Option("--expect", help="the label every image should show, for retained sets")] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="diffusers folder whose tokenizer counts what is cut")] = None,
-    name: Annotated[list[str] | None, typer.Option("--name", help="a name of the concept: how many prompts say it?")] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="file to write; default: <name>-imported.csv in this folder")] = None,
+    provenance: Annotated[str | None, typer.Option("--provenance", help="static | transferred | optimised; asked for when missing")] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="what they were optimised against: the name of a variant, or a description")
+    ] = None,
+    column: Annotated[str | None, typer.Option("--column", help="the column that holds the prompts, when it is not recognised")] = None,
+    word: Annotated[
+        str | None, typer.Option("--word", help="the word that a bare vector stands for, as prompts write it: <church>")
+    ] = None,
+    swap: Annotated[
+        list[str] | None, typer.Option("--swap", help="replace words in every prompt, old=new: for reference and retained prompts")
+    ] = None,
+    expect: Annotated[str | None, typer.Option("--expect", help="the label that every image should show, for retained prompts")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="diffusers folder whose tokenizer counts prompts that are too long")] = None,
+    name: Annotated[list[str] | None, typer.Option("--name", help="a name of the concept: count the prompts that contain it")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring prompts or embeddings from outside: recognise, check, write what studies read."""
+    """Import prompts or embeddings: recognise the format, check them, and write a file that studies read."""
     from workbench.study import imports
 
     asking = not as_json and sys.stdin.isatty()

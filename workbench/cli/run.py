@@ -1,4 +1,4 @@
-"""The verbs that execute a study: demo and run. Starts without torch."""
+"""The commands that execute a study: demo and run. Starts without torch."""
 
 import shlex
 import shutil
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a bundled study")]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<study>")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value of the study: sampling.steps=10")]
-Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every set")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value of the study, e.g. sampling.steps=10")]
+Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every prompt set")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be done and what it costs")]
-TakeFrom = Annotated[list[Path] | None, typer.Option("--take-from", help="run folder; what it has computed of this study is copied")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be computed and what it costs")]
+TakeFrom = Annotated[
+    list[Path] | None, typer.Option("--take-from", help="another run folder; results that this study needs are copied from it")
+]
 
 
 def demo(out: Out = None, dry_run: DryRun = False) -> None:
-    """The default study on the bundled emoji model, with what to do next."""
+    """Run the default study on the bundled emoji model, and say what to do next."""
     _run("emoji-ink-style", out, None, None, "cpu", dry_run, shlex.join(["workbench", "demo", *(["--out", str(out)] if out else [])]))
 
 
@@ -41,7 +43,7 @@ def run(
     dry_run: DryRun = False,
     take_from: TakeFrom = None,
 ) -> None:
-    """Run a study, or what is left of it: running again resumes."""
+    """Run a study. Running it again resumes: only what is missing is computed."""
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
     words += ["--device", device] if device != "cpu" else []
@@ -65,7 +67,7 @@ def _run(
         with heeding():
             _execute(name, out, assignments, limit, device, dry_run, command, others)
     except Terminated as error:
-        errors.print(f"\nStopped: {error}. What was finished is kept; run the same command again to go on.")
+        errors.print(f"\nStopped: {error}. Finished results are kept; run the same command again to continue.")
         raise typer.Exit(error.exit_code) from None
 
 
@@ -121,13 +123,13 @@ def _execute(
     report = finished.store.report_folder / "report.html"
     console.print(f"\nReport   {report}", soft_wrap=True, markup=False)
     console.print(f"Numbers  {report.with_name('report.json')}, tables/*.csv, neurons.parquet", soft_wrap=True, markup=False)
-    console.print("Next     open the report in a browser, or the pages with: workbench app")
-    console.print("         change something and run again, only what changed is computed: workbench run STUDY --set sampling.steps=20")
+    console.print("Next     open the report in a browser, or open the pages: workbench app")
+    console.print("         change a setting and run again; only what changed is computed: workbench run STUDY --set sampling.steps=20")
 
 
 def _show_estimate(study: "Study", folder: Path, todo: "Estimate") -> None:
     table = Table(title=escape(f"{study.title}  →  {folder}"), title_justify="left")
-    for column in ("stage", "nodes", "kept", "UNet rows", "time", "disk"):
+    for column in ("stage", "nodes", "kept", "UNet evaluations", "time", "disk"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for row in todo.rows:
         table.add_row(
@@ -139,13 +141,13 @@ def _show_estimate(study: "Study", folder: Path, todo: "Estimate") -> None:
     free = shutil.disk_usage(_existing(folder)).free
     console.print(
         f"About {duration(todo.seconds)}, {size(todo.bytes)} of disk ({size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
-        f"{todo.nodes} nodes to do, {todo.kept} kept from before.",
+        f"{todo.nodes} nodes to do, {todo.kept} already done.",
         soft_wrap=True,
     )
     from workbench.study import published
 
-    for said in (*published.sentences(study), *todo.notes):
-        console.print(said, soft_wrap=True, markup=False)
+    for sentence in (*published.sentences(study), *todo.notes):
+        console.print(sentence, soft_wrap=True, markup=False)
 
 
 def _existing(folder: str | Path) -> Path:
