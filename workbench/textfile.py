@@ -110,7 +110,7 @@ def stand_in(found: bytes) -> str | None:
         return "a Git LFS pointer, a placeholder for a file that was not downloaded. Get the file itself: git lfs pull"
     start = found[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return "a web page, as servers send instead of a file that needs a login. Download the file itself in a browser"
+        return "a web page, as servers send instead of a file that needs a login. Get the file itself in a browser"
     return None
 
 

@@ -112,7 +112,7 @@ def test_a_whole_module_says_what_to_save_in_its_place(still, tmp_path):
     pipe = tiny.pipeline()
     for zipped in (True, False):
         torch.save(pipe.unet, tmp_path / "unet.pt", _use_new_zipfile_serialization=zipped)
-        with pytest.raises(ModelError, match=r"is a whole module \(\S*UNet2DConditionModel\).*save its state_dict\(\) alone") as told:
+        with pytest.raises(ModelError, match=r"is a whole module \(\S*UNet2DConditionModel\).*Save only its state_dict\(\)") as told:
             formats.read(tmp_path / "unet.pt", still)
         assert "weights_only" not in str(told.value) and "\x1b" not in str(told.value)
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
@@ -317,10 +317,10 @@ def test_two_files_of_weights_in_one_folder_are_not_merged(still, own, tmp_path)
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("", "is no JSON"),
-        ("{", "is no JSON"),
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
         ("[1]", "holds a list; a mapping"),
-        ("\udcff", "is no JSON"),
+        ("\udcff", "is not JSON"),
         ('{"architectures": 3}', "does not name its class"),
         ('{"architectures": [3]}', "does not name its class"),
         ('{"architectures": null}', "does not name its class"),
