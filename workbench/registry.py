@@ -105,7 +105,7 @@ def method(kind, name):
 
 def _own(kind):
     """How to bring one's own method of a kind."""
-    guide = " (docs/own-detector.md)" if kind == "detectors" else ""
+    guide = " (docs/guides/own-detector.md)" if kind == "detectors" else ""
     return (
         f" One of your own is a module with `Parameters` and `{VERBS[kind]}`, found by an entry point of the group "
         f'"workbench.{kind}" in an installed package{guide}.'

@@ -5,7 +5,7 @@ search find a name? UnlearnDiffAtk starts from prompts without the concept, P4D 
 *Ceiling of one word*: every permitted word before prompts of the erased model, with its loss on noise that all words share; the
 best words by loss are drawn before other prompts and judged, beside as many random words and no word.
 
-What is finished is kept under runs/attack-power/; stopped, it goes on. The table goes to docs/attack-power.md.
+What is finished is kept under runs/attack-power/; stopped, it goes on. The table goes to docs/results/attack-power.md.
 """
 
 import argparse
@@ -181,7 +181,7 @@ def main():
     )
     sys.stdout.write(report)
     if set(found) == set(CONCEPTS):
-        write_text(ROOT / "docs" / "attack-power.md", report)
+        write_text(ROOT / "docs" / "results" / "attack-power.md", report)
 
 
 if __name__ == "__main__":

@@ -214,5 +214,5 @@ def test_the_command_says_what_is_left_prints_the_tables_and_keeps_them_when_the
     run.main([*out, "--attacks", "p4d_k"])
     assert "## ink" in capsys.readouterr().out and not (tmp_path / "docs").exists()
     run.main(out)
-    kept = (tmp_path / "docs" / "attack-table.md").read_text()
+    kept = (tmp_path / "docs" / "results" / "attack-table.md").read_text()
     assert kept in capsys.readouterr().out and "| p4d_n | optimised | 6 | " in kept and "| `p4d_n` | " in readme.read_text()
