@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo app test lint bench attack-table nulls robust-pruning emoji clean
+.PHONY: demo app test lint docs bench attack-table nulls robust-pruning emoji clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,8 +21,11 @@ test: $(VENV)/.installed  ## the whole test suite, a process per core (at most 4
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed  ## style of code
-	$(BIN)/ruff check workbench pages tests data benchmarks experiments
-	$(BIN)/ruff format --check workbench pages tests data benchmarks experiments
+	$(BIN)/ruff check workbench pages tests data benchmarks experiments docs
+	$(BIN)/ruff format --check workbench pages tests data benchmarks experiments docs
+
+docs: $(VENV)/.installed  ## the parts of the documentation that the code knows
+	$(BIN)/python -m docs.write
 
 bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/start.py
