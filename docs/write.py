@@ -30,23 +30,24 @@ KINDS = {
 
 METHODS = """# Methods
 
-Every eraser, attack, detector and score with its settings. `workbench show NAME` says the same; a study sets them by `parameters = { ... }`.
-Defaults are scaled for the emoji model; `published` is what the authors set for Stable Diffusion. Formulas: [definitions](definitions.md)."""
+Every eraser, attack, detector and score with its settings. `workbench show NAME` says the same; a study sets them by
+`parameters = { ... }`. Defaults are scaled for the emoji model; `published` is what the authors set for Stable Diffusion.
+Formulas: [definitions](definitions.md)."""
 STUDY_FILE = """# Study file
 
-A study is one TOML file. Unknown keys, unknown methods and values out of range are refused before anything runs, with the nearest name.
-Relative paths are looked for beside the study file first. `--set table.key=value` overrides a value. What the tables are for:
-[your first study](../guides/first-study.md). Settings of methods: [methods](methods.md)."""
+A study is one TOML file. Unknown keys, unknown methods and values out of range are refused before anything runs, with the
+nearest name. Relative paths are looked for beside the study file first. `--set table.key=value` overrides a value. What the
+tables are for: [your first study](../guides/first-study.md). Settings of methods: [methods](methods.md)."""
 COMMAND_LINE = """# Command line
 
-`workbench` is in `.venv/bin`. A study is the name of a bundled one or a file; a run is a name below `runs/` or a folder. Exit codes: 0 done;
-1 something is wrong with what was looked at; 2 an error with what to do about it; 130 stopped by Ctrl-C."""
+`workbench` is in `.venv/bin`. A study is the name of a bundled one or a file; a run is a name below `runs/` or a folder. Exit
+codes: 0 done; 1 something is wrong with what was looked at; 2 an error with what to do about it; 130 stopped by Ctrl-C."""
 REPORT = """# report.json
 
-Schema version {version}. Keys are sorted and there is no NaN, so equal results are equal bytes. A table is a list of rows; each is also a file
-`tables/NAME.csv`. Kinds: text, flag, count (whole number), number, list; `?` may be null. A number has its interval (`low`, `high`, 95 %) and
-its n; a null has its `reason`. Tables and columns that came later are empty in older reports. What the columns mean:
-[read a report](../guides/read-a-report.md#columns)."""
+Schema version {version}. Keys are sorted and there is no NaN, so equal results are equal bytes. A table is a list of rows; each
+is also a file `tables/NAME.csv`. Kinds: text, flag, count (whole number), number, list; `?` may be null. A number has its
+interval (`low`, `high`, 95 %) and its n; a null has its `reason`. Tables and columns that came later are empty in older
+reports. What the columns mean: [read a report](../guides/read-a-report.md#columns)."""
 
 
 def table(head, rows):
