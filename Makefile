@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo app test lint docs bench attack-table nulls robust-pruning emoji clean
+.PHONY: install demo app test lint docs bench attack-table nulls robust-pruning emoji clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
+
+install: $(VENV)/.installed  ## the environment that the other targets use
 
 demo: $(VENV)/.installed  ## the default study on the bundled model
 	$(BIN)/workbench demo

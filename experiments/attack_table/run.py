@@ -1,7 +1,7 @@
 """The attack table of the emoji model: every attack on the erased variant of every concept, beside its control.
 
 Computes what is missing under runs/attack-table/, one folder per concept (stopped, it goes on where it was), prints the tables
-and, when they are complete, keeps them in docs/results/attack-table.md and README.md. Results of the bundled studies' own runs under
+and, when they are complete, keeps them in docs/results/attack-table.md and docs/results/index.md. Results of the bundled studies' own runs under
 runs/ are taken over where their keys are the same.
 
 Attacks look at the steering detector on noise of their own; the judge decides on each winner's image from the study's noise. The
@@ -257,7 +257,7 @@ def main(words=None):
     sys.stdout.write(f"{everything}\n{small}")
     if not given.quick and len(concepts) == len(CONCEPTS) and len(attacks) == len(ATTACKS):
         write_text(ROOT / "docs" / "results" / "attack-table.md", everything)
-        keep(ROOT / "README.md", small)
+        keep(ROOT / "docs" / "results" / "index.md", small)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ without looking at a detector; the judge decides on the study's own noise, for a
 `--map` looks at other masks on the tested concepts, after the test.
 
 Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it goes on. The tables go to docs/results/robust-pruning.md,
-and the short one into the README.
+and the short one to docs/results/index.md.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def main(words=None):
     if not given.quick and set(rooms) == set(TESTED):
         pictures.save(drawn(rooms, maps))
         write_text(ROOT / "docs" / "results" / "robust-pruning.md", everything)
-        keep(ROOT / "README.md", short, MARKS)
+        keep(ROOT / "docs" / "results" / "index.md", short, MARKS)
 
 
 def _telling():

@@ -79,11 +79,11 @@ def read_of_modules():
 
 
 def test_every_attribute_that_is_read_of_a_module_is_documented():
-    stated = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    stated = (Path(__file__).parents[2] / "docs" / "develop" / "method-contract.md").read_text()
     read = {name for name in read_of_modules() if not name.startswith("__")} - {"out_features"}
     assert {"VERSION", "PUBLISHED", "NO_PRESET", "learns_from", "check", "passes", "files", "MASK", "SHARED", "NEUTRAL"} <= read
     said = {name for name in read if re.search(rf"`{name}\b", stated)}
-    assert read - said <= {"NEEDS"}, "say what it is in CONTRIBUTING.md"
+    assert read - said <= {"NEEDS"}, "say what it is in docs/develop/method-contract.md"
     assert "NEEDS says which" in (Path(workbench.__file__).parent / "methods" / "scores" / "__init__.py").read_text()
 
 
