@@ -9,7 +9,7 @@ from workbench.analysis import headline
 from workbench.analysis.verdict import verdict
 from workbench.execution.stages.measure import with_headline
 from workbench.report import wording
-from workbench.study.study import Choose
+from workbench.study.neuron_choice import Choose
 from workbench.ui import headline_numbers
 
 WORDS = {"attack": "words", "provenance": "static", "against": None}

@@ -67,30 +67,30 @@ def asked(study_file):
 
 @pytest.fixture(scope="module")
 def ran(asked, tmp_path_factory):
-    """(run, room) of the study."""
+    """(run, workspace) of the study."""
     run = workbench.run(asked, tmp_path_factory.mktemp("asked") / "r")
     return run, prepare(asked, run.folder)[1]
 
 
-def half_of(room, wanted):
+def half_of(workspace, wanted):
     """Row numbers of the target set in half "a" or "b"."""
-    inside = split_halves(room.prompt_set("target").units, room.study.choose.seed)
+    inside = split_halves(workspace.prompt_set("target").units, workspace.study.choose.seed)
     return np.flatnonzero(inside == (wanted == "a"))
 
 
-def items_of(room, variant, rows, prompts=None):
+def items_of(workspace, variant, rows, prompts=None):
     """(Items, target T2) of some rows, put together by hand."""
-    model = room.model
-    sets = {name: room.prompt_set(name).picked(rows) for name in ("target", "reference")}
+    model = workspace.model
+    sets = {name: workspace.prompt_set(name).picked(rows) for name in ("target", "reference")}
     own = {name: parameter.data for name, parameter in model.parameters().items()}
     with torch.no_grad():
         base = [text.encode(model, sets[name].prompts) for name in ("target", "reference")]
-        with applied(model, room.variant(variant)):
+        with applied(model, workspace.variant(variant)):
             shown = prompts or sets["target"]
             states = text.encode(model, shown.prompts, shown.prefix)
             reference = text.encode(model, sets["reference"].prompts)
     target = Linear(reference, *base, base=lambda: exchanged(model, own))
-    return Items(room.trajectory("target", sets["target"]), states, sets["target"].units), target
+    return Items(workspace.trajectory("target", sets["target"]), states, sets["target"].units), target
 
 
 def rows_of(run, table, **wanted):
@@ -126,12 +126,12 @@ def test_a_study_that_asks_for_nothing_has_no_such_section_and_its_nodes_keep_th
 
 
 def test_attributions_are_those_of_the_library_on_each_half(ran):
-    run, room = ran
-    own = layers(room.model.unet, ["ff"])
+    run, workspace = ran
+    own = layers(workspace.model.unet, ["ff"])
     ff = (run.neurons["site"] == "ff").to_numpy()
     for half in "ab":
-        items, target = items_of(room, "base", half_of(room, half))
-        made = attribution.attribute(room.model, own, items, target, "gradient")
+        items, target = items_of(workspace, "base", half_of(workspace, half))
+        made = attribution.attribute(workspace.model, own, items, target, "gradient")
         column = f"attribution_gradient_base_target_{half}"
         assert np.allclose(run.neurons.loc[ff, column], made.scores["value"], atol=1e-5) and run.neurons.loc[~ff, column].isna().all()
     (row,) = rows_of(run, "attribution", variant="base", prompt_set="target", method="gradient")
@@ -139,22 +139,22 @@ def test_attributions_are_those_of_the_library_on_each_half(ran):
     assert row["delta"] == pytest.approx(row["explained"] - (row["value"] - row["off"]), abs=1e-5)
     concept = run.neurons.loc[ff, "in_concept"].to_numpy()
     assert row["credit"] == pytest.approx(made.scores["value"][concept].sum(), abs=1e-5)
-    prompts = room.prompt_set("embedding_pgd@erased").picked(half_of(room, "b"))
-    items, target = items_of(room, "erased", half_of(room, "b"), prompts)
-    with applied(room.model, room.variant("erased")):
-        made = attribution.attribute(room.model, own, items, target, "gradient")
+    prompts = workspace.prompt_set("embedding_pgd@erased").picked(half_of(workspace, "b"))
+    items, target = items_of(workspace, "erased", half_of(workspace, "b"), prompts)
+    with applied(workspace.model, workspace.variant("erased")):
+        made = attribution.attribute(workspace.model, own, items, target, "gradient")
     (row,) = rows_of(run, "attribution", variant="erased", prompt_set="embedding_pgd@erased", method="gradient")
     assert row["provenance"] == "optimised" and row["value"] == pytest.approx(made.items["value"].mean(), abs=1e-4)
 
 
 def test_conductance_stands_beside_the_methods_and_changes_nothing_that_is_made_from_them(ran, asked):
-    run, room = ran
-    own, ff = layers(room.model.unet, ["ff"]), (run.neurons["site"] == "ff").to_numpy()
+    run, workspace = ran
+    own, ff = layers(workspace.model.unet, ["ff"]), (run.neurons["site"] == "ff").to_numpy()
     with torch.no_grad():
-        empty = text.unconditional(room.model)
+        empty = text.unconditional(workspace.model)
     for half in "ab":
-        items, target = items_of(room, "base", half_of(room, half))
-        made = conductance(room.model, own, items, target, empty)
+        items, target = items_of(workspace, "base", half_of(workspace, half))
+        made = conductance(workspace.model, own, items, target, empty)
         column = run.neurons[f"attribution_conductance_base_target_{half}"]
         assert np.allclose(column[ff], made.scores["value"], atol=1e-5) and column[~ff].isna().all()
     (row,) = rows_of(run, "attribution", variant="base", prompt_set="target", method="conductance")
@@ -164,7 +164,7 @@ def test_conductance_stands_beside_the_methods_and_changes_nothing_that_is_made_
     assert row["credit"] == pytest.approx(made.scores["value"][concept].sum(), abs=1e-5)
     assert len(rows_of(run, "attribution", method="conductance")) == 4
     without = prepare(workbench.load_study(asked).with_values(["attribute.conductance=false"]))[0]
-    assert [node.id for node in room.plan.nodes if node.key not in {one.key for one in without.nodes}] == [
+    assert [node.id for node in workspace.plan.nodes if node.key not in {one.key for one in without.nodes}] == [
         *(f"conductance:{v}:{s}" for v in ("base", "erased") for s in ("target", "embedding_pgd@erased")),
         "measure",
         "report",
@@ -172,26 +172,26 @@ def test_conductance_stands_beside_the_methods_and_changes_nothing_that_is_made_
 
 
 def test_clusters_are_made_on_half_a_described_on_half_b_and_saved_as_neuron_sets(ran):
-    run, room = ran
+    run, workspace = ran
     table = run.neurons
     assert table.loc[table["in_concept"] & (table["site"] == "ff"), "cluster"].notna().all()
     assert table["cluster"].notna().sum() > table["in_concept"].sum() and set(table.loc[table["cluster"].notna(), "site"]) == {"ff"}
     saved = sorted((run.store.report_folder / "neuron-sets").glob("cluster-*"))
     assert [f"neuron-sets/{path.name}" for path in saved] == [row["file"] for row in run.document["clusters"]]
     for number, path in enumerate(saved):
-        group = NeuronSet.load(path, model=room.model.digest(), index=room.neurons)
-        assert np.array_equal(group.to_boolean(room.neurons), table["cluster"] == number)
-        assert group.provenance["half"] == "a" and group.provenance["study"] == room.study.name
+        group = NeuronSet.load(path, model=workspace.model.digest(), index=workspace.neurons)
+        assert np.array_equal(group.to_boolean(workspace.neurons), table["cluster"] == number)
+        assert group.provenance["half"] == "a" and group.provenance["study"] == workspace.study.name
     (taken,) = [row for row in run.document["cluster_choice"] if row["chosen"]]
     assert {row["k"] for row in run.document["cluster_choice"]} == {2, 3} and taken["n_clusters"] == len(saved)
     assert (taken["reason"] is None) == (taken["stable"] and taken["grouped"])
 
-    half = room.units_in_half_a()
-    conditions = room.plan.node("cluster").parameters["conditions"]
-    values = {tuple(c): unit_means(room.prompt_set("target").units, room.mean_abs(*c, "reference")) for c in conditions}
+    half = workspace.units_in_half_a()
+    conditions = workspace.plan.node("cluster").parameters["conditions"]
+    values = {tuple(c): unit_means(workspace.prompt_set("target").units, workspace.mean_abs(*c, "reference")) for c in conditions}
     names = {f"{v} x {s}": f"attribution_gradient_{v}_{s}_a" for v in ("base", "erased") for s in ("target", "embedding_pgd@erased")}
     credit = {name: np.nan_to_num(table[column].to_numpy(float)) for name, column in names.items()}
-    made = cluster_features.features({c: v[half] for c, v in values.items()}, room.neurons, table["cluster"].notna(), credit)
+    made = cluster_features.features({c: v[half] for c, v in values.items()}, workspace.neurons, table["cluster"].notna(), credit)
     found = cluster_stability.stability(lambda w: made, int(half.sum()), "kmeans", taken["k"], n_resamples=5)
     assert np.array_equal(found.labels, table["cluster"].to_numpy()[made.position])
     profiles = cluster_description.profiles(found.labels, made, {c: v[~half] for c, v in values.items()}, [0, 2])
@@ -202,28 +202,28 @@ def test_clusters_are_made_on_half_a_described_on_half_b_and_saved_as_neuron_set
 
 
 def test_regions_are_those_of_the_library_on_the_units_that_excite_a_cluster_most(ran):
-    run, room = ran
-    rows, saved = rows_of(run, "cluster_regions"), read_arrays(region_stage.folder(room) / "maps.safetensors")
+    run, workspace = ran
+    rows, saved = rows_of(run, "cluster_regions"), read_arrays(region_stage.folder(workspace) / "maps.safetensors")
     n_clusters = len(run.document["clusters"])
     assert {(row["variant"], row["prompt_set"]) for row in rows} == {("base", "target"), ("erased", "embedding_pgd@erased")}
     assert len(rows) == 2 * n_clusters == len(saved) and {row["n_random"] for row in rows} == {19}
     top = {(row["cluster"], row["unit"]) for row in rows_of(run, "cluster_prompts", variant="base", prompt_set="target", rank=1)}
     assert {(row["cluster"], row["unit"]) for row in rows if row["variant"] == "base"} == top
-    row, own = rows[0], layers(room.model.unet, ["ff"])
-    prompts = room.prompt_set("target").picked([list(room.prompt_set("target").units).index(row["unit"])])
+    row, own = rows[0], layers(workspace.model.unet, ["ff"])
+    prompts = workspace.prompt_set("target").picked([list(workspace.prompt_set("target").units).index(row["unit"])])
     with torch.no_grad():
-        states = text.encode(room.model, prompts.prompts)
+        states = text.encode(workspace.model, prompts.prompts)
     group = {row["cluster"]: NeuronSet.load(run.store.report_folder / f"neuron-sets/cluster-{row['cluster']}.safetensors")}
-    recorded = record_maps(room.model, states, room.trajectory("target", prompts), own, group[row["cluster"]].neurons)
-    found, pictures = regions(recorded, group, room.model.latent_shape[-2:], room.model.latent_shape[-2:])
+    recorded = record_maps(workspace.model, states, workspace.trajectory("target", prompts), own, group[row["cluster"]].neurons)
+    found, pictures = regions(recorded, group, workspace.model.latent_shape[-2:], workspace.model.latent_shape[-2:])
     assert row["share"] == pytest.approx(found["share_in_brightest_tenth"].item(), abs=1e-4)
     kept = saved[f"{row['cluster']}|base|target|1"].float()
     assert torch.allclose(kept, pictures[row["cluster"]][0], rtol=2e-3, atol=2e-3)
 
 
 def test_maps_lie_over_the_image_the_neurons_were_shown_hidden_unless_asked_for(ran, tmp_path):
-    run, room = ran
-    units, pixels = list(room.prompt_set("target").units), room.images("base", "target")
+    run, workspace = ran
+    units, pixels = list(workspace.prompt_set("target").units), workspace.images("base", "target")
     rows = rows_of(run, "cluster_regions")
     for row in rows:
         assert row["blurred"] and row["top"] >= 2 and row["place"] and row["picture_reason"] is None
@@ -231,28 +231,28 @@ def test_maps_lie_over_the_image_the_neurons_were_shown_hidden_unless_asked_for(
         for name in ("drawn", "read_on", "overlay"):
             assert row[name] is None or (run.store.report_folder / row[name]).is_file()
     measured = [{key: value for key, value in row.items() if key not in analysis_fields.REGION_PICTURES} for row in rows]
-    shown = region_pictures.with_pictures(room, measured, tmp_path, reveal=True)
+    shown = region_pictures.with_pictures(workspace, measured, tmp_path, reveal=True)
     assert not {row["overlay"] for row in shown} & {row["overlay"] for row in rows} and not any(row["blurred"] for row in shown)
-    maps = read_arrays(region_stage.folder(room) / "maps.safetensors")
+    maps = read_arrays(region_stage.folder(workspace) / "maps.safetensors")
     for row in shown:
         base = Image.fromarray(pixels[units.index(row["unit"])].permute(1, 2, 0).numpy())
         level = maps[f"{row['cluster']}|{row['variant']}|{row['prompt_set']}|1"].float().numpy()
         assert (tmp_path / row["overlay"]).read_bytes() == pictures_of.webp(pictures_of.overlay(base, level, row["top"]))
         assert (tmp_path / row["read_on"]).read_bytes() == pictures_of.webp(pictures_of.small(base))
-    hidden = region_pictures.with_pictures(room, measured, tmp_path, reveal=False)
+    hidden = region_pictures.with_pictures(workspace, measured, tmp_path, reveal=False)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.webp")}
     assert left == {row[name] for row in hidden for name in ("drawn", "read_on", "overlay") if row[name]}  # no clear one stays
 
 
 def test_an_image_the_study_did_not_draw_is_said_not_invented(ran, tmp_path, monkeypatch):
-    run, room = ran
+    run, workspace = ran
     monkeypatch.setattr(
-        region_pictures, "_image", lambda room, variant, name, place: None if variant != "base" else Image.new("RGB", (16, 16))
+        region_pictures, "_image", lambda workspace, variant, name, place: None if variant != "base" else Image.new("RGB", (16, 16))
     )
-    rows = region_pictures.with_pictures(room, rows_of(run, "cluster_regions"), tmp_path, False)
+    rows = region_pictures.with_pictures(workspace, rows_of(run, "cluster_regions"), tmp_path, False)
     assert all(row["drawn"] is None and row["picture_reason"] == region_pictures.NOT_DRAWN for row in rows if row["variant"] != "base")
-    monkeypatch.setattr(region_pictures, "_image", lambda room, variant, name, place: None)
-    rows = region_pictures.with_pictures(room, rows_of(run, "cluster_regions"), tmp_path, False)
+    monkeypatch.setattr(region_pictures, "_image", lambda workspace, variant, name, place: None)
+    rows = region_pictures.with_pictures(workspace, rows_of(run, "cluster_regions"), tmp_path, False)
     assert all(row["overlay"] is None and row["picture_reason"] == region_pictures.NOT_DRAWN for row in rows)
 
 
@@ -260,20 +260,20 @@ def test_a_cluster_that_is_silent_on_a_prompt_has_no_region_and_says_so(ran, tmp
     def silent(self, latent, size):
         raise RecordingMismatch("Every neuron of the set is 0 on these prompts; there is no map to draw.")
 
-    _, room = ran
-    node = room.plan.node("regions")
+    _, workspace = ran
+    node = workspace.plan.node("regions")
     monkeypatch.setattr(TokenMaps, "images", silent)
-    region_stage.regions(room, node, node.shards[0], tmp_path)
+    region_stage.regions(workspace, node, node.shards[0], tmp_path)
     rows = read_json(tmp_path / "rows.json")
     assert rows and all(row["share"] is None and row["n_random"] is None and "is 0" in row["reason"] for row in rows)
 
 
 def test_one_step_ablations_are_those_of_the_library(ran):
-    run, room = ran
-    groups = {"target": items_of(room, "base", half_of(room, "b"))}
+    run, workspace = ran
+    groups = {"target": items_of(workspace, "base", half_of(workspace, "b"))}
     score, ff = run.neurons["score"].to_numpy(), (run.neurons["site"] == "ff").to_numpy()
-    alone = OneStep(room.model, groups)
-    found = ablation_effects.dose_response(alone, score, room.neurons, shares=[0.02], n_random=50, within=ff)
+    alone = OneStep(workspace.model, groups)
+    found = ablation_effects.dose_response(alone, score, workspace.neurons, shares=[0.02], n_random=50, within=ff)
     (row,) = rows_of(run, "ablation", mode="one_step", group="target")
     for name in ("value", "intact", "low", "high", "random_mean", "random_low", "random_high", "n_neurons"):
         assert row[name] == pytest.approx(found[name].item(), abs=1e-4), name
@@ -282,10 +282,10 @@ def test_one_step_ablations_are_those_of_the_library(ran):
     clusters = {
         f"cluster {n}": (run.neurons["cluster"] == n).to_numpy() for n in sorted(run.neurons["cluster"].dropna().unique().astype(int))
     }
-    found = ablation_effects.leave_one_out(alone, clusters, room.neurons, n_random=50).set_index("cluster")
+    found = ablation_effects.leave_one_out(alone, clusters, workspace.neurons, n_random=50).set_index("cluster")
     for row in rows_of(run, "leave_one_out", group="target"):
         assert row["value"] == pytest.approx(found.loc[row["cluster"], "value"], abs=1e-4)
-    found = ablation_effects.shapley(alone, clusters, room.neurons).set_index("cluster")
+    found = ablation_effects.shapley(alone, clusters, workspace.neurons).set_index("cluster")
     rows = rows_of(run, "shapley")
     assert len(rows) == len(clusters) and {row["n_random"] for row in rows} == {19} and {row["n_orders"] for row in rows} == {None}
     for row in rows:
@@ -297,14 +297,14 @@ def test_one_step_ablations_are_those_of_the_library(ran):
 
 
 def test_necessity_holds_the_concept_set_at_its_values_without_the_attack(ran):
-    run, room = ran
-    rows, concept = half_of(room, "b"), run.neurons["in_concept"].to_numpy() & (run.neurons["site"] == "ff").to_numpy()
-    attacked = room.prompt_set("embedding_pgd@erased").picked(rows)
-    groups = {"plain": items_of(room, "erased", rows), "attacked": items_of(room, "erased", rows, attacked)}
-    lab = OneStep(room.model, groups, room.variant("erased"))
-    source = lab.record("plain", by_layer(room.neurons, concept))
+    run, workspace = ran
+    rows, concept = half_of(workspace, "b"), run.neurons["in_concept"].to_numpy() & (run.neurons["site"] == "ff").to_numpy()
+    attacked = workspace.prompt_set("embedding_pgd@erased").picked(rows)
+    groups = {"plain": items_of(workspace, "erased", rows), "attacked": items_of(workspace, "erased", rows, attacked)}
+    lab = OneStep(workspace.model, groups, workspace.variant("erased"))
+    source = lab.record("plain", by_layer(workspace.neurons, concept))
     lab.groups = {"attacked": groups["attacked"]}
-    (reading,) = lab([Ablation(by_layer(room.neurons, concept), "held", source=source)])
+    (reading,) = lab([Ablation(by_layer(workspace.neurons, concept), "held", source=source)])
     (row,) = rows_of(run, "necessity", mode="one_step")
     assert row["value"] == pytest.approx(reading.change(0).mean(), abs=1e-4) and row["attack"] == "embedding_pgd" and row["n_random"] == 19
     (row,) = rows_of(run, "sufficiency", mode="one_step")
@@ -314,7 +314,7 @@ def test_necessity_holds_the_concept_set_at_its_values_without_the_attack(ran):
 
 
 def test_a_killed_ablation_goes_on_where_it_was_to_the_same_numbers(ran, asked, tmp_path):
-    run, room = ran
+    run, workspace = ran
     _, again = prepare(asked, tmp_path / "r")
     node = again.plan.node("ablate:one_step:dose_response:zero")
     steps = []
@@ -333,13 +333,13 @@ def test_a_killed_ablation_goes_on_where_it_was_to_the_same_numbers(ran, asked, 
     with again.store.writing("ablate", node.shards[0].key) as folder:
         again.run(node, node.shards[0], folder)
     assert steps == [20, 40, 51]
-    first, second = (json.loads((one.store.path("ablate", node.shards[0].key) / "rows.json").read_text()) for one in (room, again))
+    first, second = (json.loads((one.store.path("ablate", node.shards[0].key) / "rows.json").read_text()) for one in (workspace, again))
     assert first[0]["value"] == pytest.approx(second[0]["value"], abs=1e-6) and first[0]["p"] == second[0]["p"]
 
 
 def test_the_dry_run_says_what_it_costs(asked, tmp_path):
-    plan, room = prepare(asked, tmp_path / "r")
-    rows = {row["stage"]: row for row in estimate(plan, room).rows}
+    plan, workspace = prepare(asked, tmp_path / "r")
+    rows = {row["stage"]: row for row in estimate(plan, workspace).rows}
     assert rows["attribute"]["passes"] > 0 and rows["ablate"]["passes"] > rows["attribute"]["passes"] and rows["cluster"]["seconds"] > 0
 
 
@@ -360,19 +360,19 @@ def before(plan, node):
 
 
 def only(run, asked, folder, node_id, *values):
-    """The room of the study with other values, in which one node was computed on what the run has of its inputs."""
+    """The workspace of the study with other values, in which one node was computed on what the run has of its inputs."""
     study = workbench.load_study(asked).with_values(list(values))
-    _, room = prepare(study, folder)
-    node = room.plan.node(node_id)
-    run_nodes(room, [*before(room.plan, node), node], others=[run.folder])
-    return room, node
+    _, workspace = prepare(study, folder)
+    node = workspace.plan.node(node_id)
+    run_nodes(workspace, [*before(workspace.plan, node), node], others=[run.folder])
+    return workspace, node
 
 
 @pytest.mark.parametrize(("target", "name"), [("T1", "T1 J_quad"), ("T3", "T3 J_den"), ("T4", "T4 J_det")])
 def test_every_other_target_is_attributed_and_named(ran, asked, tmp_path, target, name):
     values = [f'attribute.target="{target}"', 'attribute.methods=["gradient"]']
-    room, node = only(ran[0], asked, tmp_path / "r", "attribute:base:target", *values)
-    one = attribute.found(room, "base", "target", "gradient", "b")
+    workspace, node = only(ran[0], asked, tmp_path / "r", "attribute:base:target", *values)
+    one = attribute.found(workspace, "base", "target", "gradient", "b")
     assert one.about["target"] == name and np.isfinite(one.value).all() and set(one.about["calls"]) <= {0, 2}
     # the detector sees no difference between images that the tiny autoencoder decodes
     assert target == "T4" or np.abs(one.value).max() > 0
@@ -381,8 +381,8 @@ def test_every_other_target_is_attributed_and_named(ran, asked, tmp_path, target
 def test_fidelity_compares_with_exact_ablation(ran, asked, tmp_path, monkeypatch):
     for number, size in (("SAMPLE", 6), ("TOP", 3), ("N_SETS", 4)):
         monkeypatch.setattr(optional_nodes, number, size)
-    room, _ = only(ran[0], asked, tmp_path / "r", "fidelity:base:target", "attribute.fidelity=true", "attribute.tokens=0")
-    rows = fidelity.rows(room)["fidelity"]
+    workspace, _ = only(ran[0], asked, tmp_path / "r", "fidelity:base:target", "attribute.fidelity=true", "attribute.tokens=0")
+    rows = fidelity.rows(workspace)["fidelity"]
     assert {(row["method"], row["where"]) for row in rows} == {(m, w) for m in ("gradient", "curvature") for w in ("sample", "top", "sets")}
     assert {row["n"] for row in rows if row["where"] == "sample"} == {6} and {row["n"] for row in rows if row["where"] == "sets"} == {4}
     assert all(-1 <= row["spearman"] <= 1 and row["target"] == "T2 J_lin" for row in rows)

@@ -158,8 +158,8 @@ def test_a_detector_is_looked_for_beside_the_study_first_and_errors_say_where(st
     shutil.copytree(resnet, tmp_path / "study" / "judge")
     monkeypatch.chdir(tmp_path)
     study = changed(tmp_path / "study" / study_file.name, classifier("judge"))
-    plan, room = execute.prepare(study)
-    assert room.detector("judge").labels[0] == "style:ink"
+    plan, workspace = execute.prepare(study)
+    assert workspace.detector("judge").labels[0] == "style:ink"
     known = plan.node("detect:base:target").parameters["judge"]
     assert known["parameters"]["model"] == "judge"  # where it lies is in no key
     refused(

@@ -17,7 +17,7 @@ from workbench.methods.erasers import _training, relearn
 from workbench.models import text
 from workbench.models.masks import cut_incoming
 from workbench.models.variants import Variant, applied, exchanged
-from workbench.study.study import VariantPart
+from workbench.study.variants import VariantPart
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
 SMALL = {"steps": 3, "images": 2, "batch": 2, "iterations": 4}
@@ -239,15 +239,15 @@ def test_a_pruned_variant_relearns_in_a_study(study_file, tmp_path):  # noqa: F8
     text_, path = study_file.read_text(), study_file.parent / "relearned.toml"
     start, end = text_.index("[[variants]]", text_.index("[[variants]]") + 1), text_.index("[record]")
     path.write_text(text_[:start] + lot + parts + text_[end:])
-    plan, room = execute.prepare(workbench.load_study(path), tmp_path / "run")
+    plan, workspace = execute.prepare(workbench.load_study(path), tmp_path / "run")
     assert plan.node("erase:lifted").passes > 0
-    execute.run_nodes(room, plan.of_stage("erase"))
-    masks = room.variant("lot").masks
+    execute.run_nodes(workspace, plan.of_stage("erase"))
+    masks = workspace.variant("lot").masks
     for name in ("lifted", "held"):
-        with applied(room.model, room.variant(name)):
-            back = sum(int((room.model.parameters()[layer][mask] != 0).sum()) for layer, mask in masks.items())
+        with applied(workspace.model, workspace.variant(name)):
+            back = sum(int((workspace.model.parameters()[layer][mask] != 0).sum()) for layer, mask in masks.items())
         assert (back > 0) == (name == "lifted")
-    rows = variant_files.training_rows(room)
+    rows = variant_files.training_rows(workspace)
     assert [(row["variant"], row["step"]) for row in rows] == [("lifted", 1), ("lifted", 2), ("held", 1), ("held", 2)]
     assert all(row["loss"] > 0 and row["retention"] is None and row["expected_share"] is None for row in rows)
 

@@ -8,7 +8,7 @@ from workbench.errors import MethodError
 from workbench.methods import scores
 from workbench.methods.scores import wanda_contrast
 from workbench.registry import Method, methods
-from workbench.study.study import Choose
+from workbench.study.neuron_choice import Choose
 
 LAYER = np.array(["one"] * 7 + ["two"] * 5 + ["no weights"] * 2)
 N_PROMPTS, N_CALLS = 6, 3

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from workbench import registry
 from workbench.errors import StudyError
 from workbench.resources import study_files
-from workbench.study import part
+from workbench.study import fields
 from workbench.study.study import Study, load_study
 
 INK = study_files()["emoji-ink-style"].read_text()
@@ -201,5 +201,5 @@ def test_a_bare_word_is_a_string_and_a_comment_is_none_of_it():
 
 
 def test_control_characters_are_told_from_letters_line_ends_and_tabs():
-    assert part.control_character("a\tb\nc\r\u202e\u200bé") is None
-    assert [part.control_character(one) for one in ("\0", "a\x1b", "\x7f", "\x85")] == ["U+0000", "U+001B", "U+007F", "U+0085"]
+    assert fields.control_character("a\tb\nc\r\u202e\u200bé") is None
+    assert [fields.control_character(one) for one in ("\0", "a\x1b", "\x7f", "\x85")] == ["U+0000", "U+001B", "U+007F", "U+0085"]

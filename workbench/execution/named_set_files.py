@@ -9,7 +9,7 @@ inputs     nodes whose results a set is made of
 from workbench.errors import RecordingMismatch, StudyError
 from workbench.neurons.combining import belongs, check_fit
 from workbench.neurons.sets import NeuronSet, index_table
-from workbench.study.named import CLUSTER, OWN, uses
+from workbench.study.neuron_sets import CLUSTER, OWN, uses
 
 
 def read(study):

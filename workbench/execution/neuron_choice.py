@@ -4,7 +4,6 @@ on_half   the values of the choosing scores on half A or B
 chosen    what the rule takes, from such values
 agreed    where several scores put a neuron together, from -1 (last by all of them) to 1 (first by all of them)
 value     how far a neuron of a written neuron table speaks for the concept, by what chose: what halves, rankings and clusters go by
-in_words  the rule in words
 Values are those of scores minus what a neuron has that tells nothing, so that what is above 0 speaks for the concept.
 """
 
@@ -15,6 +14,7 @@ from workbench.analysis import selection
 from workbench.errors import StatisticsError
 from workbench.methods import scores
 from workbench.neurons import sets
+from workbench.study.neuron_choice import in_words
 
 
 def on_half(choose, table, half):
@@ -67,11 +67,3 @@ def refuse_empty(choose, concept):
             f"The concept set is empty: no neuron of the site ff is chosen by {in_words(choose)}. "
             "Take a larger choose.share, fewer votes, or scores that are more alike."
         )
-
-
-def in_words(choose):
-    """The rule, such as "rank of contrast, welch_z" or "2 of 3 votes: contrast, z, welch_z"."""
-    if not choose.agree:
-        return choose.score
-    how = f"{choose.votes} of {len(choose.agree)} votes:" if choose.by == "votes" else "rank of"
-    return f"{how} {', '.join(choose.agree)}"

@@ -15,7 +15,7 @@ ablate:<mode>:sets:<kind>:<name>          one of the [[sets]]
 from workbench.analysis import coalitions
 from workbench.errors import StudyError, nearest
 from workbench.execution import named_set_files
-from workbench.study.asked import FEWEST_PARTITIONS
+from workbench.study.ablate import FEWEST_PARTITIONS
 from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE
 

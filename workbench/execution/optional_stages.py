@@ -1,6 +1,6 @@
 """What the tables [attribute], [cluster], [[sets]] and [ablate] of a study ask for, put together.
 
-STAGES          {stage: function(room, node, shard, folder)}
+STAGES          {stage: function(workspace, node, shard, folder)}
 tables          rows of the report's tables about it
 with_columns    the neuron table with attributions and clusters
 """
@@ -15,16 +15,23 @@ STAGES |= {"named_sets": named_sets.named_sets}
 TABLES = ("attribution", *fidelity.TABLES, *cluster.TABLES, *regions.TABLES, *named_sets.TABLES, *ablate.TABLES)
 
 
-def tables(room, table):
+def tables(workspace, table):
     """{table: rows} of everything that the study asks for beyond sensitivity.
 
     table   the neuron table with the concept set
     """
-    rows = dict.fromkeys(TABLES, []) | {"attribution": attribute.attribution_rows(room, table)}
-    return rows | fidelity.rows(room) | cluster.rows(room) | regions.rows(room) | named_sets.rows(room) | ablate.rows(room)
+    rows = dict.fromkeys(TABLES, []) | {"attribution": attribute.attribution_rows(workspace, table)}
+    return (
+        rows
+        | fidelity.rows(workspace)
+        | cluster.rows(workspace)
+        | regions.rows(workspace)
+        | named_sets.rows(workspace)
+        | ablate.rows(workspace)
+    )
 
 
-def with_columns(room, table):
+def with_columns(workspace, table):
     """The neuron table with what was found of each neuron, NaN outside the site ff.
 
     attribution, attribution_b, _b_low, _b_high     base x target by the first method: on half A, and on half B with its interval
@@ -32,5 +39,5 @@ def with_columns(room, table):
     cluster, cluster_kept, cluster_x, cluster_y     NaN where it was not clustered, -1 where it is in no cluster
     set_<name>                                      whether it is in one of the [[sets]]; at every site
     """
-    new = attribute.columns(room) | cluster.columns(room) | named_sets.columns(room)
+    new = attribute.columns(workspace) | cluster.columns(workspace) | named_sets.columns(workspace)
     return pandas.concat([table, pandas.DataFrame(new, index=table.index)], axis=1) if new else table

@@ -16,8 +16,9 @@ from workbench.methods import detectors, scores
 from workbench.storage import digest, file_digest
 from workbench.study import prompts as prompt_files
 from workbench.study import seeds
+from workbench.study.parts import Quality
 from workbench.study.prompt_set_name import control_of, name_of
-from workbench.study.study import BASE, OTHER, Quality
+from workbench.study.study import BASE, OTHER
 
 # raise a number when the stage's code starts to give other results
 VERSIONS = {"erase": 2, "attack": 3, "generate": 1, "detect": 3, "record": 4, "score": 3, "measure": 17, "report": 1, "clip": 1, "again": 1}

@@ -72,17 +72,17 @@ def merged(store, study, name):
     return change, made
 
 
-def training_rows(room):
+def training_rows(workspace):
     """[{variant, method, step, loss, retention, expected_share}] of masks that were learned and concepts relearned.
 
     At most 200 steps of each; relearning has neither a retention term nor gates, so both are None.
     """
     rows = []
-    for part in room.study.variants:
-        node = room.plan.node(f"erase:{part.name}")
-        if not room.store.has("erase", node.shards[0].key):
+    for part in workspace.study.variants:
+        node = workspace.plan.node(f"erase:{part.name}")
+        if not workspace.store.has("erase", node.shards[0].key):
             continue
-        path = room.store.result("erase", node.shards[0].key) / "log.parquet"
+        path = workspace.store.result("erase", node.shards[0].key) / "log.parquet"
         if path.exists():
             table = read_table(path)
             every = -(-len(table) // SHOWN_STEPS)
@@ -104,14 +104,14 @@ def cut_into(pruned, layers, index):
     return np.array(shares)
 
 
-def watched_caveats(room, table):
+def watched_caveats(workspace, table):
     """A sentence for each pruned variant that cut weights into neurons it is watched by; they are not the untouched ones then.
 
     table   neurons with layer, index and in_watch
     """
     watched, said = table[table["in_watch"]], []
-    for part in room.study.variants:
-        if part.role == "pruned" and (change := room.variant(part.name)).masks and len(watched):
+    for part in workspace.study.variants:
+        if part.role == "pruned" and (change := workspace.variant(part.name)).masks and len(watched):
             shares = cut_into(change.masks, watched["layer"], watched["index"])
             if shares.any():
                 said.append(

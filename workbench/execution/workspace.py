@@ -1,4 +1,4 @@
-"""The one room that wires methods together: what each stage does with its inputs, one function per stage.
+"""The one workspace that wires methods together: what each stage does with its inputs, one function per stage.
 
 A stage reads results of other nodes through the store, computes, and writes its own result into a folder it is given.
 """
@@ -37,7 +37,7 @@ AGAIN_NOISE = 11_000_003
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Room:
+class Workspace:
     """Everything a stage needs: study, plan, store, and the base model, loaded once.
 
     progress   called with (step, of, note) inside long nodes

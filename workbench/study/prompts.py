@@ -18,7 +18,7 @@ import pandas
 from workbench import textfile
 from workbench.errors import PromptError
 from workbench.storage import digest
-from workbench.study.part import control_character
+from workbench.study.fields import control_character
 
 LOWEST_SEED, HIGHEST_SEED, HIGHEST_SIGNED = -(2**63), 2**64 - 1, 2**63 - 1  # what torch takes; a negative one counts from 2^64 down
 COLUMNS = ["id", "unit", "prompt", "seed", "expect"]

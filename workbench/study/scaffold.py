@@ -8,7 +8,7 @@ from pathlib import Path
 from workbench import resources, textfile
 from workbench.errors import StudyError
 from workbench.storage import write_text
-from workbench.study.part import MOST_NAME
+from workbench.study.fields import MOST_NAME
 from workbench.study.study import NAME, load_study
 
 

@@ -13,7 +13,7 @@ s where its method takes one. An attack against such a variant is made against e
 """
 
 from workbench import registry
-from workbench.study.part import MOST_NAME
+from workbench.study.fields import MOST_NAME
 
 RUN = "{name}-seed{seed}"
 MOST_SEEDS = 20

@@ -46,10 +46,10 @@ AT_ONCE = 20  # ablations between two moments at which a killed shard is kept
 LOOKED_AT = {"one_step": None, "images": "score"}
 
 
-def ablate(room, node, shard, folder):
+def ablate(workspace, node, shard, folder):
     """rows.json: what ablation_effects found, one row per set and reading, or one that says why there is none."""
     given = node.parameters
-    lab = Lab(room, node, shard)
+    lab = Lab(workspace, node, shard)
     held = given["effect"] in ("necessity", "sufficiency")
     try:
         rows = (_held if held else _taken_out)(lab, given, shard)
@@ -61,93 +61,95 @@ def ablate(room, node, shard, folder):
 
 def _taken_out(lab, given, shard):
     """Rows of dose_response, leave_one_out, greedy, shapley and sets on the base model."""
-    room, job = lab.room, given["jobs"][shard.start]
+    workspace, job = lab.workspace, given["jobs"][shard.start]
     run = lab.run(BASE, [job[0]])
     kind = {"kind": "scaled", "factor": given["factor"]} if given["kind"] == "scaled" else {}
     calls = None if given["calls"] is None else frozenset(given["calls"])
     template = Ablation({}, calls=calls, branch=given["branch"], **kind)
     common = {"n_random": given["n_random"], "seed": given["seed"][1]}
     if given["effect"] == "dose_response":
-        score = _ranking(room, given["ranking"])
-        shares = {"shares": [job[1]], "within": here(room)}
-        return _records(ablation_effects.dose_response(run, score, room.neurons, template, **shares, **common))
+        score = _ranking(workspace, given["ranking"])
+        shares = {"shares": [job[1]], "within": here(workspace)}
+        return _records(ablation_effects.dose_response(run, score, workspace.neurons, template, **shares, **common))
     if given["effect"] == "sets":
-        chosen = named_sets.members(room, given["named"], given["identity"])
-        return _records(ablation_effects.alone(run, chosen, room.neurons, template, **common))
-    groups = members(room)
+        chosen = named_sets.members(workspace, given["named"], given["identity"])
+        return _records(ablation_effects.alone(run, chosen, workspace.neurons, template, **common))
+    groups = members(workspace)
     if not groups:
         raise StatisticsError("No cluster was found, so there is none to take out.")
     if given["effect"] == "leave_one_out":
-        return _records(ablation_effects.leave_one_out(run, groups, room.neurons, template, **common))
+        return _records(ablation_effects.leave_one_out(run, groups, workspace.neurons, template, **common))
     if given["effect"] == "shapley":
-        return _records(ablation_effects.shapley(run, groups, room.neurons, template, **common))
+        return _records(ablation_effects.shapley(run, groups, workspace.neurons, template, **common))
     outcome = LOOKED_AT[given["mode"]] or lab.target_name
-    return _records(ablation_effects.greedy(run, groups, room.neurons, "target", outcome, template, **common))
+    return _records(ablation_effects.greedy(run, groups, workspace.neurons, "target", outcome, template, **common))
 
 
 def _held(lab, given, shard):
     """Rows of necessity and sufficiency of the concept set on an erased variant."""
-    room, variant, name = lab.room, lab.node.variant, lab.node.prompt_set
-    table = read_table(room._folder("score") / "neurons.parquet")
-    concept = table["in_concept"].to_numpy() & here(room)
+    workspace, variant, name = lab.workspace, lab.node.variant, lab.node.prompt_set
+    table = read_table(workspace._folder("score") / "neurons.parquet")
+    concept = table["in_concept"].to_numpy() & here(workspace)
     source = lab.recorder(variant, "target") if given["effect"] == "necessity" else lab.recorder(BASE, "target")
     effect = getattr(ablation_effects, given["effect"])
     calls = None if given["calls"] is None else frozenset(given["calls"])
     more = {"calls": calls, "n_random": given["n_random"], "seed": given["seed"][1]}
-    return _records(effect(lab.run(variant, [name]), source, concept, room.neurons, **more))
+    return _records(effect(lab.run(variant, [name]), source, concept, workspace.neurons, **more))
 
 
-def _ranking(room, ranking):
+def _ranking(workspace, ranking):
     if ranking == "attribution":
-        return leading(room)
-    return neuron_choice.value(room.study.choose, read_table(room._folder("score") / "neurons.parquet"))
+        return leading(workspace)
+    return neuron_choice.value(workspace.study.choose, read_table(workspace._folder("score") / "neurons.parquet"))
 
 
 class Lab:
     """Measures ablations of one node: in one step, or in images."""
 
-    def __init__(self, room, node, shard):
-        self.room, self.node, self.shard, self.given = room, node, shard, node.parameters
-        self.rows = rows_of(room, "b", self.given["units"])
+    def __init__(self, workspace, node, shard):
+        self.workspace, self.node, self.shard, self.given = workspace, node, shard, node.parameters
+        self.rows = rows_of(workspace, "b", self.given["units"])
         self.target_name = None
 
     def run(self, variant, names):
         """list of Ablation -> list of Reading, of some prompt sets under a variant; kept in parts."""
         measure = self._images(variant, names) if self.given["mode"] == "images" else self._one_step(variant, names)
         source = self.recorder(BASE, "reference") if self.given.get("kind") in ("mean", "resampled") else None
-        return InParts(measure, self.room, self.node, self.shard, self.given.get("kind"), source, len(self.rows), self.given["seed"][1])
+        return InParts(
+            measure, self.workspace, self.node, self.shard, self.given.get("kind"), source, len(self.rows), self.given["seed"][1]
+        )
 
     def recorder(self, variant, name):
         """{layer path: indices} -> Columns of a condition, on the same units and noise."""
         if self.given["mode"] == "images":
-            calls = self.given["calls"] or range(n_calls(self.room.model, self.room.study.sampling.steps))
+            calls = self.given["calls"] or range(n_calls(self.workspace.model, self.workspace.study.sampling.steps))
             return lambda neurons: self._images(variant, [name]).record(name, neurons, calls)
         return lambda neurons: self._one_step(variant, [name]).record(name, neurons)
 
     def _one_step(self, variant, names):
         groups = {}
         for name in names:
-            retained = self.room.plan.sets[name].kind == "retained"
+            retained = self.workspace.plan.sets[name].kind == "retained"
             which = self.given["target"]
-            with condition(self.room, variant, name, self.rows, None, which, own_direction=retained) as (items, target):
+            with condition(self.workspace, variant, name, self.rows, None, which, own_direction=retained) as (items, target):
                 groups[name] = items, target
                 self.target_name = target.name
-        return OneStep(self.room.model, groups, self.room.variant(variant), batch=2 * self.room.study.sampling.batch)
+        return OneStep(self.workspace.model, groups, self.workspace.variant(variant), batch=2 * self.workspace.study.sampling.batch)
 
     def _images(self, variant, names):
-        room, detector = self.room, self.room.detector("judge")
-        with applied(room.model, room.variant(variant)):
+        workspace, detector = self.workspace, self.workspace.detector("judge")
+        with applied(workspace.model, workspace.variant(variant)):
             groups = {name: self._prompts(name, detector) for name in names}
-            empty = text.unconditional(room.model)
-        sampling = room.study.sampling
+            empty = text.unconditional(workspace.model)
+        sampling = workspace.study.sampling
         settings = {"n_steps": sampling.steps, "guidance": sampling.guidance, "batch": sampling.batch}
         features = detector if detector.features else None
-        return Images(room.model, groups, empty, variant=room.variant(variant), features=features, **settings)
+        return Images(workspace.model, groups, empty, variant=workspace.variant(variant), features=features, **settings)
 
     def _prompts(self, name, detector):
-        prompts = picked(self.room, name, self.rows)
-        units = list(picked(self.room, "target", self.rows).units)
-        states, wanted = encoded(self.room, prompts), self.room.study.detectors.labels
+        prompts = picked(self.workspace, name, self.rows)
+        units = list(picked(self.workspace, "target", self.rows).units)
+        states, wanted = encoded(self.workspace, prompts), self.workspace.study.detectors.labels
         if prompts.kind != "retained":
             return Prompts(states, prompts.seeds, units, lambda images: detector.present(images, wanted))
         return Prompts(states, prompts.seeds, units, lambda images, labels: _each(detector, images, labels), list(prompts.table["expect"]))
@@ -169,9 +171,9 @@ class InParts:
     kind, source   mean and resampled take the values of reference prompts, recorded for the neurons of each part alone
     """
 
-    def __init__(self, measure, room, node, shard, kind, source, n_prompts, seed):
-        self.measure, self.room, self.kind, self.source = measure, room, kind, source
-        self.resuming = room._resuming(node, shard)
+    def __init__(self, measure, workspace, node, shard, kind, source, n_prompts, seed):
+        self.measure, self.workspace, self.kind, self.source = measure, workspace, kind, source
+        self.resuming = workspace._resuming(node, shard)
         self.draw = derangement(n_prompts, seed) if kind == "resampled" else None
         self.asked = 0
 
@@ -182,7 +184,7 @@ class InParts:
             readings = self.measure(self._filled(ablations[start : start + AT_ONCE]))
             parts.append([_kept(reading) for reading in readings])
             self.resuming["keep"](name, parts)
-            self.room.progress(min(start + AT_ONCE, len(ablations)), len(ablations))
+            self.workspace.progress(min(start + AT_ONCE, len(ablations)), len(ablations))
         return [_joined([part[place] for part in parts]) for place in range(len(parts[0]))]
 
     def _filled(self, ablations):
@@ -213,17 +215,17 @@ def _records(table):
     return [{"reason": None} | row for row in table.to_dict("records")]
 
 
-def rows(room):
+def rows(workspace):
     """{table: rows}: every effect with the condition it is of."""
     found = {name: [] for name in TABLES}
-    for node in room.plan.of_stage("ablate"):
+    for node in workspace.plan.of_stage("ablate"):
         given = node.parameters
         name = TABLE_OF.get(given["effect"], given["effect"])
-        about = labels(room, node.variant, node.prompt_set or "target")
+        about = labels(workspace, node.variant, node.prompt_set or "target")
         keys = {key: about[key] for key in ("variant", "attack", "provenance", "against")}
         keys |= {"mode": given["mode"], "kind": given.get("kind", "held")}
         for shard in node.shards:
-            for row in read_json(room.store.file("ablate", shard.key, "rows.json")):
+            for row in read_json(workspace.store.file("ablate", shard.key, "rows.json")):
                 own = dict.fromkeys(ITS_OWN[name])
                 own |= {"neuron_set": given.get("named", "concept")} if "neuron_set" in own else {}
                 row = own | dict.fromkeys(("n_neurons", "n", "intact", *NUMBERS, "n_random", "p")) | row

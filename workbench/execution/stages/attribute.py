@@ -20,15 +20,15 @@ from workbench.storage import read_arrays, read_json, read_table, write_arrays, 
 from workbench.study.study import BASE
 
 
-def attribute(room, node, shard, folder):
+def attribute(workspace, node, shard, folder):
     """scores.safetensors: value, low, high (neuron,), per_unit (unit, neuron), of the site ff; items.parquet; about.json."""
     method, half = node.parameters["jobs"][shard.start]
-    part, own = room.study.attribute, layers(room)
+    part, own = workspace.study.attribute, layers(workspace)
     n_neurons = sum(layer.n_neurons for layer in own)
-    rows = rows_of(room, half, part.units)
-    with condition(room, node.variant, node.prompt_set, rows, part.calls, part.target) as (items, target):
-        batch, seed = room.study.sampling.batch, room.study.choose.seed
-        made = attribution.attribute(room.model, own, items, target, method, watch=range(n_neurons), batch=batch, seed=seed)
+    rows = rows_of(workspace, half, part.units)
+    with condition(workspace, node.variant, node.prompt_set, rows, part.calls, part.target) as (items, target):
+        batch, seed = workspace.study.sampling.batch, workspace.study.choose.seed
+        made = attribution.attribute(workspace.model, own, items, target, method, watch=range(n_neurons), batch=batch, seed=seed)
     kept(made, items, folder)
 
 
@@ -55,35 +55,35 @@ class Found:
         self.items, self.about = read_table(folder / "items.parquet"), read_json(folder / "about.json")
 
 
-def found(room, variant, prompt_set, method, half):
+def found(workspace, variant, prompt_set, method, half):
     """The Found of one condition, method and half; None when the study does not ask for it."""
-    for node in _nodes(room):
+    for node in _nodes(workspace):
         if (node.variant, node.prompt_set) == (variant, prompt_set):
             for shard in node.shards:
                 if node.parameters["jobs"][shard.start] == [method, half]:
-                    return Found(room.store.result(node.stage, shard.key))
+                    return Found(workspace.store.result(node.stage, shard.key))
     return None
 
 
-def _nodes(room):
+def _nodes(workspace):
     """Every condition that was attributed, then the same ones by conductance."""
-    return room.plan.of_stage("attribute") + room.plan.of_stage("conductance")
+    return workspace.plan.of_stage("attribute") + workspace.plan.of_stage("conductance")
 
 
-def leading(room):
+def leading(workspace):
     """(neuron,) over all recorded neurons: attribution of base x target by the first method on half A, NaN elsewhere; or None."""
-    if not room.study.attribute:
+    if not workspace.study.attribute:
         return None
-    first = found(room, BASE, "target", room.study.attribute.methods[0], "a")
-    return None if first is None else spread(room, first.value)
+    first = found(workspace, BASE, "target", workspace.study.attribute.methods[0], "a")
+    return None if first is None else spread(workspace, first.value)
 
 
-def attribution_rows(room, table):
+def attribution_rows(workspace, table):
     """The target's value, how complete the attribution is, and how much of it goes to the concept set; all on half B."""
-    nodes = _nodes(room)
+    nodes = _nodes(workspace)
     if not nodes:
         return []
-    choose, rows, ff = room.study.choose, [], here(room)
+    choose, rows, ff = workspace.study.choose, [], here(workspace)
     concept, suppressed = (table[name].to_numpy()[ff] for name in ("in_concept", "in_suppressed"))
     layer = table["layer"].to_numpy()[ff]
     try:
@@ -91,9 +91,9 @@ def attribution_rows(room, table):
     except StatisticsError as error:
         random, reason = None, str(error)
     for node in nodes:
-        keys = labels(room, node.variant, node.prompt_set)
+        keys = labels(workspace, node.variant, node.prompt_set)
         for method in dict.fromkeys(method for method, _ in node.parameters["jobs"]):
-            one = found(room, node.variant, node.prompt_set, method, "b")
+            one = found(workspace, node.variant, node.prompt_set, method, "b")
             whole, about = one.items, one.about
             value = jackknife(lambda mean: mean, whole["unit"], whole["value"])
             credit = jackknife(lambda mean: mean, about["units"], one.per_unit[:, concept].sum(axis=1))
@@ -115,15 +115,15 @@ def _beside_random(credit, value, random):
     return {"p_random": permutation_p(credit, null), "n_random": len(null), "random_low": low, "random_high": high}
 
 
-def columns(room):
+def columns(workspace):
     """{column of the neuron table: (neuron,)}, see analysing.with_columns."""
     new = {}
-    for node in _nodes(room):
+    for node in _nodes(workspace):
         for method, half in node.parameters["jobs"]:
-            one = found(room, node.variant, node.prompt_set, method, half)
-            new[f"attribution_{method}_{node.variant}_{node.prompt_set}_{half}"] = spread(room, one.value)
-            if (node.variant, node.prompt_set, method) == (BASE, "target", room.study.attribute.methods[0]):
-                new["attribution" if half == "a" else "attribution_b"] = spread(room, one.value)
+            one = found(workspace, node.variant, node.prompt_set, method, half)
+            new[f"attribution_{method}_{node.variant}_{node.prompt_set}_{half}"] = spread(workspace, one.value)
+            if (node.variant, node.prompt_set, method) == (BASE, "target", workspace.study.attribute.methods[0]):
+                new["attribution" if half == "a" else "attribution_b"] = spread(workspace, one.value)
                 if half == "b":
-                    new |= {f"attribution_b_{end}": spread(room, getattr(one, end)) for end in ("low", "high")}
+                    new |= {f"attribution_b_{end}": spread(workspace, getattr(one, end)) for end in ("low", "high")}
     return new

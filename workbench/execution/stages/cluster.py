@@ -26,20 +26,23 @@ RANGE = (2, 8)
 NO_INFORMATION = dict.fromkeys(f"layer_{name}" for name in ("information", "chance", "chance_low", "chance_high", "p"))
 
 
-def cluster(room, node, shard, folder):
+def cluster(workspace, node, shard, folder):
     """tables.json, neurons.parquet (one row per clustered neuron) and cluster-<n>.safetensors, a NeuronSet each."""
-    study, part, index = room.study, room.study.cluster, room.neurons
-    trajectory, half = headline_trajectory(study), room.units_in_half_a()
-    recorded = {tuple(c): room.unit_means(c[1], room.mean_abs(*c, trajectory)) for c in node.parameters["conditions"]}
+    study, part, index = workspace.study, workspace.study.cluster, workspace.neurons
+    trajectory, half = headline_trajectory(study), workspace.units_in_half_a()
+    recorded = {tuple(c): workspace.unit_means(c[1], workspace.mean_abs(*c, trajectory)) for c in node.parameters["conditions"]}
     a, b = ({c: array[rows] for c, array in recorded.items()} for rows in (half, ~half))
-    members, credits = to_cluster(room), _credits(room)
+    members, credits = to_cluster(workspace), _credits(workspace)
 
     def make(weights):
         given = {name: credit(weights) for name, credit in credits.items()}
         return cluster_features.features(a, index, members, given, weights)
 
     made = make(None)
-    n_units, settings = int(half.sum()), {"n_resamples": part.n_resamples, "seed": part.seed, "parts": _chosen_for(room)[made.position]}
+    n_units, settings = (
+        int(half.sum()),
+        {"n_resamples": part.n_resamples, "seed": part.seed, "parts": _chosen_for(workspace)[made.position]},
+    )
     k, choices, judged = part.k, [], None
     if part.method != "hdbscan" and not isinstance(k, int):
         first, last = k or RANGE
@@ -53,10 +56,10 @@ def cluster(room, node, shard, folder):
     written = {name: [] for name in TABLES} | {"cluster_choice": choices}
     if sure.labels.max() >= 0:
         about = {"study": study.name, "concept": study.concept.name, "method": part.method, "half": "a", "share": part.share}
-        groups = clusters.as_sets(sure.labels, made, room.model.digest(), about)
+        groups = clusters.as_sets(sure.labels, made, workspace.model.digest(), about)
         for number, group in groups.items():
             group.save(folder / f"cluster-{number}.safetensors")
-        written |= _described(room, node, sure, made, b, trajectory)
+        written |= _described(workspace, node, sure, made, b, trajectory)
     write_json(folder / "tables.json", plain(written))
     table = made.index[["layer", "index"]].assign(position=made.position, cluster=sure.labels, kept=sure.kept)
     try:
@@ -67,51 +70,51 @@ def cluster(room, node, shard, folder):
     write_table(folder / "neurons.parquet", table)
 
 
-def to_cluster(room):
+def to_cluster(workspace):
     """(neuron,) bool: the concept and suppressed set, and of the site ff the share with the largest score of either sign, by the
     choosing score and, where it is a feature, by the leading attribution; all on half A.
     """
-    return _chosen_for(room) > 0
+    return _chosen_for(workspace) > 0
 
 
-def _chosen_for(room):
+def _chosen_for(workspace):
     """(neuron,) what a neuron is clustered for: 0 not at all, else a number for each pair of the sign of the choosing score, and of the
     leading attribution, where these are among the largest. Neurons of two signs are two groups by this choice alone.
     """
-    study, ff = room.study, here(room)
-    table = read_table(room._folder("score") / "neurons.parquet")
+    study, ff = workspace.study, here(workspace)
+    table = read_table(workspace._folder("score") / "neurons.parquet")
     value = neuron_choice.value(study.choose, table)
     members = (table["in_concept"] | table["in_suppressed"]).to_numpy() & ff
     members |= neuron_sets.top(np.abs(value), study.cluster.share, ff)
     reasons = np.where(members, 1 + (value < 0), 0)
-    first = leading(room) if study.cluster.attribution is not False else None
+    first = leading(workspace) if study.cluster.attribution is not False else None
     if first is None:
         return reasons
     return reasons + np.where(neuron_sets.top(np.abs(first), study.cluster.share, ff), 3 * (1 + (first < 0)), 0)
 
 
-def _credits(room):
+def _credits(workspace):
     """{feature: weights or None -> (neuron,)}: attribution of every attributed condition on half A, as a feature of clusters.
 
     A resample of the units resamples the attribution too, where it has all units of the half.
     """
-    if room.study.cluster.attribution is False or not room.study.attribute:
+    if workspace.study.cluster.attribution is False or not workspace.study.attribute:
         return {}
-    method = room.study.attribute.methods[0]
-    names = [unit for unit, mine in zip(room.units, room.units_in_half_a(), strict=True) if mine]
+    method = workspace.study.attribute.methods[0]
+    names = [unit for unit, mine in zip(workspace.units, workspace.units_in_half_a(), strict=True) if mine]
 
     def credit(one):
         place = [one.about["units"].index(unit) for unit in names] if set(names) == set(one.about["units"]) else None
 
         def of(weights):
             value = one.value if weights is None or place is None else weights @ one.per_unit[place].astype(float)
-            return np.nan_to_num(spread(room, value))
+            return np.nan_to_num(spread(workspace, value))
 
         return of
 
-    pruned = {variant.name for variant in room.study.variants if variant.role == "pruned"}
-    nodes = [node for node in room.plan.of_stage("attribute") if node.variant not in pruned]
-    return {f"{node.variant} x {node.prompt_set}": credit(found(room, node.variant, node.prompt_set, method, "a")) for node in nodes}
+    pruned = {variant.name for variant in workspace.study.variants if variant.role == "pruned"}
+    nodes = [node for node in workspace.plan.of_stage("attribute") if node.variant not in pruned]
+    return {f"{node.variant} x {node.prompt_set}": credit(found(workspace, node.variant, node.prompt_set, method, "a")) for node in nodes}
 
 
 def _chosen(choices, sure, made, part):
@@ -131,18 +134,18 @@ def _chosen(choices, sure, made, part):
     return sorted([*rows, taken], key=lambda row: row["k"] or 0)
 
 
-def _described(room, node, sure, made, values, trajectory):
+def _described(workspace, node, sure, made, values, trajectory):
     """The tables about the clusters themselves, on half B."""
-    study, part, index = room.study, room.study.cluster, room.neurons
-    about = room.trajectory(trajectory, room.prompt_set(trajectory))
+    study, part, index = workspace.study, workspace.study.cluster, workspace.neurons
+    about = workspace.trajectory(trajectory, workspace.prompt_set(trajectory))
     settings = {"n_resamples": study.choose.n_resamples, "seed": study.choose.seed}
     attacks = [(v, name, control_of(name)) for v, name in values if (v, control_of(name)) in values]
-    prompts = {name: one_per_unit(room, name) for name in {name for _, name in values}}
+    prompts = {name: one_per_unit(workspace, name) for name in {name for _, name in values}}
     profiles = cluster_description.profiles(sure.labels, made, values, about.calls)
     effects = cluster_description.effects(sure.labels, made, values, index, attacks, n_random=part.n_random, **settings)
     top = cluster_description.top_prompts(sure.labels, made, values, prompts)
     where = cluster_description.layers(sure.labels, made)
-    score = read_table(room._folder("score") / "neurons.parquet")
+    score = read_table(workspace._folder("score") / "neurons.parquet")
     concept = score["in_concept"].to_numpy()[made.position]
     rows = sure.clusters.rename(columns={"n": "n_neurons"}).to_dict("records")
     for row in rows:
@@ -151,7 +154,7 @@ def _described(room, node, sure, made, values, trajectory):
         row |= {"n_resamples": part.n_resamples, "file": f"neuron-sets/cluster-{row['cluster']}.safetensors"}
 
     def named(row):
-        return row | labels(room, row["variant"], row["prompt_set"])
+        return row | labels(workspace, row["variant"], row["prompt_set"])
 
     # a column of counts with a gap in it is one of floats
     effects["n_random"] = effects["n_random"].astype("Int64")
@@ -167,10 +170,10 @@ def _described(room, node, sure, made, values, trajectory):
     }
 
 
-def one_per_unit(room, name):
-    """Data frame, the first prompt of each unit of half B, in the order of `room.units`."""
-    prompts = room.prompt_set(name).table.drop_duplicates("unit").set_index("unit", drop=False)
-    return prompts.loc[[unit for unit, mine in zip(room.units, room.units_in_half_a(), strict=True) if not mine]]
+def one_per_unit(workspace, name):
+    """Data frame, the first prompt of each unit of half B, in the order of `workspace.units`."""
+    prompts = workspace.prompt_set(name).table.drop_duplicates("unit").set_index("unit", drop=False)
+    return prompts.loc[[unit for unit, mine in zip(workspace.units, workspace.units_in_half_a(), strict=True) if not mine]]
 
 
 def headline_trajectory(study):
@@ -178,33 +181,36 @@ def headline_trajectory(study):
     return "reference" if "reference" in study.record.trajectories else study.record.trajectories[0]
 
 
-def rows(room):
+def rows(workspace):
     """{table: rows} of what the stage wrote; nothing where the study does not ask."""
     found_rows = {}
-    for node in room.plan.of_stage("cluster"):
-        found_rows |= read_json(_folder(room, node) / "tables.json")
+    for node in workspace.plan.of_stage("cluster"):
+        found_rows |= read_json(_folder(workspace, node) / "tables.json")
     return found_rows
 
 
-def columns(room):
+def columns(workspace):
     """{column of the neuron table: (neuron,)}, see analysing.with_columns."""
     new = {}
-    for node in room.plan.of_stage("cluster"):
-        own = read_table(_folder(room, node) / "neurons.parquet").set_index("position")
+    for node in workspace.plan.of_stage("cluster"):
+        own = read_table(_folder(workspace, node) / "neurons.parquet").set_index("position")
         for name, column in (("cluster", "cluster"), ("cluster_kept", "kept"), ("cluster_x", "x"), ("cluster_y", "y")):
-            new[name] = own[column].astype(float).reindex(range(len(room.neurons))).to_numpy()
+            new[name] = own[column].astype(float).reindex(range(len(workspace.neurons))).to_numpy()
     return new
 
 
-def cluster_files(room):
+def cluster_files(workspace):
     """Paths of the saved neuron sets of the clusters."""
-    return [path for node in room.plan.of_stage("cluster") for path in sorted(_folder(room, node).glob("cluster-*.safetensors"))]
+    return [path for node in workspace.plan.of_stage("cluster") for path in sorted(_folder(workspace, node).glob("cluster-*.safetensors"))]
 
 
-def members(room):
+def members(workspace):
     """{cluster: (neuron,) bool over all recorded neurons}."""
-    return {f"cluster {path.stem.split('-')[1]}": neuron_sets.NeuronSet.load(path).to_boolean(room.neurons) for path in cluster_files(room)}
+    return {
+        f"cluster {path.stem.split('-')[1]}": neuron_sets.NeuronSet.load(path).to_boolean(workspace.neurons)
+        for path in cluster_files(workspace)
+    }
 
 
-def _folder(room, node):
-    return room.store.result(node.stage, node.shards[0].key)
+def _folder(workspace, node):
+    return workspace.store.result(node.stage, node.shards[0].key)

@@ -9,13 +9,16 @@ from workbench.execution.stages.attribute import kept
 from workbench.models import text
 
 
-def conduct(room, node, shard, folder):
+def conduct(workspace, node, shard, folder):
     """The files of attributing.kept, on one half of the units."""
     _, half = node.parameters["jobs"][shard.start]
-    part, own = room.study.attribute, layers(room)
-    with condition(room, node.variant, node.prompt_set, rows_of(room, half, part.units), part.calls, part.target) as (items, target):
-        empty = text.unconditional(room.model)
-        every, batch = range(sum(layer.n_neurons for layer in own)), room.study.sampling.batch
+    part, own = workspace.study.attribute, layers(workspace)
+    with condition(workspace, node.variant, node.prompt_set, rows_of(workspace, half, part.units), part.calls, part.target) as (
+        items,
+        target,
+    ):
+        empty = text.unconditional(workspace.model)
+        every, batch = range(sum(layer.n_neurons for layer in own)), workspace.study.sampling.batch
         steps = node.parameters["steps"]
-        made = conductance(room.model, own, items, target, empty, n_steps=steps, watch=every, batch=batch)
+        made = conductance(workspace.model, own, items, target, empty, n_steps=steps, watch=every, batch=batch)
     kept(made, items, folder)

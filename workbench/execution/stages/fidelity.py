@@ -24,53 +24,56 @@ PARTS = ("concept", "plain", "added")
 LEADING_WORDS = 3
 
 
-def fidelity(room, node, shard, folder):
+def fidelity(workspace, node, shard, folder):
     """rows.json: the rows of fidelity.one_by_one or by_sets, or one that says why there is none."""
-    part, (job, size) = room.study.attribute, node.parameters["jobs"][shard.start]
+    part, (job, size) = workspace.study.attribute, node.parameters["jobs"][shard.start]
     methods = {name: (name, {}) for name in part.methods}
-    common = {"batch": room.study.sampling.batch, "seed": room.study.choose.seed}
+    common = {"batch": workspace.study.sampling.batch, "seed": workspace.study.choose.seed}
     try:
-        with condition(room, node.variant, node.prompt_set, rows_of(room, "b", PROBED_UNITS), part.calls, part.target) as (items, target):
+        with condition(workspace, node.variant, node.prompt_set, rows_of(workspace, "b", PROBED_UNITS), part.calls, part.target) as (
+            items,
+            target,
+        ):
             if job == "neurons":
-                table = checks.one_by_one(room.model, layers(room), items, target, methods, *size, **common)
+                table = checks.one_by_one(workspace.model, layers(workspace), items, target, methods, *size, **common)
             else:
-                table = checks.by_sets(room.model, layers(room), items, target, methods, SET_SHARE, size[0], **common)
+                table = checks.by_sets(workspace.model, layers(workspace), items, target, methods, SET_SHARE, size[0], **common)
         rows = table.rename(columns={"n_neurons": "n", "n_sets": "n"}).to_dict("records")
     except StatisticsError as error:
         rows = [{"method": ", ".join(methods), "target": part.target, "reason": str(error)}]
     write_json(folder / "rows.json", plain([{"where": "sets", **row} for row in rows]))
 
 
-def tokens(room, node, shard, folder):
+def tokens(workspace, node, shard, folder):
     """rows.json: for each neuron and part of the prompt the mean credit over units; kept neuron by neuron."""
-    part, resuming = room.study.attribute, room._resuming(node, shard)
-    first = np.nan_to_num(leading(room), nan=-np.inf)
+    part, resuming = workspace.study.attribute, workspace._resuming(node, shard)
+    first = np.nan_to_num(leading(workspace), nan=-np.inf)
     chosen = np.argsort(-first, kind="stable")[: part.tokens]
-    at = rows_of(room, "b", PROBED_UNITS)
-    prompts, plain_prompts, found = picked(room, node.prompt_set, at), picked(room, "target", at), []
-    by_path = {layer.path: layer for layer in layers(room)}
-    with condition(room, node.variant, node.prompt_set, at, part.calls, part.target) as (items, _):
+    at = rows_of(workspace, "b", PROBED_UNITS)
+    prompts, plain_prompts, found = picked(workspace, node.prompt_set, at), picked(workspace, "target", at), []
+    by_path = {layer.path: layer for layer in layers(workspace)}
+    with condition(workspace, node.variant, node.prompt_set, at, part.calls, part.target) as (items, _):
         vectors, words = [], []
         for place, prompt in enumerate(prompts.prompts):
             prefix = None if prompts.prefix is None else prompts.prefix[place]
-            vectors.append(word_vectors(room.model, prompt, prefix))
-            words.append(_words(room, prompt, plain_prompts.prompts[place], 0 if prefix is None else len(prefix), len(vectors[-1])))
+            vectors.append(word_vectors(workspace.model, prompt, prefix))
+            words.append(_words(workspace, prompt, plain_prompts.prompts[place], 0 if prefix is None else len(prefix), len(vectors[-1])))
         for rank, position in enumerate(chosen, start=1):
-            layer, index = (room.neurons[name].iloc[position] for name in ("layer", "index"))
+            layer, index = (workspace.neurons[name].iloc[position] for name in ("layer", "index"))
             rows = resuming["kept"](f"neuron-{rank}")
             if rows is None:
-                credit, _ = drivers(room.model, by_path[layer], int(index), items, vectors, batch=room.study.sampling.batch)
+                credit, _ = drivers(workspace.model, by_path[layer], int(index), items, vectors, batch=workspace.study.sampling.batch)
                 rows = plain(_by_part(credit, words, items.units))
                 resuming["keep"](f"neuron-{rank}", rows)
             found += [{"rank": rank, "layer": layer, "index": int(index), **row} for row in rows]
-            room.progress(rank, len(chosen))
+            workspace.progress(rank, len(chosen))
     write_json(folder / "rows.json", plain(found))
 
 
-def _words(room, prompt, before, n_prefix, n):
+def _words(workspace, prompt, before, n_prefix, n):
     """[(word, part)] of a prompt: concept, plain (another word of the prompt before the attack), or added by it."""
-    model = room.model
-    concept = {one for name in room.study.concept.names for one in text.words(model, name)}
+    model = workspace.model
+    concept = {one for name in workspace.study.concept.names for one in text.words(model, name)}
     there = set(text.words(model, before))
     rows = [(f"vector {place + 1}", "added") for place in range(n_prefix)]
     for one in text.words(model, prompt):
@@ -98,15 +101,15 @@ def _by_part(credit, words, units):
     return rows
 
 
-def rows(room):
+def rows(workspace):
     """{table: rows} of both stages."""
     found = {name: [] for name in TABLES}
     empty = dict.fromkeys(("share", "n_units", "n", "spearman", "pearson", "passes", "reason"))
     empty |= {f"{name}_{end}": None for name in ("spearman", "pearson") for end in ("low", "high")}
     for name in TABLES:
-        for node in room.plan.of_stage(name):
-            about = labels(room, node.variant, node.prompt_set)
+        for node in workspace.plan.of_stage(name):
+            about = labels(workspace, node.variant, node.prompt_set)
             for shard in node.shards:
-                for row in read_json(room.store.file(name, shard.key, "rows.json")):
+                for row in read_json(workspace.store.file(name, shard.key, "rows.json")):
                     found[name].append(about | (empty if name == "fidelity" else {"reason": None}) | row)
     return found

@@ -23,7 +23,7 @@ from workbench.neurons.combining import combine
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.report.document import plain
 from workbench.storage import digest, read_json, read_table, write_json
-from workbench.study.named import OWN, ordered
+from workbench.study.neuron_sets import OWN, ordered
 from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE
 
@@ -33,92 +33,92 @@ FOLDER = "neuron-sets"
 MADE_OF = "one is made of the other, or both of the same set, so that their overlap is no news"
 
 
-def named_sets(room, node, shard, folder):
+def named_sets(workspace, node, shard, folder):
     """tables.json, and <name>.safetensors, a NeuronSet each that has neurons."""
-    study, written, found = room.study, {name: [] for name in TABLES}, {}
-    model = room.model.digest()
+    study, written, found = workspace.study, {name: [] for name in TABLES}, {}
+    model = workspace.model.digest()
     for one in ordered(study):
         row = {"neuron_set": one.name, "how": one.how, "of": one.operands} | dict.fromkeys(("digest", "made", *SAID, "file"))
         row |= dict.fromkeys(("n_neurons", "n_layers", "n_seen"))
         try:
-            own = resolve(room, one.name, model)
+            own = resolve(workspace, one.name, model)
         except StatisticsError as error:
             written["sets"].append(row | {"reason": str(error)})
             continue
         row |= {"digest": own.digest, "made": own.provenance["made"]} | {key: own.provenance.get(key) for key in SAID}
-        row |= {"n_neurons": len(own), "n_layers": len(own.neurons), "n_seen": _n_seen(room, own)}
+        row |= {"n_neurons": len(own), "n_layers": len(own.neurons), "n_seen": _n_seen(workspace, own)}
         if not len(own):
             written["sets"].append(row | {"reason": f"no neuron is in this {one.how}"})
             continue
         own.save(folder / f"{one.name}.safetensors")
-        found[one.name] = own.to_boolean(room.neurons)
+        found[one.name] = own.to_boolean(workspace.neurons)
         written["sets"].append(row | {"file": f"{FOLDER}/{one.name}.safetensors", "reason": None})
     if found:
-        concept = _chosen(room, "concept")
-        written["set_layers"] = [row for name, members in found.items() for row in _layers(room, name, members, concept)]
-        written["set_overlaps"] = _overlaps(room, {"concept": concept} | found)
-        written["set_effects"] = _effects(room, node, found)
+        concept = _chosen(workspace, "concept")
+        written["set_layers"] = [row for name, members in found.items() for row in _layers(workspace, name, members, concept)]
+        written["set_overlaps"] = _overlaps(workspace, {"concept": concept} | found)
+        written["set_effects"] = _effects(workspace, node, found)
     write_json(folder / "tables.json", plain(written))
 
 
-def resolve(room, name, model):
+def resolve(workspace, name, model):
     """The NeuronSet of a name, as one of `model` (its digest).
 
     Raises   StatisticsError for a cluster that was not found; RunError for a file that was changed since the run was planned
     """
-    study = room.study
+    study = workspace.study
     one = next((one for one in study.sets or [] if one.name == name), None)
     if one is None:
-        return _own(room, name, model)
+        return _own(workspace, name, model)
     if one.file is not None:
         found = NeuronSet.load(one.path(study.folder))
         return NeuronSet(name, model, found.neurons, found.provenance)
-    return combine(one.how, [resolve(room, operand, model) for operand in one.operands], name)
+    return combine(one.how, [resolve(workspace, operand, model) for operand in one.operands], name)
 
 
-def members(room, name, identity):
+def members(workspace, name, identity):
     """(neuron,) bool over all recorded neurons.
 
     identity   of the set as it was planned
     Raises     as `resolve`
     """
-    if named_set_files.identity(room.study, name, named_set_files.read(room.study)) != identity:
+    if named_set_files.identity(workspace.study, name, named_set_files.read(workspace.study)) != identity:
         raise RunError(f'The file of the set "{name}" has changed since this run was planned. Run the study again.')
-    return resolve(room, name, "here").to_boolean(room.neurons)
+    return resolve(workspace, name, "here").to_boolean(workspace.neurons)
 
 
-def to_prune(room, part, node):
+def to_prune(workspace, part, node):
     """{layer path: indices} of the site ff that prune_neurons cuts: half of the concept set, all of it, or one of the [[sets]].
 
     part   what the study says of the variant
     """
     if "set" in node.parameters:
-        chosen = members(room, part.parameters["set"], node.parameters["set"]) & here(room)
+        chosen = members(workspace, part.parameters["set"], node.parameters["set"]) & here(workspace)
     else:
-        chosen = _chosen(room, "prune" if part.parameters.get("neurons", "prune") == "prune" else "concept")
-    return by_layer(room.neurons, chosen)
+        chosen = _chosen(workspace, "prune" if part.parameters.get("neurons", "prune") == "prune" else "concept")
+    return by_layer(workspace.neurons, chosen)
 
 
-def _chosen(room, what):
+def _chosen(workspace, what):
     """(neuron,) bool: concept, suppressed or prune of the site ff."""
-    return read_table(room._folder("score") / "neurons.parquet")[f"in_{what}"].to_numpy() & here(room)
+    return read_table(workspace._folder("score") / "neurons.parquet")[f"in_{what}"].to_numpy() & here(workspace)
 
 
-def _own(room, name, model):
+def _own(workspace, name, model):
     """A set the study itself makes: concept, suppressed or cluster-N."""
     if name in OWN:
-        return _choice(room, name, SITE, model)
-    saved = {path.stem: path for path in cluster_files(room)}
+        return _choice(workspace, name, SITE, model)
+    saved = {path.stem: path for path in cluster_files(workspace)}
     if name not in saved:
         raise StatisticsError(f"There is no {name}; the clusters found are {', '.join(saved) or 'none'}.")
     found = NeuronSet.load(saved[name])
-    return NeuronSet(name, model, found.neurons, found.provenance | _origin(room, found.neurons))
+    return NeuronSet(name, model, found.neurons, found.provenance | _origin(workspace, found.neurons))
 
 
-def _choice(room, what, site, model):
+def _choice(workspace, what, site, model):
     """The concept or suppressed set of a site, with how it was chosen."""
-    study, choose = room.study, room.study.choose
-    table = read_table(room._folder("score") / "neurons.parquet")
+    study, choose = workspace.study, workspace.study.choose
+    table = read_table(workspace._folder("score") / "neurons.parquet")
     neurons = by_layer(table, table[f"in_{what}"] & (table["site"] == site))
     about = {
         "made": f"{what} set of the site {site} by {neuron_choice.in_words(choose)}",
@@ -127,21 +127,21 @@ def _choice(room, what, site, model):
     }
     about |= {"score": neuron_choice.in_words(choose), "share": choose.share, "half": "a", "seed": choose.seed}
     name = what if site == SITE else f"{what}-{site.replace('_', '-')}"
-    return NeuronSet(name, model, neurons, about | _origin(room, neurons))
+    return NeuronSet(name, model, neurons, about | _origin(workspace, neurons))
 
 
-def _origin(room, neurons):
+def _origin(workspace, neurons):
     """What ties a set to its base model and to the prompts it was chosen on."""
-    study, target, half = room.study, room.prompt_set("target"), room.half_a()
-    widths = {layer.path: layer.n_neurons for layer in room.layers if layer.path in neurons}
+    study, target, half = workspace.study, workspace.prompt_set("target"), workspace.half_a()
+    widths = {layer.path: layer.n_neurons for layer in workspace.layers if layer.path in neurons}
     seen = [one for one, mine in zip(_fingerprints(target), half, strict=True) if mine]
-    base = {"base": study.model.base, "base_digest": room.plan.node(f"generate:{BASE}:target").parameters["model"]}
-    return base | {"widths": widths, "chosen_on": sorted(seen), "date": _date(room)}
+    base = {"base": study.model.base, "base_digest": workspace.plan.node(f"generate:{BASE}:target").parameters["model"]}
+    return base | {"widths": widths, "chosen_on": sorted(seen), "date": _date(workspace)}
 
 
-def _date(room):
+def _date(workspace):
     """The day on which the neurons were scored."""
-    written = (room._folder("score") / "neurons.parquet").stat().st_mtime
+    written = (workspace._folder("score") / "neurons.parquet").stat().st_mtime
     return datetime.fromtimestamp(written, UTC).date().isoformat()
 
 
@@ -149,17 +149,17 @@ def _fingerprints(prompts):
     return [digest([prompt, int(seed)])[:12] for prompt, seed in zip(prompts.prompts, prompts.seeds, strict=True)]
 
 
-def _n_seen(room, found):
+def _n_seen(workspace, found):
     """How many units of half B the set was chosen on in another study; None when it does not say what it was chosen on."""
     if "chosen_on" not in found.provenance:
         return None
-    target, seen = room.prompt_set("target"), set(found.provenance["chosen_on"])
-    rows = zip(target.units, _fingerprints(target), room.half_a(), strict=True)
+    target, seen = workspace.prompt_set("target"), set(found.provenance["chosen_on"])
+    rows = zip(target.units, _fingerprints(target), workspace.half_a(), strict=True)
     return len({unit for unit, one, mine in rows if one in seen and not mine})
 
 
-def _layers(room, name, chosen, concept):
-    layer, rows = room.neurons["layer"].to_numpy(), []
+def _layers(workspace, name, chosen, concept):
+    layer, rows = workspace.neurons["layer"].to_numpy(), []
     for path in np.unique(layer[chosen]):
         at = layer == path
         row = {"neuron_set": name, "layer": path, "n": int((chosen & at).sum()), "n_concept": int((chosen & concept & at).sum())}
@@ -167,18 +167,18 @@ def _layers(room, name, chosen, concept):
     return rows
 
 
-def _overlaps(room, chosen):
+def _overlaps(workspace, chosen):
     """Every pair of sets beside chance."""
-    layer, names, rows = room.neurons["layer"].to_numpy(), list(chosen), []
+    layer, names, rows = workspace.neurons["layer"].to_numpy(), list(chosen), []
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
             if not chosen[first].any():
                 row = dict.fromkeys(("iou", "chance", "chance_low", "chance_high", "n_random", "p_random"))
                 row |= {"n_first": 0, "n_second": int(chosen[second].sum()), "reason": f'the set "{first}" is empty'}
             else:
-                row = stability({one: chosen[one] for one in (first, second)}, layer, seed=room.study.choose.seed).iloc[0].to_dict()
+                row = stability({one: chosen[one] for one in (first, second)}, layer, seed=workspace.study.choose.seed).iloc[0].to_dict()
                 row["reason"] = None
-                if _parts(room.study, first) & _parts(room.study, second):
+                if _parts(workspace.study, first) & _parts(workspace.study, second):
                     row |= dict.fromkeys(("chance", "chance_low", "chance_high", "n_random", "p_random")) | {"reason": MADE_OF}
             both = int((chosen[first] & chosen[second]).sum())
             rows.append(row | {"first": first, "second": second, "both": both})
@@ -191,34 +191,34 @@ def _parts(study, name):
     return {name}.union(*(_parts(study, part) for part in (one.operands if one else ())))
 
 
-def _effects(room, node, found):
+def _effects(workspace, node, found):
     """D, R and delta on half B, as of clusters."""
-    study, trajectory, half = room.study, headline_trajectory(room.study), room.units_in_half_a()
+    study, trajectory, half = workspace.study, headline_trajectory(workspace.study), workspace.units_in_half_a()
     pairs = [tuple(pair) for pair in node.parameters["conditions"]]
-    values = {pair: room.unit_means(pair[1], room.mean_abs(*pair, trajectory))[~half] for pair in pairs}
+    values = {pair: workspace.unit_means(pair[1], workspace.mean_abs(*pair, trajectory))[~half] for pair in pairs}
     attacks = [(variant, name, control_of(name)) for variant, name in values if (variant, control_of(name)) in values]
     settings = {"n_resamples": study.choose.n_resamples, "n_random": study.choose.n_random, "seed": study.choose.seed}
-    table = cluster_description.effects_of_sets(found, values, room.neurons, attacks, **settings)
+    table = cluster_description.effects_of_sets(found, values, workspace.neurons, attacks, **settings)
     if table.empty:
         return []
     # a column of counts with a gap in it is one of floats
     table["n_random"] = table["n_random"].astype("Int64")
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [row | labels(room, row["variant"], row["prompt_set"]) for row in rows]
+    return [row | labels(workspace, row["variant"], row["prompt_set"]) for row in rows]
 
 
-def rows(room):
+def rows(workspace):
     """{table: rows} of what the stage wrote; nothing where the study has no [[sets]]."""
     found = {name: [] for name in TABLES}
-    for node in room.plan.of_stage("named_sets"):
-        found |= read_json(_folder(room, node) / "tables.json")
+    for node in workspace.plan.of_stage("named_sets"):
+        found |= read_json(_folder(workspace, node) / "tables.json")
     return found
 
 
-def columns(room):
+def columns(workspace):
     """{column of the neuron table: (neuron,)}: set_<name>, whether a neuron is in the set."""
-    saved = [path for node in room.plan.of_stage("named_sets") for path in sorted(_folder(room, node).glob("*.safetensors"))]
-    return {f"set_{path.stem}": NeuronSet.load(path).to_boolean(room.neurons) for path in saved}
+    saved = [path for node in workspace.plan.of_stage("named_sets") for path in sorted(_folder(workspace, node).glob("*.safetensors"))]
+    return {f"set_{path.stem}": NeuronSet.load(path).to_boolean(workspace.neurons) for path in saved}
 
 
 def caveats(tables):
@@ -231,19 +231,19 @@ def caveats(tables):
     ]
 
 
-def export(room, folder):
+def export(workspace, folder):
     """Write the concept and suppressed set of every site, the clusters and the [[sets]] of a run into an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    model = room.model.digest()
-    choices = [_choice(room, what, site, model) for what in OWN for site in room.study.record.sites]
-    choices += [_own(room, path.stem, model) for path in cluster_files(room)]
+    model = workspace.model.digest()
+    choices = [_choice(workspace, what, site, model) for what in OWN for site in workspace.study.record.sites]
+    choices += [_own(workspace, path.stem, model) for path in cluster_files(workspace)]
     for one in choices:
         if len(one):
             one.save(folder / f"{one.name}.safetensors")
-    for node in room.plan.of_stage("named_sets"):
-        for path in _folder(room, node).glob("*.safetensors"):
+    for node in workspace.plan.of_stage("named_sets"):
+        for path in _folder(workspace, node).glob("*.safetensors"):
             shutil.copyfile(path, folder / path.name)
 
 
-def _folder(room, node):
-    return room.store.result("named_sets", node.shards[0].key)
+def _folder(workspace, node):
+    return workspace.store.result("named_sets", node.shards[0].key)

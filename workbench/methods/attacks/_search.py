@@ -11,7 +11,7 @@ import time
 from pydantic import Field
 
 from workbench.methods.attacks import vectors_before
-from workbench.study.part import MOST_ROWS, Part, Seed
+from workbench.study.fields import MOST_ROWS, Part, Seed
 
 KEEP_EVERY = 60.0
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from workbench.methods.attacks import vectors_before
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, denoising, minimised
 from workbench.methods.attacks._search import RandomVectors, generator, most_passes, search
-from workbench.study.part import MOST_ITERATIONS, MOST_RATE
+from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 PUBLISHED = {"n_vectors": 1, "iterations": 30, "rule": "sign", "step": 1e-3, "noise": 0.0, "log": False, "looks": 0}

@@ -9,8 +9,8 @@ from workbench import resources
 from workbench.errors import PromptError, nearest
 from workbench.methods.attacks import reseeded, reworded, vectors_before
 from workbench.storage import file_digest
+from workbench.study.fields import Said, Seed
 from workbench.study.imports import embeddings, read_about
-from workbench.study.part import Said, Seed
 from workbench.study.prompts import by_seed, read_csv, read_prompts, seeds_by_unit
 
 OPTIMISED = False

@@ -8,7 +8,7 @@ from workbench.methods.attacks import reworded
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, direction, minimised
 from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
-from workbench.study.part import MOST_ITERATIONS, MOST_RATE
+from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 STEP_PASSES = GRADIENT_PASSES + 1

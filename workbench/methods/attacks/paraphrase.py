@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import MethodError
 from workbench.methods.attacks import reworded
-from workbench.study.part import Said, Seed
+from workbench.study.fields import Said, Seed
 from workbench.study.words import any_of
 
 OPTIMISED = False

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.methods.attacks import reseeded, reworded
-from workbench.study.part import Seed
+from workbench.study.fields import Seed
 
 OPTIMISED = False
 

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workbench.errors import MethodError, ModelError, first_line
-from workbench.study.part import Said
+from workbench.study.fields import Said
 
 NONE = "none"
 

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import MethodError, ModelError, nearest
-from workbench.study.part import Said
+from workbench.study.fields import Said
 
 
 class Parameters(BaseModel):

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workbench.errors import MethodError, ModelError, nearest
-from workbench.study.part import Said
+from workbench.study.fields import Said
 
 FLOOR = 0.25  # it drops boxes below 0.2, and then, sorting out overlaps, those that do not exceed 0.25
 ANY = "any"

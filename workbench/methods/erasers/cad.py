@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
-from workbench.study.part import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.fields import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
 from workbench.study.published import Published
 
 MASK = True

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from workbench.methods.erasers._inputs import Branched
 from workbench.methods.erasers._layers import Layers
-from workbench.study.part import Said
+from workbench.study.fields import Said
 from workbench.study.published import Published
 
 MASK = True

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
-from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.fields import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 
 MASK = True
 NO_PRESET = (

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from workbench.study.part import Part, Said
+from workbench.study.fields import Part, Said
 
 MASK = True
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
-from workbench.study.part import Seed
+from workbench.study.fields import Seed
 
 MASK = True
 

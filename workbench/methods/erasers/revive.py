@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.study.part import MOST_ITERATIONS
+from workbench.study.fields import MOST_ITERATIONS
 from workbench.study.published import Published
 
 TOLERANCE = 1e-5

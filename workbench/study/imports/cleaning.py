@@ -7,9 +7,9 @@ repeated     rows -> how many repeat prompt and seed of another
 import re
 
 from workbench.errors import PromptError
+from workbench.study.fields import control_character
 from workbench.study.imports.minors import languages
 from workbench.study.imports.minors import names_minor as names_minor
-from workbench.study.part import control_character
 from workbench.study.prompts import seed_of
 
 EMPTY = "empty prompt"

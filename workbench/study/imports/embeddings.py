@@ -13,9 +13,9 @@ from pathlib import Path
 from workbench import textfile
 from workbench.errors import PromptError, first_line
 from workbench.storage import read_arrays, read_metadata, write_arrays
+from workbench.study.fields import control_character
 from workbench.study.imports.found import Found
 from workbench.study.imports.minors import names_minor
-from workbench.study.part import control_character
 
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 ARRAY = "vectors"

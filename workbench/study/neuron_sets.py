@@ -1,7 +1,7 @@
 """[[sets]] of a study: neuron sets by name, from a file of another run or made of other sets.
 
 NamedSet   one of them
-check      refuse names, operands and circles that mean nothing; find_files: refuse files that are not there
+check_sets  refuse names, operands and circles that mean nothing; find_files: refuse files that are not there
 ordered    the sets, each after those it is made of;  uses   what a set is made of in the end
 """
 
@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from workbench.errors import StudyError, nearest
-from workbench.study.part import MOST_NAME, Once, Part, Said
+from workbench.study.fields import MOST_NAME, Once, Part, Said
 
 HOW = ("union", "intersection", "difference")
 OWN = ("concept", "suppressed")
@@ -55,7 +55,7 @@ class NamedSet(Part):
         return Path(folder) / Path(self.file).expanduser()
 
 
-def check(study):
+def check_sets(study):
     """Refuse names that are taken, operands that are not there and circles; ValueError with the way out."""
     sets, numbers = study.sets or [], _cluster_names(study.cluster)
     names = [one.name for one in sets]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from workbench.errors import StudyError
-from workbench.study import named
+from workbench.study import neuron_sets
 from workbench.study.study import load_study
 
 STUDY = load_study("emoji-ink-style")
@@ -29,8 +29,8 @@ def test_sets_are_put_in_an_order_in_which_each_can_be_made():
         '{name="a", file="a.safetensors"}',
         more=["cluster.k=3"],
     )
-    assert [one.name for one in named.ordered(study)] == ["a", "b", "c"]
-    assert named.uses(study, "c") == {"a", "concept", "cluster-0"} and named.uses(study, "a") == {"a"}
+    assert [one.name for one in neuron_sets.ordered(study)] == ["a", "b", "c"]
+    assert neuron_sets.uses(study, "c") == {"a", "concept", "cluster-0"} and neuron_sets.uses(study, "a") == {"a"}
     assert [one.how for one in study.sets] == ["difference", "union", "file"]
 
 

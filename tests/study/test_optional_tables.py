@@ -8,17 +8,17 @@ import pytest
 from workbench.analysis import ablation, attribution, clusters
 from workbench.diffusion.targets import TARGETS
 from workbench.errors import StudyError
-from workbench.study import asked
+from workbench.study import ablate, attribute, cluster
 from workbench.study.study import load_study
 
 STUDY = load_study("emoji-ink-style")
 
 
 def test_names_are_those_of_the_library():
-    assert set(get_args(asked.Attribute.model_fields["target"].annotation)) == set(TARGETS)
-    assert {*asked.PER_NEURON, *asked.NOT_PER_NEURON} == set(attribution.METHODS)
-    assert set(get_args(asked.Cluster.model_fields["method"].annotation)) == set(clusters.METHODS)
-    assert {*asked.KINDS, "held"} == set(get_args(ablation.Kind))
+    assert set(get_args(attribute.Attribute.model_fields["target"].annotation)) == set(TARGETS)
+    assert {*attribute.PER_NEURON, *attribute.NOT_PER_NEURON} == set(attribution.METHODS)
+    assert set(get_args(cluster.Cluster.model_fields["method"].annotation)) == set(clusters.METHODS)
+    assert {*ablate.KINDS, "held"} == set(get_args(ablation.Kind))
 
 
 def test_tables_that_are_not_there_leave_no_trace():
