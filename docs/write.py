@@ -5,6 +5,7 @@ parts   {(path, name): text} between `<!-- generated: NAME -->` and `<!-- end of
 check   what differs from the files; tests/docs/test_generated.py asks for nothing
 """
 
+import ast
 import json
 import re
 import types
@@ -334,6 +335,19 @@ def readme_methods():
     return table(["kind", "methods"], rows)
 
 
+def rooms():
+    """The rooms of the package in the order of their imports, with the first line of each."""
+    from tests.test_architecture import ORDER
+
+    package, rows = ROOT / "workbench", []
+    for name in ORDER:
+        path = package / name / "__init__.py" if (package / name).is_dir() else package / f"{name}.py"
+        if path.exists():
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            rows.append([f"`{name}`", text.split("\n")[0]])
+    return table(["room", "holds"], rows)
+
+
 def pages():
     """{path: text} of the pages that are written whole."""
     return {
@@ -346,7 +360,7 @@ def pages():
 
 def parts():
     """{(path, name): text} of parts of pages."""
-    return {(Path("README.md"), "methods"): readme_methods()}
+    return {(Path("README.md"), "methods"): readme_methods(), (Path("docs/develop/architecture.md"), "rooms"): rooms()}
 
 
 def between(text, name, part):
