@@ -10,6 +10,7 @@ What is finished is kept under runs/attack-power/; stopped, it goes on. The tabl
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas
@@ -181,9 +182,9 @@ def main():
     report = "\n".join(
         [
             "# Can the word attacks find a word, and is there one?\n",
-            "Made by `.venv/bin/python -m experiments.attack_power.run`. Brackets are Wilson's 95 % intervals.\n",
+            f"Made by `.venv/bin/python -m experiments.attack_power.run`, {datetime.now(UTC):%Y-%m-%d}. Brackets are Wilson's 95 % intervals.\n",
             "## With the names permitted, on the base model\n",
-            "Share of images in which the judge sees the concept: prompts without it, the search's texts, the control's (as many looks).\n",
+            "Share of images in which the judge sees the concept: prompts without it, the search's texts, the control's (as many detector queries).\n",
             first,
             "## Every single permitted word, on the erased model\n",
             f"The loss of each word before {N_PROMPTS} prompts, against no word, on the same noise (below 0: the word helps to draw it); "
