@@ -182,9 +182,11 @@ def main():
     report = "\n".join(
         [
             "# Can the word attacks find a word, and is there one?\n",
-            f"Made by `.venv/bin/python -m experiments.attack_power.run`, {datetime.now(UTC):%Y-%m-%d}. Brackets are Wilson's 95 % intervals.\n",
+            f"Made by `.venv/bin/python -m experiments.attack_power.run`, {datetime.now(UTC):%Y-%m-%d}. "
+            "Brackets are Wilson's 95 % intervals.\n",
             "## With the names permitted, on the base model\n",
-            "Share of images in which the judge sees the concept: prompts without it, the search's texts, the control's (as many detector queries).\n",
+            "Share of images in which the judge sees the concept: prompts without it, the search's texts, the control's "
+            "(as many detector queries).\n",
             first,
             "## Every single permitted word, on the erased model\n",
             f"The loss of each word before {N_PROMPTS} prompts, against no word, on the same noise (below 0: the word helps to draw it); "
