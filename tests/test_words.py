@@ -16,18 +16,15 @@ NOT_YET = [
     "analysis",
     "analyses",
     "cli",
-    "diffusion",
     "execution",
     "methods",
-    "models",
-    "neurons",
     "pages",
     "report",
     "study",
     "ui",
     "files",
 ]
-ROOMS = ["docs", *NOT_YET]
+ROOMS = ["docs", "diffusion", "models", "neurons", *NOT_YET]
 
 
 @cache
