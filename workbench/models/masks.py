@@ -237,7 +237,7 @@ def undo(parameters, masks, values):
     check_fit(masks, parameters, "The mask")
     for name, mask in masks.items():
         if name not in values or values[name].numel() != int(mask.sum()):
-            raise ModelError(f'The weights that were cut do not belong to this mask: "{name}" needs {int(mask.sum())} of them.')
+            raise ModelError(f'The pruned weights do not belong to this mask: "{name}" needs {int(mask.sum())} of them.')
         if values[name].dtype != parameters[name].dtype:
             raise ModelError(f'The weights pruned from "{name}" are {values[name].dtype}, the model is {parameters[name].dtype}.')
     for name, mask in masks.items():
