@@ -1,5 +1,7 @@
 """Ablations: what is done to a set of neurons while the model runs, as data.
 
+Definitions: docs/reference/definitions.md#ablation.
+
 Ablation   neurons, kind, calls, branch; combinations that mean nothing are refused when it is made
 gating     several of them as the gate rows of one batch, for `Taps`
 check      that they do something, and pair with the prompts they are used on
