@@ -145,7 +145,7 @@ def _check_archive(path, error):
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as failure:
-        raise error(f"{path} is damaged: its list of contents cannot be read. Get the file again.") from failure
+        raise error(f"{path} is damaged: its list of contents cannot be read. Get the file anew.") from failure
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > Path(path).stat().st_size:
         raise error(f"{path} unpacks to {unpacked} bytes, more than the file has: torch writes no such files, and it is not opened.")
@@ -175,7 +175,7 @@ def _why_closed(path):
     if found:
         some = ", ".join(_plain(name) for name in found[:MOST_NAMED]) + (" ..." if len(found) > MOST_NAMED else "")
         return f"is no checkpoint that can be opened safely: it holds more than tensors, which could run code ({some}). {save}"
-    return "is damaged: it ends early, or its bytes were changed. Get the file again."
+    return "is damaged: it ends early, or its bytes were changed. Get the file anew."
 
 
 def _needed(path):
@@ -236,7 +236,7 @@ def read_mapping(path, error=ModelError):
     except OSError as failure:
         raise error(unreadable(path, failure)) from failure
     except (ValueError, RecursionError) as failure:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise error(f"{path} is damaged: it is no JSON ({str(failure)[:80]}). Get the file again.") from failure
+        raise error(f"{path} is damaged: it is no JSON ({str(failure)[:80]}). Get the file anew.") from failure
     if not isinstance(found, dict):
-        raise error(f"{path} holds a {type(found).__name__}; a mapping of names to values is needed. Get the file again.")
+        raise error(f"{path} holds a {type(found).__name__}; a mapping of names to values is needed. Get the file anew.")
     return found
