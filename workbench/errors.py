@@ -31,6 +31,10 @@ class StatisticsError(WorkbenchError):
     """A number was asked of too little or unfit data."""
 
 
+class PlanError(WorkbenchError):
+    """The plan of a run lacks a node, or a stage reads what it may not read."""
+
+
 class RunError(WorkbenchError):
     """A run folder cannot be used."""
 

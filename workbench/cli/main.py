@@ -94,10 +94,10 @@ def _execute(name, out, assignments, limit, device, dry_run, command, others):
     changes = list(assignments or []) + ([f"prompts.limit={limit}"] if limit else [])
     study = study.with_values(changes) if changes else study
     with console.status("Loading the model and planning"):
-        from workbench.execution import execute
+        from workbench.execution import cost, execute
 
         if dry_run:
-            todo = execute.estimate(*execute.prepare(study, out, device))
+            todo = cost.estimate(*execute.prepare(study, out, device))
     folder = execute.folder_of(study, out)
     if dry_run:
         _show_estimate(study, folder, todo)
