@@ -24,6 +24,7 @@ from workbench import registry, resources
 from workbench.errors import RunError, StudyError, WorkbenchError, nearest
 from workbench.execution import cost, execute
 from workbench.execution.rows.attacks import budget_rows
+from workbench.models.load import source_digest
 from workbench.storage import digest, write_text
 from workbench.study.study import Study, load_study
 
@@ -187,7 +188,7 @@ def origin(workspaces):
     workspace = next(iter(workspaces.values()))
     packages = ", ".join(f"{name} {version(name)}" for name in ("concept-erasure-workbench", "torch", "diffusers", "transformers"))
     rows = [["machine", f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"], ["packages", packages]]
-    rows.append(["base model's files", execute.source_digest(workspace.study.model.base)[:16]])
+    rows.append(["base model's files", source_digest(workspace.study.model.base)[:16]])
     rows += [[f"detector {role}", workspace.detector(role).version] for role in ("steer", "judge")]
     for name, one in workspaces.items():
         sets = digest([one.prompt_set(kind).digest() for kind in ("target", "reference")])

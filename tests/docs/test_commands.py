@@ -134,7 +134,7 @@ def test_python_blocks_are_python(page):
 
 def test_what_the_readme_names_of_a_run_is_there(place):
     import workbench
-    from workbench.execution.execute import open_run
+    from workbench.execution.open_run import open_run
 
     text = "\n".join(blocks(ROOT / "README.md", "python"))
     run = open_run(place / "runs" / RUN)
