@@ -3,9 +3,10 @@
 import streamlit as st
 
 from workbench.report import wording
-from workbench.ui import current_run, picture_files
-from workbench.ui.headline_numbers import plain
+from workbench.ui import current_run, image_matrix, picture_files
+from workbench.ui.text import plain
 
+PAGE = {"title": "Images", "icon": ":material/grid_view:", "why": "what each model draws, side by side", "order": 20}
 PER_PAGE = 8
 MOST_COLUMNS = 23
 
@@ -34,11 +35,11 @@ if len(keep) > MOST_COLUMNS:
 rows = blocks[title]["rows"]
 number = st.pagination(-(-len(rows) // PER_PAGE), key=f"images-page-{title}") if len(rows) > PER_PAGE else 1
 shown = [row | {"cells": [row["cells"][place] for place in keep]} for row in rows[(number - 1) * PER_PAGE : number * PER_PAGE]]
-current_run.matrix(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown})
+image_matrix.show(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown})
 st.caption(
     f"{len(rows)} prompts x seeds, {len(keep)} conditions. The eye and the words say what the judging detector found, with its score; "
     "scroll sideways for more. "
-    + ("Pictures that may show the concept are blurred in their pixels." if current_run.blur() else "Pictures are shown as drawn.")
+    + ("Pictures that may show the concept are blurred in their pixels." if image_matrix.blur() else "Pictures are shown as drawn.")
 )
 
 st.subheader("Two conditions over each other")
@@ -59,7 +60,7 @@ left, right = st.columns(2)
 one = left.selectbox("From", list(choices), key=f"images-from-{title}")
 two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
 share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first picture, 100 % the second") / 100
-found = [picture_files.picture(state, choices[name], reveal=not current_run.blur())[0] for name in (one, two)]
+found = [picture_files.picture(state, choices[name], reveal=not image_matrix.blur())[0] for name in (one, two)]
 if None in found:
     st.info("One of these pictures is not there.", icon=":material/image:")
     st.stop()

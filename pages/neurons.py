@@ -6,8 +6,18 @@ import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import wording
-from workbench.ui import current_run, neuron_card, neuron_sets, neuron_table, region_cards
-from workbench.ui.headline_numbers import plain
+from workbench.report.sections import neuron_choice
+from workbench.report.sections.neurons import REACTIVATION_FIGURE
+from workbench.ui import current_run, neuron_card, neuron_sets, neuron_table, region_cards, show
+from workbench.ui.text import plain
+
+PAGE = {
+    "title": "Neurons",
+    "icon": ":material/hub:",
+    "why": "find, sort and compare single neurons",
+    "order": 40,
+    "needs": "neuron_table",
+}
 
 state = current_run.run_to_show()
 st.title("Neurons")
@@ -15,19 +25,19 @@ table = current_run.neurons(state)
 if table is None:
     st.info("This run has no table of single neurons yet. Run its study again to finish it.", icon=":material/info:")
     st.stop()
-variants, unit = wording.subjects(state.document), wording.score_unit(state.document["study"])
+variants, unit = state.report.subjects, state.report.score_unit
 st.markdown(
     f"Each row is one neuron of the model. Its **score** says how far it answers to the concept in the base model, in {plain(unit)}; "
     "**D** what erasing took away; **R** and **δ** what an attack reactivated."
 )
 
-drawable = [variant for variant in variants if neuron_table.woken(table, variant)]
+drawable = [variant for variant in variants if neuron_table.reactivated(table, variant)]
 if drawable:
     st.subheader("Who carries the concept, and whom does the attack wake?")
     variant = st.segmented_control("Model", drawable, default=drawable[0], required=True, key="neurons-variant")
-    points = neuron_table.woken(table, variant)
-    current_run.figure(
-        "waking_figure", points, variant, unit=unit, key="neurons-plane", on_select=partial(current_run.open_neuron, "neurons-plane")
+    points = neuron_table.reactivated(table, variant)
+    show.figure(
+        REACTIVATION_FIGURE, points, variant, unit=unit, key="neurons-plane", on_select=partial(current_run.open_neuron, "neurons-plane")
     )
     st.caption(
         f"n = {wording.integer(len(points))} of {wording.integer(len(table))} neurons: the chosen ones, then those farthest from zero. "
@@ -36,7 +46,7 @@ if drawable:
     )
 
 region_cards.regions(state)
-neuron_sets.show(state)
+neuron_sets.show_sets(state)
 
 st.subheader("The table")
 with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -72,21 +82,20 @@ st.caption(
     "Empty cells: the neuron is too weak in the base model to divide by."
 )
 
-stable = neuron_table.stable(state.document)
+stable = neuron_choice.sentence(state.report)
 if stable:
     st.subheader("Is the choice of neurons stable?")
-    st.markdown(plain(stable["sentence"]))
+    st.markdown(plain(stable))
     with st.expander("The numbers: half B, other halves, seeds, triggers, scores", icon=":material/table:"):
-        for view in stable["tables"]:
-            st.markdown(f"**{view['title']}**")
-            st.dataframe(neuron_table.frame(view), hide_index=True, alt=f"{view['title']} {len(view['rows'])} rows, each with its control")
+        for one in (neuron_choice.SELECTION, neuron_choice.STABILITY):
+            show.frame(one.view(state.report))
 
 name = st.text_input(
     "Neuron", key=current_run.NEURON, bind="query-params", placeholder=f"layer:number, such as {neuron_table.identity(part.iloc[0])}"
 )
 if name:
     try:
-        neuron_card.neuron(state, table, neuron_table.find(table, name))
+        neuron_card.neuron(state, neuron_table.find(table, name))
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
 else:

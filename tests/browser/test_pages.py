@@ -9,8 +9,9 @@ import pytest
 from tests.pages.example_runs import manifest, node, running, status, stopped, write_all
 from tests.pages.serving import served
 from tests.report.example import write_example
-from workbench.ui.navigation import PAGES as LISTED
+from workbench.ui.navigation import pages
 
+LISTED = pages()
 PAGES = tuple(page.name for page in LISTED)
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 900}},

@@ -2,7 +2,7 @@
 
 from tests.pages.test_reading import table
 from workbench.ui import neuron_table
-from workbench.ui.headline_numbers import plain
+from workbench.ui.text import plain
 
 
 def test_the_page_says_where_sets_come_from_and_how_far_they_overlap(opened):

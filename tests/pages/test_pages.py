@@ -12,7 +12,7 @@ from tests.pages.opening import SCRIPT
 from workbench.resources import folder
 from workbench.ui import navigation
 
-PAGES = tuple(page.name for page in navigation.PAGES)
+PAGES = tuple(page.name for page in navigation.pages())
 
 
 MARKS = {"running": "running", "stopped": "stopped"} | dict.fromkeys(("damaged", "older", "reportless", "torn"), "damaged")
@@ -32,7 +32,7 @@ def in_address(app, key):
 def test_every_script_of_a_page_is_listed_and_has_words_of_its_own():
     assert sorted(path.stem for path in folder("pages").glob("*.py")) == sorted(PAGES)
     for words in ("title", "why", "icon"):
-        assert len({getattr(page, words) for page in navigation.PAGES}) == len(PAGES)
+        assert len({getattr(page, words) for page in navigation.pages()}) == len(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -11,11 +11,11 @@ from tests.report import example_neurons as neuron_tables
 from tests.report import example_tables as tables
 from tests.report.example_analysis import HOSTILE
 from tests.report.example_tables import ATTACKS, VARIANTS
-from workbench.report import analysis_fields
 from workbench.report import document as schema
-from workbench.report.fields import WORD_DATA
 from workbench.report.images import blurred
 from workbench.report.region_pictures import overlay, small, webp
+from workbench.report.section import found
+from workbench.report.sections.verdict import DATA
 
 UNITS = (
     "heart-noto",
@@ -25,6 +25,9 @@ UNITS = (
     "heart-fluent",
     "heart-flat",
 )
+
+
+ANALYSIS = [table.name for name in ("attribution", "clusters", "neuron_sets", "ablation") for table in found()[name].tables]
 
 
 def example(n_image_units=4):
@@ -58,7 +61,7 @@ def example(n_image_units=4):
             "scores": neuron_tables.scores(),
             "selection": neuron_tables.selection(),
             "stability": neuron_tables.stability(),
-            **{name: getattr(analysis, name)() for name in analysis_fields.TABLES},
+            **{name: getattr(analysis, name)() for name in ANALYSIS},
             "verdict": _verdict(),
             "images": _images(n_image_units),
             "neuron_table": "neurons.parquet",
@@ -233,7 +236,7 @@ def _verdict():
         return {"name": name, "value": value, "low": low, "high": high, "n": n}
 
     def word(subject, outcome, sentence, numbers, **about):
-        data = dict.fromkeys(WORD_DATA) | {"kind": "deactivation", "variant": subject, "outcome": outcome} | about
+        data = dict.fromkeys(DATA) | {"kind": "deactivation", "variant": subject, "outcome": outcome} | about
         return data | {"subject": subject, "word": outcome, "sentence": sentence, "evidence": numbers}
 
     made = {"attack": "unlearndiffatk", "provenance": "optimised"}

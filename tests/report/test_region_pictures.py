@@ -9,7 +9,8 @@ from PIL import Image
 
 from tests.report.example import HOSTILE, example, write_example
 from workbench.report import document as schema
-from workbench.report import region_pictures, region_views
+from workbench.report import region_cards, region_pictures
+from workbench.report.content import Report
 from workbench.report.images import COARSE
 from workbench.report.region_pictures import overlay, place, scale, small, webp
 from workbench.report.renderers import html, markdown
@@ -97,7 +98,7 @@ def test_pictures_are_small_and_keep_their_shape():
 
 
 def test_a_card_says_how_sure_it_is_and_why_a_picture_is_missing():
-    first, attacked, silent = region_views.cards(example())
+    first, attacked, silent = region_cards.cards(Report(example()))
     assert "31.0 % of its activity in its brightest tenth (inside the line, at the upper left)" in first["words"]
     assert (
         "evenly spread 10.0 %" in first["words"]
@@ -128,11 +129,11 @@ def test_pictures_that_do_not_fit_are_counted_those_of_the_first_units_stay(tmp_
     first = document["cluster_regions"][0]
     many = [first | {"rank": rank, "cluster": cluster} for cluster in (0, 1) for rank in (1, 2, 3)]
     document["cluster_regions"] = many
-    every, pixels, left_out, used = region_views.fitting(document, tmp_path)
+    every, pixels, left_out, used = region_cards.fitting(Report(document), tmp_path)
     assert len(every) == 6 and left_out == 0 and len(pixels) == 2
-    shown, _, left_out, less = region_views.fitting(document, tmp_path, used // 2)
+    shown, _, left_out, less = region_cards.fitting(Report(document), tmp_path, used // 2)
     assert [card["row"]["rank"] for card in shown] == [1, 2, 1] and left_out == 3 and less <= used // 2
-    monkeypatch.setattr(region_views, "ROOM", used // 2)
+    monkeypatch.setattr(region_cards, "ROOM", used // 2)
     assert "3 sets of pictures were left out" in html.render_html(document, tmp_path)
 
 

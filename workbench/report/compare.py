@@ -10,8 +10,7 @@ import re
 
 from workbench.analysis.findings import OUTCOMES
 from workbench.errors import RunError, nearest
-from workbench.report.document import plain
-from workbench.report.fields import TABLES
+from workbench.report.document import TABLES, plain
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 CONDITION = re.compile(r"\s*([a-z_]+)(?:\.(low|high))?\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d*)?)\s*")
@@ -121,13 +120,14 @@ def differences(a, b):
 def _about(table, row, without=()):
     """What a row is about: its texts and flags, in the order of its table."""
     said = []
-    for column, kind in TABLES[table].items():
-        if column in NO_LABELS or column in without or row[column] is None:
+    for column in TABLES[table].columns:
+        name = column.name
+        if name in NO_LABELS or name in without or row[name] is None:
             continue
-        if kind.startswith("text"):
-            said.append(row[column])
-        elif kind.startswith("flag") and row[column]:
-            said.append(column)
+        if column.type == "text":
+            said.append(row[name])
+        elif column.type == "flag" and row[name]:
+            said.append(name)
     return ", ".join(said)
 
 

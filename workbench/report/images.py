@@ -8,6 +8,7 @@ from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from workbench.errors import RunError
 from workbench.report import wording
+from workbench.report.content import arranged
 
 MEDIA = {"PNG": "image/png", "WEBP": "image/webp", "JPEG": "image/jpeg"}
 LARGEST_SIDE = 256
@@ -15,8 +16,8 @@ LARGEST_FILE = 64 * 1024
 BLOCKS = {
     "concept": ("Prompts with the concept", "concept found", "not found"),
     "reference": ("The same prompts without the concept", "concept found", "not found"),
-    "near": ("Near neighbours, which must stay", "as asked", "not as asked"),
-    "far": ("Far concepts, which must stay", "as asked", "not as asked"),
+    "near": ("Related concepts, which must stay", "as asked", "not as asked"),
+    "far": ("Unrelated concepts, which must stay", "as asked", "not as asked"),
     "retained": ("Prompts for other things", "as asked", "not as asked"),
 }
 RETAINED = ("near", "far", "retained")
@@ -24,16 +25,16 @@ SHOWN_UNITS = 8
 COARSE = 9  # pixels that a hidden picture has left on each side
 
 
-def matrix(document):
+def matrix(images, variants):
     """Blocks of the matrix: rows are (unit, seed), columns are conditions.
 
     Attacked prompts stand in the block of the prompts with the concept, in the row of their unit; so does an image of another
     seed (the control "other seeds"), which says its seed in the cell.
     Returns blocks of {title, yes, no, alarm, columns: [{name, words}], rows: [{unit, seed, prompt, cells}]};
-    a cell is a list of rows of document["images"].
+    a cell is a list of rows of the table images.
     """
     groups = {}
-    for row in wording.arranged(document["images"], wording.variant_names(document)):
+    for row in arranged(images, variants):
         concept = row["attack"] is not None or row["control"] or row["prompt_set"] == "target"
         groups.setdefault("concept" if concept else row["prompt_set"], []).append(row)
     order = list(BLOCKS)

@@ -1,18 +1,15 @@
-"""What the pages share: the run that is picked, its empty states, a figure with its alternative text."""
+"""The run that is picked, its empty states, its neuron table, and what is picked in it."""
 
 import pandas
 import streamlit as st
 
 from workbench.errors import RunError
-from workbench.report import figures, wording
-from workbench.report.alt import ALT
+from workbench.report import wording
+from workbench.report.content import values
 from workbench.storage import read_table
-from workbench.ui import neuron_table, picture_files, run_list
-from workbench.ui.headline_numbers import plain, short
+from workbench.ui import image_matrix, neuron_table, picture_files, run_list
+from workbench.ui.text import plain, short
 
-WIDE = 740
-LEGEND_LINES = 30
-FORESTS = ("rates_figure", "retention_figure", "activity_figure", "effects_figure", "shares_figure")
 NEURON, RUN = "neuron", "run"  # in the address
 ASKED, STAMP = "asked-run", "run-stamp"
 MOST_NAMES = 20
@@ -76,11 +73,6 @@ def watch(state):
         watched()
     else:
         _watched(st.session_state.get(ASKED), st.session_state.get(STAMP))
-
-
-def blur():
-    """Whether pictures are blurred."""
-    return st.session_state.get("blur", True)
 
 
 def run_to_show():
@@ -158,74 +150,9 @@ def so_far(state):
         st.subheader("Pictures so far")
         for block in picture_files.matrix(state, listed):
             st.markdown(f"**{plain(block['title'])}**")
-            matrix(state, block)
+            image_matrix.show(state, block)
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
-
-
-def matrix(state, block):
-    """One block of the image matrix: rows prompt x seed, columns conditions."""
-    damaged = []
-    with st.grid(len(block["columns"]) + 1, min_column_width=132, wrap=False, gap="xsmall"):
-        st.caption("prompt, seed")
-        for column in block["columns"]:
-            st.caption(f"**{plain(column['name'])}** · {plain(column['words'])}")
-        for row in block["rows"]:
-            st.caption(plain(picture_files.prompt_and_seed(row)))
-            for cell in row["cells"]:
-                with st.container(gap="xxsmall"):
-                    damaged += pictures(state, cell)
-    tell(damaged)
-
-
-def pictures(state, rows):
-    """The pictures of a cell, each with the detector's finding; says so when there is none. Returns what is damaged, a sentence each."""
-    damaged = []
-    if not rows:
-        st.caption("not part of the study")
-    for row in rows:
-        try:
-            shown, note = picture_files.picture(state, row, reveal=not blur())
-        except RunError as error:
-            damaged.append(str(error))
-            shown, note = None, ":material/broken_image: damaged"
-        if shown is None:
-            st.caption(note)
-            continue
-        st.image(shown, width=128, alt=picture_files.alt(row))
-        mark = ":material/visibility:" if row["success"] else ":material/visibility_off:"
-        st.caption(f"{mark} {plain(picture_files.caption(row))}" + (f" · {note}" if note else ""))
-    return damaged
-
-
-def tell(damaged):
-    """Say what is wrong with pictures: the first sentence, and how many more there are."""
-    if damaged:
-        more = f" {len(damaged) - 1} more pictures here are damaged." if len(damaged) > 1 else ""
-        st.error(plain(damaged[0] + more), icon=":material/error:")
-
-
-def figure(name, *arguments, caption=None, key=None, on_select="ignore", **options):
-    """A figure of the report with its alternative text; on a narrow screen it scrolls instead of shrinking.
-
-    on_select   called without arguments when points are picked; what was picked is in the session under `key`
-    """
-    drawn = getattr(figures, name)(*arguments, **options)
-    if name in FORESTS:
-        # in a page a forest plot is narrower than in the report, and its legend takes more lines
-        drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
-    with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
-        st.plotly_chart(
-            drawn,
-            theme=None,
-            config=figures.CONFIG,
-            alt=ALT[name](*arguments, **options),
-            key=key,
-            on_select=on_select,
-            selection_mode="points",
-        )
-    if caption:
-        st.caption(caption)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -247,23 +174,18 @@ def open_neuron(key, part=None):
         st.session_state[NEURON] = found
 
 
-def names(rows, column):
-    """Values of a column, in the order of the report: "reference" latents first, as the headline numbers are read there."""
-    return sorted(dict.fromkeys(row[column] for row in rows), key=lambda value: value != "reference")
-
-
 def trajectory(rows, key):
     """A choice of the latents on which activity was measured."""
-    possible = names(rows, "trajectory")
+    possible = values(rows, "trajectory")
     if len(possible) == 1:
-        st.caption(f"Measured {wording.TRAJECTORIES.get(possible[0], plain(possible[0]))}")
+        st.caption(f"Measured {plain(wording.named(wording.TRAJECTORIES, possible[0]))}")
         return possible[0]
     return st.segmented_control(
         "Measured",
         possible,
         default=possible[0],
         required=True,
-        format_func=lambda name: wording.TRAJECTORIES.get(name, name),
+        format_func=lambda name: wording.named(wording.TRAJECTORIES, name),
         key=key,
         help="Every model is shown the base model's own latents, so that differences come from the model alone.",
     )

@@ -3,8 +3,10 @@
 import streamlit as st
 
 from workbench.report import wording
-from workbench.ui import current_run, neuron_activity, neuron_table
-from workbench.ui.headline_numbers import plain
+from workbench.report.content import values
+from workbench.report.sections.by_call import NEURON_FIGURE
+from workbench.ui import current_run, neuron_activity, neuron_table, show
+from workbench.ui.text import plain
 
 METRICS = {
     "score": "How far the neuron answers to the concept in the base model, by the score that chose the neurons, in {unit}; "
@@ -13,10 +15,10 @@ METRICS = {
 }
 
 
-def neuron(state, table, row):
-    """The card of one neuron (a dict of `_neurons.find`): its numbers, each model, its activity along the sampling run."""
-    document = state.document
-    unit = wording.score_unit(document["study"])
+def neuron(state, row):
+    """The card of one neuron (a dict of `neuron_table.find`): its numbers, each model, its activity along the sampling run."""
+    report = state.report
+    unit = report.score_unit
     st.subheader(plain(f"Neuron {row['index']} of {row['layer']}"))
     st.caption(plain(", ".join([f"site {row['site']}", *neuron_table.words(row)])))
     with st.grid(3, min_column_width=170):
@@ -27,7 +29,7 @@ def neuron(state, table, row):
             st.metric("κ, base contrast", wording.number(row["kappa"], 3), help="Mean activity with the concept minus without it.")
             if row.get("kappa_se") is not None:
                 st.caption(f"standard error {wording.number(row['kappa_se'], 3)}")
-    models = neuron_table.models(row, wording.subjects(document))
+    models = neuron_table.models(row, report.subjects)
     if models:
         st.table(models, hide_index=True, alt=f"Deactivation, reactivation and δ of this neuron in {len(models)} models")
         st.caption(
@@ -41,14 +43,14 @@ def neuron(state, table, row):
 def activity(state, row):
     """How active it was in each condition at each call."""
     st.markdown("**How active is it, and when?**")
-    known = current_run.names(state.document["activity"], "trajectory")
+    known = values(state.report["activity"], "trajectory")
     rows = {name: _by_call(state, str(state.folder), _stamp(state), row["layer"], row["index"], name) for name in known}
     if not any(rows.values()):
         st.info("The recordings of this neuron are not in the run folder.", icon=":material/info:")
         return
     chosen = current_run.trajectory([one for each in rows.values() for one in each], "neurons-trajectory")
     shown = [one for one in rows[chosen] if not one["control"]] if st.toggle("Hide controls", key="neurons-controls") else rows[chosen]
-    current_run.figure("neuron_by_call_figure", shown, wording.variant_names(state.document), state.document["study"]["window"])
+    show.figure(NEURON_FIGURE, shown, state.report.variants, state.report.study["window"])
     st.caption(f"n = {shown[0]['n']} units (the half that did not choose the neurons); bands are bootstrap 95 % intervals over them.")
 
 

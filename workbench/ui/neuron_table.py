@@ -1,10 +1,11 @@
-"""Single neurons: filter, sort and cut a frame of neurons.parquet; one of them by its id, layer:number; is their choice stable?"""
+"""Single neurons: filter, sort and cut a frame of neurons.parquet; one of them by its id, layer:number."""
 
 import pandas
 
 from workbench.errors import RunError, nearest
-from workbench.report import choice_views, wording
-from workbench.ui.headline_numbers import short
+from workbench.report import wording
+from workbench.report.content import drawn_neurons
+from workbench.ui.text import short
 
 MOST = 500
 NUMBERS = ("agreement_a", "agreement_b", "score", "score_b", "kappa", "kappa_se", "frequency", "p_adjusted", "cluster")
@@ -117,10 +118,10 @@ def points(table, variant):
     if d not in table or r not in table:
         return []
     wanted = [name for name in ("layer", "index", "score", "in_concept", "in_prune", "in_watch", d, r) if name in table]
-    return wording.drawn_neurons(table.loc[table[d].notna() & table[r].notna(), wanted].to_dict("records"), variant)
+    return drawn_neurons(table.loc[table[d].notna() & table[r].notna(), wanted].to_dict("records"), variant)
 
 
-def woken(table, variant):
+def reactivated(table, variant):
     """Rows (dicts) of the neurons to draw against an attack on a variant: the chosen ones, then those that lie farthest out."""
     x, y = "score_b", f"delta_{variant}"
     if x not in table or y not in table:
@@ -130,17 +131,6 @@ def woken(table, variant):
     far = known[[x, y]].abs().max(axis=1)
     order = known.assign(far=far).sort_values(["in_concept", "far", "layer", "index"], ascending=[False, False, True, True])
     return order.head(MOST_POINTS)[wanted].to_dict("records")
-
-
-def stable(document):
-    """{sentence, tables: views} about the choice of neurons, as in the report; None where the report is older."""
-    said = choice_views.sentence(document)
-    return said and {"sentence": said, "tables": [choice_views.selection(document), choice_views.stability(document)]}
-
-
-def frame(view):
-    """A view of the report as a data frame of text."""
-    return pandas.DataFrame(view["rows"], columns=view["head"])
 
 
 def clusters(table):

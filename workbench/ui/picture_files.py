@@ -18,7 +18,7 @@ from workbench.execution.run_folder import Store
 from workbench.report import images, wording
 from workbench.storage import DamagedFile, read_table
 from workbench.study.prompt_set_name import PromptSetName
-from workbench.ui.headline_numbers import short
+from workbench.ui.text import short
 
 SMALLEST = 128
 MOST_PIXELS = 4096 * 4096
@@ -79,7 +79,7 @@ def _unreported(state, node, known):
 def matrix(state, listed):
     """Blocks of the image matrix (see workbench.report.images.matrix) over the rows given."""
     models = state.document["models"] if state.document else []
-    return images.matrix({"images": listed, "models": models})
+    return images.matrix(listed, [row["variant"] for row in models])
 
 
 def delicate(row):

@@ -4,22 +4,21 @@ import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import wording
-from workbench.ui import current_run, region_files
-from workbench.ui.headline_numbers import plain
+from workbench.ui import image_matrix, region_files
+from workbench.ui.text import plain
 
 WIDTH = 128
 
 
 def regions(state):
     """The pictures of one cluster, each with its words; nothing where the study did not ask for regions."""
-    document = state.document
-    numbers = region_files.clusters(document)
+    numbers = region_files.clusters(state.report)
     if not numbers:
         return
     st.subheader("Where in the image is a cluster active?")
     first = numbers[0]
     number = st.segmented_control("Cluster", numbers, default=first, required=True, key="neurons-region") if len(numbers) > 1 else first
-    found = region_files.cards(document, number)
+    found = region_files.cards(state.report, number)
     top = next((card["row"]["top"] for card in found if card["row"]["top"]), None)
     with st.grid(2, min_column_width=300):
         for card in found:
@@ -30,13 +29,13 @@ def regions(state):
         + (f", darkest from {wording.number(top)} times the average on" if top else "")
         + "; the line encloses the brightest tenth. In every condition the neurons were shown the base model's way to its own image of "
         "the plain prompt, so the map lies over that image. "
-        + ("Pictures are blurred in their pixels, and maps made as coarse." if current_run.blur() else "Pictures are shown as drawn.")
+        + ("Pictures are blurred in their pixels, and maps made as coarse." if image_matrix.blur() else "Pictures are shown as drawn.")
     )
 
 
 def _card(state, card):
     try:
-        shown = region_files.pictures(state, card, reveal=not current_run.blur())
+        shown = region_files.pictures(state, card, reveal=not image_matrix.blur())
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
         shown = []

@@ -4,25 +4,28 @@ clusters, cards   of report.json
 pictures          of one card; clear ones are made from the run's own results, as the report holds them blurred
 """
 
+from typing import Any
+
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from workbench.execution.run_folder import Store
-from workbench.report import images, region_pictures, region_views
+from workbench.report import images, region_cards, region_pictures
+from workbench.report.content import Report
 from workbench.storage import DamagedFile
 from workbench.ui import picture_files
 
 BASE = "base"
 
 
-def clusters(document):
+def clusters(report: Report) -> list[int]:
     """Numbers of the clusters whose regions were asked for."""
-    return sorted({row["cluster"] for row in document["cluster_regions"]})
+    return sorted({row["cluster"] for row in report["cluster_regions"]})
 
 
-def cards(document, cluster):
-    """Cards (see region_views) of one cluster, by condition and rank."""
-    return [card for card in region_views.cards(document) if card["row"]["cluster"] == cluster]
+def cards(report: Report, cluster: int) -> list[dict[str, Any]]:
+    """Cards (see report/region_cards.py) of one cluster, by condition and rank."""
+    return [card for card in region_cards.cards(report) if card["row"]["cluster"] == cluster]
 
 
 def pictures(state, card, reveal=False):

@@ -20,6 +20,7 @@ from workbench.errors import RunError
 from workbench.execution.run_folder import LAYOUT, Store
 from workbench.report import document as schema
 from workbench.report import wording
+from workbench.report.content import Report
 from workbench.terminal import visible
 
 VARIABLE = "WORKBENCH_RUNS"
@@ -46,7 +47,12 @@ class State:
     status: dict | None = None
 
     @property
-    def report_folder(self):
+    def report(self) -> Report:
+        """The numbers of a run that has some, for sections and cards."""
+        return Report(self.document or {})
+
+    @property
+    def report_folder(self) -> Path:
         """Where the report is."""
         return self.folder / "report"
 

@@ -2,19 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import RunError, nearest
 from workbench.report import document as schema
 from workbench.report.renderers.csv_files import to_csv
-from workbench.report.renderers.html import render_html
-from workbench.report.renderers.markdown import render_markdown
 from workbench.storage import atomic
 
 FORMATS = ("html", "md", "csv")
 
 
-def render(folder, formats=FORMATS, max_mb=10):
+def render(folder: str | Path, formats: Iterable[str] = FORMATS, max_mb: float = 10) -> list[Path]:
     """Render report.json of a folder; returns the paths written.
 
     html   report.html        md   report.md        csv   tables/*.csv
@@ -28,9 +28,13 @@ def render(folder, formats=FORMATS, max_mb=10):
     document = schema.load(folder)
     written = []
     if "html" in formats:
+        from workbench.report.renderers.html import render_html
+
         page = render_html(document, folder, neurons(document, folder), max_mb)
         written.append(_replace(folder / "report.html", page))
     if "md" in formats:
+        from workbench.report.renderers.markdown import render_markdown
+
         written.append(_replace(folder / "report.md", render_markdown(document)))
     if "csv" in formats:
         for table in schema.TABLES:
@@ -40,7 +44,7 @@ def render(folder, formats=FORMATS, max_mb=10):
     return written
 
 
-def neurons(document, folder):
+def neurons(document: dict[str, Any], folder: str | Path) -> list[dict[str, Any]]:
     """The rows of the neuron table as dicts of Python values, NaN as None; [] without a table."""
     if document["neuron_table"] is None:
         return []

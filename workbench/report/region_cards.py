@@ -4,23 +4,25 @@ cards     one per cluster, condition and unit, in the order of the table
 fitting   those that fit into the HTML report, with their pixels
 """
 
-from workbench.report import images, wording
-from workbench.report.alt_analysis import region_alt
+from pathlib import Path
+from typing import Any
+
+from workbench.report import wording
+from workbench.report.content import Report, Row
 
 ROOM = 900_000
 
 
-def cards(document):
+def cards(report: Report) -> list[dict[str, Any]]:
     """List of {title, prompt, words, reason, shots: [{path, words, alt}], row}, by cluster, condition and rank."""
-    rows = wording.arranged(document["cluster_regions"], wording.variant_names(document))
+    rows = report.arranged("cluster_regions")
     rows.sort(key=lambda row: (row["cluster"], row["rank"]))
     return [card(row) for row in rows]
 
 
-def card(row):
+def card(row: Row) -> dict[str, Any]:
     """What is said of one row of cluster_regions, and its pictures: as drawn, what the neurons were shown, the map over it."""
-    made = wording.provenance(row)
-    title = f"Cluster {row['cluster']}: {row['variant']}, {wording.condition(row)}" + (f" ({made})" if made else "")
+    title = f"Cluster {row['cluster']}: {row['variant']}, {wording.condition_made(row)}"
     shots = []
     for kind, words in (
         ("drawn", "drawn"),
@@ -32,7 +34,7 @@ def card(row):
     return {"title": title, "prompt": row["prompt"], "words": words_of(row), "reason": row["picture_reason"], "shots": shots, "row": row}
 
 
-def words_of(row):
+def words_of(row: Row) -> str:
     """'31.0 % of its activity in its brightest tenth (inside the line, at the upper left); evenly spread 10.0 %; ...'."""
     if row["share"] is None:
         return f"{wording.DASH} {row['reason']}"
@@ -43,23 +45,24 @@ def words_of(row):
     ]
     random = wording.span(row["random_low"], row["random_high"], wording.percent)
     if random:
-        p = f"p = {wording.p_value(row['p_random'])}".replace("= <", "<")
-        parts.append(f"{row['n_random']} random sets {random}, {p}")
+        parts.append(f"{row['n_random']} random sets {random}, {wording.p_words(row['p_random'])}")
     else:
         parts.append(f"no random sets: {row['reason']}")
     return f"n = 1 prompt, number {row['rank']} of those that excite it most. " + "; ".join(parts) + "."
 
 
-def at(place):
+def at(place: str) -> str:
     """'at the upper left', 'in several places'."""
     return f"in {place}" if place == "several places" else f"at the {place}"
 
 
-def fitting(document, folder, room=ROOM):
+def fitting(report: Report, folder: Path, room: int = ROOM) -> tuple[list[dict[str, Any]], dict[str, str], int, int]:
     """(cards that fit, {path: data: URI}, number left out, bytes); first those of the units that excite a cluster most."""
-    every, pixels, used, kept = cards(document), {}, 0, []
+    from workbench.report.images import data_uri
+
+    every, pixels, used, kept = cards(report), {}, 0, []
     for one in sorted(every, key=lambda card: card["row"]["rank"]):
-        new = {shot["path"]: images.data_uri(folder, shot["path"]) for shot in one["shots"] if shot["path"] not in pixels}
+        new = {shot["path"]: data_uri(folder, shot["path"]) for shot in one["shots"] if shot["path"] not in pixels}
         # a picture that two cards show stands in the file twice
         size = sum(len((pixels | new)[shot["path"]]) + 500 for shot in one["shots"])
         if used + size > room:
@@ -68,3 +71,16 @@ def fitting(document, folder, room=ROOM):
         kept.append(one)
     shown = [one for one in every if one in kept]
     return shown, pixels, len(every) - len(shown), used
+
+
+def region_alt(row: Row, kind: str) -> str:
+    """What one picture of a row of cluster_regions shows: `drawn`, `read_on` or `overlay`."""
+    condition = f"{row['variant']}, {wording.condition(row)}"
+    blurred = " (blurred)" if row["blurred"] else ""
+    if kind == "drawn":
+        return f"Image drawn by {condition}: {row['prompt']}{blurred}"
+    if kind == "read_on":
+        return f"The base model's image of the plain prompt of {row['unit']}{blurred}"
+    share = f"{wording.percent(row['share'])} of its activity in its brightest tenth, {row['place']}"
+    where = f"over it where cluster {row['cluster']} is active in {condition}: {share}"
+    return f"The base model's image of {row['unit']} in grey, {where}{blurred}"

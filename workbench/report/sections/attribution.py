@@ -1,0 +1,205 @@
+"""What carries the concept: the target's value and the credit of the concept neurons, fidelity, words of the prompt.
+
+attribution     the target's value under a condition, how far scores add up (explained against value - off; delta is the gap), and the
+                summed score of the concept set, credit, beside matched random sets; on half B. n counts units. Of the method
+                conductance off is the value at the prompt it starts from, explained the same integral over the text; its credit counts
+                a path in every layer it goes through
+fidelity        scores against exact ablation: where = sample (random single neurons), top (of the list) or sets (random sets of a share)
+tokens          mean credit of the words of a prompt for a neuron's signed activation: part = concept, plain (its other words), added
+                (by the attack); words: those with most credit
+"""
+
+from workbench.report import looks, wording
+from workbench.report.charts import forest
+from workbench.report.content import Report, arranged
+from workbench.report.section import Drawing, Figure, Section, Text
+from workbench.report.table import (
+    CONDITION,
+    NEW,
+    REASON,
+    UNITS,
+    Column,
+    Table,
+    View,
+    hidden,
+    interval,
+    random_sets,
+    value,
+    view,
+    with_band,
+    words_of,
+)
+from workbench.report.wording import digits, integer, number
+
+METHODS = {"conductance": "conductance (adds up over the text)"}
+WHERE = {"sample": "single neurons, a random sample", "top": "single neurons, the top of the list", "sets": "random sets"}
+PARTS = {"concept": "words of the concept", "plain": "other words of the prompt", "added": "added by the attack"}
+TOP = 20
+ATTRIBUTION = Table(
+    "attribution",
+    "Attribution: value of the target, and what goes through the concept neurons",
+    (
+        *CONDITION,
+        Column("method", "text", "Method", words_of(METHODS)),
+        Column("target", "text", "Target"),
+        Column("calls", "list"),
+        Column("n_prompts", "count?"),
+        UNITS,
+        Column("value", "number?", "Value of the target", digits(3), needed=True),
+        Column("low", "number?", "95 % interval", cell=interval(), needed=True),
+        Column("high", "number?", needed=True),
+        Column("off", "number?", "All gates off, or the start", digits(3)),
+        Column("explained", "number?", "Scores add up to", digits(3)),
+        Column("delta", "number?", "Gap", digits(3)),
+        Column("complete", "flag"),
+        Column("n_neurons", "count?"),
+        Column("credit", "number?", "Credit of the concept neurons", digits(3), needed=True),
+        Column("credit_low", "number?", "95 % interval", cell=interval(digits(3), "credit_low", "credit_high"), needed=True),
+        Column("credit_high", "number?", needed=True),
+        *random_sets(digits(3)),
+        Column("passes", "number?", "UNet passes", digits(1)),
+        REASON,
+    ),
+    rows=lambda report: report.arranged("attribution"),
+    fold="The numbers as a table, with the value of the target and how far scores add up",
+    about=lambda row: (row["variant"], row["method"].replace("_", " ")),
+    since=NEW,
+)
+
+
+def top_attributed(report: Report, limit: int = TOP) -> View | None:
+    """The neurons with the largest attribution on half A; its value on half B beside it; None when nothing was attributed."""
+    ranked = [neuron for neuron in report.neurons if neuron.get("attribution") is not None]
+    if not ranked:
+        return None
+    ranked.sort(key=lambda n: (-n["attribution"], str(n["layer"]), n["index"]))
+    heads = ("Layer", "Neuron", "Attribution, half A", "Half B", "95 % interval, half B", "Score, half A", "In the concept set", "Cluster")
+    return view(
+        f"Top {min(limit, len(ranked))} of {integer(len(ranked))} neurons by attribution on the half that chooses",
+        [(head, 1 <= place <= 5) for place, head in enumerate(heads)],
+        (
+            (
+                neuron["layer"],
+                neuron["index"],
+                number(neuron["attribution"], 4),
+                number(neuron.get("attribution_b"), 4),
+                wording.span(neuron.get("attribution_b_low"), neuron.get("attribution_b_high"), digits(4)),
+                number(neuron.get("score")),
+                "yes" if neuron.get("in_concept") else "",
+                None if neuron.get("cluster") is None or neuron["cluster"] < 0 else f"{neuron['cluster']:.0f}",
+            )
+            for neuron in ranked[:limit]
+        ),
+    )
+
+
+TOP_ATTRIBUTED = Table("attributed", derived=True, by_hand=top_attributed, fold="The neurons that add most")
+
+
+def _correlation(name, title):
+    """A correlation with the ends of its interval in the same cell."""
+    ends = (Column(f"{name}_{end}", "number?", needed=True) for end in ("low", "high"))
+    return (Column(name, "number?", title, cell=with_band(name), needed=True), *ends)
+
+
+FIDELITY = Table(
+    "fidelity",
+    "Fidelity: do the scores say what happens when neurons are really taken out? Correlations with 95 % intervals",
+    (
+        *hidden(CONDITION),
+        Column("method", "text", "Method"),
+        Column("target", "text", "Target"),
+        Column("where", "text", "Against", words_of(WHERE)),
+        Column("share", "share?", "Share in each set"),
+        Column("n_units", "count?", "Units"),
+        Column("n", "count?", "Neurons or sets"),
+        *_correlation("spearman", "Spearman"),
+        *_correlation("pearson", "Pearson"),
+        Column("passes", "number?", "UNet passes", digits(1)),
+        REASON,
+    ),
+    fold="Do the scores say what happens when neurons are really taken out?",
+    about=lambda row: (row["variant"], row["method"].replace("_", " ")),
+    since=NEW,
+)
+TOKENS = Table(
+    "tokens",
+    "Which words drive the neurons that carry most: mean credit for the neuron's signed activation",
+    (
+        *CONDITION,
+        Column("rank", "count", "Rank"),
+        Column("layer", "text", "Layer"),
+        Column("index", "count", "Neuron", str),
+        Column("part", "text", "Part of the prompt", words_of(PARTS)),
+        Column("words", "text", "Most of it"),
+        UNITS,
+        *value("Credit", digits(4)),
+        REASON,
+    ),
+    first=("rank", "layer", "index"),
+    rows=lambda report: sorted(report.arranged("tokens"), key=lambda row: row["rank"]),
+    fold="Which words drive them, clean and under attack",
+    since=NEW,
+)
+
+
+def credit_rows(rows):
+    """Rows of the table `attribution` with the credit of the concept set as their value."""
+    return [row | {"value": row["credit"], "low": row["credit_low"], "high": row["credit_high"]} for row in rows]
+
+
+def attribution_figure(rows, variants=()):
+    """Summed attribution of the concept set in every condition, beside matched random sets; one target, one or more methods."""
+    rows = arranged(credit_rows(rows), variants)
+    several = len({row["method"] for row in rows}) > 1
+    targets = ", ".join(dict.fromkeys(row["target"] for row in rows))
+    return forest.figure(
+        rows,
+        group=lambda row: row["variant"],
+        label=lambda row: [wording.condition(row), wording.provenance(row), several and row["method"]],
+        style=looks.kind,
+        guides=((0, "adds nothing"),),
+        behind=("random_low", "random_high", forest.MATCHED),
+        note=lambda row: wording.p_words(row["p_random"]),
+        title=f"credit of the concept neurons, in units of {targets} (95 % interval; grey: matched random sets)",
+    )
+
+
+def attribution_alt(rows, variants=()):
+    """Each credit with its interval and the range of random sets."""
+    parts = [
+        f"{row['variant']}, {wording.condition(row)}, {row['method']}: {wording.with_n(row)}{wording.beside_random(row)}"
+        for row in arranged(credit_rows(rows), variants)
+    ]
+    return f"Summed attribution of the concept neurons, in units of the target. {'; '.join(parts)}."
+
+
+def _drawn(report):
+    if report["attribution"]:
+        yield Drawing("How much goes through the concept neurons", (report["attribution"], report.variants))
+
+
+ATTRIBUTION_FIGURE = Figure(attribution_figure, attribution_alt, _drawn, forest=True)
+
+
+def _conductance(report):
+    return (
+        "Conductance asks how much of the target flows from the text through a neuron, on the way from the prompt it is compared with (of "
+        "T2 the one without the concept). A path counts in every layer it goes through: read its credit beside the random sets, which have "
+        "as many neurons in each layer."
+        if any(row["method"] == "conductance" for row in report["attribution"])
+        else ""
+    )
+
+
+SECTION = Section(
+    order=100,
+    title="What carries the concept",
+    short="Attribution",
+    lead=lambda report: (
+        f"Not what fires with {report.concept}, but what the network’s prediction would lose without it: each neuron’s effect on a stated "
+        "target, to first order, found by Captum on gates. The value of the target says how much of the concept is left in a model; the "
+        "credit of a set is the sum of its neurons’ effects, no share of that value."
+    ),
+    parts=(ATTRIBUTION_FIGURE, Text(_conductance), ATTRIBUTION, TOP_ATTRIBUTED, FIDELITY, TOKENS),
+)
