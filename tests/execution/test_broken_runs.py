@@ -220,7 +220,7 @@ def test_a_run_that_does_not_exist_is_told(place):
 
 def older(document):
     """The report as the first version of its schema was written."""
-    for table in schema.TABLES.values():
+    for table in schema.tables().values():
         rows = document.pop(table.name)
         if not table.since:
             document[table.name] = [{key: value for key, value in row.items() if key not in table.added} for row in rows]

@@ -124,7 +124,7 @@ class Pictures:
 
 def checked(table, rows):
     """The rows, after the report's own check of that table; what the report itself adds to it is null here."""
-    document.check_table(table, [dict.fromkeys(document.TABLES[table].added) | row for row in rows])
+    document.check_table(table, [dict.fromkeys(document.tables()[table].added) | row for row in rows])
     return rows
 
 

@@ -42,7 +42,7 @@ def test_nan_and_numpy_values_become_plain_json(document, tmp_path):
     assert loaded["activity"][0]["value"] == 0.5 and loaded["study"]["seeds"] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("table", schema.TABLES)
+@pytest.mark.parametrize("table", schema.tables())
 def test_a_missing_column_is_named_with_its_table_and_row(document, table):
     column = schema.columns(table)[-1]
     del document[table][0][column]
@@ -50,16 +50,16 @@ def test_a_missing_column_is_named_with_its_table_and_row(document, table):
         schema.check(document)
 
 
-@pytest.mark.parametrize("name", [*schema.TABLES, *schema.OBJECTS, "neuron_table"])
+@pytest.mark.parametrize("name", [*schema.tables(), *schema.objects(), "neuron_table"])
 def test_a_missing_part_is_named(document, name):
     del document[name]
     with pytest.raises(RunError, match=f'has no "{name}"'):
         schema.check(document)
 
 
-@pytest.mark.parametrize("name", schema.OBJECTS)
+@pytest.mark.parametrize("name", schema.objects())
 def test_a_missing_key_of_an_object_is_named(document, name):
-    key = schema.OBJECTS[name].columns[0].name
+    key = schema.objects()[name].columns[0].name
     del document[name][key]
     with pytest.raises(RunError, match=f'"{name}" has no "{key}"'):
         schema.check(document)
@@ -104,7 +104,7 @@ def test_impossible_values_are_refused(document, change, message):
 
 def test_a_report_from_before_a_table_was_added_is_read_with_that_table_empty(document, tmp_path):
     path = schema.write(document, tmp_path)
-    added = [table.name for table in schema.TABLES.values() if table.since]
+    added = [table.name for table in schema.tables().values() if table.since]
     older = {name: part for name, part in json.loads(path.read_text()).items() if name not in added}
     path.write_text(json.dumps(older))
     assert schema.load(tmp_path) == document | dict.fromkeys(added, []) and len(added) > 30
@@ -116,7 +116,7 @@ def test_a_report_from_before_a_table_was_added_is_read_with_that_table_empty(do
 def test_a_report_from_before_a_column_was_added_is_read_with_that_column_null(document, tmp_path):
     path = schema.write(document, tmp_path)
     older = json.loads(path.read_text())
-    added = {table.name: table.added for table in schema.TABLES.values() if table.added}
+    added = {table.name: table.added for table in schema.tables().values() if table.added}
     for table, names in added.items():
         older[table] = [{key: value for key, value in row.items() if key not in names} for row in older[table]]
     path.write_text(json.dumps(older))

@@ -10,7 +10,7 @@ import re
 
 from workbench.analysis.findings import OUTCOMES
 from workbench.errors import RunError, nearest
-from workbench.report.document import TABLES, plain
+from workbench.report.document import plain, tables
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 CONDITION = re.compile(r"\s*([a-z_]+)(?:\.(low|high))?\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d*)?)\s*")
@@ -120,7 +120,7 @@ def differences(a, b):
 def _about(table, row, without=()):
     """What a row is about: its texts and flags, in the order of its table."""
     said = []
-    for column in TABLES[table].columns:
+    for column in tables()[table].columns:
         name = column.name
         if name in NO_LABELS or name in without or row[name] is None:
             continue

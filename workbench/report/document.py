@@ -4,13 +4,16 @@ import json
 import math
 import reprlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError, nearest
-from workbench.report.section import found
-from workbench.report.table import Column, Object, Table
 from workbench.storage import write_text
+
+if TYPE_CHECKING:
+    from workbench.report.section import Section
+    from workbench.report.table import Column, Object, Table
 
 SCHEMA_VERSION = 1
 
@@ -29,15 +32,32 @@ KINDS = {
     "list": (list,),
     "object": (dict,),
 }
-TABLES: dict[str, Table] = {table.name: table for section in found().values() for table in section.tables}
-OBJECTS: dict[str, Object] = {one.name: one for section in found().values() for one in section.objects}
+
+
+def sections() -> "dict[str, Section]":
+    """The sections of a report; they are imported when they are asked for, not with this module."""
+    from workbench.report.section import found
+
+    return found()
+
+
+@cache
+def tables() -> "dict[str, Table]":
+    """{name: table} of report.json, as the sections declare them."""
+    return {table.name: table for section in sections().values() for table in section.tables}
+
+
+@cache
+def objects() -> "dict[str, Object]":
+    """{name: object} of the parts of report.json that are no tables."""
+    return {one.name: one for section in sections().values() for one in section.objects}
 
 
 def columns(table: str) -> list[str]:
     """Column names of a table, in the order of its CSV file."""
-    if table not in TABLES:
-        raise RunError(f'report.json has no table "{table}".{nearest(table, TABLES)}')
-    return TABLES[table].names
+    if table not in tables():
+        raise RunError(f'report.json has no table "{table}".{nearest(table, tables())}')
+    return tables()[table].names
 
 
 def load(report_folder: str | Path) -> dict[str, Any]:
@@ -75,15 +95,15 @@ def with_added(document: Any) -> Any:
     if not isinstance(document, dict):
         return document
     document = dict(document)
-    for table in TABLES.values():
+    for table in tables().values():
         rows = document.setdefault(table.name, []) if table.since else document.get(table.name)
         added = dict.fromkeys(table.added)
         if added and isinstance(rows, list):
             document[table.name] = [added | row if isinstance(row, dict) else row for row in rows]
-    for one in OBJECTS.values():
+    for one in objects().values():
         if isinstance(document.get(one.name), dict):
             document[one.name] = dict.fromkeys(column.name for column in one.columns if column.since) | document[one.name]
-    for section in found().values():
+    for section in sections().values():
         if section.upgrade:
             document = section.upgrade(document)
     return document
@@ -126,16 +146,16 @@ def check(document: Any) -> None:
             f"report.json has schema_version {_short(version)}; this workbench reads {SCHEMA_VERSION}. "
             "Render it with the version of the workbench that wrote it, or run the study again."
         )
-    for name in (*OBJECTS, *TABLES, "neuron_table"):
+    for name in (*objects(), *tables(), "neuron_table"):
         if name not in document:
             raise RunError(
                 f'report.json has no "{name}". A report has: '
-                f"{', '.join(('schema_version', *OBJECTS, *TABLES, 'neuron_table'))}. "
+                f"{', '.join(('schema_version', *objects(), *tables(), 'neuron_table'))}. "
                 "An empty table is an empty list."
             )
-    for one in OBJECTS.values():
+    for one in objects().values():
         check_row(one.columns, document[one.name], f'"{one.name}"', extra=one.open)
-    for table in TABLES:
+    for table in tables():
         check_table(table, document[table])
     if not (document["neuron_table"] is None or isinstance(document["neuron_table"], str)):
         raise RunError('report.json, "neuron_table": a file name or null was expected.')
@@ -147,11 +167,11 @@ def check_table(name: str, rows: Any) -> None:
         raise RunError(f'report.json, "{name}": a list of rows was expected.')
     for position, row in enumerate(rows):
         where = f'"{name}", row {position}'
-        check_row(TABLES[name].columns, row, where, declared=_declared_in(TABLES[name]))
-        _check_values(TABLES[name], row, where)
+        check_row(tables()[name].columns, row, where, declared=_declared_in(tables()[name]))
+        _check_values(tables()[name], row, where)
 
 
-def check_row(columns: Iterable[Column], row: Any, where: str, extra: bool = False, declared: str = "workbench/report/sections/") -> None:
+def check_row(columns: "Iterable[Column]", row: Any, where: str, extra: bool = False, declared: str = "workbench/report/sections/") -> None:
     """Raise RunError for the first thing in a row, or an object, that does not fit its columns.
 
     where      what the message calls it;   extra   whether it may have further keys;   declared   where its columns are declared
@@ -195,7 +215,7 @@ def _check_value(column, value, where):
 
 def _declared_in(table):
     """The file of the package that declares the columns of a table."""
-    return next(f"workbench/report/sections/{name}.py" for name, section in found().items() if table in section.tables)
+    return next(f"workbench/report/sections/{name}.py" for name, section in sections().items() if table in section.tables)
 
 
 def _short(value):

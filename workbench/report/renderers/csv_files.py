@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.report.document import TABLES, columns
+from workbench.report.document import columns, tables
 from workbench.report.table import Column
 
 # A spreadsheet runs a cell that begins like this as a formula, and prompts come from anywhere.
@@ -20,7 +20,7 @@ def to_csv(rows: Iterable[dict[str, Any]], table: str) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns(table))
     for row in rows:
-        writer.writerow([_cell(row[column.name], column) for column in TABLES[table].columns])
+        writer.writerow([_cell(row[column.name], column) for column in tables()[table].columns])
     return text.getvalue()
 
 
@@ -30,7 +30,7 @@ def from_csv(text: str, table: str) -> list[dict[str, Any]]:
     names = next(reader, [])
     if names != columns(table):
         raise RunError(f"The CSV of {table} has the columns {', '.join(names)}; expected: {', '.join(columns(table))}.")
-    known = TABLES[table].columns
+    known = tables()[table].columns
     return [{column.name: _value(cell, column) for column, cell in zip(known, row, strict=True)} for row in reader]
 
 
