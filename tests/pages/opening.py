@@ -19,7 +19,7 @@ def open_page(monkeypatch, runs, name, run=None, **address):
     app.run()
     assert not app.exception
     if name != pages()[0].name:
-        app.switch_page(str(folder("pages") / f"{name}.py")).run()
+        app.switch_page(str(next(page.script for page in pages() if page.name == name))).run()
     assert not app.exception, app.exception[0].value
     return app
 

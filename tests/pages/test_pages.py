@@ -9,6 +9,7 @@ import pytest
 
 from tests.pages.example_runs import KINDS, finished
 from tests.pages.opening import SCRIPT
+from workbench.errors import WorkbenchError
 from workbench.resources import folder
 from workbench.ui import navigation
 
@@ -251,3 +252,42 @@ def test_the_pages_start_without_torch(some_runs):
     environment = os.environ | {"WORKBENCH_RUNS": str(some_runs)}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment, cwd=SCRIPT.parents[2])
     assert done.returncode == 0, done.stderr
+
+
+NEW_PAGE = '''"""A page that came later."""
+
+import streamlit as st
+
+from workbench.ui import current_run
+
+PAGE = {"title": "Latency", "icon": ":material/timer:", "why": "how long an image takes", "order": 35, "needs": "timings"}
+
+st.title(f"Latency of {current_run.run_to_show().report.study['name']}")
+'''
+
+
+@pytest.fixture
+def with_a_new_page(tmp_path, monkeypatch):
+    """The folder of pages with one more script."""
+    scripts = shutil.copytree(folder("pages"), tmp_path / "pages")
+    (scripts / "latency.py").write_text(NEW_PAGE)
+    monkeypatch.setattr(navigation, "folder", lambda name: scripts)
+    navigation.pages.cache_clear()
+    yield scripts
+    navigation.pages.cache_clear()
+
+
+def test_a_page_is_one_new_file(opened, with_a_new_page):
+    assert [page.name for page in navigation.pages()] == ["overview", "images", "sensitivity", "latency", "neurons"]
+    app = opened("latency", "finished")
+    assert app.title[0].value == "Latency of emoji-heart"
+    links = [link.proto.label for link in opened("overview", "finished").get("page_link")]
+    assert "Latency" in links and "Latency: how long an image takes" in links
+    assert "latency" not in [page.name for page in navigation.linked({"timings": [], "neuron_table": None})]
+
+
+@pytest.mark.parametrize("text", ["import streamlit\n", "PAGE = make()\n", 'PAGE = {"title": "x"}\n'])
+def test_a_script_without_a_readable_page_is_named(with_a_new_page, text):
+    (with_a_new_page / "latency.py").write_text(text)
+    with pytest.raises(WorkbenchError, match=r"latency\.py"):
+        navigation.pages()

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from tests.report import example_analysis as analysis
 from tests.report import example_neurons as neuron_tables
 from tests.report import example_tables as tables
+from tests.report import invented
 from tests.report.example_analysis import HOSTILE
 from tests.report.example_tables import ATTACKS, VARIANTS
 from workbench.report import document as schema
@@ -77,6 +78,8 @@ def example(n_image_units=4):
 
 
 def _with_added(document):
+    for table in schema.tables().values():
+        document.setdefault(table.name, invented.rows(table))
     return schema.with_added(schema.plain(document))
 
 
