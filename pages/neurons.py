@@ -27,28 +27,28 @@ if table is None:
     st.stop()
 variants, unit = state.report.subjects, state.report.score_unit
 st.markdown(
-    f"Each row is one neuron of the model. Its **score** says how far it answers to the concept in the base model, in {plain(unit)}; "
-    "**D** what erasing took away; **R** and **δ** what an attack reactivated."
+    f"Each row is one neuron. **Score**: response to the concept in the base model, in {plain(unit)}. **D**: share of it that erasing "
+    "deactivated. **R** and **δ**: what an attack reactivated."
 )
 
 drawable = [variant for variant in variants if neuron_table.reactivated(table, variant)]
 if drawable:
-    st.subheader("Who carries the concept, and whom does the attack wake?")
-    variant = st.segmented_control("Model", drawable, default=drawable[0], required=True, key="neurons-variant")
+    st.subheader("Which neurons encode the concept, and which does the attack reactivate?")
+    variant = st.segmented_control("Variant", drawable, default=drawable[0], required=True, key="neurons-variant")
     points = neuron_table.reactivated(table, variant)
     show.figure(
         REACTIVATION_FIGURE, points, variant, unit=unit, key="neurons-plane", on_select=partial(current_run.open_neuron, "neurons-plane")
     )
     st.caption(
-        f"n = {wording.integer(len(points))} of {wording.integer(len(table))} neurons: the chosen ones, then those farthest from zero. "
-        "To the right: fires more with the concept. Up: fires more under the attack than under its control. "
-        "Both are read on the half of the units that did not choose. Click a point to open its card."
+        f"n = {wording.integer(len(points))} of {wording.integer(len(table))} neurons: the concept neurons, then those farthest from zero. "
+        "Right: more active with the concept in the prompt. Up: more active under the attack than under its control. "
+        "Both are measured on the evaluation half. Click a point to open the card of its neuron."
     )
 
 region_cards.regions(state)
 neuron_sets.show_sets(state)
 
-st.subheader("The table")
+st.subheader("All neurons")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layers = st.multiselect("Layers", sorted(table["layer"].unique()), key="neurons-layers", placeholder="all layers")
     numbers = neuron_table.clusters(table)
@@ -62,7 +62,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     size = st.number_input("Rows", 10, neuron_table.MOST, 50, 10, key="neurons-rows", width=140, help=f"at most {neuron_table.MOST}")
 found = neuron_table.selected(table, layers, role, sort, down, clusters)
 if found.empty:
-    st.info("No neuron is in this choice; take out a filter.", icon=":material/filter_alt:")
+    st.info("No neuron matches these filters; remove one of them.", icon=":material/filter_alt:")
     st.stop()
 pages = neuron_table.n_pages(found, size)
 number = st.pagination(pages, key=f"neurons-page-{pages}") if pages > 1 else 1
@@ -75,18 +75,18 @@ st.dataframe(
     on_select=partial(current_run.open_neuron, "neurons-table", part),
     selection_mode="single-row",
     alt=f"{len(part)} of {len(found)} neurons, sorted by {neuron_table.label(sort)}: layer, number, scores, role, and D, R and δ of each "
-    "model",
+    "variant",
 )
 st.caption(
-    f"{wording.integer(len(found))} neurons, page {number} of {pages}. Tick a row to open its card. "
-    "Empty cells: the neuron is too weak in the base model to divide by."
+    f"{wording.integer(len(found))} neurons, page {number} of {pages}. Tick a row to open the card of its neuron. "
+    "Empty cells: the contrast of the neuron in the base model is too small to divide by."
 )
 
 stable = neuron_choice.sentence(state.report)
 if stable:
     st.subheader("Is the choice of neurons stable?")
     st.markdown(plain(stable))
-    with st.expander("The numbers: half B, other halves, seeds, triggers, scores", icon=":material/table:"):
+    with st.expander("Tables: evaluation half, random halves, seeds, triggers, scores", icon=":material/table:"):
         for one in (neuron_choice.SELECTION, neuron_choice.STABILITY):
             show.frame(one.view(state.report))
 
@@ -99,4 +99,4 @@ if name:
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
 else:
-    st.caption("No neuron is picked yet.")
+    st.caption("No neuron is selected.")

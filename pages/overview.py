@@ -32,7 +32,7 @@ with st.grid(2, min_column_width=300):
 
 masks = [(pruned, parent) for pruned, parent in headline_numbers.pruned_variants(report) if parent == variant]
 for pruned, parent in masks:
-    st.subheader("What pruning the neurons changed" + (f": {plain(pruned)}" if len(masks) > 1 else ""))
+    st.subheader("Effect of pruning" + (f": {plain(pruned)}" if len(masks) > 1 else ""))
     for sentence in headline_numbers.pruning_sentences(report, pruned):
         st.markdown(f"- {plain(sentence)}")
     changes = headline_numbers.pruning_changes(report, pruned, parent)
@@ -41,10 +41,10 @@ for pruned, parent in masks:
         st.table(cells, hide_index=True, alt=f"Rates before and after pruning, {len(cells)} rows, each with interval and n")
         st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
 
-st.subheader("The same prompt in four variants")
+st.subheader("One prompt in four conditions")
 units = headline_numbers.four(report, picture_files.rows(state), variant)
 if not units:
-    st.info("This run kept no pictures of prompts with the concept.", icon=":material/image:")
+    st.info("This run kept no images of prompts with the concept.", icon=":material/image:")
 else:
     key = st.selectbox(
         "Prompt",
@@ -62,12 +62,12 @@ else:
                 st.caption(plain(picture_files.column(row)) if row else "")
     image_matrix.tell(damaged)
     st.caption(
-        "Blurred in the pixels; the switch is at the left. The eye marks pictures in which the detector found the concept."
+        "Blurred in the pixels; the switch is in the sidebar. The eye marks images in which the judge found the concept."
         if image_matrix.blur()
-        else "Shown as drawn. The eye marks pictures in which the detector found the concept."
+        else "Shown as drawn. The eye marks images in which the judge found the concept."
     )
 
-with st.expander("Why: every sentence of the verdict, and what it does not say", icon=":material/balance:"):
+with st.expander("All findings, reasons and caveats", icon=":material/balance:"):
     for word in report["verdict"]["words"]:
         st.markdown(f"- **{plain(word['subject'])}: {plain(word['word'])}.** {plain(word['sentence'])}")
     for name, title in (("reasons", "Reasons"), ("caveats", "Caveats")):

@@ -32,4 +32,4 @@ def open_all(monkeypatch, run):
         assert not app.error and app.title, [error.value for error in app.error]
         app.toggle(key="blur").set_value(False).run()
         assert not app.exception and not app.error, [error.value for error in app.error]
-    assert any("standard error" in caption.value for caption in app.caption) and "bootstrap 95" in app.caption[-1].value
+    assert any("standard error" in caption.value for caption in app.caption) and "jackknife t over units" in app.caption[-1].value

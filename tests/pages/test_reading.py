@@ -100,7 +100,7 @@ def test_clear_maps_come_from_the_results_and_hidden_ones_lie_on_blurred_pixels(
     (card,) = region_files.cards(state.report, 0)
     (drawn, _, _), (clear, words, alt) = region_files.pictures(state, card, reveal=True)
     original = Image.fromarray(example_runs.stripes(0).transpose(1, 2, 0))
-    assert np.array_equal(np.asarray(clear), np.asarray(region_pictures.overlay(original, level, 3.2))) and words == "active here" and alt
+    assert np.array_equal(np.asarray(clear), np.asarray(region_pictures.overlay(original, level, 3.2))) and words == "activity map" and alt
     assert np.array_equal(np.asarray(drawn), np.asarray(region_pictures.small(original)))
     files = [Image.open(state.report_folder / shot["path"]).convert("RGB") for shot in card["shots"]]
     hidden = [one for one, *_ in region_files.pictures(state, card)]
@@ -194,9 +194,9 @@ def test_pruning_is_compared_with_the_model_it_was_made_from():
     document = example()
     assert headline_numbers.pruned_variants(Report(document)) == [("esd-pruned", "esd")]
     rows = {row["What"]: list(row.values())[1:] for row in headline_numbers.pruning_changes(Report(document), "esd-pruned", "esd")}
-    before, after = rows["Concept in images, attack unlearndiffatk (optimised on it)"]
+    before, after = rows["Concept in images, attack unlearndiffatk (optimised against it)"]
     assert before.startswith("65.6 %") and after.startswith("21.1 %") and "n = 180" in before and "n = 180" in after
-    assert rows["Drawn right, unrelated concepts"][1] == "not measured (far concepts are not part of the short study)"
+    assert rows["Drawn as asked, unrelated concepts"][1] == "not measured (far concepts are not part of the short study)"
 
 
 def test_what_pruning_changed_is_told_decided_first_and_nothing_is_left_out():

@@ -71,7 +71,7 @@ def test_a_long_heading_of_a_forest_plot_takes_lines_not_the_width_of_the_number
 def test_clusters_differ_by_symbol_and_those_in_none_are_named():
     points = [{"layer": "<l>", "index": i, "cluster": float(i % 3 - 1), "cluster_x": 0.1 * i, "cluster_y": 1.0} for i in range(9)]
     figure = clusters.cluster_map_figure(points)
-    assert len({trace.marker.symbol for trace in figure.data}) == 3 and figure.data[-1].name == "in no cluster (3)"
+    assert len({trace.marker.symbol for trace in figure.data}) == 3 and figure.data[-1].name == "unclustered (3)"
     assert "<l>" not in figure.to_json().replace("\\u003c", "<").replace("&lt;l", "")
     assert "cluster 1: 3" in clusters.cluster_map_alt(points)
 

@@ -133,7 +133,7 @@ def test_budget_draws_each_measured_row_once_a_panel_per_attack_and_says_what_is
 def test_budget_marks_where_a_search_had_ended_and_bands_are_the_intervals():
     rows = [row for row in example()["budget"] if row["variant"] == "esd"]
     lines = {trace.name: trace for trace in rates.budget_figure(rows, VARIANTS).data if trace.customdata is not None}
-    attack, control = lines["attack"].marker.size, lines["its control"].marker.size
+    attack, control = lines["attack"].marker.size, lines["control"].marker.size
     assert len(set(attack)) == 1 and control[0] == control[1] == attack[0] > control[2]
     band = rates.budget_figure([row for row in rows if not row["control"]], VARIANTS).data[0]
     low, middle, high = (100 * row["high"] for row in rows if not row["control"])
@@ -190,7 +190,7 @@ def test_alternative_texts_hold_the_numbers():
     assert "— the attack ran out" in text
     assert "0.81 (0.74 to 0.88), n = 60" in activity.effects_alt(document["effects"], VARIANTS)
     budget = rates.budget_alt(document["budget"], VARIANTS)
-    assert "65.6 % (58.4 to 72.1 %) within 1240 passes and 3 looks, n = 180" in budget and "— this search never looked" in budget
+    assert "65.6 % (58.4 to 72.1 %) within 1240 NFE and 3 detector queries, n = 180" in budget and "— this search never looked" in budget
     assert "at call 19" in by_call.activity_by_call_alt(document["activity_by_call"], VARIANTS)
     assert "5 have D above 0.5, 5 of these" in neurons.neurons_alt(some(5), "esd", (0.5, 0.25))
     assert "91.0 % (85.0 to 97.0 %)" in neurons.shares_alt(document["neurons"], VARIANTS)

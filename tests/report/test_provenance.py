@@ -20,7 +20,7 @@ MADE = {
     ("p4d-theirs", "optimised", "esd-pruned"): 29,
     ("p4d-theirs-old", "static", None): 17,
 }
-WAYS = ["optimised on it", "transferred from esd", "transferred from uce", "optimised on it", "fixed prompts"]
+WAYS = ["optimised against it", "transferred from esd", "transferred from uce", "optimised against it", "static"]
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def test_the_rates_table_has_a_row_for_each_way_an_attack_was_made(several):
     schema.check(several)
     table = rates.RATES.view(Report(several))
     rows = [row for row in table.rows if row[1].startswith("attack p4d")]
-    place = {name: table.head.index(name) for name in ("How made", "Successes", "Prompts that say the name")}
-    assert sorted(row[place["How made"]] for row in rows) == sorted(WAYS)
-    assert {(row[1], row[place["How made"]]): row[place["Successes"]] for row in rows} == {
+    place = {name: table.head.index(name) for name in ("Provenance", "Successes", "Prompts that name the concept")}
+    assert sorted(row[place["Provenance"]] for row in rows) == sorted(WAYS)
+    assert {(row[1], row[place["Provenance"]]): row[place["Successes"]] for row in rows} == {
         (f"attack {attack}", way): str(n) for ((attack, *_), n), way in zip(MADE.items(), WAYS, strict=True)
     }
-    assert {row[place["Prompts that say the name"]] for row in rows} == {f"{k} of 180" for k in range(5)}
+    assert {row[place["Prompts that name the concept"]] for row in rows} == {f"{k} of 180" for k in range(5)}
 
 
 def test_markdown_and_html_say_each_number_with_its_way_in_one_row(several, tmp_path):
@@ -109,7 +109,7 @@ def test_when_all_rates_have_one_judge_a_line_says_so_and_else_each_row_does(sev
     one = several | {"rates": [row | judge for row in several["rates"]]}
     table = rates.RATES.view(Report(one))
     assert table.note == (
-        "Decided by emoji-classifier, label object:heart, threshold 0.50; false alarms: 2.0 % (1.0 to 6.0 %) of 180 images of the base "
+        "Decided by emoji-classifier, label object:heart, threshold 0.50; false positives: 2.0 % (1.0 to 6.0 %) of 180 images of the base "
         "model on prompts without the concept."
     )
     assert not {"Detector", "Threshold"} & set(table.head) and table.note.split(";")[0] in render_markdown(one).replace("\\", "")

@@ -141,7 +141,7 @@ def test_nulls_are_a_dash_with_their_reason_never_a_zero(tmp_path):
     html = render_html(document, tmp_path)
     card = html.split('<div class="card erasure">')[1].split("</div>\n<div")[0]
     assert '<p class="big">—</p>' in card and "the detector could not be loaded" in card
-    assert "0.0 %" not in card.split("The base model")[0]
+    assert "0.0 %" not in card.split("Base model:")[0]
     assert "None" not in " ".join(Page(html).words) and "null" not in " ".join(Page(html).words)
     assert "nan" not in " ".join(Page(html).words).lower().split()
     assert "— the detector could not be loaded" in render_markdown(document)
@@ -191,7 +191,7 @@ def test_detectors_thresholds_budgets_and_distances_are_in_every_report(folder, 
     markdown = " ".join((folder / "report.md").read_text(encoding="utf-8").split())
     for found in (words, markdown.replace("\\", "")):
         assert "emoji-judge ba9876543210" in found and "no image without the concept was made" in found
-        assert "0.5 (its own)" in found and "11.7 % (7.8 to 17.2 %)" in found
+        assert "0.5 (used)" in found and "11.7 % (7.8 to 17.2 %)" in found
         assert "65.6 %" in found and "58.4 to 72.1 %" in found and "this search never looked at the detector" in found
         assert "noise floor" in found and "0.0141 to 0.0250" in found and "−0.0011 to 0.0023" in found
         assert "0.0132 to 0.0251" in found and "farther" in found
@@ -205,7 +205,7 @@ def test_every_report_says_in_one_sentence_whether_the_choice_of_neurons_is_stab
         assert (
             "Is the choice of neurons stable?" in found and "Yes: the choice is stable. Of 160 concept neurons, 140 are confirmed" in found
         )
-        assert "two choices overlap by 0.68 (0.61 to 0.75 in 95 % of 100 splits; by chance 0.02)" in found
+        assert "Two choices on random halves of the units overlap by 0.68 (0.61 to 0.75 in 95 % of 100 splits; by chance 0.02)" in found
         assert "attack ring_a_bell" in found and "every unit has one seed" in found
     assert {"selection.csv", "stability.csv"} <= {path.name for path in (folder / "tables").iterdir()}
 
@@ -222,7 +222,7 @@ def test_every_report_says_in_one_sentence_whether_the_choice_of_neurons_is_stab
         (
             {"same_sign": None, "reason": "too few units."},
             {},
-            "Whether the choice holds on the other half of the units could not be told: too few",
+            "It cannot be told whether the choice holds on the evaluation half: too few",
         ),
     ],
 )
@@ -303,7 +303,7 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
 
 def test_numbers_over_runs_stand_with_how_many_runs_and_units(page, folder):
     said = " ".join(page.words)
-    assert "repeated with other seeds" in said
+    assert "Over repeated runs (seeds)" in said
     (line,) = [one for one in (folder / "report.md").read_text().splitlines() if "0.31" in one and "0.12 to 0.50" in one]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:4] == ["effect", "Reactivation: attack minus its control", "esd", "attack unlearndiffatk"]

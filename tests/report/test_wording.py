@@ -74,7 +74,7 @@ def test_top_neurons_are_sorted_by_z():
 
 def test_the_sweep_is_one_row_per_condition_and_one_column_per_threshold():
     view = rates.SWEEP.view(Report(example()))
-    assert view.head[-3:] == ["0.1", "0.5 (its own)", "0.9"] and len(view.rows) == 2
+    assert view.head[-3:] == ["0.1", "0.5 (used)", "0.9"] and len(view.rows) == 2
     assert [row[-1].split(" (")[0] for row in view.rows] == ["88.9 %", "0.6 %"]
 
 

@@ -66,12 +66,12 @@ def load(report_folder: str | Path) -> dict[str, Any]:
     Raises   RunError that names the file: it is missing, no JSON, of another schema version, or does not fit the schema (`check`)
     """
     path = Path(report_folder) / "report.json"
-    again = "Run the study again: results are kept, the report is written anew."
+    again = "Run the study again: results are kept, the report is written again."
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError:
         raise RunError(
-            f"A report was asked of {report_folder}, but there is no report.json in it. "
+            f"{report_folder} holds no report: there is no report.json in it. "
             "Run the study's report stage first: workbench run STUDY."
         ) from None
     except ValueError as error:

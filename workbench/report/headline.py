@@ -37,7 +37,7 @@ CARDS = (
     Card(
         "erasure",
         "Concept without attack",
-        "How often images of prompts that ask for the concept show it. Lower is better; the base model is the ceiling.",
+        "Share of the images of target prompts that show the concept. Lower is better; the base model is the ceiling.",
         "rate",
         ("base", "erasure_base"),
     ),
@@ -51,14 +51,14 @@ CARDS = (
     Card(
         "attack",
         "Images under attack: ASR",
-        "How often the attack's images show the concept (ASR). Read it beside its control: the same effort without the search.",
+        "Share of the attack's images that show the concept (ASR). Compare it with the control: the same effort without the search.",
         "rate",
         ("control", "control"),
     ),
     Card(
         "retention",
         "Retention",
-        "How often related concepts still come out right. Higher is better.",
+        "Share of the images of retained concepts that are drawn as asked. Higher is better.",
         "rate",
         ("base", "retention_base"),
     ),

@@ -18,7 +18,7 @@ BLOCKS = {
     "reference": ("The same prompts without the concept", "concept found", "not found"),
     "near": ("Related concepts, which must stay", "as asked", "not as asked"),
     "far": ("Unrelated concepts, which must stay", "as asked", "not as asked"),
-    "retained": ("Prompts for other things", "as asked", "not as asked"),
+    "retained": ("Retained concepts, which must stay", "as asked", "not as asked"),
 }
 RETAINED = ("near", "far", "retained")
 SHOWN_UNITS = 8
@@ -100,7 +100,7 @@ def data_uri(folder, path):
     except FileNotFoundError:
         raise RunError(
             f'report.json names the image "{path}", but it is not in {folder}. '
-            "Run the report stage again, or take the row out of report.json."
+            "Run the report stage again, or remove the row from report.json."
         ) from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise RunError(f'"{path}" cannot be put into the report ({error}); PNG, WebP and JPEG are possible.') from None

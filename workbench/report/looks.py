@@ -7,11 +7,11 @@ from workbench.report.charts.style import COLOURS, PALETTE, SYMBOLS
 
 Look = dict[str, str]
 KINDS: dict[str, Look] = {
-    "target": {"colour": COLOURS["blue"], "symbol": "circle", "name": "plain prompts"},
+    "target": {"colour": COLOURS["blue"], "symbol": "circle", "name": "without attack"},
     "reference": {"colour": COLOURS["black"], "symbol": "square-open", "name": "without the concept"},
     "attack": {"colour": COLOURS["vermillion"], "symbol": "diamond", "name": "attack"},
-    "control": {"colour": COLOURS["vermillion"], "symbol": "diamond-open", "name": "its control"},
-    "false": {"colour": COLOURS["grey"], "symbol": "x", "name": "false alarms"},
+    "control": {"colour": COLOURS["vermillion"], "symbol": "diamond-open", "name": "control"},
+    "false": {"colour": COLOURS["grey"], "symbol": "x", "name": "false positives"},
     "other": {"colour": COLOURS["purple"], "symbol": "square", "name": "other prompts"},
 }
 _SETS = {

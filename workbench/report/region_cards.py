@@ -21,13 +21,13 @@ def cards(report: Report) -> list[dict[str, Any]]:
 
 
 def card(row: Row) -> dict[str, Any]:
-    """What is said of one row of cluster_regions, and its pictures: as drawn, what the neurons were shown, the map over it."""
+    """What is said of one row of cluster_regions, and its pictures: as drawn, what was recorded, the map over it."""
     title = f"Cluster {row['cluster']}: {row['variant']}, {wording.condition_made(row)}"
     shots = []
     for kind, words in (
         ("drawn", "drawn"),
-        ("read_on", "shown to the neurons" if row["drawn"] or row["picture_reason"] else "drawn, shown to the neurons"),
-        ("overlay", "active here"),
+        ("read_on", "base image, recorded" if row["drawn"] or row["picture_reason"] else "drawn and recorded"),
+        ("overlay", "activity map"),
     ):
         if row[kind]:
             shots.append({"path": row[kind], "words": words, "alt": region_alt(row, kind)})
@@ -35,20 +35,20 @@ def card(row: Row) -> dict[str, Any]:
 
 
 def words_of(row: Row) -> str:
-    """'31.0 % of its activity in its brightest tenth (inside the line, at the upper left); evenly spread 10.0 %; ...'."""
+    """'31.0 % of its activity in its most active tenth (outlined, at the upper left); an even map has 10.0 %; ...'."""
     if row["share"] is None:
         return f"{wording.DASH} {row['reason']}"
-    where = f" (inside the line, {row['place'] and at(row['place'])})" if row["place"] else ""
+    where = f" (outlined, {row['place'] and at(row['place'])})" if row["place"] else ""
     parts = [
-        f"{wording.percent(row['share'])} of its activity in its brightest tenth{where}",
-        f"evenly spread {wording.percent(row['even'])}",
+        f"{wording.percent(row['share'])} of its activity in its most active tenth{where}",
+        f"an even map has {wording.percent(row['even'])}",
     ]
     random = wording.span(row["random_low"], row["random_high"], wording.percent)
     if random:
         parts.append(f"{row['n_random']} random sets {random}, {wording.p_words(row['p_random'])}")
     else:
         parts.append(f"no random sets: {row['reason']}")
-    return f"n = 1 prompt, number {row['rank']} of those that excite it most. " + "; ".join(parts) + "."
+    return f"n = 1 prompt, rank {row['rank']} of those that activate it most. " + "; ".join(parts) + "."
 
 
 def at(place: str) -> str:
@@ -57,7 +57,7 @@ def at(place: str) -> str:
 
 
 def fitting(report: Report, folder: Path, room: int = ROOM) -> tuple[list[dict[str, Any]], dict[str, str], int, int]:
-    """(cards that fit, {path: data: URI}, number left out, bytes); first those of the units that excite a cluster most."""
+    """(cards that fit, {path: data: URI}, number left out, bytes); first those of the units that activate a cluster most."""
     from workbench.report.images import data_uri
 
     every, pixels, used, kept = cards(report), {}, 0, []
@@ -80,7 +80,7 @@ def region_alt(row: Row, kind: str) -> str:
     if kind == "drawn":
         return f"Image drawn by {condition}: {row['prompt']}{blurred}"
     if kind == "read_on":
-        return f"The base model's image of the plain prompt of {row['unit']}{blurred}"
-    share = f"{wording.percent(row['share'])} of its activity in its brightest tenth, {row['place']}"
+        return f"The base model's image of the target prompt of {row['unit']}{blurred}"
+    share = f"{wording.percent(row['share'])} of its activity in its most active tenth, {row['place']}"
     where = f"over it where cluster {row['cluster']} is active in {condition}: {share}"
     return f"The base model's image of {row['unit']} in grey, {where}{blurred}"

@@ -226,20 +226,20 @@ def words_of(words: dict[str, str]) -> Form:
 # columns that several tables share
 
 NEW = "0.2"
-REASON = Column("reason", "text?", "If missing, why")
+REASON = Column("reason", "text?", "Reason if missing")
 VARIANT = Column("variant", "text", "Variant")
 CONTROL = Column("control", "flag")
 ATTACK = (
     Column("attack", "text?"),
-    Column("provenance", "text?", "How made", cell=wording.provenance),
+    Column("provenance", "text?", "Provenance", cell=wording.provenance),
     Column("against", "text?"),
 )
 NAMED_ATTACK = (ATTACK[0].but(title="Attack"), *ATTACK[1:])
 PROMPTS = Column("prompt_set", "text", "Prompts", cell=wording.condition)
 CONDITION = (VARIANT, PROMPTS, *ATTACK, CONTROL)
 NEURON_SET = Column("neuron_set", "text", "Neurons", words_of(wording.NEURON_SETS))
-LATENTS = Column("trajectory", "text", "Latents")
-MEASURED_ON = Column("trajectory", "text", "Activity measured", words_of(wording.TRAJECTORIES))
+TRAJECTORY = Column("trajectory", "text", "Trajectory")
+MEASURED_ON = Column("trajectory", "text", "Trajectory", words_of(wording.TRAJECTORIES))
 UNITS = Column("n", "count?", "Units")
 SIZE = (Column("n", "count?", "Images", cell=wording.size), Column("n_units", "count?", since=NEW))
 RATE = (
@@ -277,11 +277,11 @@ def value(title: Words = "Value", form: Form = number, between: str = "95 % inte
     )
 
 
-def random_sets(form: Form = number, title: str = "p", after: str | None = None) -> tuple[Column, ...]:
+def random_sets(form: Form = number, title: str = "p among random sets", after: str | None = None) -> tuple[Column, ...]:
     """The band of matched random sets, their number, and p among them; shown behind the column `after`."""
     return (
         Column("p_random", "p?", title, after="n_random"),
-        Column("n_random", "count?", "Number of sets", after="random_low"),
+        Column("n_random", "count?", "Number of random sets", after="random_low"),
         Column("random_low", "number?", "Random sets", cell=interval(form, "random_low", "random_high"), after=after),
         Column("random_high", "number?"),
     )

@@ -16,50 +16,53 @@ MODEL_NOTE = "The bundled emoji model demonstrates the mechanism. What it shows 
 
 PROMPTS = {
     "target": "prompts with the concept",
-    "reference": "prompts without it",
-    "retained": "prompts for other things",
-    "adversarial": "attacked prompts",
+    "reference": "prompts without the concept",
+    "retained": "retained concepts",
+    "near": "related concepts",
+    "far": "unrelated concepts",
+    "adversarial": "adversarial prompts",
     "control": "control prompts",
+    "other-target": "prompts with the other concept",
 }
 PROVENANCE = {
-    "static": "fixed prompts",
+    "static": "static",
     "transferred": "transferred",
-    "optimised": "optimised on it",
+    "optimised": "optimised against it",
 }
 DEFINITIONS = {
     "success_rate": "shows the concept",
-    "ceiling": "base model, the ceiling",
-    "false_positive": "false positives of the detector",
-    "pre_asr": "before the attack (pre-ASR)",
-    "asr": "with the attack (ASR)",
+    "ceiling": "base model (ceiling)",
+    "false_positive": "false positives",
+    "pre_asr": "without attack (pre-ASR)",
+    "asr": "with attack (ASR)",
     "asr_fail": "new successes (ASR_fail)",
 }
 EFFECTS = {
     "deactivation": "Deactivation: activity lost by erasing",
-    "deactivation_beyond_sham": "Deactivation beyond that of the sham",
-    "drift": "Drift: activity of prompts without the concept",
-    "target_over_reference": "What is left: prompts with the concept minus prompts without",
+    "deactivation_beyond_sham": "Deactivation minus that of the sham",
+    "drift": "Drift: change on prompts without the concept",
+    "target_over_reference": "Remaining contrast: prompts with the concept minus prompts without it",
     "reactivation": "Reactivation: attack minus its control",
-    "gross_reactivation": "Gross reactivation: attack minus no attack",
-    "base_reactivation": "The same attack in the base model",
+    "gross_reactivation": "Gross reactivation: with attack minus without",
+    "base_reactivation": "The same attack on the base model",
     "pruning_effect_adversarial": "Effect of pruning under attack",
     "pruning_effect_target": "Effect of pruning without attack",
 }
 NEURON_SETS = {
     "concept": "concept neurons",
-    "watch": "watched, not pruned",
-    "pruned": "pruned",
-    "suppressed": "concept-suppressed",
+    "watch": "watched neurons",
+    "pruned": "pruned neurons",
+    "suppressed": "suppressed neurons",
     "complement": "all other neurons",
     "random": "matched random sets",
     "other": "neurons of another concept",
 }
 TRAJECTORIES = {
-    "target": "on latents that contain the concept",
-    "reference": "on latents without the concept",
+    "target": "target (base latents with the concept)",
+    "reference": "reference (base latents without the concept)",
 }
 # prompts that an erased model must still draw
-RETAINED = {"near": "related concepts", "far": "unrelated concepts"}
+RETAINED = {name: PROMPTS[name] for name in ("near", "far")}
 # whose change by an ablation is measured
 GROUPS = {"target": "prompts with the concept"} | RETAINED
 MODES = {"one_step": "one step", "images": "images"}
@@ -175,7 +178,7 @@ def condition(row: Row) -> str:
 
 
 def provenance(row: Row) -> str:
-    """How the attack was made: 'optimised on it', 'transferred from esd'; empty without an attack."""
+    """How the attack was made: 'optimised against it', 'transferred from esd'; empty without an attack."""
     if row.get("attack") is None or row.get("provenance") is None:
         return ""
     against = row.get("against")
@@ -185,7 +188,7 @@ def provenance(row: Row) -> str:
 
 
 def condition_made(row: Row) -> str:
-    """'attack p4d (optimised on it)'."""
+    """'attack p4d (optimised against it)'."""
     made = provenance(row)
     return condition(row) + (f" ({made})" if made else "")
 

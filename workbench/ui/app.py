@@ -21,14 +21,14 @@ if page == home:
 with st.sidebar:
     links = st.container(gap="xxsmall")
     name = current_run.pick()
-    st.toggle("Blur images", True, key="blur", help="Pictures that may show the concept are blurred in their pixels.")
+    st.toggle("Blur images", True, key="blur", help="Images that may show the concept are blurred in their pixels.")
     state = current_run.current()
     current_run.watch(state)
     if state is not None and state.kind != "damaged":
         with st.expander("Show command", icon=":material/terminal:", key="command", on_change="rerun") as command:
             if command.open:
                 line = state.document["reproduce"]["command"] if state.document else run_list.command_of(state.folder)
-                st.caption("In a terminal; only what is missing is computed")
+                st.caption("In a terminal; only missing results are computed")
                 st.code(line, language="bash", wrap_lines=True)
                 st.caption("In Python")
                 st.code(run_list.python_of(line), language="python", wrap_lines=True)
@@ -48,7 +48,7 @@ except WorkbenchError as error:  # what is damaged in the run's folder; anything
 
 if state is not None and state.kind == "finished":
     st.divider()
-    st.markdown("**Look at next**")
+    st.markdown("**Next pages**")
     for one in navigation.linked(state.document):
         if pages[one.name] != page:
             st.page_link(pages[one.name], label=f"{one.title}: {one.why}", icon=one.icon, query_params=here)

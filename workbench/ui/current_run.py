@@ -43,7 +43,7 @@ def pick():
     else:
         st.caption("No runs yet. Make one with: workbench demo")
     if odd:
-        st.caption(f"Not listed, as the name is no text; rename it: {plain(', '.join(odd))}")
+        st.caption(f"Not listed, because the name is not valid text; rename it: {plain(', '.join(odd))}")
     if asked in names and st.query_params.get(RUN) != asked:
         st.query_params[RUN] = asked
     return asked
@@ -104,11 +104,11 @@ def missing():
             st.error(f'There is no run "{plain(short(asked))}".', icon=":material/error:")
         st.write(f"There is no run in {plain(folder)}. Make the first one, on the bundled model, in a terminal:")
         st.code("workbench demo", language="bash")
-        st.write("It appears in the list at the left as soon as it has started.")
+        st.write("It appears in the list in the sidebar as soon as it has started.")
         return
     st.title("No such run")
     st.error(f'There is no run "{plain(short(asked))}" in {plain(folder)}.', icon=":material/error:")
-    st.markdown("Choose one in the list at the left. There are, newest first:")
+    st.markdown("Choose one in the sidebar. Existing runs, newest first:")
     st.markdown("\n".join(f"- {plain(run_list.label(folder / name))}" for name in names[:MOST_NAMES]))
     if len(names) > MOST_NAMES:
         st.caption(f"and {len(names) - MOST_NAMES} more.")
@@ -120,7 +120,7 @@ def waiting():
     state = current()
     if state is None or state.kind != "running":
         st.rerun()
-    st.subheader("This run is going on")
+    st.subheader("Run in progress")
     bar(state)
     st.caption(plain(state.sentence))
     so_far(state)
@@ -145,9 +145,9 @@ def so_far(state):
     try:
         listed = picture_files.rows(state)
         if not listed:
-            st.info("No pictures yet. The first appear when the base model has drawn its prompts.", icon=":material/image:")
+            st.info("No images yet. The first appear when the base model has drawn its prompts.", icon=":material/image:")
             return
-        st.subheader("Pictures so far")
+        st.subheader("Images so far")
         for block in picture_files.matrix(state, listed):
             st.markdown(f"**{plain(block['title'])}**")
             image_matrix.show(state, block)
@@ -178,14 +178,14 @@ def trajectory(rows, key):
     """A choice of the latents on which activity was measured."""
     possible = values(rows, "trajectory")
     if len(possible) == 1:
-        st.caption(f"Measured {plain(wording.named(wording.TRAJECTORIES, possible[0]))}")
+        st.caption(f"Trajectory: {plain(wording.named(wording.TRAJECTORIES, possible[0]))}")
         return possible[0]
     return st.segmented_control(
-        "Measured",
+        "Trajectory",
         possible,
         default=possible[0],
         required=True,
         format_func=lambda name: wording.named(wording.TRAJECTORIES, name),
         key=key,
-        help="Every model is shown the base model's own latents, so that differences come from the model alone.",
+        help="All variants are recorded on the latents of the base model, so that differences come from the variant alone.",
     )

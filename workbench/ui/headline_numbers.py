@@ -51,7 +51,7 @@ def _words(card: Card, picked: dict[str, Row | None]) -> str:
         over = f", Benjamini-Hochberg over {row['n_family']} tests" if row.get("n_family") else ""
         parts.append(f"{wording.p_words(p)} by flipping the signs of units{over}")
     if row.get("comparable_outcome"):
-        parts.append(COMPARED.get(row["comparable_outcome"], "comparable neurons: cannot tell"))
+        parts.append(COMPARED.get(row["comparable_outcome"], "against comparable neurons: cannot tell"))
     if card.beside:
         name, other = card.beside
         parts.append(f"{name}: {_rate(picked[other])}")
@@ -88,7 +88,7 @@ def pruning_changes(report: Report, variant: str, parent: str) -> list[dict[str,
         add(f"Concept in images, {wording.condition_made(row)}", same[0] if same else None, row)
     for row in (row for row in report["retention"] if row["variant"] == variant):
         same = [r for r in report["retention"] if (r["variant"], r["kind"]) == (parent, row["kind"])]
-        add(f"Drawn right, {wording.named(wording.RETAINED, row['kind'])}", same[0] if same else None, row)
+        add(f"Drawn as asked, {wording.named(wording.RETAINED, row['kind'])}", same[0] if same else None, row)
     return list(changes.values())
 
 

@@ -50,5 +50,5 @@ def pictures(state, rows):
 def tell(damaged):
     """Say what is wrong with pictures: the first sentence, and how many more there are."""
     if damaged:
-        more = f" {len(damaged) - 1} more pictures here are damaged." if len(damaged) > 1 else ""
+        more = f" {len(damaged) - 1} more images here are damaged." if len(damaged) > 1 else ""
         st.error(plain(damaged[0] + more), icon=":material/error:")

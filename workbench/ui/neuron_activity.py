@@ -74,7 +74,7 @@ def _seed(folder):
     try:
         return int(read_json(path)["choose"]["seed"])
     except (OSError, KeyError, TypeError, ValueError):
-        raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written anew.") from None
+        raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written again.") from None
 
 
 def _units(store, nodes, prompt_set):

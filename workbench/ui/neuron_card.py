@@ -9,9 +9,9 @@ from workbench.ui import current_run, neuron_activity, neuron_table, show
 from workbench.ui.text import plain
 
 METRICS = {
-    "score": "How far the neuron answers to the concept in the base model, by the score that chose the neurons, in {unit}; "
+    "score": "Response of the neuron to the concept in the base model, by the score that chose the neurons, in {unit}; "
     "on the selection half of the units.",
-    "score_b": "The same score on the evaluation half of the units. Those chose nothing, so this is the honest number.",
+    "score_b": "The same score on the evaluation half of the units, which was not used to choose neurons, so it is unbiased.",
 }
 
 
@@ -31,18 +31,18 @@ def neuron(state, row):
                 st.caption(f"standard error {wording.number(row['kappa_se'], 3)}")
     models = neuron_table.models(row, report.subjects)
     if models:
-        st.table(models, hide_index=True, alt=f"Deactivation, reactivation and δ of this neuron in {len(models)} models")
+        st.table(models, hide_index=True, alt=f"Deactivation, reactivation and δ of this neuron in {len(models)} variants")
         st.caption(
-            "D: share of its base contrast that erasing took away. R: share that the attack brought back. δ: attack minus control, in "
-            "the base model's standard deviations. One neuron's values have no interval; those of its set are on the page Sensitivity. "
-            "A dash: too weak in the base model to divide by."
+            "D: share of its base contrast that erasing deactivated. R: share that the attack reactivated. δ: attack minus control, in "
+            "standard deviations of the base model. Values of one neuron have no interval; those of its set are on the page Sensitivity. "
+            "A dash: the base contrast is too small to divide by."
         )
     activity(state, row)
 
 
 def activity(state, row):
     """How active it was in each condition at each call."""
-    st.markdown("**How active is it, and when?**")
+    st.markdown("**Activity along the sampling run**")
     known = values(state.report["activity"], "trajectory")
     rows = {name: _by_call(state, str(state.folder), _stamp(state), row["layer"], row["index"], name) for name in known}
     if not any(rows.values()):
@@ -51,7 +51,7 @@ def activity(state, row):
     chosen = current_run.trajectory([one for each in rows.values() for one in each], "neurons-trajectory")
     shown = [one for one in rows[chosen] if not one["control"]] if st.toggle("Hide controls", key="neurons-controls") else rows[chosen]
     show.figure(NEURON_FIGURE, shown, state.report.variants, state.report.study["window"])
-    st.caption(f"n = {shown[0]['n']} units (the half that did not choose the neurons); bands are bootstrap 95 % intervals over them.")
+    st.caption(f"n = {shown[0]['n']} units (evaluation half); bands are 95 % intervals (jackknife t over units).")
 
 
 def _stamp(state):

@@ -12,11 +12,11 @@ def show_sets(state):
     report = state.report
     if not report["sets"]:
         return
-    st.subheader("Sets by name")
-    st.markdown("Sets from other runs or made of other sets. The table below can be cut to each of them.")
+    st.subheader("Named neuron sets")
+    st.markdown("Sets from other runs or made from other sets. The table below can be filtered by them.")
     for table in (SETS, SET_OVERLAPS):
         show.table(table.view(report))
     drawn = [row for row in report["set_effects"] if row["effect"] != "sensitivity"]
     if drawn:
         show.figure(EFFECTS_FIGURE, drawn, report.variants)
-        st.caption(f"{n_of(drawn)} units, the half that did not choose this study's own neurons; 95 % intervals.")
+        st.caption(f"{n_of(drawn)} units (evaluation half); 95 % intervals.")

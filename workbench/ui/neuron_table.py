@@ -15,14 +15,14 @@ SHORT = {
     "layer": "layer",
     "index": "neuron",
     "site": "site",
-    "agreement_a": "agreement, half A",
-    "agreement_b": "agreement, half B",
-    "score": "score, half A",
-    "score_b": "score, half B",
+    "agreement_a": "agreement, selection half",
+    "agreement_b": "agreement, evaluation half",
+    "score": "score, selection half",
+    "score_b": "score, evaluation half",
     "kappa": "κ",
     "kappa_se": "κ, standard error",
-    "frequency": "chosen in halves",
-    "p_adjusted": "p, half B",
+    "frequency": "chosen in random halves",
+    "p_adjusted": "p, evaluation half",
     "confirmed": "confirmed",
     "in_concept": "chosen",
     "in_prune": "pruned",
@@ -42,7 +42,7 @@ def checked(table, path):
     wrong += [name for name, kind in (wanted | kinds).items() if name in table and not _of_kind(table[name], kind)]
     if wrong or table.empty:
         what = "it holds no neuron" if table.empty else f"{', '.join(wrong)} missing or of another type than a neuron table has"
-        raise RunError(f"{path} is no table of neurons: {what}. Run the study again; results are kept, the table is written anew.")
+        raise RunError(f"{path} is no table of neurons: {what}. Run the study again; results are kept, the table is written again.")
     return table
 
 
@@ -165,12 +165,12 @@ def words(row):
 
 
 def models(row, variants):
-    """[{Model, D, R, δ}] of one neuron, as text, for the variants with one of them."""
+    """[{Variant, D, R, δ}] of one neuron, as text, for the variants with one of them."""
     found = []
     for name in variants:
         values = {symbol: row.get(f"{key}_{name}") for key, symbol in (("d", "D"), ("r", "R"), ("delta", "δ"))}
         if any(value is not None for value in values.values()):
-            found.append({"Model": name} | {symbol: wording.number(value) for symbol, value in values.items()})
+            found.append({"Variant": name} | {symbol: wording.number(value) for symbol, value in values.items()})
     return found
 
 

@@ -22,7 +22,7 @@ from workbench.ui.text import short
 
 SMALLEST = 128
 MOST_PIXELS = 4096 * 4096
-AGAIN = "Run the study again; results are kept, the report is written anew."
+AGAIN = "Run the study again; results are kept, the report is written again."
 # what Pillow raises for files that are cut short, of another kind, or built to use up memory
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError, Image.DecompressionBombError)
 
@@ -94,11 +94,11 @@ def picture(state, row, reveal=False):
     if own is not None:
         return _enlarged(own if reveal or not delicate(row) else images.blurred(own)), ""
     if row["path"] is None:
-        return None, "not there"
+        return None, "missing"
     shown = of_report(state.report_folder, row["path"])
     if not row["blurred"] and delicate(row) and not reveal:
         shown = images.blurred(shown)
-    return _enlarged(shown), "only blurred here" if reveal and row["blurred"] else ""
+    return _enlarged(shown), "only available blurred" if reveal and row["blurred"] else ""
 
 
 def clear(state, variant, prompt_set, unit, prompt_id=None):

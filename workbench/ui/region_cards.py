@@ -25,11 +25,11 @@ def regions(state):
             with st.container(border=True):
                 _card(state, card)
     st.caption(
-        "On the units of the half that did not choose that excite it most. Colour: more active than on average over the image"
+        "On the units of the evaluation half that activate it most. Colour: more active than on average over the image"
         + (f", darkest from {wording.number(top)} times the average on" if top else "")
-        + "; the line encloses the brightest tenth. In every condition the neurons were shown the base model's way to its own image of "
-        "the plain prompt, so the map lies over that image. "
-        + ("Pictures are blurred in their pixels, and maps made as coarse." if image_matrix.blur() else "Pictures are shown as drawn.")
+        + "; the line encloses the most active tenth. In every condition the neurons were recorded on the trajectory of the base model for "
+        "the target prompt, so the map lies over the base model's image. "
+        + ("Images are blurred in their pixels, and maps are as coarse." if image_matrix.blur() else "Images are shown as drawn.")
     )
 
 

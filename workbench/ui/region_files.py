@@ -46,7 +46,7 @@ def _picture(state, row, shot, kind, reveal):
     variant, name, prompt = (row["variant"], row["prompt_set"], row["id"]) if kind == "drawn" else (BASE, "target", None)
     clear, level = picture_files.clear(state, variant, name, row["unit"], prompt), _map(state, row) if kind == "overlay" else None
     if clear is None or (kind == "overlay" and level is None):
-        return picture_files.of_report(state.report_folder, shot["path"]), f"{shot['words']} (only blurred here)"
+        return picture_files.of_report(state.report_folder, shot["path"]), f"{shot['words']} (only available blurred)"
     return region_pictures.overlay(clear, level, row["top"]) if kind == "overlay" else region_pictures.small(clear), shot["words"]
 
 

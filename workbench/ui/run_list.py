@@ -142,8 +142,8 @@ def _look(folder):
     if not running and _starting(folder):
         return State(folder, "running", "The run is starting: it plans and loads its model.")
     if not (folder / "manifest.json").exists():
-        raise RunError(f"{folder} has no manifest.json, so nothing can be said about this run. Run it again: {again}")
-    manifest = _object(folder / "manifest.json", ("layout", "nodes"), f"Run the study again, what is finished is kept: {again}")
+        raise RunError(f"{folder} has no manifest.json, so it is no readable run. Run it again: {again}")
+    manifest = _object(folder / "manifest.json", ("layout", "nodes"), f"Run the study again, finished results are kept: {again}")
     if manifest["layout"] != LAYOUT:
         raise RunError(
             f"{folder} was written by another version of the workbench (layout {manifest['layout']}, this one reads {LAYOUT}). "
@@ -151,12 +151,12 @@ def _look(folder):
         )
     nodes = manifest["nodes"]
     if not isinstance(nodes, list) or not all(map(_is_node, nodes)):
-        cure = f"Run the study again, what is finished is kept: {again}"
+        cure = f"Run the study again, finished results are kept: {again}"
         raise RunError(f"{folder / 'manifest.json'} is damaged: its nodes are not those of a run. {cure}")
     done = bool(nodes) and all(node["state"] == "done" for node in nodes)
     document = _document(store.report_folder, again)
     if running:
-        return State(folder, "running", "The run is going on; numbers follow when it has measured.", document, nodes, status)
+        return State(folder, "running", "The run is in progress; numbers appear when they are measured.", document, nodes, status)
     if not done:
         return State(folder, "stopped", _stopped(status, again), document, nodes, status)
     if document is None:
@@ -181,7 +181,7 @@ def _status(folder):
     path = folder / "status.json"
     if not path.exists():
         return None
-    cure = "Remove this one file: it only says what a run is doing, no result is in it."
+    cure = "Remove this file: it only says what a run is doing and holds no result."
     status = _object(path, ("state", "pid", "pid_started"), cure)
     numbers = [status["pid_started"], *(status.get(name) for name in ("done", "of", "left_seconds"))]
     texts = [status["state"], *(status.get(name) for name in ("node", "error"))]
@@ -227,7 +227,7 @@ def _starting(folder):
 def _stopped(status, again):
     where = f" in {status['node']}" if status and status.get("node") else ""
     why = f": {status['error']}" if status and status.get("error") else ""
-    return f"This run is not finished; it stopped{where}{why}. What was done is kept. Go on with: {again}"
+    return f"This run is not finished; it stopped{where}{why}. Finished results are kept. Continue with: {again}"
 
 
 def _object(path, keys, cure):

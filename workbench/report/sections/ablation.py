@@ -52,7 +52,7 @@ def _table(name: str, title: str, fold: str, what: str, *own: Column) -> Table:
         title,
         (
             Column("mode", "text", "Measured", words_of(wording.MODES)),
-            Column("kind", "text", "What is put there", after="outcome"),
+            Column("kind", "text", "Replacement value", after="outcome"),
             Column("variant", "text"),
             *ATTACK,
             Column("group", "text", "Prompts", words_of(wording.GROUPS)),
@@ -76,67 +76,67 @@ def _table(name: str, title: str, fold: str, what: str, *own: Column) -> Table:
 TABLES = (
     _table(
         "ablation",
-        "Dose and response: the highest ranked neurons taken out",
-        "Dose and response as a table",
+        "Dose-response: the highest ranked neurons ablated",
+        "Table: dose-response",
         "share",
         Column("share", "share?", "Share of the neurons"),
     ),
     _table(
         "leave_one_out",
-        "What each cluster adds to taking out all",
-        "What each cluster adds, as a table",
+        "Leave-one-out: what each cluster adds to ablating all",
+        "Table: leave-one-out",
         "cluster",
         Column("cluster", "text?", "Cluster", cell=which),
     ),
     _table(
         "greedy",
-        "Which clusters to take out first: order from one half of these units, numbers from the other",
-        "The greedy order as a table",
+        "Greedy order of clusters: chosen on half of these units, measured on the other half",
+        "Table: greedy order",
         "added",
         Column("step", "count?"),
         Column("added", "text?", "Added", cell=which),
     ),
     _table(
         "shapley",
-        "Shapley values: how the change by taking out all clusters falls to each of them",
-        "Shapley values as a table, and what they add up to",
+        "Shapley values: share of each cluster in the change by ablating all of them",
+        "Table: Shapley values and their sum",
         "cluster",
         Column("cluster", "text?", "Cluster", cell=which),
-        Column("whole", "number?", "All taken out", digits(3), after="p_random"),
-        Column("summed", "number?", "Values add up to", digits(3), after="whole"),
-        Column("delta", "number?", "Gap", digits(3), after="summed"),
+        Column("whole", "number?", "All ablated", digits(3), after="p_random"),
+        Column("summed", "number?", "Sum of the values", digits(3), after="whole"),
+        Column("delta", "number?", "Convergence delta", digits(3), after="summed"),
         Column("n_sets", "count?", "Combinations", after="delta"),
         Column("n_orders", "count?", "Orders", cell=_orders, after="n_sets"),
     ),
     _table(
         "necessity",
-        "Necessity: attacked prompts, the concept neurons held at their values without the attack",
-        "Necessity as a table",
+        "Necessity: adversarial prompts, concept neurons held at their values without attack",
+        "Table: necessity",
         "neuron_set",
         Column("neuron_set", "text", "Variant and attack", cell=which),
     ),
     _table(
         "sufficiency",
-        "Sufficiency: plain prompts, the concept neurons given their values in the base model",
-        "Sufficiency as a table",
+        "Sufficiency: prompts without attack, concept neurons set to their values in the base model",
+        "Table: sufficiency",
         "neuron_set",
         Column("neuron_set", "text", "Variant", cell=which),
     ),
     _table(
         "set_ablation",
-        "Named sets, each taken out of the base model",
-        "Named sets as a table",
+        "Named sets, each ablated in the base model",
+        "Table: named sets",
         "neuron_set",
         Column("neuron_set", "text", "Set", cell=which),
     ),
 )
 TITLES = {
-    "leave_one_out": "What each cluster adds",
-    "greedy": "Which clusters first",
-    "shapley": "Whose change it is: Shapley values of the clusters",
-    "necessity": "Held as without the attack: does the concept go again?",
-    "sufficiency": "Given the base model's values: does the concept return?",
-    "set_ablation": "Named sets taken out",
+    "leave_one_out": "Leave-one-out: what each cluster adds",
+    "greedy": "Greedy order of clusters",
+    "shapley": "Shapley values of the clusters",
+    "necessity": "Necessity: concept neurons held as without attack",
+    "sufficiency": "Sufficiency: concept neurons set as in the base model",
+    "set_ablation": "Named sets ablated",
 }
 
 
@@ -174,7 +174,7 @@ def dose_figure(rows):
                     more={"error_y": error} if key == "value" else {},
                 )
             )
-    x_title = "share of the neurons taken out (per cent)"
+    x_title = "share of neurons ablated (per cent)"
     figure = lines.figure(drawn, list(parts), x_title, "change", shared_y=False, missing=missing)
     shares = sorted({row["share"] for row in rows if row["share"] is not None})
     figure.update_xaxes(type="log", tickvals=[100 * share for share in shares], ticktext=[f"{100 * share:g}" for share in shares])
@@ -184,7 +184,7 @@ def dose_figure(rows):
 def dose_alt(rows):
     """Each change with its interval and the range of random sets."""
     parts = [f"{reading(row)}, {percent(row['share'])} of the neurons: {wording.with_n(row)}{wording.beside_random(row)}" for row in rows]
-    return f"Change by taking out the highest ranked neurons. {'; '.join(parts)}."
+    return f"Change by ablating the highest ranked neurons. {'; '.join(parts)}."
 
 
 def sets_figure(rows):
@@ -210,7 +210,7 @@ def sets_alt(rows):
 
 def _dose_drawn(report):
     if report["ablation"]:
-        yield Drawing("The more is taken out", (report["ablation"],))
+        yield Drawing("Dose-response", (report["ablation"],))
 
 
 def _sets_drawn(report):
@@ -227,8 +227,8 @@ SECTION = Section(
     title="Ablation",
     short="Ablation",
     lead=(
-        "Neurons really taken out, and as many random neurons of the same layers beside them. Only a change outside the grey band is about "
-        "these neurons; a change of neighbours and far things is what else breaks."
+        "Exact ablation of neurons, beside as many random neurons of the same layers. Only a change outside the grey band is specific to "
+        "these neurons; a change on related or unrelated concepts is damage."
     ),
     parts=(DOSE_FIGURE, SETS_FIGURE, *TABLES),
 )

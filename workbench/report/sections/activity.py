@@ -7,8 +7,9 @@ effects     value, low, high: jackknife t over units. p_change: is there a chang
             comparable_difference: the set minus them, over units; comparable_outcome: more | no more | cannot tell. null_low, null_high:
             the least and the largest of null_n changes of wording in the base model, and 0; null_from says which. compared_with: the
             sham. p_random and the random band answer none of these questions
-set_validity   is the set about the concept at all? its scale and standard error on half B, and the share of its neurons confirmed there
-            beside that of random and comparable sets (over: the difference); only with a valid set may words be said of its neurons
+set_validity   is the set about the concept at all? its scale and standard error on the evaluation half, and the share of its neurons
+            confirmed there beside that of random and comparable sets (over: the difference); the verdict speaks of its neurons only when
+            it is valid
 other_concept   an effect on the n_neurons of another concept, beside the same effect on the n_own of the study's concept; n_shared neurons
                 were chosen for both and are in neither. n counts units
                 effect        deactivation (base model minus variant) or reactivation (attack minus its control)
@@ -30,11 +31,11 @@ from workbench.report.table import (
     ATTACK,
     CONDITION,
     CONFIRMED,
-    LATENTS,
     NAMED_ATTACK,
     NEURON_SET,
     NEW,
     REASON,
+    TRAJECTORY,
     UNITS,
     VARIANT,
     Column,
@@ -49,9 +50,9 @@ EFFECTS_ON_ANOTHER = ("deactivation", "reactivation")
 ACTIVITY = Table(
     "activity",
     "Concept activity A",
-    (*CONDITION, NEURON_SET, Column("site", "text", "Site"), Column("regime", "text"), LATENTS, UNITS, *value("A"), REASON),
+    (*CONDITION, NEURON_SET, Column("site", "text", "Site"), Column("regime", "text"), TRAJECTORY, UNITS, *value("A"), REASON),
     rows=lambda report: report.arranged("activity"),
-    fold="The numbers as a table",
+    fold="Table of these numbers",
 )
 EFFECTS = Table(
     "effects",
@@ -61,13 +62,13 @@ EFFECTS = Table(
         VARIANT,
         *NAMED_ATTACK,
         NEURON_SET,
-        LATENTS,
+        TRAJECTORY,
         UNITS,
         *value(),
         Column("p_random", "p?"),
         *random_sets(after="comparable_outcome")[1:],
         Column("compared_with", "text?", since=NEW),
-        Column("p_change", "p?", "p of a change", cell=lambda row: wording.p_value(wording.p_of_change(row)), after="low", since=NEW),
+        Column("p_change", "p?", "p (change)", cell=lambda row: wording.p_value(wording.p_of_change(row)), after="low", since=NEW),
         Column("p_change_adjusted", "p?", since=NEW),
         Column("n_family", "count?", since=NEW),
         Column("n_comparable", "count?", since=NEW),
@@ -79,7 +80,7 @@ EFFECTS = Table(
         Column("comparable_difference_high", "number?", since=NEW),
         Column("p_comparable", "p?", since=NEW),
         Column("comparable_nearness", "number?", since=NEW),
-        Column("comparable_outcome", "text?", "Beside them", after="comparable", since=NEW),
+        Column("comparable_outcome", "text?", "Against comparable sets", after="comparable", since=NEW),
         Column("comparable_reason", "text?", since=NEW),
         Column("null_low", "number?", since=NEW),
         Column("null_high", "number?", since=NEW),
@@ -88,7 +89,7 @@ EFFECTS = Table(
         REASON,
     ),
     rows=lambda report: by_effect(report.arranged("effects")),
-    fold="The numbers as a table",
+    fold="Table of these numbers",
     about=lambda row: (row["variant"], row["effect"].replace("_", " ")),
 )
 SET_VALIDITY = Table(
@@ -121,20 +122,20 @@ def _another(report: Report) -> str:
 def _effects_on_another(report: Report) -> list[Row]:
     places = {name: place for place, name in enumerate(EFFECTS_ON_ANOTHER)}
     rows = report.arranged("other_concept")
-    rows = [row | {"prompts": f"of {row['concept']}" if row["prompts"] == "other-target" else "of the study"} for row in rows]
+    rows = [row | {"prompts": f"with {row['concept']}" if row["prompts"] == "other-target" else "of the study"} for row in rows]
     return sorted(rows, key=lambda row: (places.get(row["effect"], len(places)), row["trajectory"]))
 
 
 OTHER_CONCEPT = Table(
     "other_concept",
-    lambda report: f"The same on the neurons of another concept, {_another(report)}, each set on the base scale of its own concept",
+    lambda report: f"The same effects on the neurons of another concept, {_another(report)}; each set on the base scale of its own concept",
     (
         Column("concept", "text"),
         Column("effect", "text", "Effect"),
         VARIANT,
         *NAMED_ATTACK,
         Column("prompts", "text", "Prompts"),
-        LATENTS,
+        TRAJECTORY,
         Column("n_neurons", "count?"),
         Column("n_own", "count?"),
         Column("n_shared", "count?"),
@@ -154,7 +155,7 @@ OTHER_CONCEPT = Table(
         REASON,
     ),
     rows=_effects_on_another,
-    fold="The same on the neurons of another concept",
+    fold="The same effects on the neurons of another concept",
     about=lambda row: (row["variant"], row["effect"]),
     since=NEW,
 )
@@ -177,7 +178,7 @@ def activity_figure(rows, variants=(), trajectory=None):
     rows.sort(key=lambda row: (seen[_condition(row)], sets.index(row["neuron_set"]) if row["neuron_set"] in sets else len(sets)))
     return forest.figure(
         rows,
-        group=lambda row: row["variant"] + (f" ({row['trajectory']} latents)" if several else ""),
+        group=lambda row: row["variant"] + (f" ({row['trajectory']} trajectory)" if several else ""),
         label=lambda row: [wording.condition(row), wording.provenance(row)],
         style=looks.neuron_set,
         same=_condition,
@@ -207,7 +208,7 @@ def effects_figure(rows, variants=()):
 
     def label(row):
         first = row["variant"] + (f", {row['attack']}" if row["attack"] else "")
-        return [first, wording.provenance(row), several and f"{row['trajectory']} latents"]
+        return [first, wording.provenance(row), several and f"{row['trajectory']} trajectory"]
 
     return forest.figure(
         rows,
@@ -247,16 +248,16 @@ def _activity_drawn(report):
     rows = shown(report, "activity")
     for trajectory in values(rows, "trajectory"):
         place = wording.named(wording.TRAJECTORIES, trajectory)
-        yield Drawing(f"Activity {place}", (rows, report.variants, trajectory))
+        yield Drawing(f"Concept activity, {place}", (rows, report.variants, trajectory))
 
 
 def _effects_drawn(report):
     rows = shown(report, "effects")
     if rows:
-        yield Drawing("What each step did", (rows, report.variants))
+        yield Drawing("Effects of erasing, attack and pruning", (rows, report.variants))
 
 
-ACTIVITY_FIGURE = Figure(activity_figure, activity_alt, _activity_drawn, more="The same on other latents", forest=True)
+ACTIVITY_FIGURE = Figure(activity_figure, activity_alt, _activity_drawn, more="The same on another trajectory", forest=True)
 EFFECTS_FIGURE = Figure(effects_figure, effects_alt, _effects_drawn, forest=True)
 
 SECTION = Section(
@@ -264,8 +265,8 @@ SECTION = Section(
     title="Activity of the concept neurons",
     short="Activity",
     lead=lambda report: (
-        f"Inside the model: how active are the neurons that carry {report.concept}? 1 is the original model asked for it, 0 the original "
-        "model not asked for it. Grey bands show what randomly picked neurons do."
+        f"How active are the concept neurons of {report.concept}? 1 is the base model with the concept in the prompt, 0 the base model "
+        "without it. Grey bands: matched random sets of neurons."
     ),
     parts=(ACTIVITY_FIGURE, ACTIVITY, EFFECTS_FIGURE, EFFECTS, OTHER_CONCEPT, SET_VALIDITY),
 )

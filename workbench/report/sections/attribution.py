@@ -1,7 +1,7 @@
-"""What carries the concept: the target's value and the credit of the concept neurons, fidelity, words of the prompt.
+"""Which neurons carry the concept: the target's value and the credit of the concept neurons, fidelity, words of the prompt.
 
 attribution     the target's value under a condition, how far scores add up (explained against value - off; delta is the gap), and the
-                summed score of the concept set, credit, beside matched random sets; on half B. n counts units. Of the method
+                summed score of the concept set, credit, beside matched random sets; on the evaluation half. n counts units. Of the method
                 conductance off is the value at the prompt it starts from, explained the same integral over the text; its credit counts
                 a path in every layer it goes through
 fidelity        scores against exact ablation: where = sample (random single neurons), top (of the list) or sets (random sets of a share)
@@ -31,13 +31,13 @@ from workbench.report.table import (
 )
 from workbench.report.wording import digits, integer, number
 
-METHODS = {"conductance": "conductance (adds up over the text)"}
-WHERE = {"sample": "single neurons, a random sample", "top": "single neurons, the top of the list", "sets": "random sets"}
+METHODS = {"conductance": "conductance (path integral over the text)"}
+WHERE = {"sample": "single neurons, random sample", "top": "single neurons, top of the ranking", "sets": "random sets"}
 PARTS = {"concept": "words of the concept", "plain": "other words of the prompt", "added": "added by the attack"}
 TOP = 20
 ATTRIBUTION = Table(
     "attribution",
-    "Attribution: value of the target, and what goes through the concept neurons",
+    "Attribution: value of the target and credit of the concept neurons",
     (
         *CONDITION,
         Column("method", "text", "Method", words_of(METHODS)),
@@ -48,34 +48,43 @@ ATTRIBUTION = Table(
         Column("value", "number?", "Value of the target", digits(3), needed=True),
         Column("low", "number?", "95 % interval", cell=interval(), needed=True),
         Column("high", "number?", needed=True),
-        Column("off", "number?", "All gates off, or the start", digits(3)),
-        Column("explained", "number?", "Scores add up to", digits(3)),
-        Column("delta", "number?", "Gap", digits(3)),
+        Column("off", "number?", "Value at the baseline", digits(3)),
+        Column("explained", "number?", "Sum of all scores", digits(3)),
+        Column("delta", "number?", "Convergence delta", digits(3)),
         Column("complete", "flag"),
         Column("n_neurons", "count?"),
         Column("credit", "number?", "Credit of the concept neurons", digits(3), needed=True),
         Column("credit_low", "number?", "95 % interval", cell=interval(digits(3), "credit_low", "credit_high"), needed=True),
         Column("credit_high", "number?", needed=True),
         *random_sets(digits(3)),
-        Column("passes", "number?", "UNet passes", digits(1)),
+        Column("passes", "number?", "UNet evaluations (NFE)", digits(1)),
         REASON,
     ),
     rows=lambda report: report.arranged("attribution"),
-    fold="The numbers as a table, with the value of the target and how far scores add up",
+    fold="Table: value of the target, credit, completeness",
     about=lambda row: (row["variant"], row["method"].replace("_", " ")),
     since=NEW,
 )
 
 
 def top_attributed(report: Report, limit: int = TOP) -> View | None:
-    """The neurons with the largest attribution on half A; its value on half B beside it; None when nothing was attributed."""
+    """The neurons with the largest attribution on the selection half, beside the evaluation half; None when nothing was attributed."""
     ranked = [neuron for neuron in report.neurons if neuron.get("attribution") is not None]
     if not ranked:
         return None
     ranked.sort(key=lambda n: (-n["attribution"], str(n["layer"]), n["index"]))
-    heads = ("Layer", "Neuron", "Attribution, half A", "Half B", "95 % interval, half B", "Score, half A", "In the concept set", "Cluster")
+    heads = (
+        "Layer",
+        "Neuron",
+        "Attribution, selection half",
+        "Evaluation half",
+        "95 % interval",
+        "Score, selection half",
+        "Concept neuron",
+        "Cluster",
+    )
     return view(
-        f"Top {min(limit, len(ranked))} of {integer(len(ranked))} neurons by attribution on the half that chooses",
+        f"Top {min(limit, len(ranked))} of {integer(len(ranked))} neurons by attribution on the selection half",
         [(head, 1 <= place <= 5) for place, head in enumerate(heads)],
         (
             (
@@ -93,7 +102,7 @@ def top_attributed(report: Report, limit: int = TOP) -> View | None:
     )
 
 
-TOP_ATTRIBUTED = Table("attributed", derived=True, by_hand=top_attributed, fold="The neurons that add most")
+TOP_ATTRIBUTED = Table("attributed", derived=True, by_hand=top_attributed, fold="Top neurons by attribution")
 
 
 def _correlation(name, title):
@@ -104,41 +113,41 @@ def _correlation(name, title):
 
 FIDELITY = Table(
     "fidelity",
-    "Fidelity: do the scores say what happens when neurons are really taken out? Correlations with 95 % intervals",
+    "Fidelity: correlation of scores with exact ablation, with 95 % intervals",
     (
         *hidden(CONDITION),
         Column("method", "text", "Method"),
         Column("target", "text", "Target"),
-        Column("where", "text", "Against", words_of(WHERE)),
+        Column("where", "text", "Compared on", words_of(WHERE)),
         Column("share", "share?", "Share in each set"),
         Column("n_units", "count?", "Units"),
         Column("n", "count?", "Neurons or sets"),
         *_correlation("spearman", "Spearman"),
         *_correlation("pearson", "Pearson"),
-        Column("passes", "number?", "UNet passes", digits(1)),
+        Column("passes", "number?", "UNet evaluations (NFE)", digits(1)),
         REASON,
     ),
-    fold="Do the scores say what happens when neurons are really taken out?",
+    fold="Fidelity: do scores agree with exact ablation?",
     about=lambda row: (row["variant"], row["method"].replace("_", " ")),
     since=NEW,
 )
 TOKENS = Table(
     "tokens",
-    "Which words drive the neurons that carry most: mean credit for the neuron's signed activation",
+    "Which words drive the top neurons: mean credit for the neuron's signed activation",
     (
         *CONDITION,
         Column("rank", "count", "Rank"),
         Column("layer", "text", "Layer"),
         Column("index", "count", "Neuron", str),
         Column("part", "text", "Part of the prompt", words_of(PARTS)),
-        Column("words", "text", "Most of it"),
+        Column("words", "text", "Words with most credit"),
         UNITS,
         *value("Credit", digits(4)),
         REASON,
     ),
     first=("rank", "layer", "index"),
     rows=lambda report: sorted(report.arranged("tokens"), key=lambda row: row["rank"]),
-    fold="Which words drive them, clean and under attack",
+    fold="Which words drive the top neurons, without and with attack",
     since=NEW,
 )
 
@@ -158,7 +167,7 @@ def attribution_figure(rows, variants=()):
         group=lambda row: row["variant"],
         label=lambda row: [wording.condition(row), wording.provenance(row), several and row["method"]],
         style=looks.kind,
-        guides=((0, "adds nothing"),),
+        guides=((0, "no credit"),),
         behind=("random_low", "random_high", forest.MATCHED),
         note=lambda row: wording.p_words(row["p_random"]),
         title=f"credit of the concept neurons, in units of {targets} (95 % interval; grey: matched random sets)",
@@ -176,7 +185,7 @@ def attribution_alt(rows, variants=()):
 
 def _drawn(report):
     if report["attribution"]:
-        yield Drawing("How much goes through the concept neurons", (report["attribution"], report.variants))
+        yield Drawing("Credit of the concept neurons", (report["attribution"], report.variants))
 
 
 ATTRIBUTION_FIGURE = Figure(attribution_figure, attribution_alt, _drawn, forest=True)
@@ -184,9 +193,9 @@ ATTRIBUTION_FIGURE = Figure(attribution_figure, attribution_alt, _drawn, forest=
 
 def _conductance(report):
     return (
-        "Conductance asks how much of the target flows from the text through a neuron, on the way from the prompt it is compared with (of "
-        "T2 the one without the concept). A path counts in every layer it goes through: read its credit beside the random sets, which have "
-        "as many neurons in each layer."
+        "Conductance is the part of the target that flows from the text through a neuron, on the path from the baseline prompt (for T2 "
+        "the prompt without the concept). A path counts in every layer it goes through: compare its credit with the random sets, which "
+        "have as many neurons in each layer."
         if any(row["method"] == "conductance" for row in report["attribution"])
         else ""
     )
@@ -194,12 +203,12 @@ def _conductance(report):
 
 SECTION = Section(
     order=100,
-    title="What carries the concept",
+    title="Attribution: which neurons carry the concept",
     short="Attribution",
     lead=lambda report: (
-        f"Not what fires with {report.concept}, but what the network’s prediction would lose without it: each neuron’s effect on a stated "
-        "target, to first order, found by Captum on gates. The value of the target says how much of the concept is left in a model; the "
-        "credit of a set is the sum of its neurons’ effects, no share of that value."
+        f"How much would the network’s prediction of {report.concept} lose without a neuron? Each neuron’s effect on a stated target, to "
+        "first order, by Captum on gates. The value of the target says how much of the concept is left in a variant. The credit of a set "
+        "is the sum of its neurons’ effects; it is no share of that value."
     ),
     parts=(ATTRIBUTION_FIGURE, Text(_conductance), ATTRIBUTION, TOP_ATTRIBUTED, FIDELITY, TOKENS),
 )

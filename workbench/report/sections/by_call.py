@@ -109,7 +109,7 @@ def _drawn(report):
                 yield Drawing(f"{name[0].upper()}{name[1:]}, {place}", (rows, report.variants, report.study["window"]))
 
 
-BY_CALL_FIGURE = Figure(activity_by_call_figure, activity_by_call_alt, _drawn, more="The same for other neurons or latents")
+BY_CALL_FIGURE = Figure(activity_by_call_figure, activity_by_call_alt, _drawn, more="The same for other neurons or trajectories")
 NEURON_FIGURE = Figure(neuron_by_call_figure, neuron_by_call_alt)
 
 SECTION = Section(
@@ -117,8 +117,8 @@ SECTION = Section(
     title="Activity along the sampling run",
     short="By call",
     lead=lambda report: (
-        "An image is made from noise in steps; each step calls the network once. Here the same activity at every call, first call at the "
-        f"left{'; the shaded calls are those averaged above' if report.study['window'] else ''}."
+        "Concept activity at every UNet call of the sampling loop, the noisiest at the left"
+        f"{'; shaded: the calls that the numbers above are averaged over' if report.study['window'] else ''}."
     ),
     parts=(BY_CALL_FIGURE, ACTIVITY_BY_CALL),
 )

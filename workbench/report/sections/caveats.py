@@ -8,7 +8,7 @@ from workbench.report.table import Table, View, view
 def missing(report: Report) -> View:
     """Every null of the tables in words, each once."""
     rows = [row for section in found().values() for table in section.tables for row in table.missing(report)]
-    heads = ("Table", "Variant", "What", "Why")
+    heads = ("Table", "Variant", "What", "Reason")
     return view("Not measured", [(head, False) for head in heads], list(dict.fromkeys(rows)))
 
 
@@ -22,10 +22,10 @@ def _context(report: Report) -> dict[str, bool]:
     return {"nothing": not report["verdict"]["caveats"] and not missing(report).rows}
 
 
-NOT_MEASURED = Table("missing", derived=True, by_hand=missing, fold="{n} numbers that could not be given, and why")
+NOT_MEASURED = Table("missing", derived=True, by_hand=missing, fold="{n} numbers that could not be measured, and the reasons")
 SECTION = Section(
     order=900,
-    title="Failures and caveats",
+    title="Caveats and missing numbers",
     short="Caveats",
     lead="What this study cannot say, and what could not be measured.",
     parts=(Template("caveats.html.j2", _markdown, _context), NOT_MEASURED),

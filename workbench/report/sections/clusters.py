@@ -1,13 +1,13 @@
 """Clusters of neurons: how many and how sure, what erasing and attacks do to them, where they are in the model and in the image.
 
-cluster_choice  every number of clusters tried; chosen marks the one taken; stable, grouped: beyond clouds without groups, p_silhouette
+cluster_choice  every number of clusters tried; chosen marks the one selected; stable, grouped: above those of a single cloud, p_silhouette
                 over all n_tried numbers; layer_information: what share of a neuron's cluster its layer explains, beside permuted labels
-clusters        the clusters taken; jaccard: how much of one comes back when units are resampled
+clusters        the clusters selected; jaccard: how much of one is found again when units are resampled
 cluster_effects deactivation and reactivation in shares of the cluster's own base contrast, sensitivity (delta) in base standard deviations
 cluster_profiles    mean contrast in base standard deviations, by call
-cluster_regions     where in the image a cluster is active, on the units that excite it most: share of its activity in the tenth of the
+cluster_regions     where in the image a cluster is active, on the units that activate it most: share of its activity in the tenth of the
                 picture where it is most active; even: the same of a map that is the same everywhere; random_*: of matched random sets, each
-                in its own brightest tenth; n_tokens: places that its finest layer tells apart. Files: drawn, the condition's own image;
+                in its own most active tenth; n_tokens: places that its finest layer tells apart. Files: drawn, the condition's own image;
                 read_on, the base model's image on whose latents the map was recorded; overlay, the same under the map. place: where the
                 brightest tenth lies; top: how many times its mean a place is as active that has the full colour; picture_reason: why a
                 file is missing
@@ -37,7 +37,11 @@ from workbench.report.table import (
 )
 from workbench.report.wording import number, percent
 
-EFFECTS = {"deactivation": "deactivation", "reactivation": "reactivation", "sensitivity": "sensitivity δ (base standard deviations)"}
+EFFECTS = {
+    "deactivation": "deactivation",
+    "reactivation": "reactivation",
+    "sensitivity": "sensitivity δ (standard deviations of the base model)",
+}
 CLUSTER = Column("cluster", "count", "Cluster", right=False)
 # what an effect on a group of neurons, named in the column before, says of it
 EFFECT_ON_A_GROUP = (
@@ -54,29 +58,29 @@ EFFECT_ON_A_GROUP = (
 )
 CLUSTER_CHOICE = Table(
     "cluster_choice",
-    "How many clusters, and how sure: do they come back when units are resampled, are they groups at all, are they just layers?",
+    "Number of clusters: are they stable under resampling, are they groups at all, do they merely reproduce layers?",
     (
         Column("method", "text", "Method"),
         Column("k", "count?"),
         Column("n", "count", "Neurons"),
         Column("n_units", "count"),
         Column("n_clusters", "count", "Clusters"),
-        Column("in_none", "count", "In none"),
+        Column("in_none", "count", "Unclustered"),
         Column("silhouette", "number", "Silhouette"),
-        Column("silhouette_chance", "number", "In clouds without groups"),
-        Column("p_silhouette", "p", "p over all numbers tried"),
-        Column("stability", "number", "Stability (adjusted Rand)"),
-        Column("low", "number", "95 % of the resamples", cell=interval()),
+        Column("silhouette_chance", "number", "Single-cloud reference"),
+        Column("p_silhouette", "p", "p (over all numbers tried)"),
+        Column("stability", "number", "Stability (adjusted Rand index)"),
+        Column("low", "number", "95 % of resamples", cell=interval()),
         Column("high", "number"),
-        Column("stability_chance", "number", "In clouds without groups"),
+        Column("stability_chance", "number", "Single-cloud reference"),
         Column("p_stability", "p?", "p", since=NEW),
         Column("n_resamples", "count"),
         Column("n_random", "count"),
         Column("n_tried", "count?", since=NEW),
         Column("stable", "flag"),
         Column("grouped", "flag"),
-        Column("chosen", "flag", "Taken", lambda chosen: "yes" if chosen else ""),
-        Column("layer_information", "number?", "Told by the layer"),
+        Column("chosen", "flag", "Selected", lambda chosen: "yes" if chosen else ""),
+        Column("layer_information", "number?", "Explained by layer"),
         Column("layer_chance", "number?"),
         Column(
             "layer_chance_low",
@@ -94,27 +98,27 @@ CLUSTER_CHOICE = Table(
 )
 CLUSTERS = Table(
     "clusters",
-    "The clusters",
+    "Clusters",
     (
         CLUSTER,
         Column("n_neurons", "count", "Neurons"),
-        Column("n_concept", "count", "Of the concept set"),
+        Column("n_concept", "count", "Concept neurons"),
         Column("n_layers", "count", "Layers"),
-        Column("jaccard", "share", "Comes back (Jaccard)", number),
-        Column("low", "number", "95 % of the resamples", cell=interval()),
+        Column("jaccard", "share", "Stability (Jaccard)", number),
+        Column("low", "number", "95 % of resamples", cell=interval()),
         Column("high", "number"),
         Column("n_resamples", "count", "Resamples"),
         Column("file", "text", "Neuron set"),
     ),
-    fold="The clusters, and the files that hold them",
+    fold="Clusters and their files",
     since=NEW,
 )
 CLUSTER_EFFECTS = Table(
     "cluster_effects",
-    "What erasing and attacks do to each cluster, on the other half of the units",
+    "Effects of erasing and attacks on each cluster, on the evaluation half",
     (CLUSTER, *EFFECT_ON_A_GROUP),
     rows=lambda report: _by_cluster(report, "cluster_effects"),
-    fold="The effects as a table, with sensitivity δ",
+    fold="Table of effects, with sensitivity δ",
     about=lambda row: (row["variant"], row["effect"].replace("_", " ")),
     since=NEW,
 )
@@ -136,21 +140,21 @@ CLUSTER_PROFILES = Table(
 )
 CLUSTER_LAYERS = Table(
     "cluster_layers",
-    "Where the neurons of each cluster are",
+    "Layers of the neurons of each cluster",
     (
         CLUSTER,
         Column("layer", "text", "Layer"),
         Column("n", "count", "Neurons"),
         Column("share", "share", "Share of the cluster"),
-        Column("expected", "share", "Share of all clustered"),
+        Column("expected", "share", "Share of all clustered neurons"),
     ),
     rows=lambda report: [row for row in report["cluster_layers"] if row["n"]],
-    fold="In which layers they are",
+    fold="Layers",
     since=NEW,
 )
 CLUSTER_PROMPTS = Table(
     "cluster_prompts",
-    "The prompts that excite each cluster most in the base model, in its standard deviations",
+    "Prompts that activate each cluster most in the base model, in its standard deviations",
     (
         CLUSTER,
         Column("variant", "text"),
@@ -161,7 +165,7 @@ CLUSTER_PROMPTS = Table(
         Column("unit", "text", "Unit", after="prompt"),
         Column("prompt", "text", "Prompt"),
     ),
-    fold="The prompts that excite them most",
+    fold="Prompts that activate them most",
     since=NEW,
 )
 REGION_PICTURES = (
@@ -175,7 +179,7 @@ REGION_PICTURES = (
 )
 CLUSTER_REGIONS = Table(
     "cluster_regions",
-    "How far the activity of each cluster gathers in one region of the image, on the units that excite it most",
+    "Concentration of each cluster's activity in one region of the image, on the units that activate it most",
     (
         CLUSTER,
         *CONDITION,
@@ -184,15 +188,15 @@ CLUSTER_REGIONS = Table(
         Column("unit", "text", "Unit", after="prompt"),
         Column("prompt", "text", "Prompt"),
         Column("n_neurons", "count", "Neurons"),
-        Column("n_tokens", "count?", "Places"),
-        Column("share", "share?", "In its brightest tenth"),
-        Column("even", "number", "Evenly spread", percent),
+        Column("n_tokens", "count?", "Positions"),
+        Column("share", "share?", "Share in its most active tenth"),
+        Column("even", "number", "Share of an even map", percent),
         *random_sets(percent),
         REASON,
         *REGION_PICTURES,
     ),
     rows=lambda report: _by_cluster(report, "cluster_regions"),
-    fold="How far they gather in one region of the image",
+    fold="Concentration in one region of the image",
     since=NEW,
 )
 
@@ -202,7 +206,7 @@ def _by_cluster(report: Report, table: str):
 
 
 def cluster_map_figure(neurons, webgl=None):
-    """Every clustered neuron on the two directions of largest variance of its features, made on half A.
+    """Every clustered neuron on the two directions of largest variance of its features, made on the selection half.
 
     neurons   rows of neurons.parquet with cluster, cluster_x, cluster_y
     """
@@ -211,7 +215,7 @@ def cluster_map_figure(neurons, webgl=None):
         mine, look = [neuron for neuron in neurons if neuron["cluster"] == place], looks.cluster(place)
         groups.append(
             scatter.Group(
-                "in no cluster" if place < 0 else f"cluster {place:.0f}",
+                "unclustered" if place < 0 else f"cluster {place:.0f}",
                 look["colour"],
                 look["symbol"],
                 [neuron["cluster_x"] for neuron in mine],
@@ -225,7 +229,7 @@ def cluster_map_figure(neurons, webgl=None):
 def cluster_map_alt(neurons):
     """How many neurons each cluster has."""
     numbers = [neuron["cluster"] for neuron in neurons]
-    parts = [f"{'no cluster' if n < 0 else f'cluster {n:.0f}'}: {numbers.count(n)}" for n in sorted(set(numbers))]
+    parts = [f"{'unclustered' if n < 0 else f'cluster {n:.0f}'}: {numbers.count(n)}" for n in sorted(set(numbers))]
     return f"{len(neurons)} neurons on the two directions of largest variance of their features. {', '.join(parts)}."
 
 
@@ -236,7 +240,7 @@ def cluster_profiles_figure(rows, variants=()):
         for row in arranged(rows, variants)
     ]
     names = [f"cluster {number}" for number in sorted({row["cluster"] for row in rows})]
-    return lines_by_call(several, names, y_title="contrast (base standard deviations)", guides=(0,))
+    return lines_by_call(several, names, y_title="contrast (standard deviations of the base model)", guides=(0,))
 
 
 def cluster_profiles_alt(rows, variants=()):
@@ -248,7 +252,9 @@ def cluster_profiles_alt(rows, variants=()):
     for (cluster, variant, condition), points in sorted(lines.items(), key=lambda item: item[0][0]):
         first, last = (pick(points, key=lambda row: row["call"]) for pick in (min, max))
         parts.append(f"cluster {cluster}, {variant}, {condition}: {number(first['value'])} to {number(last['value'])}")
-    return f"Contrast of each cluster from the first to the last recorded call, in base standard deviations. {'; '.join(parts)}."
+    return (
+        f"Contrast of each cluster from the first to the last recorded call, in standard deviations of the base model. {'; '.join(parts)}."
+    )
 
 
 def groups_figure(rows, name, look, what):
@@ -261,7 +267,7 @@ def groups_figure(rows, name, look, what):
         group=lambda row: wording.named(wording.EFFECTS, row["effect"]),
         label=lambda row: [f"{name(row)}, {row['variant']}", row["attack"] and _condition(row)],
         style=lambda row: look(row) | {"name": name(row)},
-        guides=((0, "no effect"), (1, "all of it")),
+        guides=((0, "no effect"), (1, "all of the contrast")),
         behind=("random_low", "random_high", forest.MATCHED),
         title=f"share of the {what}'s base contrast (95 % interval; grey: matched random sets)",
     )
@@ -300,18 +306,18 @@ def _condition(row):
 def _map_drawn(report):
     points = [neuron for neuron in report.neurons if neuron.get("cluster_x") is not None]
     if points:
-        yield Drawing("Which neurons are alike", (points,))
+        yield Drawing("Similarity of neurons", (points,))
 
 
 def _profiles_drawn(report):
     rows = [row for row in report["cluster_profiles"] if not row["control"]]
     if rows:
-        yield Drawing("What each cluster does along the sampling run", (rows, report.variants))
+        yield Drawing("Contrast of each cluster along the sampling run", (rows, report.variants))
 
 
 def _effects_drawn(report):
     if any(row["effect"] != "sensitivity" for row in report["cluster_effects"]):
-        yield Drawing("What erasing and attacks do to each cluster", (report["cluster_effects"], report.variants))
+        yield Drawing("Effects of erasing and attacks on each cluster", (report["cluster_effects"], report.variants))
 
 
 MAP_FIGURE = Figure(cluster_map_figure, cluster_map_alt, _map_drawn, points=True)
@@ -337,7 +343,7 @@ def _regions_in_markdown(report):
         if card["shots"]:
             pictures = " ".join(f"![{text(shot['alt'])}]({quote(shot['path'])})" for shot in card["shots"])
             parts += [pictures, f"**{text(card['title'])}** — {text(card['prompt'])}. {text(card['words'])}"]
-    return "\n\n".join(["### Where in the image they are active", *parts]) if parts else ""
+    return "\n\n".join(["### Where clusters are active in the image", *parts]) if parts else ""
 
 
 SECTION = Section(
@@ -345,9 +351,9 @@ SECTION = Section(
     title="Clusters",
     short="Clusters",
     lead=(
-        "Groups of neurons that answer alike over prompts, models and calls; made on one half of the units, described on the other. Read "
-        "first whether they are sure: a cut through a continuum is no group, and comes back too. Clouds without groups beside the data say "
-        "what such cuts reach."
+        "Groups of neurons with similar responses over prompts, variants and calls; formed on the selection half, described on the "
+        "evaluation half. Check first whether they are groups: splits of a continuum are stable too. A single cloud without groups shows "
+        "what such splits reach."
     ),
     parts=(
         CLUSTER_CHOICE,

@@ -1,10 +1,10 @@
 """What was compared: models, changes of weights, training, attacks, prompts and sampling.
 
 training    how a mask was learned: the erasing loss on the drawn batch, the change on retained prompts, and the share of the gates
-            expected to be cut, all before the step's update; what was pruned in the end stands in models. Of a relearned concept the
+            expected to be pruned, all before the step's update; what was pruned in the end stands in models. Of a relearned concept the
             denoising loss on the drawn images of it; it has no retention term and no gates, so both are missing
-attacks     what each attack is under the name all tables call it; passes, seconds and looks are means per prompt; named: as in
-            rates, named_as_asked: where the target prompt says one too
+attacks     what each attack is under the name all tables call it; passes (UNet evaluations), seconds and looks (detector queries) are
+            means per prompt; named: as in rates, named_as_asked: where the target prompt says one too
 study.score what chose the concept neurons: {rule in words, name of the score whose values are shown, its unit, what it is}
 """
 
@@ -59,7 +59,7 @@ CHANGES = Table(
     (VARIANT, Column("module", "text", "Module"), Column("relative_change", "number?", "Relative change", digits(4))),
     derived=True,
     rows=lambda report: [{"variant": row["variant"]} | change for row in report["models"] for change in row["largest_changes"]],
-    fold="Which weights changed most",
+    fold="Largest changes of weights",
 )
 
 
@@ -75,37 +75,39 @@ def _some_steps(report: Report) -> list[Row]:
 
 TRAINING = Table(
     "training",
-    "Learning the masks, relearning the concept",
+    "Training of masks, relearning of concepts",
     (
         VARIANT,
         Column("method", "text"),
         Column("step", "count", "Step"),
-        Column("loss", "number", "Loss (erasing; of relearning: denoising)", digits(5)),
+        Column("loss", "number", "Loss (erasing, or denoising when relearning)", digits(5)),
         Column("retention", "number?", "Change on retained prompts", digits(5)),
-        Column("expected_share", "share?", "Share expected to be cut", digits(2, percent)),
+        Column("expected_share", "share?", "Expected share of pruned weights", digits(2, percent)),
     ),
     rows=_some_steps,
-    fold="How the masks were learned: loss and share over steps",
+    fold="Training of masks: loss and share of pruned weights over steps",
     since=NEW,
 )
 ATTACKS = Table(
     "attacks",
-    "The attacks, and what each spent on a prompt (means; one that succeeds early spends less)",
+    "Attacks and their cost per prompt (means; an attack that succeeds early costs less)",
     (
         Column("attack", "text", "Attack"),
         Column("method", "text", "Method"),
         Column("preset", "text?", "Preset"),
-        Column("against", "text?", "Made against"),
+        Column("against", "text?", "Optimised against"),
         Column("settings", "text", "Settings", after="most_looks"),
         Column("n", "count", "Prompts"),
-        Column("passes", "number", "UNet row passes", lambda passes: integer(round(passes))),
+        Column("passes", "number", "UNet evaluations (NFE)", lambda passes: integer(round(passes))),
         Column("seconds", "number?", "Seconds", digits(1)),
-        Column("looks", "number", "Looks", digits(1)),
-        Column("most_looks", "count", "Looks, at most"),
-        Column("named", "count?", "That say the concept's name", cell=lambda row: wording.of(row["named"], row["n"]), after="n", since=NEW),
+        Column("looks", "number", "Detector queries", digits(1)),
+        Column("most_looks", "count", "Detector queries, at most"),
+        Column(
+            "named", "count?", "Prompts that name the concept", cell=lambda row: wording.of(row["named"], row["n"]), after="n", since=NEW
+        ),
         Column("named_as_asked", "count?", since=NEW),
     ),
-    fold="The attacks: method, settings, what each spent",
+    fold="Attacks: method, settings, cost",
     since=NEW,
 )
 
@@ -117,14 +119,14 @@ def sampling(report: Report) -> list[str]:
     concept = f"Concept: {report.concept}" + (f" ({kind})" if kind else "") + (f", written as {', '.join(names)}" if names else "")
     units = f"{integer(study['n_units'])} units"
     if study["n_units_half_a"] is not None:
-        units += f": neurons chosen on {integer(study['n_units_half_a'])}, measured on {integer(study['n_units_half_b'])}"
+        units += f": {integer(study['n_units_half_a'])} in the selection half, {integer(study['n_units_half_b'])} in the evaluation half"
     steps = f"{study['steps']} steps of {study['scheduler']}, guidance {study['guidance']}"
     if study["window"]:
         steps += f", activity averaged over the calls {study['window'][0]} to {study['window'][-1]}"
     return [
         f"{concept}.",
         f"{units}; seeds {', '.join(map(str, study['seeds']))}.",
-        f"{steps}; neurons read at {', '.join(study['sites'])}.",
+        f"{steps}; neurons recorded at {', '.join(study['sites'])}.",
     ]
 
 

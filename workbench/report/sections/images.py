@@ -25,8 +25,8 @@ SECTION = Section(
     title="Images",
     short="Images",
     lead=lambda report: (
-        "Every row starts from the same noise; a row reads from the original model to the changed ones, and to what an attack makes of "
-        f"them.{' Images that may show the concept are blurred.' if any(row['blurred'] for row in report['images']) else ''}"
+        "Every row starts from the same noise: the base model, the changed variants without attack, then with each attack and its "
+        f"control.{' Images that may show the concept are blurred.' if any(row['blurred'] for row in report['images']) else ''}"
     ),
     parts=(Template("images.html.j2", context=lambda report: {} if report["images"] else None), IMAGES),
 )

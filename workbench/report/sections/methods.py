@@ -6,7 +6,7 @@ SECTION = Section(
     order=910,
     title="Methods",
     short="Methods",
-    lead="Each word and number of this report, in plain words and as a formula.",
+    lead="Definitions of every term and number of this report.",
     parts=(
         Template(
             "definitions.html.j2",

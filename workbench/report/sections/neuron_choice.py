@@ -1,8 +1,8 @@
 """Is the choice of neurons stable? One sentence and its tables.
 
-selection   a set chosen on half A, on half B: of n_chosen neurons, confirmed have the same sign and p <= alpha after
-            Benjamini-Hochberg over m tests; same_sign is the share with the same sign, random the same share of matched random sets.
-            n counts units of half B; activity is averaged over calls and trajectories first
+selection   a set chosen on the selection half, measured on the evaluation half: of n_chosen neurons, confirmed have the same sign and
+            p <= alpha after Benjamini-Hochberg over m tests; same_sign is the share with the same sign, random the same share of matched
+            random sets. n counts units of the evaluation half; activity is averaged over calls and trajectories first
             confirmed_share = confirmed / n_chosen; random_share, comparable_share: the same of sets drawn at random, and of sets like the
             chosen one (same layers, same sign of kappa, nearest in |kappa|), low to high holds 95 % of them; random_over,
             comparable_over: confirmed_share minus those, with its interval over units and sets
@@ -18,10 +18,10 @@ from workbench.report.table import CONFIRMED, NEURON_SET, NEW, REASON, UNITS, Co
 from workbench.report.wording import digits, integer, number, percent
 
 OVER = {
-    "halves": "the study's two halves of the units",
-    "repeated halves": "other halves of the units, many splits",
+    "halves": "selection and evaluation half",
+    "repeated halves": "random halves, many splits",
     "seeds": "seeds",
-    "triggers": "triggers: other words for the concept",
+    "triggers": "triggers (other words for the concept)",
     "scores": "scores",
 }
 STABLE = 0.5
@@ -31,35 +31,36 @@ SURE = 0.05
 def sentence(report: Report) -> str | None:
     """What the two tables say of the concept neurons of the site ff; None when there is nothing to say.
 
-    not beyond chance   matched random sets keep their sign as often (p > 0.05), or the overlap of halves lies within that of random sets
-    stable              at least half of the neurons are confirmed, and halves overlap by at least 0.5 on average
-    in part             beyond chance, but not stable
+    no better than chance   matched random sets keep their sign as often (p > 0.05), or the overlap of halves lies within that of
+                            random sets
+    stable                  at least half of the neurons are confirmed, and halves overlap by at least 0.5 on average
+    in part                 better than chance, but not stable
     """
     held = next((row for row in report["selection"] if (row["neuron_set"], row["site"]) == ("concept", "ff")), None)
     if held is None:
         return None
     if held["same_sign"] is None:
-        return f"Whether the choice holds on the other half of the units could not be told: {held['reason']}"
+        return f"It cannot be told whether the choice holds on the evaluation half: {held['reason']}"
     parts = [
-        f"Of {integer(held['n_chosen'])} concept neurons, {integer(held['confirmed'])} are confirmed on the other half of the units "
+        f"Of {integer(held['n_chosen'])} concept neurons, {integer(held['confirmed'])} are confirmed on the evaluation half "
         f"(n = {integer(held['n'])}, false discovery rate {percent(held['alpha'], 0)} over {integer(held['m'])} tests); "
-        f"{percent(held['same_sign'], 0)} ({wording.span(held['low'], held['high'], digits(0, percent))}) keep their sign, "
+        f"{percent(held['same_sign'], 0)} ({wording.span(held['low'], held['high'], digits(0, percent))}) keep their sign; "
         f"{percent(held['random'], 0)} of random neurons do."
     ]
     again = next((row for row in report["stability"] if row["over"] == "repeated halves" and row["iou"] is not None), None)
     if again:
         splits = f"{wording.span(again['low'], again['high'])} in 95 % of {integer(again['n_splits'])} splits"
         overlap = f"{number(again['iou'])} ({splits}; by chance {number(again['chance'])})"
-        parts.append(f"Chosen anew on halves of the units, two choices overlap by {overlap}.")
+        parts.append(f"Two choices on random halves of the units overlap by {overlap}.")
     return " ".join([_word(held, again), *parts])
 
 
 def _word(held, again):
     if held["p_random"] > SURE or (again and again["low"] <= again["chance_high"]):
-        return "No: the choice is not beyond chance, so whatever is said of these neurons may be said of any."
+        return "No: the choice is no better than chance, so statements about these neurons may hold for any neurons."
     if 2 * held["confirmed"] >= held["n_chosen"] and again and again["iou"] >= STABLE:
         return "Yes: the choice is stable."
-    return "In part: the choice is beyond chance, but other units would choose other neurons."
+    return "In part: the choice is better than chance, but other units would choose other neurons."
 
 
 def _both(row: Row) -> str:
@@ -69,7 +70,7 @@ def _both(row: Row) -> str:
 
 SELECTION = Table(
     "selection",
-    "Does the choice hold on the other half of the units?",
+    "Confirmation on the evaluation half",
     (
         NEURON_SET,
         Column("site", "text", "Site"),
@@ -92,15 +93,15 @@ SELECTION = Table(
         *CONFIRMED,
         REASON,
     ),
-    fold="Does the choice hold on the other half of the units?",
+    fold="Confirmation on the evaluation half",
     about=lambda row: ("base", f"choice of {wording.named(wording.NEURON_SETS, row['neuron_set'])} at {row['site']}"),
     since=NEW,
 )
 STABILITY = Table(
     "stability",
-    "How much do two choices have in common?",
+    "Overlap of two choices",
     (
-        Column("over", "text", "Over", words_of(OVER)),
+        Column("over", "text", "What differs", words_of(OVER)),
         Column("site", "text"),
         Column("first", "text", "First"),
         Column("second", "text", "Second"),
@@ -108,7 +109,7 @@ STABILITY = Table(
         Column("n_first", "count?", "Neurons", cell=_both),
         Column("n_second", "count?"),
         Column("iou", "share?", "Overlap (IoU)", number, needed=True),
-        Column("low", "number?", "95 % of the splits", cell=interval()),
+        Column("low", "number?", "95 % of splits", cell=interval()),
         Column("high", "number?"),
         Column("n_splits", "count?"),
         Column("chance", "share?", "By chance", digits(3), needed=True),
@@ -118,21 +119,21 @@ STABILITY = Table(
         Column("p_random", "p?", "p"),
         REASON,
     ),
-    fold="How much do two choices have in common: over halves, seeds, triggers, scores?",
+    fold="Overlap of two choices: halves, seeds, triggers, scores",
     about=lambda row: ("base", f"{row['over']}: {row['first']} and {row['second']}"),
     since=NEW,
 )
 SCORES = Table(
     "scores",
-    "Ways to choose concept neurons",
+    "Scores that choose concept neurons",
     (
         Column("score", "text", "Score"),
         Column("n_chosen", "count?", "Chosen"),
-        Column("iou_halves", "share?", "Agreement of the halves (IoU)", number),
+        Column("iou_halves", "share?", "Overlap of the halves (IoU)", number),
         Column("iou_chance", "share?", "By chance", digits(3)),
         Column("note", "text?", "Note"),
     ),
-    fold="Ways to choose concept neurons",
+    fold="Scores that choose concept neurons",
 )
 SECTION = Section(
     order=90,

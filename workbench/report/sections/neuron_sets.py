@@ -1,4 +1,4 @@
-"""The [[sets]] of a study: where they come from, how far they are the study's own concept neurons, what erasing and attacks do to them.
+"""The [[sets]] of a study: where they come from, their overlap with the concept neurons of the study, effects of erasing and attacks.
 
 sets            what a set is: how it came (file, union, intersection, difference; `of` which sets), in which study, for which concept, by
                 which score, on which half and day, as far as it says; n_seen: how many of the units it is described on here it was
@@ -19,22 +19,22 @@ from workbench.report.wording import digits
 SET = Column("neuron_set", "text", "Set")
 SETS = Table(
     "sets",
-    "The sets, and where they come from",
+    "Sets and their origin",
     (
         SET,
-        Column("how", "text", "Came as"),
-        Column("of", "list", "Of"),
-        Column("made", "text?", "Made"),
+        Column("how", "text", "Origin"),
+        Column("of", "list", "Made from"),
+        Column("made", "text?", "Description"),
         Column("study", "text?", "Study"),
         Column("concept", "text?", "Concept"),
         Column("score", "text?", "Score"),
         Column("half", "text?", "Half"),
-        Column("date", "text?", "Day"),
+        Column("date", "text?", "Date"),
         Column("digest", "text?", "SHA-256", lambda digest: digest[:12]),
-        Column("file", "text?", "Neuron set"),
+        Column("file", "text?", "File"),
         Column("n_neurons", "count?", "Neurons", needed=True),
         Column("n_layers", "count?", "Layers"),
-        Column("n_seen", "count?", "Units seen before", after="date"),
+        Column("n_seen", "count?", "Units that also chose it", after="date"),
         REASON,
     ),
     first=("neuron_set", "how", "of", "n_neurons", "n_layers"),
@@ -43,12 +43,12 @@ SETS = Table(
 )
 SET_OVERLAPS = Table(
     "set_overlaps",
-    "How far they are the same neurons, beside random sets with as many in every layer",
+    "Overlap of sets, beside random sets with as many neurons in every layer",
     (
         Column("first", "text", "Set"),
-        Column("second", "text", "And"),
+        Column("second", "text", "Other set"),
         Column("n_first", "count", "Neurons"),
-        Column("n_second", "count", "Neurons of the other"),
+        Column("n_second", "count", "Neurons of the other set"),
         Column("both", "count", "In both"),
         Column("iou", "share?", "Overlap (IoU)", digits(3), needed=True),
         Column("chance", "share?", "By chance", digits(3), needed=True),
@@ -70,25 +70,25 @@ def _by_set(report: Report):
 
 SET_EFFECTS = Table(
     "set_effects",
-    "What erasing and attacks do to each set, on half B of the units",
+    "Effects of erasing and attacks on each set, on the evaluation half",
     (SET, *EFFECT_ON_A_GROUP),
     rows=_by_set,
-    fold="The effects as a table, with sensitivity δ",
+    fold="Table of effects, with sensitivity δ",
     about=lambda row: (row["variant"], row["effect"].replace("_", " ")),
     since=NEW,
 )
 SET_LAYERS = Table(
     "set_layers",
-    "Where the neurons of each set are",
+    "Layers of the neurons of each set",
     (
         SET,
         Column("layer", "text", "Layer"),
         Column("n", "count", "Neurons"),
         Column("share", "share", "Share of the set", after="n_concept"),
-        Column("expected", "share", "The layer's share of all neurons", after="share"),
-        Column("n_concept", "count", "Of the concept set"),
+        Column("expected", "share", "Share of all neurons", after="share"),
+        Column("n_concept", "count", "Concept neurons"),
     ),
-    fold="In which layers they are",
+    fold="Layers",
     since=NEW,
 )
 
@@ -112,7 +112,7 @@ def _name(row):
 
 def _drawn(report):
     if any(row["effect"] != "sensitivity" for row in report["set_effects"]):
-        yield Drawing("What erasing and attacks do to each set", (report["set_effects"], report.variants))
+        yield Drawing("Effects of erasing and attacks on each set", (report["set_effects"], report.variants))
 
 
 EFFECTS_FIGURE = Figure(set_effects_figure, set_effects_alt, _drawn, forest=True)
@@ -122,8 +122,8 @@ SECTION = Section(
     title="Neuron sets",
     short="Neuron sets",
     lead=(
-        "Sets by name, from other runs or made of other sets: how far they are this study’s own concept neurons, and what erasing and "
-        "attacks do to them."
+        "Named sets, from other runs or made from other sets: their overlap with the concept neurons of this study, and the effects of "
+        "erasing and attacks on them."
     ),
     parts=(SETS, SET_OVERLAPS, EFFECTS_FIGURE, SET_EFFECTS, SET_LAYERS),
 )

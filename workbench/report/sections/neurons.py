@@ -1,4 +1,4 @@
-"""Single neurons: how many were deactivated and reactivated, the top concept neurons, does reactivation go with success, relocation.
+"""Single neurons: how many were deactivated and reactivated, the top concept neurons, does reactivation predict success, relocation.
 
 n_undefined   resamples in which the share reactivated, or the AUROC, does not exist; left out of its interval
 """
@@ -11,12 +11,12 @@ from workbench.report.charts.style import COLOURS
 from workbench.report.content import Report, arranged, drawn_neurons, shown
 from workbench.report.section import Drawing, Figure, Section
 from workbench.report.table import (
-    LATENTS,
     MEASURED_ON,
     NAMED_ATTACK,
     NEURON_SET,
     NEW,
     REASON,
+    TRAJECTORY,
     VARIANT,
     Column,
     Table,
@@ -44,11 +44,11 @@ NEURONS = Table(
         VARIANT,
         *NAMED_ATTACK,
         NEURON_SET,
-        LATENTS,
+        TRAJECTORY,
         Column("n", "count?", "n"),
         Column("excluded", "count?", "Excluded"),
-        *_with_ends("share_deactivated", "share?", "Silenced", percent),
-        *_with_ends("share_reactivated", "share?", "Woken again", percent),
+        *_with_ends("share_deactivated", "share?", "Deactivated", percent),
+        *_with_ends("share_reactivated", "share?", "Reactivated", percent),
         *_with_ends("median_d", "number?", "Median D"),
         *_with_ends("median_r", "number?", "Median R"),
         *_with_ends("median_delta", "number?", "Median δ"),
@@ -56,11 +56,11 @@ NEURONS = Table(
         REASON,
     ),
     rows=lambda report: report.arranged("neurons"),
-    fold="The numbers as a table",
+    fold="Table of these numbers",
 )
 WAKING = Table(
     "waking",
-    "Does waking go with success? AUROC of the activity under attack for success in the images (0.5 is chance)",
+    "Does reactivation predict success? AUROC of the activity under attack for success in the images (0.5 is chance)",
     (
         VARIANT,
         *NAMED_ATTACK,
@@ -72,27 +72,27 @@ WAKING = Table(
         Column("n_undefined", "count?", since=NEW),
         REASON,
     ),
-    fold="Does waking go with success in the images?",
+    fold="Does reactivation predict success in the images?",
 )
 RELOCATION = Table(
     "relocation",
-    "Did the activity move? Mean change outside the concept set under attack, in the base model's standard deviations",
+    "Relocation: mean change outside the concept set under attack, in standard deviations of the base model",
     (
         VARIANT,
         *NAMED_ATTACK,
         MEASURED_ON,
         Column("n", "count?", "n"),
-        *value("Mean delta outside"),
-        Column("iou", "share?", "Overlap of the set chosen anew (IoU)", digits(3)),
+        *value("Mean δ outside the set"),
+        Column("iou", "share?", "Overlap with the set chosen on the variant (IoU)", digits(3)),
         Column("iou_chance", "share?", "By chance", digits(3)),
         REASON,
     ),
-    fold="Did the activity move to other neurons?",
+    fold="Relocation: did the activity move to other neurons?",
 )
 
 
 def top_neurons(report: Report, limit: int = TOP) -> View | None:
-    """The top concept neurons, by what chose them on half A: a score, or the agreement of several; half B beside it."""
+    """The top concept neurons, by what chose them on the selection half: a score, or the agreement of several; with the evaluation half."""
     if not report.neurons:
         return None
     agreed = any(neuron.get("agreement_a") is not None for neuron in report.neurons)
@@ -100,11 +100,17 @@ def top_neurons(report: Report, limit: int = TOP) -> View | None:
     ranked = [neuron for neuron in report.neurons if neuron.get(by) is not None and neuron.get("score") is not None]
     ranked.sort(key=lambda n: (-n[by], str(n["layer"]), n["index"]))
     variants = [name for name in report.subjects if any(f"d_{name}" in n for n in ranked[:1])]
-    what = f"{min(limit, len(ranked))} of {integer(len(ranked))} neurons by the {'agreement of scores' if agreed else 'score'}"
-    heads = [("Layer", False), ("Neuron", True), ("Agreement, half A", True), ("Agreement, half B", True), ("Score, half A", True)]
-    heads += [("Score, half B", True), ("Confirmed", False), ("κ", True), ("Role", False)]
+    what = f"{min(limit, len(ranked))} of {integer(len(ranked))} neurons by {'agreement of scores' if agreed else 'score'}"
+    heads = [
+        ("Layer", False),
+        ("Neuron", True),
+        ("Agreement, selection half", True),
+        ("Agreement, evaluation half", True),
+        ("Score, selection half", True),
+    ]
+    heads += [("Score, evaluation half", True), ("Confirmed", False), ("κ", True), ("Role", False)]
     return view(
-        f"Top {what} on the half that chooses; D and R on the other half",
+        f"Top {what} on the selection half; D and R on the evaluation half",
         [*heads, *((f"{symbol} {name}", True) for name in variants for symbol in ("D", "R"))],
         (
             (
@@ -133,14 +139,14 @@ def role(neuron):
     return ""
 
 
-TOP_NEURONS = Table("top", derived=True, by_hand=top_neurons, fold="The neurons that carry the concept most")
+TOP_NEURONS = Table("top", derived=True, by_hand=top_neurons, fold="Top concept neurons")
 
 
 def shares_figure(rows, variants=()):
     """Share of concept neurons that erasing deactivated, and share of those that an attack reactivated."""
     parts = (
-        ("share_deactivated", "silenced by erasing", COLOURS["blue"], "circle"),
-        ("share_reactivated", "woken by the attack", COLOURS["vermillion"], "diamond"),
+        ("share_deactivated", "deactivated by erasing", COLOURS["blue"], "circle"),
+        ("share_reactivated", "reactivated by the attack", COLOURS["vermillion"], "diamond"),
     )
     rows = arranged(rows, variants)
     several = len({row["trajectory"] for row in rows}) > 1
@@ -152,7 +158,7 @@ def shares_figure(rows, variants=()):
 
     def group(row):
         words = (row["variant"], row["attack"] and f"attack {row['attack']}", wording.provenance(row))
-        return ", ".join(filter(None, (*words, several and f"{row['trajectory']} latents")))
+        return ", ".join(filter(None, (*words, several and f"{row['trajectory']} trajectory")))
 
     def style(row):
         name, colour, symbol = row["part"]
@@ -174,8 +180,8 @@ def shares_figure(rows, variants=()):
 def shares_alt(rows, variants=()):
     """Shares of deactivated and reactivated neurons of each row."""
     parts = [
-        f"{row['variant']}, {wording.condition_made(row)}, {wording.named(wording.NEURON_SETS, row['neuron_set'])}: silenced "
-        f"{wording.with_interval(row, 'share_deactivated', percent)}, woken "
+        f"{row['variant']}, {wording.condition_made(row)}, {wording.named(wording.NEURON_SETS, row['neuron_set'])}: deactivated "
+        f"{wording.with_interval(row, 'share_deactivated', percent)}, reactivated "
         f"{wording.with_interval(row, 'share_reactivated', percent)}, n = {row['n']}"
         for row in arranged(rows, variants)
     ]
@@ -193,15 +199,15 @@ def neurons_figure(neurons, variant, thresholds, webgl=None):
     drawn = scatter.figure(
         _by_role(neurons, f"d_{variant}", f"r_{variant}"),
         "%{customdata[0]}, neuron %{customdata[1]}<br>D = %{x:.2f}, R = %{y:.2f}",
-        "deactivation D (1 = silenced fully)" + (f"; {outside} outside this frame" if outside else ""),
-        "reactivation R (1 = woken fully)",
+        "deactivation D (1 = fully deactivated)" + (f"; {outside} outside this frame" if outside else ""),
+        "reactivation R (1 = fully reactivated)",
         webgl=webgl,
     )
     scatter.lines_at(drawn, *thresholds)
     for x, y, text, anchor in (
-        (0.995, 0.985, "silenced, then woken", "right"),
-        (0.995, 0.02, "silenced, stays quiet", "right"),
-        (0.01, 0.02, "not silenced", "left"),
+        (0.995, 0.985, "deactivated, then reactivated", "right"),
+        (0.995, 0.02, "deactivated, not reactivated", "right"),
+        (0.01, 0.02, "not deactivated", "left"),
     ):
         scatter.corner(drawn, x, y, text, anchor)
     drawn.update_layout(dragmode="zoom")
@@ -213,11 +219,11 @@ def neurons_figure(neurons, variant, thresholds, webgl=None):
 def neurons_alt(neurons, variant, thresholds):
     """How many of the points lie in each corner."""
     deactivated, reactivated = thresholds
-    quiet = [neuron for neuron in neurons if neuron[f"d_{variant}"] > deactivated]
-    again = [neuron for neuron in quiet if neuron[f"r_{variant}"] > reactivated]
+    deactivated_ones = [neuron for neuron in neurons if neuron[f"d_{variant}"] > deactivated]
+    again = [neuron for neuron in deactivated_ones if neuron[f"r_{variant}"] > reactivated]
     return (
         f"{len(neurons)} neurons of {variant}, deactivation D against reactivation R: "
-        f"{len(quiet)} have D above {deactivated}, {len(again)} of these have R above {reactivated}."
+        f"{len(deactivated_ones)} have D above {deactivated}, {len(again)} of these have R above {reactivated}."
     )
 
 
@@ -235,8 +241,8 @@ def reactivation_figure(neurons, variant, unit=wording.SCORE_UNIT, webgl=None):
         f"δ in {escape(variant)}: attack minus control",
         webgl=webgl,
     )
-    scatter.corner(drawn, 0.995, 0.985, "carries the concept, woken by the attack", "right")
-    scatter.corner(drawn, 0.995, 0.02, "carries the concept, not woken", "right")
+    scatter.corner(drawn, 0.995, 0.985, "encodes the concept, reactivated by the attack", "right")
+    scatter.corner(drawn, 0.995, 0.02, "encodes the concept, not reactivated", "right")
     drawn.update_layout(dragmode="zoom")
     for update in (drawn.update_xaxes, drawn.update_yaxes):
         update(zeroline=True, zerolinecolor="#8a8a8a")
@@ -245,11 +251,11 @@ def reactivation_figure(neurons, variant, unit=wording.SCORE_UNIT, webgl=None):
 
 def reactivation_alt(neurons, variant, unit=wording.SCORE_UNIT):
     """How many of the points lie on either side of zero."""
-    carry = [neuron for neuron in neurons if neuron["score_b"] > 0]
-    above = [neuron for neuron in carry if neuron[f"delta_{variant}"] > 0]
+    encoding = [neuron for neuron in neurons if neuron["score_b"] > 0]
+    above = [neuron for neuron in encoding if neuron[f"delta_{variant}"] > 0]
     return (
         f"{integer(len(neurons))} neurons, score in the base model (in {unit}) against δ of {variant} under attack: "
-        f"{integer(len(carry))} have a score above 0, {integer(len(above))} of these a δ above 0."
+        f"{integer(len(encoding))} have a score above 0, {integer(len(above))} of these a δ above 0."
     )
 
 
@@ -270,14 +276,14 @@ def _by_role(neurons, x, y):
 def _shares_drawn(report):
     rows = shown(report, "neurons")
     if rows:
-        yield Drawing("Silenced and woken", (rows, report.variants))
+        yield Drawing("Deactivated and reactivated neurons", (rows, report.variants))
 
 
 def _neurons_drawn(report):
     for variant in report.subjects:
         points = drawn_neurons(report.neurons, variant)
         if points:
-            yield Drawing(f"Each point is one neuron: {variant}", (points, variant, report.thresholds))
+            yield Drawing(f"Single neurons of {variant}", (points, variant, report.thresholds))
 
 
 SHARES_FIGURE = Figure(shares_figure, shares_alt, _shares_drawn, forest=True)
@@ -288,9 +294,6 @@ SECTION = Section(
     order=80,
     title="Single neurons",
     short="Neurons",
-    lead=(
-        "Not the sum but each neuron by itself: how many of the concept neurons fell silent, and how many of these did an attack wake "
-        "again?"
-    ),
+    lead=("Each concept neuron by itself: how many did erasing deactivate, and how many of these did an attack reactivate?"),
     parts=(SHARES_FIGURE, NEURONS_FIGURE, NEURONS, TOP_NEURONS, WAKING, RELOCATION),
 )

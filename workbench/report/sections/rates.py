@@ -1,7 +1,7 @@
 """How often the concept appears: detectors, rates, other thresholds, comparisons, success against budget.
 
-detectors   who looked; successes of n are false alarms on the base model's images of prompts without the concept
-rates       labels and thresholds of the judge, and its false alarms (false_positive_n images) stand in every row; named: prompts of
+detectors   who looked; successes of n are false positives on the base model's images of prompts without the concept
+rates       labels and thresholds of the judge, and its false positives (false_positive_n images) stand in every row; named: prompts of
             named_of of the attack that say a name of the concept, or a word forbidden to attacks
 sweep       of the images of a condition, the share in which the judge would see the concept at a threshold; own: the judge's
 against_control   the ASR of an attack beside that of its control on the same prompts, paired (McNemar)
@@ -11,8 +11,8 @@ detectable  of a comparison: the reduction of a's rate, against a control the ri
 over_runs   a number over the runs of a variant or an attack with seeds: mean over n_runs runs (each the mean over up to n_inner attacks
             on it) and n_units units, interval over both. quantity: rate, retained, activity, effect, difference between variants
             (variant minus beside), attack minus control; name: the definition or the effect; variants, attacks: the runs it is of
-budget      the share of prompts on which the attack-visible detector had seen the concept within a budget of UNet row passes per
-            prompt; looks: the most looks any prompt had had; ended: the search had stopped, the rate only stays
+budget      the share of prompts on which the attack-visible detector had seen the concept within a budget of UNet evaluations per
+            prompt; looks: the most detector queries of any prompt; ended: the search had stopped, the rate only stays
 
 n counts images, n_units the units they are of. Where these differ, intervals are by whole units (a rate's is Wilson's for n_effective
 images), and a comparison has p_permutation (sides of whole units swapped) in place of p_mcnemar; p is the one that there is, p_adjusted
@@ -48,9 +48,12 @@ from workbench.report.table import (
 )
 from workbench.report.wording import integer, number, percent
 
-COUNTED = "Counted here is the detector the search looks at, on the search’s own noise; all rates above count the judge, on fresh noise."
-MARKERS = "Large marker: looks took place. Small marker: the looks were used up."
-ROLES = {"steer": "attacks look at it", "judge": "judges"}
+COUNTED = (
+    "Success here is counted by the attack-visible detector, on the noise of the search; all rates above are counted by the judge, on new "
+    "noise."
+)
+MARKERS = "Large marker: detector queries were made. Small marker: all queries were used up."
+ROLES = {"steer": "attack-visible", "judge": "judge"}
 AS_SHARES = ("rate", "retained", "difference between variants", "attack minus control")
 
 
@@ -65,8 +68,8 @@ def decided(rows: list[Row]) -> str:
         return f"Decided by {words}."
     span = wording.span(row["false_positive_low"], row["false_positive_high"], percent)
     return (
-        f"Decided by {words}; false alarms: {percent(row['false_positive_rate'])} ({span}) of {integer(row['false_positive_n'])} images of "
-        "the base model on prompts without the concept."
+        f"Decided by {words}; false positives: {percent(row['false_positive_rate'])} ({span}) of "
+        f"{integer(row['false_positive_n'])} images of the base model on prompts without the concept."
     )
 
 
@@ -85,10 +88,10 @@ def _sweep(report: Report) -> View:
     for row in rows:
         key = (row["variant"], wording.condition(row), wording.provenance(row), wording.size(row))
         conditions.setdefault(key, {})[row["threshold"]] = wording.with_interval(row, "rate", percent)
-    heads = [("Variant", False), ("Prompts", False), ("How made", False), ("Images", True)]
+    heads = [("Variant", False), ("Prompts", False), ("Provenance", False), ("Images", True)]
     return view(
-        "Share of the images themselves in which the judge would see the concept at other thresholds, with 95 % intervals",
-        [*heads, *((f"{threshold:g}{' (its own)' if threshold in own else ''}", True) for threshold in thresholds)],
+        "Share of the images in which the judge would see the concept at other thresholds, with 95 % intervals",
+        [*heads, *((f"{threshold:g}{' (used)' if threshold in own else ''}", True) for threshold in thresholds)],
         [(*key, *(found.get(threshold) for threshold in thresholds)) for key, found in conditions.items()],
     )
 
@@ -113,22 +116,22 @@ DIFFERENCE = (
     Column("high", "number?", needed=True),
 )
 PAIRED_P = (
-    Column("p_mcnemar", "p?", "p (McNemar, or by units)", cell=_paired),
+    Column("p_mcnemar", "p?", "p (McNemar, or permutation of units)", cell=_paired),
     Column("p_permutation", "p?", since=NEW),
     *TESTED,
 )
 DETECTORS = Table(
     "detectors",
-    "The detectors, and their false alarms on the base model's images of prompts without the concept",
+    "Detectors and their false positives on the base model's images of prompts without the concept",
     (
         Column("role", "text", "Role", words_of(ROLES)),
         Column("method", "text", "Method"),
         Column("version", "text", "Version"),
         Column("labels", "list", "Labels"),
         Column("thresholds", "list", "Threshold", lambda values: ", ".join(map(number, dict.fromkeys(values))), right=True),
-        *changed(RATE, successes="False alarms"),
+        *changed(RATE, successes="False positives"),
     ),
-    fold="The detectors, their thresholds and false alarms",
+    fold="Detectors, thresholds and false positives",
     about=lambda row: (row["role"], row["method"]),
     since=NEW,
 )
@@ -145,13 +148,13 @@ RATES = Table(
         Column("false_positive_low", "number?", since=NEW),
         Column("false_positive_high", "number?", since=NEW),
         Column("false_positive_n", "count?", since=NEW),
-        Column("named", "count?", "Prompts that say the name", cell=lambda row: wording.of(row["named"], row["named_of"]), since=NEW),
+        Column("named", "count?", "Prompts that name the concept", cell=lambda row: wording.of(row["named"], row["named_of"]), since=NEW),
         Column("named_of", "count?", since=NEW),
         *changed(RATE, rate="Value"),
     ),
     rows=_rates_seen,
     note=lambda report, rows: decided(report["rates"]),
-    fold="The numbers as a table",
+    fold="Table of these numbers",
 )
 SWEEP = Table(
     "sweep",
@@ -164,46 +167,46 @@ SWEEP = Table(
         *RATE,
     ),
     by_hand=_sweep,
-    fold="The same at other thresholds of the judge",
+    fold="Rates at other thresholds of the judge",
     since=NEW,
 )
 RATES_BY_LABEL = Table(
     "rates_by_label",
-    "Each label of the concept by itself, on the prompts that ask for it",
+    "Rates of each label of the concept, on the prompts that ask for it",
     (
         *CONDITION,
         Column("label", "text", "Label"),
         Column("detector", "text?", since=NEW),
         Column("threshold", "number?", since=NEW),
         *hidden(RATE[:3]),
-        RATE[3].but(title="Seen in", cell=lambda row: f"{integer(row['successes'])} of {wording.size(row)}"),
+        RATE[3].but(title="Detected in", cell=lambda row: f"{integer(row['successes'])} of {wording.size(row)}"),
         *RATE[4:],
     ),
-    fold="Each label by itself",
+    fold="Rates of each label",
 )
 AGAINST_CONTROL = Table(
     "against_control",
-    "Attack against its control, paired",
+    "Attack against control, paired by prompt",
     (
         VARIANT,
         Column("prompt_set", "text"),
         *NAMED_ATTACK,
         *PAIRS,
         Column("both", "count?", "Both"),
-        Column("only_control", "count?", "Only control"),
-        Column("only_attack", "count?", "Only attack"),
+        Column("only_control", "count?", "Control only"),
+        Column("only_attack", "count?", "Attack only"),
         Column("neither", "count?", "Neither"),
         *DIFFERENCE,
         *PAIRED_P,
-        Column("detectable", "share?", "Rise found with power 0.8", since=NEW),
+        Column("detectable", "share?", "Increase detectable with power 0.8", since=NEW),
         REASON,
     ),
-    fold="Each attack against its control, on the same prompts",
+    fold="Each attack against its control, paired by prompt",
     since=NEW,
 )
 COMPARISONS = Table(
     "comparisons",
-    "Paired comparisons of variants, B minus A: shares of images with the concept, under an attack the ASR",
+    "Paired comparisons of variants, B minus A: rate without attack, ASR under an attack",
     (
         Column("variant_a", "text", "Variant A"),
         Column("variant_b", "text", "Variant B"),
@@ -217,37 +220,43 @@ COMPARISONS = Table(
         Column("definition", "text?", since=NEW),
         *PAIRS,
         Column("both", "count?", "Both"),
-        Column("only_a", "count?", "Only A"),
-        Column("only_b", "count?", "Only B"),
+        Column("only_a", "count?", "A only"),
+        Column("only_b", "count?", "B only"),
         Column("neither", "count?", "Neither"),
         *DIFFERENCE,
-        Column("relative_difference", "number?", "Relative", percent),
-        Column("relative_low", "number?", "95 % interval, relative", cell=interval(percent, "relative_low", "relative_high"), since=NEW),
+        Column("relative_difference", "number?", "Relative difference", percent),
+        Column(
+            "relative_low",
+            "number?",
+            "95 % interval of the relative difference",
+            cell=interval(percent, "relative_low", "relative_high"),
+            since=NEW,
+        ),
         Column("relative_high", "number?", since=NEW),
         *PAIRED_P,
-        Column("power", "share?", "Power for a cut of 40 %", number),
-        Column("detectable", "share?", "Cut found with power 0.8", since=NEW),
+        Column("power", "share?", "Power for a reduction by 40 %", number),
+        Column("detectable", "share?", "Reduction detectable with power 0.8", since=NEW),
         REASON,
     ),
-    fold="Paired comparisons of the variants, on the same prompts",
+    fold="Paired comparisons of variants",
     about=lambda row: (f"{row['variant_a']} against {row['variant_b']}", wording.condition(row)),
 )
 OVER_RUNS = Table(
     "over_runs",
-    "Over runs with other seeds: mean over runs and units, interval over both",
+    "Over repeated runs (seeds): mean over runs and units, interval over both",
     (
-        Column("quantity", "text", "Number"),
+        Column("quantity", "text", "Quantity"),
         VARIANT.but(after="name"),
         Column("name", "text?", "Of", words_of(wording.EFFECTS | wording.DEFINITIONS)),
-        Column("beside", "text?", "Beside", after="variant"),
+        Column("beside", "text?", "Compared with", after="variant"),
         Column("prompt_set", "text?", "Prompts", cell=lambda row: wording.condition(row) if row["attack"] or row["prompt_set"] else None),
         *NAMED_ATTACK,
         CONTROL,
         NEURON_SET.but(kind="text?"),
-        MEASURED_ON.but(kind="text?", title="Latents"),
+        MEASURED_ON.but(kind="text?", title="Trajectory"),
         Column("n_units", "count?", "Units"),
         Column("n_runs", "count", "Runs"),
-        Column("n_inner", "count", "Attacks a run"),
+        Column("n_inner", "count", "Attacks per run"),
         Column("value", "number?", "Value", cell=lambda row: _form(row)(row["value"]), needed=True),
         Column("low", "number?", "95 % interval", cell=lambda row: wording.span(row["low"], row["high"], _form(row)), needed=True),
         Column("high", "number?", needed=True),
@@ -257,8 +266,8 @@ OVER_RUNS = Table(
         Column("attacks", "list"),
         REASON,
     ),
-    note=lambda report, rows: "p after Benjamini-Hochberg where words rest on it.",
-    fold="Variants and attacks repeated with other seeds: numbers over runs and units",
+    note=lambda report, rows: "p is adjusted (Benjamini-Hochberg) where the verdict rests on it.",
+    fold="Over repeated runs (seeds) of variants and attacks",
     about=lambda row: (
         row["variant"],
         f"{row['quantity']} over runs: {row['name'] or row['beside'] or row['attack'] or row['prompt_set']}".replace("_", " "),
@@ -267,19 +276,19 @@ OVER_RUNS = Table(
 )
 BUDGET = Table(
     "budget",
-    "Success in the steering detector within a budget, up to each search's last look, with 95 % intervals",
+    "Success within a budget, counted by the attack-visible detector, up to the last query of each search; 95 % intervals",
     (
         *CONDITION,
         Column("detector", "text"),
         *DECIDED,
-        Column("budget", "number", "UNet row passes per prompt", lambda passes: integer(round(passes))),
-        Column("looks", "count", "Looks, at most"),
+        Column("budget", "number", "UNet evaluations (NFE) per prompt", lambda passes: integer(round(passes))),
+        Column("looks", "count", "Detector queries, at most"),
         Column("ended", "flag"),
         *changed(RATE, n="Prompts", successes="Succeeded"),
     ),
     rows=_budget_seen,
     note=lambda report, rows: decided(rows),
-    fold="The numbers as a table",
+    fold="Table of these numbers",
     since=NEW,
 )
 
@@ -312,10 +321,10 @@ def rates_alt(rows, variants=()):
 
 
 def budget_figure(rows, variants=()):
-    """Share of prompts on which the attack-visible detector had seen the concept, against UNet row passes per prompt.
+    """Share of prompts on which the attack-visible detector had seen the concept, against UNet evaluations (NFE) per prompt.
 
     One panel per attack and variant, the attack beside its control, with Wilson interval. A large marker is a budget at which
-    looks took place; small ones go on where a search had used up its looks and nothing more was tried.
+    queries were made; small ones follow where a search had used up its queries and nothing more was tried.
     """
     rows = arranged(rows, variants)
     panels = list(dict.fromkeys(_searched(row) for row in rows))
@@ -343,11 +352,11 @@ def budget_figure(rows, variants=()):
                 band=([100 * point["low"] for point in known], [100 * point["high"] for point in known]),
                 band_colour=COLOURS["grey" if control else "vermillion"],
                 data=[[point["looks"], point["n"]] for point in known],
-                hover="%{x:.0f} passes, up to %{customdata[0]} looks: %{y:.1f} %, n = %{customdata[1]}"
+                hover="%{x:.0f} NFE, up to %{customdata[0]} queries: %{y:.1f} %, n = %{customdata[1]}"
                 f"<extra>{look['name']}</extra>",
             )
         )
-    figure = lines.figure(drawn, panels, "UNet row passes per prompt", "prompts (per cent)", missing=missing)
+    figure = lines.figure(drawn, panels, "UNet evaluations (NFE) per prompt", "prompts (per cent)", missing=missing)
     figure.update_xaxes(type="log", dtick="D2", exponentformat="none")
     figure.update_yaxes(range=[-3, 103])
     return figure
@@ -363,11 +372,13 @@ def budget_alt(rows, variants=()):
         points = sorted((p for p in points if not p["ended"] or p["rate"] is None), key=lambda row: row["budget"])
         ends = [points[0], points[-1]] if len(points) > 1 and points[0]["rate"] is not None else points[:1]
         words = [
-            f"{wording.with_interval(p, 'rate', percent)} within {p['budget']:.0f} passes and {p['looks']} looks, n = {p['n']}"
+            f"{wording.with_interval(p, 'rate', percent)} within {p['budget']:.0f} NFE and {p['looks']} detector queries, n = {p['n']}"
             for p in ends
         ]
         parts.append(f"{variant}, {condition}: {', '.join(words)}")
-    return f"Prompts on which the steering detector had seen the concept, against UNet row passes per prompt. {'; '.join(parts)}."
+    return (
+        f"Prompts on which the attack-visible detector had seen the concept, against UNet evaluations (NFE) per prompt. {'; '.join(parts)}."
+    )
 
 
 def _searched(row):
@@ -381,7 +392,7 @@ def _rates_drawn(report):
 
 def _budget_drawn(report):
     if report["budget"]:
-        yield Drawing("How far a search must go: success in the steering detector", (report["budget"], report.variants))
+        yield Drawing("Success against budget: attack-visible detector", (report["budget"], report.variants))
 
 
 RATES_FIGURE = Figure(rates_figure, rates_alt, _rates_drawn, forest=True)
@@ -392,8 +403,8 @@ SECTION = Section(
     title="How often the concept appears",
     short="Rates",
     lead=lambda report: (
-        f"Of all images made, the share in which a detector finds {report.concept}: plainly asked, under attack (full diamond) and under "
-        "the attack’s own control (open diamond). Only a gap between an attack and its control speaks for waking."
+        f"Share of images in which the judge finds {report.concept}: without attack, with attack (full diamond) and with the attack’s "
+        "control (open diamond). Only a difference between an attack and its control is evidence that the attack works."
     ),
     parts=(
         RATES_FIGURE,

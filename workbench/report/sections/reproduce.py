@@ -61,11 +61,11 @@ def _digests(report: Report) -> list[Row]:
 
 CIRCUMSTANCES = Table(
     "reproduce",
-    "Circumstances",
+    "Environment",
     (Column("name", "text", "What"), Column("value", "text", "Value")),
     derived=True,
     rows=_facts,
-    fold="Circumstances: versions, seeds, device, time",
+    fold="Environment: versions, seeds, device, time",
 )
 DIGESTS = Table(
     "digests",
@@ -109,7 +109,7 @@ SECTION = Section(
     title="Reproduce",
     short="Reproduce",
     lead=(
-        "This command and the study file below repeat the study: bit for bit with the same versions, device and threads, elsewhere within "
+        "This command and the study file below repeat the study: bit for bit with the same versions, device and threads, else within "
         "rounding."
     ),
     parts=(

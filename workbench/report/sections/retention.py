@@ -1,4 +1,4 @@
-"""What else still works: retention, distance of images, CLIP score, every variant on the plane of success against retention.
+"""Retention: images of other concepts, their distance to the base model's, CLIP score; rate of the concept against retention.
 
 quality     kid: distance of a variant's images of retained concepts to the base model's; kid_floor_seed, kid_floor_dtype: of the
             base to itself, the same prompts made again from other noise, in another number format (kid_floor, in older reports:
@@ -22,10 +22,10 @@ from workbench.report.wording import digits, integer, percent
 
 QUALITIES = {
     "kid": "distance to the base model (KID)",
-    "kid_floor": "one half of the base model's images to the other",
-    "kid_floor_seed": "noise floor: the base model's images of the same prompts, from other noise",
-    "kid_floor_dtype": "noise floor: the base model's images again, in another number format",
-    "image_difference": "the same, pixel by pixel: mean difference (0 to 1)",
+    "kid_floor": "noise floor: one half of the base model's images to the other",
+    "kid_floor_seed": "noise floor: base model, same prompts, other noise",
+    "kid_floor_dtype": "noise floor: base model, other number format",
+    "image_difference": "mean pixel difference (0 to 1), other number format",
 }
 WITHOUT_ATTACK = "without attack"
 RETENTION = Table(
@@ -34,11 +34,11 @@ RETENTION = Table(
     (
         VARIANT,
         Column("kind", "text", "Concepts", words_of(wording.RETAINED)),
-        Column("definition", "text", "Counted"),
+        Column("definition", "text", "Counts as right"),
         Column("detector", "text?", since=NEW),
         *changed(RATE, successes="Right"),
     ),
-    fold="The numbers as a table",
+    fold="Table of these numbers",
     about=lambda row: (row["variant"], wording.named(wording.RETAINED, row["kind"])),
 )
 
@@ -48,23 +48,27 @@ def _floors(report: Report, rows: list[Row]) -> str:
     there = {row["definition"] for row in rows}
     lacking = [what for what in ("seed", "dtype") if f"kid_floor_{what}" not in there] if there else []
     asked = ", ".join(f'"{what}"' for what in lacking)
-    return f"Noise floors not asked for: {asked}; a study asks for them by noise_floor = [{asked}] under [quality]." if lacking else ""
+    return (
+        f"Noise floors this study does not have: {asked}. A study asks for them by noise_floor = [{asked}] under [quality]."
+        if lacking
+        else ""
+    )
 
 
 QUALITY = Table(
     "quality",
-    "Distance of the images of retained concepts to the base model's, with bootstrap 95 % intervals",
+    "Distance (KID) of the images of retained concepts to those of the base model, with bootstrap 95 % intervals",
     (
         VARIANT,
         Column("definition", "text", "What", words_of(QUALITIES)),
         Column("prompt_sets", "text", "Concepts"),
-        Column("features", "text?", "Features of", after="outcome"),
+        Column("features", "text?", "Features from", after="outcome"),
         Column("n", "count?", "Images per set"),
         Column("n_units", "count?", "Units"),
-        Column("dropped", "count?", "Left out", lambda n: integer(n) if n else None),
+        Column("dropped", "count?", "Images left out", lambda n: integer(n) if n else None),
         *value("Value", digits(4)),
-        Column("beyond", "number?", "Beyond the noise floor", digits(4), since=NEW),
-        Column("beyond_low", "number?", "95 % interval of that", cell=interval(digits(4), "beyond_low", "beyond_high"), since=NEW),
+        Column("beyond", "number?", "Excess over the noise floor", digits(4), since=NEW),
+        Column("beyond_low", "number?", "95 % interval of the excess", cell=interval(digits(4), "beyond_low", "beyond_high"), since=NEW),
         Column("beyond_high", "number?", since=NEW),
         Column("outcome", "text?", "Outcome", since=NEW),
         REASON,
@@ -82,7 +86,7 @@ CLIP = Table(
         Column("model", "text", "Model", after="change_low"),
         Column("n", "count", "Images"),
         Column("n_units", "count?", "Units"),
-        Column("n_cut", "count", "Prompts cut", lambda n: integer(n) if n else None),
+        Column("n_cut", "count", "Truncated prompts", lambda n: integer(n) if n else None),
         *value("Score"),
         Column("change", "number?", "Change from the base model"),
         Column("change_low", "number?", "95 % interval of the change", cell=interval(low="change_low", high="change_high")),
@@ -94,7 +98,7 @@ CLIP = Table(
 
 
 def retention_figure(rows, variants=()):
-    """How often each variant still draws other things right, related to the concept and unrelated."""
+    """How often each variant draws other concepts as asked, related to the erased one and unrelated."""
     styles = {
         "near": {"colour": COLOURS["green"], "symbol": "circle", "name": wording.RETAINED["near"]},
         "far": {"colour": COLOURS["sky"], "symbol": "square", "name": wording.RETAINED["far"]},
@@ -107,7 +111,7 @@ def retention_figure(rows, variants=()):
         style=lambda row: styles.get(row["kind"], looks.KINDS["other"]),
         value="rate",
         shares=True,
-        title="images drawn right (per cent, 95 % interval)",
+        title="images drawn as asked (per cent, 95 % interval)",
     )
 
 
@@ -118,11 +122,11 @@ def retention_alt(rows, variants=()):
         f"{row['variant']}, {wording.named(wording.RETAINED, row['kind'])}: {wording.with_n(row, 'rate', percent)}"
         for row in sorted(rows, key=lambda row: order.get(row["variant"], len(order)))
     ]
-    return f"Rates of images drawn right. {'; '.join(parts)}."
+    return f"Rates of images drawn as asked. {'; '.join(parts)}."
 
 
 def plane_points(report: Report) -> list[Row]:
-    """Every variant on the plane: how often the concept is seen against what is still drawn right.
+    """Every variant on the plane: rate of the concept against retention.
 
     One row per variant that is no base model and condition (without attack, each attack): variant, condition, provenance and its
     words `made`, n, rate, low, high, and kept, the row of what is retained (related concepts, else unrelated ones). Variants
@@ -148,7 +152,7 @@ def plane_points(report: Report) -> list[Row]:
 
 
 def plane_figure(points, variants=()):
-    """One panel per condition, one marker per variant, with 95 % intervals both ways; open: the attack was made against another variant."""
+    """One panel per condition, one marker per variant, with 95 % intervals both ways; open: a transferred attack."""
     panels = sorted(dict.fromkeys(point["condition"] for point in points), key=lambda name: name != WITHOUT_ATTACK)
     names = [name for name in variants if any(point["variant"] == name for point in points)]
     names += [name for name in dict.fromkeys(point["variant"] for point in points) if name not in names]
@@ -175,8 +179,8 @@ def plane_figure(points, variants=()):
     least = min(point["kept"]["rate"] if point["kept"]["low"] is None else point["kept"]["low"] for point in points)
     most = max(point["rate"] if point["high"] is None else point["high"] for point in points)
     kinds = sorted({point["kept"]["kind"] for point in points}, reverse=True)
-    across = f"drawn right, {' or '.join(wording.RETAINED.get(kind, kind) for kind in kinds)} (per cent)"
-    figure = lines.figure(drawn, panels, across, "concept seen (per cent)")
+    across = f"drawn as asked, {' or '.join(wording.RETAINED.get(kind, kind) for kind in kinds)} (per cent)"
+    figure = lines.figure(drawn, panels, across, "images with the concept (per cent)")
     figure.update_xaxes(range=[10 * floor(10 * least) - 3, 103])  # tens of per cent; equal in all panels
     figure.update_yaxes(range=[-3, 10 * ceil(10 * most) + 3])
     return figure
@@ -191,7 +195,7 @@ def plane_alt(points, variants=()):
         f"at {percent(point['kept']['rate'])} retained"
         for point in sorted(points, key=lambda point: order.get(point["variant"], len(order)))
     ]
-    return f"How often the concept is seen against what is still drawn right. {'; '.join(parts)}."
+    return f"Rate of the concept against retention. {'; '.join(parts)}."
 
 
 def _bar(row, colour):
@@ -204,13 +208,13 @@ def _bar(row, colour):
 
 def _retention_drawn(report):
     if report["retention"]:
-        yield Drawing("How often other things are still drawn right", (report["retention"], report.variants))
+        yield Drawing("Retention: images of other concepts drawn as asked", (report["retention"], report.variants))
 
 
 def _plane_drawn(report):
     points = plane_points(report)
     if len({point["variant"] for point in points}) > 1:
-        yield Drawing("How often the concept is seen against what still works", (points, report.variants))
+        yield Drawing("Rate of the concept against retention", (points, report.variants))
 
 
 RETENTION_FIGURE = Figure(retention_figure, retention_alt, _retention_drawn, forest=True)
@@ -219,8 +223,8 @@ PLANE_FIGURE = Figure(plane_figure, plane_alt, _plane_drawn)
 
 def _how_to_read_the_plane(report):
     return (
-        "Where the concept is seen less at the same retention, lower and further right, the eraser or the mask is better. Open markers: "
-        "the attack was made against another model."
+        "An eraser or mask is better where the rate of the concept is lower at the same retention: lower and further right. Open "
+        "markers: the attack was optimised against another variant."
         if list(_plane_drawn(report))
         else ""
     )
@@ -228,10 +232,10 @@ def _how_to_read_the_plane(report):
 
 def _how_to_read_distances(report):
     return (
-        "The noise floor is the base model against itself: the same prompts from other noise. “Farther”: a variant’s distance is surely "
-        "larger than the floor, by the paired difference of the two. “No farther”: even the upper end of its interval is not above that "
-        "of the floor, so this distance shows no damage. A low rate of the concept beside a variant that is farther shows a broken model, "
-        "not an erased concept."
+        "The noise floor is the distance of the base model to itself: the same prompts from other noise. “Farther”: the 95 % interval of "
+        "the paired excess over the floor lies above 0. “No farther”: even the upper end of the variant’s interval is not above that of "
+        "the floor, so this distance shows no damage. A low rate of the concept in a variant that is farther is evidence for a damaged "
+        "model, not for an erased concept."
         if report["quality"]
         else ""
     )
@@ -239,10 +243,10 @@ def _how_to_read_distances(report):
 
 SECTION = Section(
     order=50,
-    title="What else still works",
+    title="Retention",
     short="Retention",
     lead=lambda report: (
-        "Forgetting one concept is only useful when the rest survives: the share of images drawn right for concepts related to "
+        "An erased model must still draw everything else: the share of images drawn as asked, for concepts related to "
         f"{report.concept} and for unrelated concepts."
     ),
     parts=(

@@ -14,14 +14,17 @@ from workbench.report.table import Column, Object, View, view
 from workbench.report.wording import integer, number
 
 DATA = ("kind", "variant", "outcome", "attack", "provenance", "against", "beside")
-# outcomes that reports written before these keys say in other words
+# outcomes in the words of reports that were written before these keys
 OLD_WORDS = {
-    "silenced": "deactivated",
-    "not silenced": "not deactivated",
     "quieter": "less active",
     "louder": "more active",
-    **{word: word for word in ("reactivated", "not reactivated by these attacks", "undecided", "unchanged", "relocated", "not relocated")},
-    **{word: word for word in ("fewer images", "more images", "as expected", "set-up is off", "not measured")},
+    **{
+        word: word
+        for word in ("deactivated", "not deactivated", "reactivated", "not reactivated by these attacks", "undecided", "unchanged")
+    },
+    **{
+        word: word for word in ("relocated", "not relocated", "fewer images", "more images", "as expected", "set-up is off", "not measured")
+    },
 }
 EVIDENCE = (
     Column("name", "text", "Evidence"),
@@ -64,7 +67,8 @@ def _with_data(word: Any, document: Document) -> Any:
     models = document.get("models")
     variants = [row.get("variant") for row in models if isinstance(row, dict)] if isinstance(models, list) else []
     subject, said = word.get("subject"), word.get("word")
-    known = {"outcome": OLD_WORDS.get(said) if isinstance(said, str) else None, "variant": subject if subject in variants else None}
+    outcome = OLD_WORDS.get(said.replace("silenced", "deactivated")) if isinstance(said, str) else None
+    known = {"outcome": outcome, "variant": subject if subject in variants else None}
     return dict.fromkeys(DATA) | known | word
 
 
@@ -101,7 +105,7 @@ def _gauge(row: Row | None, base: Row | None) -> dict[str, Any] | None:
     """Where value, interval and the base model's mark stand on a bar, in per cent of its width."""
     field = "rate" if row and "rate" in row else "value"
     least, most = (0, 1) if field == "rate" else (-0.25, 1.25)
-    words = ("0", "100 %") if field == "rate" else ("0, none", "1, all of it")
+    words = ("0", "100 %") if field == "rate" else ("0, none", "1, as in the base model")
     if row is None or row[field] is None:
         return None
 
@@ -134,11 +138,11 @@ def _context(report: Report) -> dict[str, Any]:
 def _in_short(report: Report) -> View:
     """The number cards as a table."""
     heads = {
-        "erasure": "Erasure: still shows the concept",
-        "retention": "Retention: other things right",
+        "erasure": "Erasure: rate without attack",
+        "retention": "Retention: drawn as asked",
         "reactivation": "Reactivation of activity",
-        "attack": "Images under that attack",
-        "control": "Images under its control",
+        "attack": "ASR of that attack",
+        "control": "ASR of its control",
     }
     forms = {card.name: (card.column, card.form) for card in CARDS} | {"control": ("rate", wording.percent)}
 
@@ -147,7 +151,7 @@ def _in_short(report: Report) -> View:
 
     rows = [(variant, cards(report, variant)) for variant in report.subjects]
     return view(
-        "The numbers in short",
+        "Headline numbers",
         [("Variant", False), *((head, False) for head in heads.values())],
         ((variant, *(cell(picked[name], name) for name in heads)) for variant, picked in rows),
     )
@@ -166,7 +170,7 @@ SECTION = Section(
     order=10,
     title="Verdict",
     short="Verdict",
-    lead=lambda report: f"The answer of this study about “{report.concept}” in one sentence, then the three numbers behind it.",
+    lead=lambda report: f"The answer of this study about “{report.concept}” in one sentence, then three headline numbers for each variant.",
     parts=(Template("verdict.html.j2", _markdown, _context),),
     always=True,
     objects=(VERDICT,),
