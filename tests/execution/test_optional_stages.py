@@ -108,7 +108,7 @@ def test_the_report_has_every_table_and_section_and_fits_its_schema(ran):
     for table in OPTIONAL:
         assert bool(run.document[table]) == (table not in not_asked), table
     html, words = run.report("html").read_text(), run.report("md").read_text()
-    for heading, section in (("Attribution: which neurons carry the concept", "attribution"), ("Clusters", "clusters"), ("Ablation", "ablation")):
+    for heading, section in (("What carries the concept", "attribution"), ("Clusters", "clusters"), ("Ablation", "ablation")):
         assert f'<section id="{section}">' in html and f"## {heading}" in words
 
 

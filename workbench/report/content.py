@@ -84,13 +84,13 @@ def arranged(rows: Iterable[Row], variants: Sequence[str]) -> list[Row]:
     order = {name: place for place, name in enumerate(variants)}
     names: dict[Any, int] = {}
     attacks: dict[Any, int] = {}
-    sets = {"target": 0, "reference": 1}
+    sets: dict[Any, int] = {"target": 0, "reference": 1}
     for row in rows:
         names.setdefault(row.get("attack"), len(names))
         attacks.setdefault(_made(row), len(attacks))
         sets.setdefault(row.get("prompt_set"), len(sets))
 
-    def place(row):
+    def place(row: Row) -> tuple[Any, ...]:
         return (
             order.get(row["variant"], len(order)),
             row.get("attack") is not None,
@@ -124,7 +124,7 @@ def shown(report: Report, table: str) -> list[Row]:
     trajectories = {row["trajectory"] for row in report[table]}
     only = "reference" if "reference" in trajectories and table in ("effects", "neurons") else None
 
-    def wanted(row):
+    def wanted(row: Row) -> bool:
         return (
             row["neuron_set"] in (headline.own_set(report.roles.get(row["variant"])), "random")
             and row.get("site", "ff") == "ff"
@@ -144,5 +144,5 @@ def drawn_neurons(neurons: Iterable[Row], variant: str, limit: int = 400) -> lis
     return points[:limit]
 
 
-def _made(row):
+def _made(row: Row) -> tuple[Any, Any, Any]:
     return row.get("attack"), row.get("provenance"), row.get("against")

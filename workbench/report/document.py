@@ -71,8 +71,7 @@ def load(report_folder: str | Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError:
         raise RunError(
-            f"{report_folder} holds no report: there is no report.json in it. "
-            "Run the study's report stage first: workbench run STUDY."
+            f"{report_folder} holds no report: there is no report.json in it. Run the study's report stage first: workbench run STUDY."
         ) from None
     except ValueError as error:
         raise RunError(f"{path} is not valid JSON ({error}). {again}") from None
@@ -200,7 +199,7 @@ def check_row(columns: "Iterable[Column]", row: Any, where: str, extra: bool = F
             check_row(column.of, row[column.name], f"{where}, {column.name}")
 
 
-def _check_value(column, value, where):
+def _check_value(column: "Column", value: Any, where: str) -> None:
     if value is None and column.optional:
         return
     allowed, share = KINDS[column.type], column.type in ("share", "p")
@@ -209,23 +208,23 @@ def _check_value(column, value, where):
         raise RunError(f'report.json, {where}, "{column.name}": {expected} was expected, found {_short(value)}.')
     if isinstance(value, float) and not math.isfinite(value):
         raise RunError(f'report.json, {where}, "{column.name}": {value} is not a number; use null.')
-    if share and not 0 <= value <= 1:
+    if isinstance(value, int | float) and share and not 0 <= value <= 1:
         raise RunError(f'report.json, {where}, "{column.name}": {_short(value)} is outside [0, 1]; rates are fractions, never per cent.')
 
 
-def _declared_in(table):
+def _declared_in(table: "Table") -> str:
     """The file of the package that declares the columns of a table."""
     return next(f"workbench/report/sections/{name}.py" for name, section in sections().items() if table in section.tables)
 
 
-def _short(value):
+def _short(value: Any) -> str:
     """A value of a report in a message, cut where it is long or deep."""
     short = reprlib.Repr()
     short.maxlevel, short.maxstring, short.maxother, short.maxlong = 2, 80, 80, 80
     return short.repr(value)
 
 
-def _check_values(table, row, where):
+def _check_values(table: "Table", row: dict[str, Any], where: str) -> None:
     reason = row.get("reason")
     if reason == "":
         raise RunError(f"report.json, {where}: the reason is empty; use null or say why.")
@@ -243,9 +242,9 @@ def _check_values(table, row, where):
         raise RunError(f"report.json, {where}: {successes} successes of {n}.")
 
 
-def _intervals(row):
+def _intervals(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [(field, field[:-3] + "high") for field in row if field.endswith("low")]
 
 
-def _no_constant(name):
+def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")

@@ -94,7 +94,7 @@ def mood(word: Row) -> str:
     return "bad" if word["outcome"] in ALARMING else "open" if word["outcome"] in OPEN else ""
 
 
-def _rate_without_attack(report, variant):
+def _rate_without_attack(report: Report, variant: str | None) -> Row | None:
     order = ("success_rate", "pre_asr", "ceiling")
     rows = [
         row
@@ -109,13 +109,13 @@ def _rate_without_attack(report, variant):
     return rows[0] if rows else None
 
 
-def _retention(report, variant):
+def _retention(report: Report, variant: str | None) -> Row | None:
     rows = [row for row in report["retention"] if row["variant"] == variant]
     rows.sort(key=lambda row: (row["rate"] is None, row["kind"] != "near"))
     return rows[0] if rows else None
 
 
-def _reactivation(report, variant):
+def _reactivation(report: Report, variant: str) -> dict[str, Row | None]:
     """The effect, the ASR and the control's of the attack shown first; where no effect was measured, an effect with its reason."""
     role, where = report.roles.get(variant), headline.trajectory(report["effects"])
     validity = report.document.get("set_validity") or ()

@@ -2,13 +2,15 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from workbench.errors import RunError
 from workbench.report import wording
-from workbench.report.content import arranged
+from workbench.report.content import Row, arranged
 
 MEDIA = {"PNG": "image/png", "WEBP": "image/webp", "JPEG": "image/jpeg"}
 LARGEST_SIDE = 256
@@ -25,7 +27,7 @@ SHOWN_UNITS = 8
 COARSE = 9  # pixels that a hidden picture has left on each side
 
 
-def matrix(images, variants):
+def matrix(images: list[Row], variants: Sequence[str]) -> list[dict[str, Any]]:
     """Blocks of the matrix: rows are (unit, seed), columns are conditions.
 
     Attacked prompts stand in the block of the prompts with the concept, in the row of their unit; so does an image of another
@@ -33,7 +35,7 @@ def matrix(images, variants):
     Returns blocks of {title, yes, no, alarm, columns: [{name, words}], rows: [{unit, seed, prompt, cells}]};
     a cell is a list of rows of the table images.
     """
-    groups = {}
+    groups: dict[str, list[Row]] = {}
     for row in arranged(images, variants):
         concept = row["attack"] is not None or row["control"] or row["prompt_set"] == "target"
         groups.setdefault("concept" if concept else row["prompt_set"], []).append(row)
@@ -46,10 +48,10 @@ def matrix(images, variants):
     return blocks
 
 
-def _block(images):
+def _block(images: list[Row]) -> dict[str, Any]:
     columns = list(dict.fromkeys(_column(image) for image in images))
-    lines = {}
-    asked = {}
+    lines: dict[tuple[str, int], dict[tuple[str, str], list[Row]]] = {}
+    asked: dict[str, list[int]] = {}
     for image in images:
         if image["attack"] is None:
             asked.setdefault(image["unit"], []).append(image["seed"])
@@ -71,18 +73,18 @@ def _block(images):
     return {"columns": [{"name": name, "words": words} for name, words in columns], "rows": rows}
 
 
-def _column(image):
+def _column(image: Row) -> tuple[str, str]:
     made = wording.provenance(image)
     return image["variant"], wording.condition(image) + (f", {made}" if made else "")
 
 
-def blurred(picture, size=COARSE):
+def blurred(picture: Image.Image, size: int = COARSE) -> Image.Image:
     """A picture in which shapes cannot be recognised: shrunk to size x size pixels, enlarged, smoothed."""
     small = picture.resize((size, size), Image.Resampling.BOX)
     return small.resize(picture.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(picture.width / 32))
 
 
-def data_uri(folder, path):
+def data_uri(folder: str | Path, path: str) -> str:
     """An image of the report folder as a data: URI; larger ones are scaled down to WebP.
 
     Refused: a path that leaves the folder, a missing file, anything but PNG, WebP and JPEG.
@@ -94,7 +96,7 @@ def data_uri(folder, path):
     try:
         raw = file.read_bytes()
         with Image.open(io.BytesIO(raw), formats=tuple(MEDIA)) as image:
-            media = MEDIA[image.format]
+            media = MEDIA[image.format or ""]
             if max(image.size) > LARGEST_SIDE or len(raw) > LARGEST_FILE:
                 raw, media = _smaller(image), "image/webp"
     except FileNotFoundError:
@@ -107,7 +109,7 @@ def data_uri(folder, path):
     return f"data:{media};base64,{base64.b64encode(raw).decode('ascii')}"
 
 
-def _smaller(image):
+def _smaller(image: Image.Image) -> bytes:
     copy = image.convert("RGBA" if "A" in image.getbands() else "RGB")
     copy.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     out = io.BytesIO()

@@ -60,7 +60,9 @@ def fitting(report: Report, folder: Path, room: int = ROOM) -> tuple[list[dict[s
     """(cards that fit, {path: data: URI}, number left out, bytes); first those of the units that activate a cluster most."""
     from workbench.report.images import data_uri
 
-    every, pixels, used, kept = cards(report), {}, 0, []
+    every, used = cards(report), 0
+    pixels: dict[str, str] = {}
+    kept: list[dict[str, Any]] = []
     for one in sorted(every, key=lambda card: card["row"]["rank"]):
         new = {shot["path"]: data_uri(folder, shot["path"]) for shot in one["shots"] if shot["path"] not in pixels}
         # a picture that two cards show stands in the file twice

@@ -8,6 +8,7 @@ Object   a part of report.json that is no table
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from workbench.report import wording
@@ -211,16 +212,16 @@ def interval(form: Form = number, low: str = "low", high: str = "high") -> Calla
 def with_band(name: str, form: Form = number) -> Callable[[Row], str]:
     """Cell: '0.61 (0.52 to 0.70)', of the columns name, name_low, name_high."""
 
-    def cell(row):
+    def cell(row: Row) -> str:
         between = wording.span(row[f"{name}_low"], row[f"{name}_high"], form)
-        return DASH if row[name] is None else f"{form(row[name])} ({between})" if between else form(row[name])
+        return DASH if row[name] is None else f"{form(row[name])} ({between})" if between else str(form(row[name]))
 
     return cell
 
 
 def words_of(words: dict[str, str]) -> Form:
     """Form: a code of report.json in words."""
-    return lambda code: words.get(code, code)
+    return partial(wording.named, words)
 
 
 # columns that several tables share

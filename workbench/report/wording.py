@@ -5,7 +5,7 @@ Codes of report.json in words: PROMPTS, PROVENANCE, DEFINITIONS, EFFECTS, NEURON
 Numbers as text: percent, number, integer, p_value, span, seconds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -71,9 +71,9 @@ SCORE_UNIT = "the score's own unit"
 NO_PART = "not part of this study"
 
 
-def named(words: Mapping[str, str], code: str | None) -> str | None:
+def named(words: Mapping[str, str], code: str) -> str:
     """A code of report.json in words; a code without words stands for itself."""
-    return None if code is None else words.get(code, code)
+    return words.get(code, code)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -170,8 +170,7 @@ def size(row: Row) -> str:
 def condition(row: Row) -> str:
     """What the variant was given: prompts without attack, an attack or the control of an attack."""
     if row.get("attack") is None:
-        name = row.get("prompt_set", "target")
-        return PROMPTS.get(name, name)
+        return named(PROMPTS, row.get("prompt_set") or "target")
     if row.get("control"):
         return f"control of {row['attack']}"
     return f"attack {row['attack']}"
@@ -184,7 +183,7 @@ def provenance(row: Row) -> str:
     against = row.get("against")
     if row["provenance"] == "transferred" and against:
         return f"transferred from {against}"
-    return PROVENANCE.get(row["provenance"], row["provenance"])
+    return named(PROVENANCE, row["provenance"])
 
 
 def condition_made(row: Row) -> str:
@@ -204,7 +203,7 @@ def decider(row: Row) -> str | None:
     return f"{row['detector']}, labels {' or '.join(each)}"
 
 
-def comparison_sets(rows: list[Row]) -> tuple[str, str, str]:
+def comparison_sets(rows: Sequence[Row]) -> tuple[str, str, str]:
     """(low, high) columns of the band beside effects, and what its sets are called: comparable sets, or random ones in an older report."""
     if any(row.get("comparable_low") is not None for row in rows):
         return "comparable_low", "comparable_high", "comparable sets of other neurons"

@@ -38,7 +38,7 @@ with st.sidebar:
 
 here = {"run": name} if name else None
 with links:
-    for one in navigation.linked(state and state.document):
+    for one in navigation.linked(state.document if state else None):
         st.page_link(pages[one.name], label=one.title, query_params=here)
 
 try:

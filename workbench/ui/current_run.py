@@ -1,13 +1,16 @@
 """The run that is picked, its empty states, its neuron table, and what is picked in it."""
 
+from typing import Any
+
 import pandas
 import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import wording
-from workbench.report.content import values
+from workbench.report.content import Row, values
 from workbench.storage import read_table
 from workbench.ui import image_matrix, neuron_table, picture_files, run_list
+from workbench.ui.run_list import State
 from workbench.ui.text import plain, short
 
 NEURON, RUN = "neuron", "run"  # in the address
@@ -15,7 +18,7 @@ ASKED, STAMP = "asked-run", "run-stamp"
 MOST_NAMES = 20
 
 
-def pick():
+def pick() -> str | None:
     """The run to show, picked in the sidebar; its name, which need not be that of a run there is, or None where there are no runs.
 
     The address says which: `?run=NAME`. Without it the newest run is shown, and the address says so from then on. A name that no run
@@ -36,7 +39,7 @@ def pick():
             index=0 if asked in names else None,
             key=RUN,
             placeholder="Choose a run",
-            format_func=labels.get,
+            format_func=labels.__getitem__,
             on_change=_picked,
             help=f"Folders in {plain(run_list.runs_folder())}, newest first",
         )
@@ -49,12 +52,12 @@ def pick():
     return asked
 
 
-def _picked():
+def _picked() -> None:
     if st.session_state[RUN] is not None:  # as it is where the picker was cleared, or the run has gone
         st.query_params[RUN] = st.session_state[RUN]
 
 
-def current():
+def current() -> State | None:
     """The state of the run the sidebar has picked; None when there is none."""
     name = st.session_state.get(ASKED)
     folder = run_list.runs_folder()
@@ -62,12 +65,12 @@ def current():
 
 
 @st.fragment(run_every="2s")
-def _watched(name, stamp):
+def _watched(name: str | None, stamp: Any) -> None:
     if run_list.stamp(run_list.runs_folder(), name) != stamp:
         st.rerun()
 
 
-def watch(state):
+def watch(state: State | None) -> None:
     """Draw the app anew as soon as the folder of the run, or which runs there are, has changed; of a running run, its progress."""
     if state is not None and state.kind == "running":
         watched()
@@ -75,7 +78,7 @@ def watch(state):
         _watched(st.session_state.get(ASKED), st.session_state.get(STAMP))
 
 
-def run_to_show():
+def run_to_show() -> State:
     """The picked run, if it has numbers; else its empty state is shown and the page ends here."""
     state = current()
     if state is None:
@@ -94,7 +97,7 @@ def run_to_show():
     st.stop()
 
 
-def missing():
+def missing() -> None:
     """No run at all: what to do first; or none of the name in the address: which there are."""
     asked, folder = st.session_state.get(ASKED), run_list.runs_folder()
     names = run_list.list_runs(folder)
@@ -115,7 +118,7 @@ def missing():
 
 
 @st.fragment(run_every="2s")
-def waiting():
+def waiting() -> None:
     """Progress of a running run and the pictures it has so far, read anew every two seconds."""
     state = current()
     if state is None or state.kind != "running":
@@ -127,20 +130,20 @@ def waiting():
 
 
 @st.fragment(run_every="2s")
-def watched():
+def watched() -> None:
     """The same progress, small, for the sidebar."""
     state = current()
     if state is not None and state.kind == "running":
         bar(state)
 
 
-def bar(state):
+def bar(state: State) -> None:
     """How far a run is."""
     share, words = run_list.progress(state)
     st.progress(share, text=plain(words))
 
 
-def so_far(state):
+def so_far(state: State) -> None:
     """The pictures that exist, without controls."""
     try:
         listed = picture_files.rows(state)
@@ -156,25 +159,25 @@ def so_far(state):
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _table(path, modified, size):
+def _table(path: str, modified: int, size: int) -> pandas.DataFrame:
     return read_table(path)
 
 
-def neurons(state) -> pandas.DataFrame | None:
+def neurons(state: State) -> pandas.DataFrame | None:
     """The neuron table of a run; None when it has none."""
     path = state.report_folder / "neurons.parquet"
-    if state.document["neuron_table"] is None or not path.exists():
+    if state.report["neuron_table"] is None or not path.exists():
         return None
     return neuron_table.checked(_table(str(path), path.stat().st_mtime_ns, path.stat().st_size), path)
 
 
-def open_neuron(key, part=None):
+def open_neuron(key: str, part: pandas.DataFrame | None = None) -> None:
     """Put the neuron picked in the table `part` or in a figure where the address and the card read it."""
     if found := neuron_table.of_selection(st.session_state.get(key), part):
         st.session_state[NEURON] = found
 
 
-def trajectory(rows, key):
+def trajectory(rows: list[Row], key: str) -> str:
     """A choice of the latents on which activity was measured."""
     possible = values(rows, "trajectory")
     if len(possible) == 1:

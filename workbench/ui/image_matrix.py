@@ -1,18 +1,22 @@
 """Images of a run side by side: rows prompt x seed, columns conditions; blurred until asked for."""
 
+from typing import Any
+
 import streamlit as st
 
 from workbench.errors import RunError
+from workbench.report.content import Row
 from workbench.ui import picture_files
+from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
 
-def blur():
+def blur() -> bool:
     """Whether pictures are blurred."""
     return st.session_state.get("blur", True)
 
 
-def show(state, block):
+def show(state: State, block: dict[str, Any]) -> None:
     """One block of the image matrix: rows prompt x seed, columns conditions."""
     damaged = []
     with st.grid(len(block["columns"]) + 1, min_column_width=132, wrap=False, gap="xsmall"):
@@ -27,7 +31,7 @@ def show(state, block):
     tell(damaged)
 
 
-def pictures(state, rows):
+def pictures(state: State, rows: list[Row]) -> list[str]:
     """The pictures of a cell, each with the detector's finding; says so when there is none. Returns what is damaged, a sentence each."""
     damaged = []
     if not rows:
@@ -47,7 +51,7 @@ def pictures(state, rows):
     return damaged
 
 
-def tell(damaged):
+def tell(damaged: list[str]) -> None:
     """Say what is wrong with pictures: the first sentence, and how many more there are."""
     if damaged:
         more = f" {len(damaged) - 1} more images here are damaged." if len(damaged) > 1 else ""

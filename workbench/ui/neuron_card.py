@@ -3,9 +3,10 @@
 import streamlit as st
 
 from workbench.report import wording
-from workbench.report.content import values
+from workbench.report.content import Row, values
 from workbench.report.sections.by_call import NEURON_FIGURE
 from workbench.ui import current_run, neuron_activity, neuron_table, show
+from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
 METRICS = {
@@ -15,7 +16,7 @@ METRICS = {
 }
 
 
-def neuron(state, row):
+def neuron(state: State, row: Row) -> None:
     """The card of one neuron (a dict of `neuron_table.find`): its numbers, each model, its activity along the sampling run."""
     report = state.report
     unit = report.score_unit
@@ -40,7 +41,7 @@ def neuron(state, row):
     activity(state, row)
 
 
-def activity(state, row):
+def activity(state: State, row: Row) -> None:
     """How active it was in each condition at each call."""
     st.markdown("**Activity along the sampling run**")
     known = values(state.report["activity"], "trajectory")
@@ -54,10 +55,10 @@ def activity(state, row):
     st.caption(f"n = {shown[0]['n']} units (evaluation half); bands are 95 % intervals (jackknife t over units).")
 
 
-def _stamp(state):
+def _stamp(state: State) -> int:
     return (state.folder / "manifest.json").stat().st_mtime_ns
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _by_call(_state_of_run, folder, stamp, layer, index, trajectory):
+def _by_call(_state_of_run: State, folder: str, stamp: int, layer: str, index: int, trajectory: str) -> list[Row]:
     return neuron_activity.of_neuron(_state_of_run, layer, index, trajectory)

@@ -5,9 +5,10 @@ import streamlit as st
 from workbench.report.sections.neuron_sets import EFFECTS_FIGURE, SET_OVERLAPS, SETS
 from workbench.ui import show
 from workbench.ui.headline_numbers import n_of
+from workbench.ui.run_list import State
 
 
-def show_sets(state):
+def show_sets(state: State) -> None:
     """Where each set comes from, how far it is the concept set, and what erasing and attacks do to it; nothing without [[sets]]."""
     report = state.report
     if not report["sets"]:

@@ -1,16 +1,19 @@
 """Where in the image clusters are active, put on a page."""
 
+from typing import Any
+
 import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import wording
 from workbench.ui import image_matrix, region_files
+from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
 WIDTH = 128
 
 
-def regions(state):
+def regions(state: State) -> None:
     """The pictures of one cluster, each with its words; nothing where the study did not ask for regions."""
     numbers = region_files.clusters(state.report)
     if not numbers:
@@ -33,7 +36,7 @@ def regions(state):
     )
 
 
-def _card(state, card):
+def _card(state: State, card: dict[str, Any]) -> None:
     try:
         shown = region_files.pictures(state, card, reveal=not image_matrix.blur())
     except RunError as error:

@@ -7,13 +7,15 @@ pictures          of one card; clear ones are made from the run's own results, a
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from workbench.execution.run_folder import Store
 from workbench.report import images, region_cards, region_pictures
-from workbench.report.content import Report
+from workbench.report.content import Report, Row
 from workbench.storage import DamagedFile
 from workbench.ui import picture_files
+from workbench.ui.run_list import State
 
 BASE = "base"
 
@@ -28,17 +30,17 @@ def cards(report: Report, cluster: int) -> list[dict[str, Any]]:
     return [card for card in region_cards.cards(report) if card["row"]["cluster"] == cluster]
 
 
-def pictures(state, card, reveal=False):
+def pictures(state: State, card: dict[str, Any], reveal: bool = False) -> list[tuple[Image.Image, str, str]]:
     """[(picture, words, alternative text)] of a card; its words say where one is less clear than asked for."""
     return [(*_picture(state, card["row"], shot, kind, reveal), shot["alt"]) for kind, shot in _named(card)]
 
 
-def _named(card):
+def _named(card: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     kinds = [kind for kind in ("drawn", "read_on", "overlay") if card["row"][kind]]
     return list(zip(kinds, card["shots"], strict=True))
 
 
-def _picture(state, row, shot, kind, reveal):
+def _picture(state: State, row: Row, shot: dict[str, Any], kind: str, reveal: bool) -> tuple[Image.Image, str]:
     if row["blurred"] != reveal:
         return picture_files.of_report(state.report_folder, shot["path"]), shot["words"]
     if not reveal:
@@ -50,7 +52,7 @@ def _picture(state, row, shot, kind, reveal):
     return region_pictures.overlay(clear, level, row["top"]) if kind == "overlay" else region_pictures.small(clear), shot["words"]
 
 
-def _hidden(state, row, shot, kind):
+def _hidden(state: State, row: Row, shot: dict[str, Any], kind: str) -> Image.Image:
     """The report shows it clear, the page must not; a map over a blurred picture is made as coarse as it."""
     level = _map(state, row) if kind == "overlay" else None
     path = row["read_on"] if level is not None else shot["path"]
@@ -58,7 +60,7 @@ def _hidden(state, row, shot, kind):
     return images.blurred(shown) if level is None else region_pictures.overlay(shown, level, row["top"], hide=True)
 
 
-def _map(state, row):
+def _map(state: State, row: Row) -> np.ndarray | None:
     """(height, width) array: the map of a row of cluster_regions; None when it is not in the run folder.
 
     Raises   RunError for a damaged file

@@ -1,7 +1,7 @@
 """A section's figure or table on a page, with its alternative text."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pandas
 import streamlit as st
@@ -20,7 +20,7 @@ def figure(
     *arguments: Any,
     caption: str | None = None,
     key: str | None = None,
-    on_select: str | Callable[[], None] = "ignore",
+    on_select: Callable[[], None] | Literal["ignore"] = "ignore",
     **options: Any,
 ) -> None:
     """A figure of the report; on a narrow screen it scrolls instead of shrinking.

@@ -1,10 +1,13 @@
 """The forest plot most figures of the report are: one line per row, value, interval, words. Imports plotly when it draws."""
 
+from collections.abc import Callable, Sequence
 from html import escape
 from textwrap import wrap
+from typing import Any
 
 from workbench.report import wording
-from workbench.report.charts.style import BAND, LEGEND, layout
+from workbench.report.charts.style import BAND, LEGEND, Plot, layout
+from workbench.report.content import Row
 
 MATCHED = "range of matched random sets"
 LINE, SMALL_LINE = 27, 37
@@ -12,20 +15,20 @@ WRAP, HEAD_WRAP, HEAD_LINE = 30, 38, 0.65  # letters of a reason and of a headin
 
 
 def figure(
-    rows,
+    rows: Sequence[Row],
     *,
-    group,
-    label,
-    style,
-    title,
-    value="value",
-    shares=False,
-    same=None,
-    band=lambda row: False,
-    behind=None,
-    guides=(),
-    note=lambda row: "",
-):
+    group: Callable[[Row], Any],
+    label: Callable[[Row], Sequence[Any]],
+    style: Callable[[Row], dict[str, str]],
+    title: str,
+    value: str = "value",
+    shares: bool = False,
+    same: Callable[[Row], Any] | None = None,
+    band: Callable[[Row], bool] = lambda row: False,
+    behind: tuple[str, str, str] | None = None,
+    guides: Sequence[tuple[float, str]] = (),
+    note: Callable[[Row], str] = lambda row: "",
+) -> Plot:
     """One line per row under the heading of its group, in the order given.
 
     rows     dicts with the column `value`, low, high, n and reason
@@ -41,7 +44,10 @@ def figure(
 
     form, scale = (wording.percent, 100) if shares else (wording.number, 1)
     row_band, band_name = (behind[:2], behind[2]) if behind else (None, MATCHED)
-    lines, heads, bands, y = [], [], [], 0.0
+    lines: list[Row] = []
+    bands: list[Row] = []
+    heads: list[tuple[float, float, list[str]]] = []
+    y = 0.0
     group_now, key_now = None, None
     for row in rows:
         if group(row) != group_now:
@@ -63,14 +69,14 @@ def figure(
     bottom = max(y - 0.4, 0.6)
     _bands(built, bands, lines, row_band, scale, band_name)
     _markers(built, lines + [line for line in bands if not line["own"]], style, value, scale)
-    for at, words in guides:
-        built.add_vline(x=at, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
+    for x, name in guides:
+        built.add_vline(x=x, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
         built.add_annotation(
-            x=at,
+            x=x,
             y=1,
             yref="paper",
             yanchor="bottom",
-            text=words,
+            text=name,
             showarrow=False,
             font={"size": 11, "color": "#595959"},
         )
@@ -113,13 +119,13 @@ def figure(
     return built
 
 
-def _label(parts):
+def _label(parts: Sequence[Any]) -> str:
     first, *rest = [escape(part) for part in parts if part]
     small = f"<br><span style='font-size:11px;color:#595959'>{', '.join(rest)}</span>" if rest else ""
     return first + small
 
 
-def _behind(bands, lines, y):
+def _behind(bands: list[Row], lines: list[Row], y: float) -> float:
     """Give each band the place of the rows it stands behind, or a line of its own."""
     for line in bands:
         same = [other["y"] for other in lines if other["key"] == line["key"]]
@@ -132,7 +138,7 @@ def _behind(bands, lines, y):
     return y
 
 
-def _bands(built, bands, lines, row_band, scale, band_name):
+def _bands(built: Plot, bands: list[Row], lines: list[Row], row_band: Sequence[str] | None, scale: float, band_name: str) -> None:
     """Grey rectangles: of a row's own columns, or of a "random" row behind its neighbours."""
     import plotly.graph_objects as go
 
@@ -142,7 +148,7 @@ def _bands(built, bands, lines, row_band, scale, band_name):
         if None not in (line["row"]["low"], line["row"]["high"])
     ]
     for line in lines if row_band else ():
-        low, high = (line["row"][name] for name in row_band)
+        low, high = (line["row"][name] for name in row_band or ())
         if None not in (low, high):
             rectangles.append((low, high, line["y"], line["y"]))
     for low, high, first, last in rectangles:
@@ -168,16 +174,16 @@ def _bands(built, bands, lines, row_band, scale, band_name):
         )
 
 
-def _markers(built, lines, style, value, scale):
+def _markers(built: Plot, lines: list[Row], style: Callable[[Row], dict[str, str]], value: str, scale: float) -> None:
     """One trace per look; nulls keep their place with x = None, so that no row is lost."""
     import plotly.graph_objects as go
 
-    looks = {}
+    looks: dict[str, tuple[dict[str, str], list[tuple[int, Row]]]] = {}
     for place, line in enumerate(lines):
         look = style(line["row"])
         looks.setdefault(look["name"], (look, []))[1].append((place, line))
     for look, members in looks.values():
-        scaled = [
+        scaled: list[dict[str, Any]] = [
             {name: None if line["row"][name] is None else line["row"][name] * scale for name in (value, "low", "high")}
             for _, line in members
         ]
@@ -216,7 +222,7 @@ def _markers(built, lines, style, value, scale):
         )
 
 
-def _numbers(built, line, value, form, note):
+def _numbers(built: Plot, line: Row, value: str, form: wording.Form, note: Callable[[Row], str]) -> None:
     """The numbers of a row at its right; of a null the reason, never a zero."""
     row = line["row"]
     if row[value] is None:

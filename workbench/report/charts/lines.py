@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from workbench.report import wording
-from workbench.report.charts.style import LEGEND, layout
+from workbench.report.charts.style import LEGEND, Plot, layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -149,11 +149,11 @@ def cell(names: Sequence[str], name: str) -> dict[str, int]:
     return {"row": row + 1, "col": column + 1}
 
 
-def _band(line):
+def _band(line: Line) -> Plot:
     """The intervals of a line, as a filled area."""
     import plotly.graph_objects as go
 
-    x, (low, high) = line.x, line.band
+    x, (low, high) = line.x, line.band or ([], [])
     if line.steps:
         x, low, high = (_steps(values, first) for values, first in ((x, False), (low, True), (high, True)))
     return go.Scatter(
@@ -170,31 +170,31 @@ def _band(line):
     )
 
 
-def _steps(values, holds):
+def _steps(values: list[Any], holds: bool) -> list[Any]:
     """Corners of a step line: the value holds until the next place, or the place is the next one's."""
     doubled = [value for value in values for _ in range(2)]
     return doubled[:-1] if holds else doubled[1:]
 
 
-def _columns(names):
+def _columns(names: Sequence[str]) -> int:
     return 2 if len(names) > 1 else 1
 
 
-def _depth(names):
+def _depth(names: Sequence[str]) -> int:
     return -(-len(names) // _columns(names)) or 1
 
 
-def _title(name, names):
+def _title(name: str, names: Sequence[str]) -> list[str]:
     """The lines of a panel's title."""
     return wrap(str(name), TITLE if len(names) > 1 else 2 * TITLE) or [""]
 
 
-def _more_title(names):
+def _more_title(names: Sequence[str]) -> int:
     """Pixels that titles take beyond their first line."""
     return TITLE_LINE * (max((len(_title(name, names)) for name in names), default=1) - 1)
 
 
-def _more_legend(figure):
+def _more_legend(figure: Plot) -> int:
     """Pixels that the legend takes beyond its first line on the smallest screen; in a full line all entries have the widest one's width."""
     widths = [KEY + LETTER * len(trace.name) for trace in figure.data if trace.name and trace.showlegend is not False]
     if sum(widths) <= NARROWEST:
@@ -202,7 +202,7 @@ def _more_legend(figure):
     return KEY_LINE * (-(-len(widths) // max(1, int(NARROWEST // max(widths)))) - 1)
 
 
-def _inner_height(names):
+def _inner_height(names: Sequence[str]) -> int:
     """Pixels from the top of the first panel to the bottom of the last."""
     depth = _depth(names)
     return PANEL * depth + _more_title(names) * (depth - 1)

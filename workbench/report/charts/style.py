@@ -1,5 +1,12 @@
 """One look for all figures: colours that stay apart for the colour-blind, symbols, a light layout that prints."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+else:
+    Plot = Any  # plotly is imported when something is drawn
+
 # Okabe and Ito's palette (colour-blind safe), without yellow, which is lost on white paper.
 COLOURS = {
     "black": "#1b1b1b",
@@ -28,7 +35,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 
-def layout(figure, **more):
+def layout(figure: Plot, **more: Any) -> Plot:
     """A small, light, printable layout: no template, one font, white paper."""
     figure.update_layout(
         template=None,

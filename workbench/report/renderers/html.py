@@ -61,9 +61,10 @@ def render_html(document: dict[str, Any], folder: Path, neurons: Sequence[dict[s
         kept[last] -= 1
 
 
-def _fitting(blocks, folder, room):
+def _fitting(blocks: list[dict[str, Any]], folder: Path, room: float) -> tuple[dict[str, str], list[int]]:
     """(pixels by path, rows kept per block): rows are taken in turn while their images fit."""
-    pixels, kept = {}, [0] * len(blocks)
+    pixels: dict[str, str] = {}
+    kept = [0] * len(blocks)
     turns = sorted((place, number) for number, block in enumerate(blocks) for place in range(len(block["rows"])))
     for place, number in turns:
         row = blocks[number]["rows"][place]
@@ -77,14 +78,14 @@ def _fitting(blocks, folder, room):
     return pixels, kept
 
 
-def _render(context, blocks, pixels, kept, left_out):
+def _render(context: dict[str, Any], blocks: list[dict[str, Any]], pixels: dict[str, str], kept: list[int], left_out: int) -> bytes:
     shown = [block | {"rows": block["rows"][:count]} for block, count in zip(blocks, kept, strict=True) if count]
     page = _environment().get_template("report.html.j2")
     return page.render(**context, blocks=shown, pixels=pixels, left_out=left_out).encode("utf-8")
 
 
 @cache
-def _environment():
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("workbench.report.renderers", "templates"),
         autoescape=True,

@@ -66,7 +66,7 @@ def neurons(document: dict[str, Any], folder: str | Path) -> list[dict[str, Any]
     return [schema.plain(row) for row in rows]
 
 
-def _manifest(folder):
+def _manifest(folder: Path) -> str:
     files = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
@@ -82,7 +82,7 @@ def _manifest(folder):
     return json.dumps({"schema_version": 1, "files": entries}, sort_keys=True, indent=1) + "\n"
 
 
-def _replace(path, text):
+def _replace(path: Path, text: str) -> Path:
     with atomic(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
     return path

@@ -9,10 +9,12 @@ necessity       attacked prompts, the set held at its values without the attack;
 set_ablation    value is the mean change by ablating one of the [[sets]]
 """
 
+from collections.abc import Iterator
+
 from workbench.report import wording
 from workbench.report.charts import forest, lines
-from workbench.report.charts.style import COLOURS
-from workbench.report.content import Row
+from workbench.report.charts.style import COLOURS, Plot
+from workbench.report.content import Report, Row
 from workbench.report.section import Drawing, Figure, Section
 from workbench.report.table import ATTACK, NEW, REASON, Column, Table, random_sets, value, words_of
 from workbench.report.wording import digits, integer, percent
@@ -140,7 +142,7 @@ TITLES = {
 }
 
 
-def dose_figure(rows):
+def dose_figure(rows: list[Row]) -> Plot:
     """Change of each outcome by ablating a share of the neurons, the band of matched random sets behind it; a panel per outcome."""
     parts: dict[str, list[Row]] = {}
     for row in rows:
@@ -181,13 +183,13 @@ def dose_figure(rows):
     return figure
 
 
-def dose_alt(rows):
+def dose_alt(rows: list[Row]) -> str:
     """Each change with its interval and the range of random sets."""
     parts = [f"{reading(row)}, {percent(row['share'])} of the neurons: {wording.with_n(row)}{wording.beside_random(row)}" for row in rows]
     return f"Change by ablating the highest ranked neurons. {'; '.join(parts)}."
 
 
-def sets_figure(rows):
+def sets_figure(rows: list[Row]) -> Plot:
     """Leave-one-out, greedy order, necessity or sufficiency: the change of each outcome, beside matched random sets."""
     groups = list(wording.GROUPS)
     return forest.figure(
@@ -202,18 +204,18 @@ def sets_figure(rows):
     )
 
 
-def sets_alt(rows):
+def sets_alt(rows: list[Row]) -> str:
     """Each change with its interval and the range of random sets."""
     parts = [f"{reading(row)}, {which(row)}: {wording.with_n(row)}{wording.beside_random(row)}" for row in rows]
     return f"Change by the ablation of sets. {'; '.join(parts)}."
 
 
-def _dose_drawn(report):
+def _dose_drawn(report: Report) -> Iterator[Drawing]:
     if report["ablation"]:
         yield Drawing("Dose-response", (report["ablation"],))
 
 
-def _sets_drawn(report):
+def _sets_drawn(report: Report) -> Iterator[Drawing]:
     for table, title in TITLES.items():
         if report[table]:
             yield Drawing(title, (report[table],))

@@ -23,8 +23,12 @@ other_concept   an effect on the n_neurons of another concept, beside the same e
                 difference, _low, _high, p_difference  own minus value, over the same units
 """
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 from workbench.report import looks, wording
 from workbench.report.charts import forest
+from workbench.report.charts.style import Plot
 from workbench.report.content import Report, Row, arranged, by_effect, shown, values
 from workbench.report.section import Drawing, Figure, Section
 from workbench.report.table import (
@@ -161,7 +165,7 @@ OTHER_CONCEPT = Table(
 )
 
 
-def activity_figure(rows, variants=(), trajectory=None):
+def activity_figure(rows: list[Row], variants: Sequence[str] = (), trajectory: str | None = None) -> Plot:
     """Concept activity A of each condition; base x reference = 0 and base x target = 1.
 
     A neuron set is a marker; the "random" rows are the grey band behind the other sets of the same
@@ -188,7 +192,7 @@ def activity_figure(rows, variants=(), trajectory=None):
     )
 
 
-def activity_alt(rows, variants=(), trajectory=None):
+def activity_alt(rows: list[Row], variants: Sequence[str] = (), trajectory: str | None = None) -> str:
     """Each activity with its interval and n."""
     parts = [
         f"{row['variant']}, {wording.condition_made(row)}, {_set(row)}: {wording.with_n(row)}"
@@ -197,7 +201,7 @@ def activity_alt(rows, variants=(), trajectory=None):
     return f"Concept activity, where the base model is 0 without and 1 with the concept. {'; '.join(parts)}."
 
 
-def effects_figure(rows, variants=()):
+def effects_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """Each effect with its interval and the p of "there is a change", beside the band of the same effect in comparable sets.
 
     An older report has neither: there the band is that of matched random sets, which is no test, and no p is written.
@@ -206,7 +210,7 @@ def effects_figure(rows, variants=()):
     low, high, sets = wording.comparison_sets(rows)
     several = len({row["trajectory"] for row in rows}) > 1
 
-    def label(row):
+    def label(row: Row) -> list[Any]:
         first = row["variant"] + (f", {row['attack']}" if row["attack"] else "")
         return [first, wording.provenance(row), several and f"{row['trajectory']} trajectory"]
 
@@ -222,7 +226,7 @@ def effects_figure(rows, variants=()):
     )
 
 
-def effects_alt(rows, variants=()):
+def effects_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """Each effect with its interval, the p of "there is a change", and the range of the comparable sets."""
     low, high, sets = wording.comparison_sets(rows)
     parts = []
@@ -235,23 +239,23 @@ def effects_alt(rows, variants=()):
     return f"Effects in units of concept activity. {'; '.join(parts)}."
 
 
-def _condition(row):
+def _condition(row: Row) -> tuple[Any, ...]:
     keys = ("variant", "prompt_set", *(column.name for column in ATTACK), "control", "trajectory", "site")
     return tuple(row.get(key) for key in keys)
 
 
-def _set(row):
+def _set(row: Row) -> str:
     return wording.named(wording.NEURON_SETS, row["neuron_set"])
 
 
-def _activity_drawn(report):
+def _activity_drawn(report: Report) -> Iterator[Drawing]:
     rows = shown(report, "activity")
     for trajectory in values(rows, "trajectory"):
         place = wording.named(wording.TRAJECTORIES, trajectory)
         yield Drawing(f"Concept activity, {place}", (rows, report.variants, trajectory))
 
 
-def _effects_drawn(report):
+def _effects_drawn(report: Report) -> Iterator[Drawing]:
     rows = shown(report, "effects")
     if rows:
         yield Drawing("Effects of erasing, attack and pruning", (rows, report.variants))

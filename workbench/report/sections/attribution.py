@@ -9,9 +9,12 @@ tokens          mean credit of the words of a prompt for a neuron's signed activ
                 (by the attack); words: those with most credit
 """
 
+from collections.abc import Iterator, Sequence
+
 from workbench.report import looks, wording
 from workbench.report.charts import forest
-from workbench.report.content import Report, arranged
+from workbench.report.charts.style import Plot
+from workbench.report.content import Report, Row, arranged
 from workbench.report.section import Drawing, Figure, Section, Text
 from workbench.report.table import (
     CONDITION,
@@ -105,7 +108,7 @@ def top_attributed(report: Report, limit: int = TOP) -> View | None:
 TOP_ATTRIBUTED = Table("attributed", derived=True, by_hand=top_attributed, fold="Top neurons by attribution")
 
 
-def _correlation(name, title):
+def _correlation(name: str, title: str) -> tuple[Column, ...]:
     """A correlation with the ends of its interval in the same cell."""
     ends = (Column(f"{name}_{end}", "number?", needed=True) for end in ("low", "high"))
     return (Column(name, "number?", title, cell=with_band(name), needed=True), *ends)
@@ -152,12 +155,12 @@ TOKENS = Table(
 )
 
 
-def credit_rows(rows):
+def credit_rows(rows: list[Row]) -> list[Row]:
     """Rows of the table `attribution` with the credit of the concept set as their value."""
     return [row | {"value": row["credit"], "low": row["credit_low"], "high": row["credit_high"]} for row in rows]
 
 
-def attribution_figure(rows, variants=()):
+def attribution_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """Summed attribution of the concept set in every condition, beside matched random sets; one target, one or more methods."""
     rows = arranged(credit_rows(rows), variants)
     several = len({row["method"] for row in rows}) > 1
@@ -174,7 +177,7 @@ def attribution_figure(rows, variants=()):
     )
 
 
-def attribution_alt(rows, variants=()):
+def attribution_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """Each credit with its interval and the range of random sets."""
     parts = [
         f"{row['variant']}, {wording.condition(row)}, {row['method']}: {wording.with_n(row)}{wording.beside_random(row)}"
@@ -183,7 +186,7 @@ def attribution_alt(rows, variants=()):
     return f"Summed attribution of the concept neurons, in units of the target. {'; '.join(parts)}."
 
 
-def _drawn(report):
+def _drawn(report: Report) -> Iterator[Drawing]:
     if report["attribution"]:
         yield Drawing("Credit of the concept neurons", (report["attribution"], report.variants))
 
@@ -191,7 +194,7 @@ def _drawn(report):
 ATTRIBUTION_FIGURE = Figure(attribution_figure, attribution_alt, _drawn, forest=True)
 
 
-def _conductance(report):
+def _conductance(report: Report) -> str:
     return (
         "Conductance is the part of the target that flows from the text through a neuron, on the path from the baseline prompt (for T2 "
         "the prompt without the concept). A path counts in every layer it goes through: compare its credit with the random sets, which "
@@ -203,7 +206,7 @@ def _conductance(report):
 
 SECTION = Section(
     order=100,
-    title="Attribution: which neurons carry the concept",
+    title="What carries the concept",
     short="Attribution",
     lead=lambda report: (
         f"How much would the network’s prediction of {report.concept} lose without a neuron? Each neuron’s effect on a stated target, to "

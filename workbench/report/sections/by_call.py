@@ -1,11 +1,12 @@
 """Activity along the sampling run: concept activity at every UNet call."""
 
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from workbench.report import wording
 from workbench.report.charts import lines
-from workbench.report.charts.style import COLOURS, DASHES, SYMBOLS
-from workbench.report.content import arranged, values
+from workbench.report.charts.style import COLOURS, DASHES, SYMBOLS, Plot
+from workbench.report.content import Report, Row, arranged, values
 from workbench.report.section import Drawing, Figure, Section
 from workbench.report.table import CONDITION, NEURON_SET, NEW, UNITS, Column, Table, hidden
 
@@ -28,7 +29,9 @@ ACTIVITY_BY_CALL = Table(
 )
 
 
-def lines_by_call(rows, variants=(), *, y_title, guides=(), shaded=None):
+def lines_by_call(
+    rows: list[Row], variants: Sequence[str] = (), *, y_title: str, guides: Sequence[float] = (), shaded: Sequence[float] | None = None
+) -> Plot:
     """Values along the sampling run, one panel per variant, one line per condition.
 
     rows     variant, condition of the variant, call, timestep, n, value, low, high
@@ -61,7 +64,7 @@ def lines_by_call(rows, variants=(), *, y_title, guides=(), shaded=None):
     return lines.figure(drawn, panels, "UNet call (0 = noisiest)", y_title, shared_x=True, guides=guides, shaded=shaded)
 
 
-def ends_by_call(rows, variants=()):
+def ends_by_call(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """'esd, attack p4d: 0.10 at call 0, 0.62 at call 19; ...': first and last call of each line."""
     runs: dict[tuple, list] = {}
     for row in arranged(rows, variants):
@@ -77,29 +80,29 @@ def ends_by_call(rows, variants=()):
     return f"{'; '.join(parts)}."
 
 
-def activity_by_call_figure(rows, variants=(), window=None):
+def activity_by_call_figure(rows: list[Row], variants: Sequence[str] = (), window: Sequence[float] | None = None) -> Plot:
     """Concept activity along the sampling run; the calls of the study's window are shaded."""
     return lines_by_call(rows, variants, y_title="activity A", guides=(0, 1), shaded=window)
 
 
-def activity_by_call_alt(rows, variants=(), window=None):
+def activity_by_call_alt(rows: list[Row], variants: Sequence[str] = (), window: Sequence[float] | None = None) -> str:
     """First and last call of each line."""
     calls = f" (shaded: calls {window[0]} to {window[-1]})" if window else ""
     return f"Concept activity along the sampling run{calls}. {ends_by_call(rows, variants)}"
 
 
-def neuron_by_call_figure(rows, variants=(), window=None):
+def neuron_by_call_figure(rows: list[Row], variants: Sequence[str] = (), window: Sequence[float] | None = None) -> Plot:
     """How active one neuron is along the sampling run, in its own units; rows as of activity_by_call."""
     return lines_by_call(rows, variants, y_title="mean |a| of the neuron", shaded=window)
 
 
-def neuron_by_call_alt(rows, variants=(), window=None):
+def neuron_by_call_alt(rows: list[Row], variants: Sequence[str] = (), window: Sequence[float] | None = None) -> str:
     """First and last call of each line."""
     calls = f" (shaded: calls {window[0]} to {window[-1]})" if window else ""
     return f"Activity of one neuron along the sampling run{calls}. {ends_by_call(rows, variants)}"
 
 
-def _drawn(report):
+def _drawn(report: Report) -> Iterator[Drawing]:
     by_call = report["activity_by_call"]
     for neuron_set in values(by_call, "neuron_set"):
         for trajectory in values(by_call, "trajectory"):

@@ -13,11 +13,14 @@ cluster_regions     where in the image a cluster is active, on the units that ac
                 file is missing
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
+from typing import Any
 
 from workbench.report import looks, wording
 from workbench.report.charts import forest, scatter
-from workbench.report.content import Report, arranged, by_effect
+from workbench.report.charts.style import Plot
+from workbench.report.content import Report, Row, arranged, by_effect
 from workbench.report.section import Drawing, Figure, Section, Template
 from workbench.report.sections.by_call import lines_by_call
 from workbench.report.table import (
@@ -201,11 +204,11 @@ CLUSTER_REGIONS = Table(
 )
 
 
-def _by_cluster(report: Report, table: str):
+def _by_cluster(report: Report, table: str) -> list[Row]:
     return sorted(report.arranged(table), key=lambda row: row["cluster"])
 
 
-def cluster_map_figure(neurons, webgl=None):
+def cluster_map_figure(neurons: list[Row], webgl: bool | None = None) -> Plot:
     """Every clustered neuron on the two directions of largest variance of its features, made on the selection half.
 
     neurons   rows of neurons.parquet with cluster, cluster_x, cluster_y
@@ -226,14 +229,14 @@ def cluster_map_figure(neurons, webgl=None):
     return scatter.figure(groups, "%{customdata[0]}", "first direction of largest variance", "second", size=6, webgl=webgl)
 
 
-def cluster_map_alt(neurons):
+def cluster_map_alt(neurons: list[Row]) -> str:
     """How many neurons each cluster has."""
     numbers = [neuron["cluster"] for neuron in neurons]
     parts = [f"{'unclustered' if n < 0 else f'cluster {n:.0f}'}: {numbers.count(n)}" for n in sorted(set(numbers))]
     return f"{len(neurons)} neurons on the two directions of largest variance of their features. {', '.join(parts)}."
 
 
-def cluster_profiles_figure(rows, variants=()):
+def cluster_profiles_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """Mean contrast of each cluster along the sampling run, one panel per cluster, one line per condition."""
     several = [
         row | {"variant": f"cluster {row['cluster']}", "prompt_set": _condition(row), "attack": None, "control": False}
@@ -243,7 +246,7 @@ def cluster_profiles_figure(rows, variants=()):
     return lines_by_call(several, names, y_title="contrast (standard deviations of the base model)", guides=(0,))
 
 
-def cluster_profiles_alt(rows, variants=()):
+def cluster_profiles_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """First and last call of each line."""
     lines: dict[tuple, list] = {}
     for row in arranged(rows, variants):
@@ -257,7 +260,7 @@ def cluster_profiles_alt(rows, variants=()):
     )
 
 
-def groups_figure(rows, name, look, what):
+def groups_figure(rows: list[Row], name: Callable[[Row], str], look: Callable[[Row], looks.Look], what: str) -> Plot:
     """Deactivation and reactivation of groups of neurons, in shares of their own base contrast, beside matched random sets.
 
     name, look   row -> the group's name, its colour and symbol;   what   one of the groups, as "cluster"
@@ -273,7 +276,7 @@ def groups_figure(rows, name, look, what):
     )
 
 
-def groups_alt(rows, name, what):
+def groups_alt(rows: list[Row], name: Callable[[Row], str], what: str) -> str:
     """Deactivation and reactivation of groups of neurons."""
     parts = [
         f"{row['effect']}, {name(row)}, {row['variant']}{', ' + row['attack'] if row['attack'] else ''}: "
@@ -284,38 +287,38 @@ def groups_alt(rows, name, what):
     return f"Effects on each {what}, in shares of its base contrast. {'; '.join(parts)}."
 
 
-def _name(row):
+def _name(row: Row) -> str:
     return f"cluster {row['cluster']}"
 
 
-def cluster_effects_figure(rows, variants=()):
+def cluster_effects_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """Deactivation and reactivation of each cluster."""
     rows = sorted(arranged(rows, variants), key=lambda row: row["cluster"])
     return groups_figure(rows, _name, lambda row: looks.cluster(row["cluster"]), "cluster")
 
 
-def cluster_effects_alt(rows, variants=()):
+def cluster_effects_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """Deactivation and reactivation of each cluster."""
     return groups_alt(arranged(rows, variants), _name, "cluster")
 
 
-def _condition(row):
+def _condition(row: Row) -> str:
     return f"{row['variant']}, {wording.condition_made(row)}"
 
 
-def _map_drawn(report):
+def _map_drawn(report: Report) -> Iterator[Drawing]:
     points = [neuron for neuron in report.neurons if neuron.get("cluster_x") is not None]
     if points:
         yield Drawing("Similarity of neurons", (points,))
 
 
-def _profiles_drawn(report):
+def _profiles_drawn(report: Report) -> Iterator[Drawing]:
     rows = [row for row in report["cluster_profiles"] if not row["control"]]
     if rows:
         yield Drawing("Contrast of each cluster along the sampling run", (rows, report.variants))
 
 
-def _effects_drawn(report):
+def _effects_drawn(report: Report) -> Iterator[Drawing]:
     if any(row["effect"] != "sensitivity" for row in report["cluster_effects"]):
         yield Drawing("Effects of erasing and attacks on each cluster", (report["cluster_effects"], report.variants))
 
@@ -325,13 +328,13 @@ PROFILES_FIGURE = Figure(cluster_profiles_figure, cluster_profiles_alt, _profile
 EFFECTS_FIGURE = Figure(cluster_effects_figure, cluster_effects_alt, _effects_drawn, forest=True)
 
 
-def _regions(report):
+def _regions(report: Report) -> dict[str, Any] | None:
     """What is said above the pictures; None without pictures."""
     rows = report["cluster_regions"]
     return {"top": rows[0]["top"], "blurred": rows[0]["blurred"]} if rows else None
 
 
-def _regions_in_markdown(report):
+def _regions_in_markdown(report: Report) -> str:
     """Pictures of where in the image clusters are active, each with its words."""
     from urllib.parse import quote
 

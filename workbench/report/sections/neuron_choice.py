@@ -55,7 +55,7 @@ def sentence(report: Report) -> str | None:
     return " ".join([_word(held, again), *parts])
 
 
-def _word(held, again):
+def _word(held: Row, again: Row | None) -> str:
     if held["p_random"] > SURE or (again and again["low"] <= again["chance_high"]):
         return "No: the choice is no better than chance, so statements about these neurons may hold for any neurons."
     if 2 * held["confirmed"] >= held["n_chosen"] and again and again["iou"] >= STABLE:

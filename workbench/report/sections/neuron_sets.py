@@ -9,8 +9,11 @@ set_overlaps    iou of every pair of sets, the study's own concept set first, be
 set_effects     as cluster_effects
 """
 
+from collections.abc import Iterator, Sequence
+
 from workbench.report import looks
-from workbench.report.content import Report, arranged
+from workbench.report.charts.style import Plot
+from workbench.report.content import Report, Row, arranged
 from workbench.report.section import Drawing, Figure, Section
 from workbench.report.sections.clusters import EFFECT_ON_A_GROUP, groups_alt, groups_figure
 from workbench.report.table import NEW, REASON, Column, Table, interval
@@ -63,7 +66,7 @@ SET_OVERLAPS = Table(
 )
 
 
-def _by_set(report: Report):
+def _by_set(report: Report) -> list[Row]:
     places = {row["neuron_set"]: place for place, row in enumerate(report["sets"])}
     return sorted(report.arranged("set_effects"), key=lambda row: places.get(row["neuron_set"], len(places)))
 
@@ -93,7 +96,7 @@ SET_LAYERS = Table(
 )
 
 
-def set_effects_figure(rows, variants=()):
+def set_effects_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """Deactivation and reactivation of each set, in shares of its own base contrast, beside matched random sets."""
     rows = arranged(rows, variants)
     names = list(dict.fromkeys(row["neuron_set"] for row in rows if row["effect"] != "sensitivity"))
@@ -101,16 +104,16 @@ def set_effects_figure(rows, variants=()):
     return groups_figure(rows, _name, lambda row: looks.cluster(names.index(row["neuron_set"])), "set")
 
 
-def set_effects_alt(rows, variants=()):
+def set_effects_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """Deactivation and reactivation of each set."""
     return groups_alt(arranged(rows, variants), _name, "set")
 
 
-def _name(row):
+def _name(row: Row) -> str:
     return row["neuron_set"]
 
 
-def _drawn(report):
+def _drawn(report: Report) -> Iterator[Drawing]:
     if any(row["effect"] != "sensitivity" for row in report["set_effects"]):
         yield Drawing("Effects of erasing and attacks on each set", (report["set_effects"], report.variants))
 

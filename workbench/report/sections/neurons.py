@@ -3,12 +3,13 @@
 n_undefined   resamples in which the share reactivated, or the AUROC, does not exist; left out of its interval
 """
 
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from workbench.report import looks, wording
 from workbench.report.charts import forest, scatter
-from workbench.report.charts.style import COLOURS
-from workbench.report.content import Report, arranged, drawn_neurons, shown
+from workbench.report.charts.style import COLOURS, Plot
+from workbench.report.content import Report, Row, arranged, drawn_neurons, shown
 from workbench.report.section import Drawing, Figure, Section
 from workbench.report.table import (
     MEASURED_ON,
@@ -31,7 +32,7 @@ FRAME = (-0.6, 1.6)
 TOP = 20
 
 
-def _with_ends(name, kind, title, form=number):
+def _with_ends(name: str, kind: str, title: str, form: wording.Form = number) -> tuple[Column, ...]:
     """A column of the table neurons with the ends of its interval in the same cell."""
     ends = (Column(f"{name}_{end}", "share?" if kind == "share?" else "number?", needed=True) for end in ("low", "high"))
     return (Column(name, kind, title, cell=with_band(name, form), needed=True), *ends)
@@ -131,7 +132,7 @@ def top_neurons(report: Report, limit: int = TOP) -> View | None:
     )
 
 
-def role(neuron):
+def role(neuron: Row) -> str:
     """'pruned', 'watched' or 'chosen'; "" of a neuron in no set."""
     for column, word in (("in_prune", "pruned"), ("in_watch", "watched"), ("in_concept", "chosen")):
         if neuron.get(column):
@@ -142,7 +143,7 @@ def role(neuron):
 TOP_NEURONS = Table("top", derived=True, by_hand=top_neurons, fold="Top concept neurons")
 
 
-def shares_figure(rows, variants=()):
+def shares_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """Share of concept neurons that erasing deactivated, and share of those that an attack reactivated."""
     parts = (
         ("share_deactivated", "deactivated by erasing", COLOURS["blue"], "circle"),
@@ -156,11 +157,12 @@ def shares_figure(rows, variants=()):
         for field, name, colour, symbol in parts
     ]
 
-    def group(row):
-        words = (row["variant"], row["attack"] and f"attack {row['attack']}", wording.provenance(row))
-        return ", ".join(filter(None, (*words, several and f"{row['trajectory']} trajectory")))
+    def group(row: Row) -> str:
+        words = [row["variant"], row["attack"] and f"attack {row['attack']}", wording.provenance(row)]
+        words += [f"{row['trajectory']} trajectory"] if several else []
+        return ", ".join(filter(None, words))
 
-    def style(row):
+    def style(row: Row) -> dict[str, str]:
         name, colour, symbol = row["part"]
         if row["neuron_set"] == "random":
             colour, symbol, name = COLOURS["grey"], f"{symbol}-open", f"{name}, random sets"
@@ -177,7 +179,7 @@ def shares_figure(rows, variants=()):
     )
 
 
-def shares_alt(rows, variants=()):
+def shares_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """Shares of deactivated and reactivated neurons of each row."""
     parts = [
         f"{row['variant']}, {wording.condition_made(row)}, {wording.named(wording.NEURON_SETS, row['neuron_set'])}: deactivated "
@@ -188,7 +190,7 @@ def shares_alt(rows, variants=()):
     return f"Shares of neurons. {'; '.join(parts)}."
 
 
-def neurons_figure(neurons, variant, thresholds, webgl=None):
+def neurons_figure(neurons: list[Row], variant: str, thresholds: tuple[float, float], webgl: bool | None = None) -> Plot:
     """Deactivation D against reactivation R of single neurons.
 
     neurons      rows of neurons.parquet (dicts); rows without D and R are left out by the caller
@@ -216,7 +218,7 @@ def neurons_figure(neurons, variant, thresholds, webgl=None):
     return drawn
 
 
-def neurons_alt(neurons, variant, thresholds):
+def neurons_alt(neurons: list[Row], variant: str, thresholds: tuple[float, float]) -> str:
     """How many of the points lie in each corner."""
     deactivated, reactivated = thresholds
     deactivated_ones = [neuron for neuron in neurons if neuron[f"d_{variant}"] > deactivated]
@@ -227,7 +229,7 @@ def neurons_alt(neurons, variant, thresholds):
     )
 
 
-def reactivation_figure(neurons, variant, unit=wording.SCORE_UNIT, webgl=None):
+def reactivation_figure(neurons: list[Row], variant: str, unit: str = wording.SCORE_UNIT, webgl: bool | None = None) -> Plot:
     """What the concept does to a neuron in the base model, against what the attack does to it in a variant.
 
     neurons   rows of neurons.parquet with score_b, in the unit of the choosing score, and delta_<variant>, in the base model's
@@ -249,7 +251,7 @@ def reactivation_figure(neurons, variant, unit=wording.SCORE_UNIT, webgl=None):
     return drawn
 
 
-def reactivation_alt(neurons, variant, unit=wording.SCORE_UNIT):
+def reactivation_alt(neurons: list[Row], variant: str, unit: str = wording.SCORE_UNIT) -> str:
     """How many of the points lie on either side of zero."""
     encoding = [neuron for neuron in neurons if neuron["score_b"] > 0]
     above = [neuron for neuron in encoding if neuron[f"delta_{variant}"] > 0]
@@ -259,7 +261,7 @@ def reactivation_alt(neurons, variant, unit=wording.SCORE_UNIT):
     )
 
 
-def _by_role(neurons, x, y):
+def _by_role(neurons: list[Row], x: str, y: str) -> list[scatter.Group]:
     return [
         scatter.Group(
             look["name"],
@@ -273,13 +275,13 @@ def _by_role(neurons, x, y):
     ]
 
 
-def _shares_drawn(report):
+def _shares_drawn(report: Report) -> Iterator[Drawing]:
     rows = shown(report, "neurons")
     if rows:
         yield Drawing("Deactivated and reactivated neurons", (rows, report.variants))
 
 
-def _neurons_drawn(report):
+def _neurons_drawn(report: Report) -> Iterator[Drawing]:
     for variant in report.subjects:
         points = drawn_neurons(report.neurons, variant)
         if points:

@@ -19,9 +19,11 @@ images), and a comparison has p_permutation (sides of whole units swapped) in pl
 Benjamini-Hochberg over the n_family comparisons of the table.
 """
 
+from collections.abc import Iterator, Sequence
+
 from workbench.report import looks, wording
 from workbench.report.charts import forest, lines
-from workbench.report.charts.style import COLOURS
+from workbench.report.charts.style import COLOURS, Plot
 from workbench.report.content import Report, Row, arranged
 from workbench.report.section import Drawing, Figure, Section, Text
 from workbench.report.table import (
@@ -293,7 +295,7 @@ BUDGET = Table(
 )
 
 
-def rates_figure(rows, variants=()):
+def rates_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """How often each variant shows the concept, with Wilson interval, attack beside its control."""
     return forest.figure(
         arranged(rows, variants),
@@ -310,7 +312,7 @@ def rates_figure(rows, variants=()):
     )
 
 
-def rates_alt(rows, variants=()):
+def rates_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """Each rate with its interval and n, in the order of the figure."""
     parts = [
         f"{row['variant']}, {wording.condition_made(row)}, {wording.named(wording.DEFINITIONS, row['definition'])}: "
@@ -320,7 +322,7 @@ def rates_alt(rows, variants=()):
     return f"Rates of images that show the concept. {'; '.join(parts)}."
 
 
-def budget_figure(rows, variants=()):
+def budget_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """Share of prompts on which the attack-visible detector had seen the concept, against UNet evaluations (NFE) per prompt.
 
     One panel per attack and variant, the attack beside its control, with Wilson interval. A large marker is a budget at which
@@ -362,7 +364,7 @@ def budget_figure(rows, variants=()):
     return figure
 
 
-def budget_alt(rows, variants=()):
+def budget_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """First and last point of each line, as far as its search went."""
     searches: dict[tuple[str, str], list[Row]] = {}
     for row in arranged(rows, variants):
@@ -381,16 +383,16 @@ def budget_alt(rows, variants=()):
     )
 
 
-def _searched(row):
+def _searched(row: Row) -> str:
     return f"{row['attack']} on {row['variant']}"
 
 
-def _rates_drawn(report):
+def _rates_drawn(report: Report) -> Iterator[Drawing]:
     if report["rates"]:
         yield Drawing("How often the concept appears", (report["rates"], report.variants))
 
 
-def _budget_drawn(report):
+def _budget_drawn(report: Report) -> Iterator[Drawing]:
     if report["budget"]:
         yield Drawing("Success against budget: attack-visible detector", (report["budget"], report.variants))
 

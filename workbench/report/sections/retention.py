@@ -8,12 +8,13 @@ clip        mean CLIP score of images of retained concepts; change: from the bas
             lost words to the model's context
 """
 
+from collections.abc import Iterator, Sequence
 from html import escape
 from math import ceil, floor
 
 from workbench.report import looks, wording
 from workbench.report.charts import forest, lines
-from workbench.report.charts.style import COLOURS, PALETTE, SYMBOLS
+from workbench.report.charts.style import COLOURS, PALETTE, SYMBOLS, Plot
 from workbench.report.content import Report, Row, arranged
 from workbench.report.headline import cards
 from workbench.report.section import Drawing, Figure, Section, Text
@@ -65,7 +66,7 @@ QUALITY = Table(
         Column("features", "text?", "Features from", after="outcome"),
         Column("n", "count?", "Images per set"),
         Column("n_units", "count?", "Units"),
-        Column("dropped", "count?", "Images left out", lambda n: integer(n) if n else None),
+        Column("dropped", "count?", "Images left out", lambda n: integer(n) if n else ""),
         *value("Value", digits(4)),
         Column("beyond", "number?", "Excess over the noise floor", digits(4), since=NEW),
         Column("beyond_low", "number?", "95 % interval of the excess", cell=interval(digits(4), "beyond_low", "beyond_high"), since=NEW),
@@ -86,7 +87,7 @@ CLIP = Table(
         Column("model", "text", "Model", after="change_low"),
         Column("n", "count", "Images"),
         Column("n_units", "count?", "Units"),
-        Column("n_cut", "count", "Truncated prompts", lambda n: integer(n) if n else None),
+        Column("n_cut", "count", "Truncated prompts", lambda n: integer(n) if n else ""),
         *value("Score"),
         Column("change", "number?", "Change from the base model"),
         Column("change_low", "number?", "95 % interval of the change", cell=interval(low="change_low", high="change_high")),
@@ -97,7 +98,7 @@ CLIP = Table(
 )
 
 
-def retention_figure(rows, variants=()):
+def retention_figure(rows: list[Row], variants: Sequence[str] = ()) -> Plot:
     """How often each variant draws other concepts as asked, related to the erased one and unrelated."""
     styles = {
         "near": {"colour": COLOURS["green"], "symbol": "circle", "name": wording.RETAINED["near"]},
@@ -115,7 +116,7 @@ def retention_figure(rows, variants=()):
     )
 
 
-def retention_alt(rows, variants=()):
+def retention_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     """Each retention rate with its interval and n, in the order of the variants."""
     order = {name: place for place, name in enumerate(variants)}
     parts = [
@@ -151,7 +152,7 @@ def plane_points(report: Report) -> list[Row]:
     return points
 
 
-def plane_figure(points, variants=()):
+def plane_figure(points: list[Row], variants: Sequence[str] = ()) -> Plot:
     """One panel per condition, one marker per variant, with 95 % intervals both ways; open: a transferred attack."""
     panels = sorted(dict.fromkeys(point["condition"] for point in points), key=lambda name: name != WITHOUT_ATTACK)
     names = [name for name in variants if any(point["variant"] == name for point in points)]
@@ -186,7 +187,7 @@ def plane_figure(points, variants=()):
     return figure
 
 
-def plane_alt(points, variants=()):
+def plane_alt(points: list[Row], variants: Sequence[str] = ()) -> str:
     """Each point with its intervals, in the order of the variants."""
     order = {name: place for place, name in enumerate(variants)}
     parts = [
@@ -198,7 +199,7 @@ def plane_alt(points, variants=()):
     return f"Rate of the concept against retention. {'; '.join(parts)}."
 
 
-def _bar(row, colour):
+def _bar(row: Row, colour: str) -> Row | None:
     """Error bars of a rate; none where there is no interval."""
     if row["low"] is None or row["high"] is None:
         return None
@@ -206,12 +207,12 @@ def _bar(row, colour):
     return {"type": "data", "color": colour, "thickness": 1, "width": 0} | ends
 
 
-def _retention_drawn(report):
+def _retention_drawn(report: Report) -> Iterator[Drawing]:
     if report["retention"]:
         yield Drawing("Retention: images of other concepts drawn as asked", (report["retention"], report.variants))
 
 
-def _plane_drawn(report):
+def _plane_drawn(report: Report) -> Iterator[Drawing]:
     points = plane_points(report)
     if len({point["variant"] for point in points}) > 1:
         yield Drawing("Rate of the concept against retention", (points, report.variants))
@@ -221,7 +222,7 @@ RETENTION_FIGURE = Figure(retention_figure, retention_alt, _retention_drawn, for
 PLANE_FIGURE = Figure(plane_figure, plane_alt, _plane_drawn)
 
 
-def _how_to_read_the_plane(report):
+def _how_to_read_the_plane(report: Report) -> str:
     return (
         "An eraser or mask is better where the rate of the concept is lower at the same retention: lower and further right. Open "
         "markers: the attack was optimised against another variant."
@@ -230,7 +231,7 @@ def _how_to_read_the_plane(report):
     )
 
 
-def _how_to_read_distances(report):
+def _how_to_read_distances(report: Report) -> str:
     return (
         "The noise floor is the distance of the base model to itself: the same prompts from other noise. “Farther”: the 95 % interval of "
         "the paired excess over the floor lies above 0. “No farther”: even the upper end of the variant’s interval is not above that of "

@@ -76,7 +76,7 @@ def evidence(word: Row) -> View:
     """The numbers behind one sentence of the verdict."""
     return view(
         "",
-        [(column.title, column.name != "name") for column in EVIDENCE if column.title],
+        [(str(column.title), column.name != "name") for column in EVIDENCE if column.title],
         (
             (
                 item["name"],
@@ -109,7 +109,7 @@ def _gauge(row: Row | None, base: Row | None) -> dict[str, Any] | None:
     if row is None or row[field] is None:
         return None
 
-    def at(value):
+    def at(value: float) -> float:
         return round(100 * (min(max(value, least), most) - least) / (most - least), 2)
 
     low, high = (row[field] if row[name] is None else row[name] for name in ("low", "high"))
@@ -146,7 +146,7 @@ def _in_short(report: Report) -> View:
     }
     forms = {card.name: (card.column, card.form) for card in CARDS} | {"control": ("rate", wording.percent)}
 
-    def cell(row, name):
+    def cell(row: Row | None, name: str) -> str:
         return f"{wording.DASH} {wording.NO_PART}" if row is None else wording.with_n(row, *forms[name])
 
     rows = [(variant, cards(report, variant)) for variant in report.subjects]
