@@ -66,6 +66,7 @@ def corner(drawn: "go.Figure", x: float, y: float, text: str, anchor: str) -> No
         text=f"<i>{text}</i>",
         showarrow=False,
         xanchor=anchor,
+        align=anchor,
         bgcolor="rgba(255,255,255,0.8)",
         borderpad=1,
         font={"color": COLOURS["grey"], "size": 12},

@@ -243,7 +243,7 @@ def cluster_profiles_figure(rows: list[Row], variants: Sequence[str] = ()) -> Pl
         for row in arranged(rows, variants)
     ]
     names = [f"cluster {number}" for number in sorted({row["cluster"] for row in rows})]
-    return lines_by_call(several, names, y_title="contrast (standard deviations of the base model)", guides=(0,))
+    return lines_by_call(several, names, y_title="contrast (base SD)", guides=(0,))
 
 
 def cluster_profiles_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:

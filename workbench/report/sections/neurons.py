@@ -207,9 +207,9 @@ def neurons_figure(neurons: list[Row], variant: str, thresholds: tuple[float, fl
     )
     scatter.lines_at(drawn, *thresholds)
     for x, y, text, anchor in (
-        (0.995, 0.985, "deactivated, then reactivated", "right"),
-        (0.995, 0.02, "deactivated, not reactivated", "right"),
-        (0.01, 0.02, "not deactivated", "left"),
+        (0.995, 0.985, "deactivated,<br>then reactivated", "right"),
+        (0.995, 0.02, "deactivated,<br>not reactivated", "right"),
+        (0.01, 0.02, "not<br>deactivated", "left"),
     ):
         scatter.corner(drawn, x, y, text, anchor)
     drawn.update_layout(dragmode="zoom")
@@ -243,8 +243,8 @@ def reactivation_figure(neurons: list[Row], variant: str, unit: str = wording.SC
         f"δ in {escape(variant)}: attack minus control",
         webgl=webgl,
     )
-    scatter.corner(drawn, 0.995, 0.985, "encodes the concept, reactivated by the attack", "right")
-    scatter.corner(drawn, 0.995, 0.02, "encodes the concept, not reactivated", "right")
+    scatter.corner(drawn, 0.995, 0.985, "encodes the concept,<br>reactivated by the attack", "right")
+    scatter.corner(drawn, 0.995, 0.02, "encodes the concept,<br>not reactivated", "right")
     drawn.update_layout(dragmode="zoom")
     for update in (drawn.update_xaxes, drawn.update_yaxes):
         update(zeroline=True, zerolinecolor="#8a8a8a")

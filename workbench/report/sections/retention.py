@@ -28,6 +28,7 @@ QUALITIES = {
     "kid_floor_dtype": "noise floor: base model, other number format",
     "image_difference": "mean pixel difference (0 to 1), other number format",
 }
+SETS = wording.RETAINED | {"near and far": "related and unrelated concepts"}
 WITHOUT_ATTACK = "without attack"
 RETENTION = Table(
     "retention",
@@ -62,7 +63,7 @@ QUALITY = Table(
     (
         VARIANT,
         Column("definition", "text", "What", words_of(QUALITIES)),
-        Column("prompt_sets", "text", "Concepts"),
+        Column("prompt_sets", "text", "Concepts", words_of(SETS)),
         Column("features", "text?", "Features from", after="outcome"),
         Column("n", "count?", "Images per set"),
         Column("n_units", "count?", "Units"),
@@ -75,7 +76,7 @@ QUALITY = Table(
         REASON,
     ),
     note=_floors,
-    about=lambda row: (row["variant"], row["prompt_sets"]),
+    about=lambda row: (row["variant"], wording.named(SETS, row["prompt_sets"])),
     since=NEW,
 )
 CLIP = Table(

@@ -105,7 +105,7 @@ def _gauge(row: Row | None, base: Row | None) -> dict[str, Any] | None:
     """Where value, interval and the base model's mark stand on a bar, in per cent of its width."""
     field = "rate" if row and "rate" in row else "value"
     least, most = (0, 1) if field == "rate" else (-0.25, 1.25)
-    words = ("0", "100 %") if field == "rate" else ("0, none", "1, as in the base model")
+    words = ("0", "100 %") if field == "rate" else ("0, none", "1, base")
     if row is None or row[field] is None:
         return None
 
