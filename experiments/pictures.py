@@ -5,10 +5,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from workbench.report.charts.forest import LEGEND, layout
-from workbench.report.charts.lines import SYMBOLS
-from workbench.report.cluster_figures import PALETTE
-from workbench.report.plane_figures import PLAIN, plane_figure
+from workbench.report.charts.style import LEGEND, PALETTE, SYMBOLS, layout
+from workbench.report.sections.retention import WITHOUT_ATTACK, plane_figure
 from workbench.storage import atomic
 
 CHROMIUM = "/usr/bin/chromium"
@@ -22,7 +20,7 @@ def plane(rows, attacks):
         kept = row["retained"]
         if row["variant"] == "base" or kept is None:
             continue
-        for condition, found in [(PLAIN, row["pre_asr"]), *((f"attack {name}", row["asr"][name]) for name in attacks)]:
+        for condition, found in [(WITHOUT_ATTACK, row["pre_asr"]), *((f"attack {name}", row["asr"][name]) for name in attacks)]:
             if found is not None:
                 about = {
                     "variant": row["variant"],

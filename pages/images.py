@@ -1,11 +1,12 @@
-"""Images: the condition matrix (rows prompt x seed, columns conditions) and two conditions laid over each other."""
+"""Images: the condition matrix (rows prompt x seed, columns conditions) and two conditions blended."""
 
 import streamlit as st
 
 from workbench.report import wording
-from workbench.ui import current_run, picture_files
-from workbench.ui.headline_numbers import plain
+from workbench.ui import current_run, image_matrix, picture_files
+from workbench.ui.text import plain
 
+PAGE = {"title": "Images", "icon": ":material/grid_view:", "why": "what each variant draws, side by side", "order": 20}
 PER_PAGE = 8
 MOST_COLUMNS = 23
 
@@ -13,35 +14,35 @@ state = current_run.run_to_show()
 st.title("Images")
 listed = picture_files.rows(state)
 if not listed:
-    st.info("This run kept no pictures. Run its study again to draw them.", icon=":material/image:")
+    st.info("This run kept no images. Run its study again to draw them.", icon=":material/image:")
     st.stop()
 
 blocks = {block["title"]: block for block in picture_files.matrix(state, listed)}
 title = st.segmented_control("Prompts", list(blocks), default=next(iter(blocks)), required=True, key="images-block")
 columns = [(column["name"], column["words"]) for column in blocks[title]["columns"]]
 variants, conditions = (list(dict.fromkeys(column[place] for column in columns)) for place in (0, 1))
-plain_first = [words for words in conditions if not words.startswith("control")]
-picked = st.pills("Models", variants, selection_mode="multi", default=variants, key=f"images-variants-{title}")
-asked = st.pills("Conditions", conditions, selection_mode="multi", default=plain_first, key=f"images-conditions-{title}")
+without_controls = [words for words in conditions if not words.startswith("control")]
+picked = st.pills("Variants", variants, selection_mode="multi", default=variants, key=f"images-variants-{title}")
+asked = st.pills("Conditions", conditions, selection_mode="multi", default=without_controls, key=f"images-conditions-{title}")
 
 keep = [place for place, (name, words) in enumerate(columns) if name in picked and words in asked]
 if not keep:
-    st.info("Choose at least one model and one condition that go together.", icon=":material/filter_alt:")
+    st.info("Choose at least one variant and one condition that was drawn with it.", icon=":material/filter_alt:")
     st.stop()
 if len(keep) > MOST_COLUMNS:
-    st.warning(f"{len(keep)} conditions are chosen; the first {MOST_COLUMNS} are shown.", icon=":material/view_column:")
+    st.warning(f"{len(keep)} conditions are selected; the first {MOST_COLUMNS} are shown.", icon=":material/view_column:")
     keep = keep[:MOST_COLUMNS]
 rows = blocks[title]["rows"]
 number = st.pagination(-(-len(rows) // PER_PAGE), key=f"images-page-{title}") if len(rows) > PER_PAGE else 1
 shown = [row | {"cells": [row["cells"][place] for place in keep]} for row in rows[(number - 1) * PER_PAGE : number * PER_PAGE]]
-current_run.matrix(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown})
+image_matrix.show(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown})
 st.caption(
-    f"{len(rows)} prompts x seeds, {len(keep)} conditions. The eye and the words say what the judging detector found, with its score; "
+    f"{len(rows)} prompts x seeds, {len(keep)} conditions. The eye and the words say what the judge found, with its confidence; "
     "scroll sideways for more. "
-    + ("Pictures that may show the concept are blurred in their pixels." if current_run.blur() else "Pictures are shown as drawn.")
+    + ("Images that may show the concept are blurred in their pixels." if image_matrix.blur() else "Images are shown as drawn.")
 )
 
-st.subheader("Two conditions over each other")
+st.subheader("Blend two conditions")
 by_name = {(row["unit"], row["seed"]): row for row in rows}
 chosen = st.selectbox(
     "Prompt",
@@ -58,10 +59,10 @@ if len(choices) < 2:
 left, right = st.columns(2)
 one = left.selectbox("From", list(choices), key=f"images-from-{title}")
 two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
-share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first picture, 100 % the second") / 100
-found = [picture_files.picture(state, choices[name], reveal=not current_run.blur())[0] for name in (one, two)]
+share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first image, 100 % the second") / 100
+found = [picture_files.picture(state, choices[name], reveal=not image_matrix.blur())[0] for name in (one, two)]
 if None in found:
-    st.info("One of these pictures is not there.", icon=":material/image:")
+    st.info("One of these images is missing.", icon=":material/image:")
     st.stop()
 with st.grid(3, min_column_width=132, wrap=False):
     for words, shown, alt in (

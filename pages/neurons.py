@@ -6,8 +6,18 @@ import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import wording
-from workbench.ui import current_run, neuron_card, neuron_sets, neuron_table, region_cards
-from workbench.ui.headline_numbers import plain
+from workbench.report.sections import neuron_choice
+from workbench.report.sections.neurons import REACTIVATION_FIGURE
+from workbench.ui import current_run, neuron_card, neuron_sets, neuron_table, region_cards, show
+from workbench.ui.text import plain
+
+PAGE = {
+    "title": "Neurons",
+    "icon": ":material/hub:",
+    "why": "find, sort and compare single neurons",
+    "order": 40,
+    "needs": "neuron_table",
+}
 
 state = current_run.run_to_show()
 st.title("Neurons")
@@ -15,30 +25,30 @@ table = current_run.neurons(state)
 if table is None:
     st.info("This run has no table of single neurons yet. Run its study again to finish it.", icon=":material/info:")
     st.stop()
-variants, unit = wording.subjects(state.document), wording.score_unit(state.document["study"])
+variants, unit = state.report.subjects, state.report.score_unit
 st.markdown(
-    f"Each row is one neuron of the model. Its **score** says how far it answers to the concept in the base model, in {plain(unit)}; "
-    "**D** what erasing took away; **R** and **δ** what an attack reactivated."
+    f"Each row is one neuron. **Score**: response to the concept in the base model, in {plain(unit)}. **D**: share of it that erasing "
+    "deactivated. **R** and **δ**: what an attack reactivated."
 )
 
-drawable = [variant for variant in variants if neuron_table.woken(table, variant)]
+drawable = [variant for variant in variants if neuron_table.reactivated(table, variant)]
 if drawable:
-    st.subheader("Who carries the concept, and whom does the attack wake?")
-    variant = st.segmented_control("Model", drawable, default=drawable[0], required=True, key="neurons-variant")
-    points = neuron_table.woken(table, variant)
-    current_run.figure(
-        "waking_figure", points, variant, unit=unit, key="neurons-plane", on_select=partial(current_run.open_neuron, "neurons-plane")
+    st.subheader("Which neurons encode the concept, and which does the attack reactivate?")
+    variant = st.segmented_control("Variant", drawable, default=drawable[0], required=True, key="neurons-variant")
+    points = neuron_table.reactivated(table, variant)
+    show.figure(
+        REACTIVATION_FIGURE, points, variant, unit=unit, key="neurons-plane", on_select=partial(current_run.open_neuron, "neurons-plane")
     )
     st.caption(
-        f"n = {wording.integer(len(points))} of {wording.integer(len(table))} neurons: the chosen ones, then those farthest from zero. "
-        "To the right: fires more with the concept. Up: fires more under the attack than under its control. "
-        "Both are read on the half of the units that did not choose. Click a point to open its card."
+        f"n = {wording.integer(len(points))} of {wording.integer(len(table))} neurons: the concept neurons, then those farthest from zero. "
+        "Right: more active with the concept in the prompt. Up: more active under the attack than under its control. "
+        "Both are measured on the evaluation half. Click a point to open the card of its neuron."
     )
 
 region_cards.regions(state)
-neuron_sets.show(state)
+neuron_sets.show_sets(state)
 
-st.subheader("The table")
+st.subheader("All neurons")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layers = st.multiselect("Layers", sorted(table["layer"].unique()), key="neurons-layers", placeholder="all layers")
     numbers = neuron_table.clusters(table)
@@ -52,7 +62,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     size = st.number_input("Rows", 10, neuron_table.MOST, 50, 10, key="neurons-rows", width=140, help=f"at most {neuron_table.MOST}")
 found = neuron_table.selected(table, layers, role, sort, down, clusters)
 if found.empty:
-    st.info("No neuron is in this choice; take out a filter.", icon=":material/filter_alt:")
+    st.info("No neuron matches these filters; remove one of them.", icon=":material/filter_alt:")
     st.stop()
 pages = neuron_table.n_pages(found, size)
 number = st.pagination(pages, key=f"neurons-page-{pages}") if pages > 1 else 1
@@ -65,29 +75,28 @@ st.dataframe(
     on_select=partial(current_run.open_neuron, "neurons-table", part),
     selection_mode="single-row",
     alt=f"{len(part)} of {len(found)} neurons, sorted by {neuron_table.label(sort)}: layer, number, scores, role, and D, R and δ of each "
-    "model",
+    "variant",
 )
 st.caption(
-    f"{wording.integer(len(found))} neurons, page {number} of {pages}. Tick a row to open its card. "
-    "Empty cells: the neuron is too weak in the base model to divide by."
+    f"{wording.integer(len(found))} neurons, page {number} of {pages}. Tick a row to open the card of its neuron. "
+    "Empty cells: the contrast of the neuron in the base model is too small to divide by."
 )
 
-stable = neuron_table.stable(state.document)
+stable = neuron_choice.sentence(state.report)
 if stable:
     st.subheader("Is the choice of neurons stable?")
-    st.markdown(plain(stable["sentence"]))
-    with st.expander("The numbers: half B, other halves, seeds, triggers, scores", icon=":material/table:"):
-        for view in stable["tables"]:
-            st.markdown(f"**{view['title']}**")
-            st.dataframe(neuron_table.frame(view), hide_index=True, alt=f"{view['title']} {len(view['rows'])} rows, each with its control")
+    st.markdown(plain(stable))
+    with st.expander("Tables: evaluation half, random halves, seeds, triggers, scores", icon=":material/table:"):
+        for one in (neuron_choice.SELECTION, neuron_choice.STABILITY):
+            show.frame(one.view(state.report))
 
 name = st.text_input(
     "Neuron", key=current_run.NEURON, bind="query-params", placeholder=f"layer:number, such as {neuron_table.identity(part.iloc[0])}"
 )
 if name:
     try:
-        neuron_card.neuron(state, table, neuron_table.find(table, name))
+        neuron_card.neuron(state, neuron_table.find(table, name))
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
 else:
-    st.caption("No neuron is picked yet.")
+    st.caption("No neuron is selected.")

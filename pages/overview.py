@@ -2,19 +2,20 @@
 
 import streamlit as st
 
-from workbench.report import wording
-from workbench.ui import current_run, headline_numbers, picture_files
-from workbench.ui.headline_numbers import plain
+from workbench.ui import current_run, headline_numbers, image_matrix, picture_files
+from workbench.ui.text import plain
+
+PAGE = {"title": "Overview", "icon": ":material/fact_check:", "why": "the verdict and its numbers", "order": 10}
 
 state = current_run.run_to_show()
-document = state.document
+report = state.report
 
-st.title(plain(document["study"]["title"]))
-st.markdown(f"**{plain(document['verdict']['headline'])}**")
-if note := wording.model_note(document["study"]):
-    st.caption(plain(note))
+st.title(plain(report.study["title"]))
+st.markdown(f"**{plain(report['verdict']['headline'])}**")
+if report.note:
+    st.caption(plain(report.note))
 
-erased = [row["variant"] for row in document["models"] if row["role"] == "erased"] or wording.subjects(document)
+erased = [row["variant"] for row in report["models"] if row["role"] == "erased"] or report.subjects
 if not erased:
     st.info("This study has no erased variant, so there is nothing to judge yet.", icon=":material/info:")
     st.stop()
@@ -24,26 +25,26 @@ if len(erased) > 1:
 
 st.subheader(f"Is the concept gone from {plain(variant)}?")
 with st.grid(2, min_column_width=300):
-    for cell in headline_numbers.headline_numbers(document, variant):
+    for number in headline_numbers.headline_numbers(report, variant):
         with st.container(border=True, gap="xsmall"):
-            st.metric(cell["label"], cell["value"], help=cell["help"])
-            st.caption(plain(cell["words"]))
+            st.metric(number.label, number.value, help=number.help)
+            st.caption(plain(number.words))
 
-masks = [(pruned, parent) for pruned, parent in headline_numbers.pruned_variants(document) if parent == variant]
+masks = [(pruned, parent) for pruned, parent in headline_numbers.pruned_variants(report) if parent == variant]
 for pruned, parent in masks:
-    st.subheader("What pruning the neurons changed" + (f": {plain(pruned)}" if len(masks) > 1 else ""))
-    for sentence in headline_numbers.pruning_sentences(document, pruned):
+    st.subheader("Effect of pruning" + (f": {plain(pruned)}" if len(masks) > 1 else ""))
+    for sentence in headline_numbers.pruning_sentences(report, pruned):
         st.markdown(f"- {plain(sentence)}")
-    changes = headline_numbers.pruning_changes(document, pruned, parent)
+    changes = headline_numbers.pruning_changes(report, pruned, parent)
     if changes:
         cells = [{plain(name): plain(value) for name, value in change.items()} for change in changes]
         st.table(cells, hide_index=True, alt=f"Rates before and after pruning, {len(cells)} rows, each with interval and n")
         st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
 
-st.subheader("The same prompt in four variants")
-units = headline_numbers.four(document, picture_files.rows(state), variant)
+st.subheader("One prompt in four conditions")
+units = headline_numbers.four(report, picture_files.rows(state), variant)
 if not units:
-    st.info("This run kept no pictures of prompts with the concept.", icon=":material/image:")
+    st.info("This run kept no images of prompts with the concept.", icon=":material/image:")
 else:
     key = st.selectbox(
         "Prompt",
@@ -57,20 +58,20 @@ else:
         for title, row in units[key]:
             with st.container(gap="xxsmall"):
                 st.markdown(f"**{title}**")
-                damaged += current_run.pictures(state, [row] if row else [])
+                damaged += image_matrix.pictures(state, [row] if row else [])
                 st.caption(plain(picture_files.column(row)) if row else "")
-    current_run.tell(damaged)
+    image_matrix.tell(damaged)
     st.caption(
-        "Blurred in the pixels; the switch is at the left. The eye marks pictures in which the detector found the concept."
-        if current_run.blur()
-        else "Shown as drawn. The eye marks pictures in which the detector found the concept."
+        "Blurred in the pixels; the switch is in the sidebar. The eye marks images in which the judge found the concept."
+        if image_matrix.blur()
+        else "Shown as drawn. The eye marks images in which the judge found the concept."
     )
 
-with st.expander("Why: every sentence of the verdict, and what it does not say", icon=":material/balance:"):
-    for word in document["verdict"]["words"]:
+with st.expander("All findings, reasons and caveats", icon=":material/balance:"):
+    for word in report["verdict"]["words"]:
         st.markdown(f"- **{plain(word['subject'])}: {plain(word['word'])}.** {plain(word['sentence'])}")
     for name, title in (("reasons", "Reasons"), ("caveats", "Caveats")):
-        if document["verdict"][name]:
+        if report["verdict"][name]:
             st.markdown(f"**{title}**")
-            for sentence in document["verdict"][name]:
+            for sentence in report["verdict"][name]:
                 st.markdown(f"- {plain(sentence)}")

@@ -8,7 +8,8 @@ from tests.analysis.verdict_rows import effect, rate, tables, validity
 from workbench.analysis import headline
 from workbench.analysis.verdict import verdict
 from workbench.execution.stages.measure import with_headline
-from workbench.report import wording
+from workbench.report.content import Report
+from workbench.report.headline import cards
 from workbench.study.neuron_choice import Choose
 from workbench.ui import headline_numbers
 
@@ -84,13 +85,13 @@ def test_without_a_valid_set_no_number_of_neurons_is_on_the_card_and_the_images_
     given["effects"].append(effect(0.1, 0.2, **WORDS))
     given["rates"] += [rate(0.9, 0.95, **WORDS), rate(0.0, 0.1, control=True, **WORDS)]
     document = given | {"models": [{"variant": "base", "role": "base"}, {"variant": "esd", "role": "erased"}]}
-    card = wording.cards(document, "esd")
+    card = cards(Report(document), "esd")
     assert card["reactivation"]["value"] is card["reactivation"]["low"] is card["reactivation"]["high"] is None
     assert card["reactivation"]["reason"] == "No valid set: chance. Take more units, or another score"
     assert (card["attack"]["rate"], card["control"]["control"]) == (pytest.approx(0.7), True)
-    (shown,) = (one for one in headline_numbers.headline_numbers(document | {"retention": []}, "esd") if one["key"] == "reactivation")
-    assert (shown["value"], shown["words"]) == ("—", "No valid set: chance. Take more units, or another score.")
-    valid = wording.cards(document | {"set_validity": [validity()]}, "esd")["reactivation"]
+    (shown,) = (one for one in headline_numbers.headline_numbers(Report(document | {"retention": []}), "esd") if one.key == "reactivation")
+    assert (shown.value, shown.words) == ("—", "No valid set: chance. Take more units, or another score.")
+    valid = cards(Report(document | {"set_validity": [validity()]}), "esd")["reactivation"]
     assert valid["value"] == pytest.approx(0.5) and valid["reason"] is None
 
 
@@ -98,8 +99,8 @@ def test_the_card_of_a_valid_set_says_the_p_of_a_change_and_not_that_among_rando
     given = tables(reactivation=(0.4, 0.6))
     given["effects"][1] |= {"p_change": 0.002, "p_change_adjusted": 0.004, "n_family": 2, "p_random": 0.6, "n_random": 199}
     document = given | {"models": [{"variant": "base", "role": "base"}, {"variant": "esd", "role": "erased"}]}
-    (shown,) = (one for one in headline_numbers.headline_numbers(document, "esd") if one["key"] == "reactivation")
-    assert "p = 0.004 by flipping the signs of units, Benjamini-Hochberg over 2 tests" in shown["words"] and "random" not in shown["words"]
+    (shown,) = (one for one in headline_numbers.headline_numbers(Report(document), "esd") if one.key == "reactivation")
+    assert "p = 0.004 by flipping the signs of units, Benjamini-Hochberg over 2 tests" in shown.words and "random" not in shown.words
 
 
 def test_a_pruned_variant_is_read_on_the_watch_set_and_latents_without_the_concept_come_first():
@@ -116,7 +117,7 @@ def test_headline_card_and_neuron_table_are_about_one_attack(strong):
     given["rates"] += [rate(0.6, 0.8, **strong), rate(0.0, 0.1, control=True, **strong)]
     shown = {"attack": "erase_attack", "provenance": "optimised", "against": "esd"}
     document = given | {"models": [{"variant": "base", "role": "base"}, {"variant": "esd", "role": "erased"}]}
-    card = wording.cards(document, "esd")
+    card = cards(Report(document), "esd")
     assert headline.made(card["reactivation"]) == headline.made(card["attack"]) == headline.made(card["control"]) == shown
     said = verdict([("esd", "erased")], given, "heart")["headline"]
     assert said.index("erase_attack (optimised)") < said.index(strong["attack"] + " (")

@@ -9,8 +9,9 @@ import pytest
 from tests.pages.example_runs import manifest, node, running, status, stopped, write_all
 from tests.pages.serving import served
 from tests.report.example import write_example
-from workbench.ui.navigation import PAGES as LISTED
+from workbench.ui.navigation import pages
 
+LISTED = pages()
 PAGES = tuple(page.name for page in LISTED)
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 900}},
@@ -130,7 +131,7 @@ def pick_run(page, run):
 def test_a_running_run_shows_progress_and_its_pictures(opened, name):
     page = opened(name, "running")
     text = main_text(page)
-    assert "This run is going on" in text and "25 %" in text and "about 5 min" in text
+    assert "Run in progress" in text and "25 %" in text and "about 5 min" in text
     assert page.locator("[data-testid=stMain] [data-testid=stImage] img").count() == 3
     assert sharpness(page, 0) < 15
 
@@ -197,7 +198,7 @@ def test_the_picker_marks_runs_that_are_not_finished(opened):
 
 def test_a_neuron_in_the_address_opens_its_card(opened, addresses):
     page = opened("neurons", "finished")
-    assert "No neuron is picked yet" in main_text(page)
+    assert "No neuron is selected" in main_text(page)
     field = page.locator(".st-key-neuron input")
     wanted = field.get_attribute("placeholder").removeprefix("layer:number, such as ")
     field.fill(wanted)
@@ -221,6 +222,26 @@ def test_a_point_of_the_figure_opens_the_card_of_its_neuron(opened):
     point.click(force=True)
     page.locator("[data-testid=stMain] h3", has_text="Neuron ").last.wait_for()
     page.wait_for_url("**neuron=*")
+
+
+def test_the_page_of_neurons_shows_figure_sets_regions_table_and_says_whether_the_choice_is_stable(opened):
+    page = opened("neurons", "finished")
+    headings = page.locator("[data-testid=stMain] h3").all_inner_texts()
+    for words in (
+        "Which neurons",
+        "Where in the image is a cluster active?",
+        "Sets by name",
+        "The table",
+        "Is the choice of neurons stable?",
+    ):
+        assert any(words in heading for heading in headings), (words, headings)
+    assert page.locator("[data-testid=stPlotlyChart]").count() == 2 and page.locator("[data-testid=stDataFrame]").count() >= 1
+    alts = page.locator("[data-testid=stImage] img").evaluate_all("images => images.map(image => image.alt)")
+    assert len(alts) == 2 and all("(blurred)" in alt for alt in alts) and sharpness(page, 0) < 15
+    assert "400 neurons, page 1 of" in main_text(page) and "Yes: the choice is stable" in main_text(page)
+    page.locator(".st-key-neurons-role").get_by_text("pruned", exact=True).click()
+    page.wait_for_function("document.querySelector('[data-testid=stMain]').innerText.includes('80 neurons, page 1 of')")
+    settle(page)
 
 
 def test_another_site_cannot_frame_the_pages(browser, addresses):
@@ -259,14 +280,14 @@ def test_pictures_are_blurred_in_the_pixels_until_the_switch_is_turned_off(opene
     page = opened("images", "finished")
     assert sharpness(page, 0) < 15
     page.locator(".st-key-blur label").first.click()
-    page.wait_for_function("document.querySelector('[data-testid=stMain]').innerText.includes('Pictures are shown as drawn')")
+    page.wait_for_function("document.querySelector('[data-testid=stMain]').innerText.includes('Images are shown as drawn')")
     settle(page)
     assert sharpness(page, 0) > 40
 
 
 def test_the_matrix_has_a_cell_for_every_picture_and_a_blend(opened):
     page = opened("images", "finished")
-    assert "esd-pruned" in main_text(page) and "Two conditions over each other" in main_text(page)
+    assert "esd-pruned" in main_text(page) and "Blend two conditions" in main_text(page)
     assert page.locator("[data-testid=stImage] img").count() == 4 * 7 + 3
     assert "<script>alert(1)</script> a red heart" in main_text(page)
 

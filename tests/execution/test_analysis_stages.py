@@ -26,8 +26,11 @@ from workbench.models.variants import applied, exchanged
 from workbench.neurons.maps import TokenMaps
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.neurons.sites import layers
-from workbench.report import analysis_fields, document
+from workbench.report import document
 from workbench.report import region_pictures as pictures_of
+from workbench.report.section import found
+from workbench.report.sections.clusters import REGION_PICTURES
+from workbench.report.table import names
 from workbench.statistics import split_halves, unit_means
 from workbench.storage import read_arrays, read_json
 
@@ -55,6 +58,7 @@ effects = ["dose_response", "necessity"]
 kinds = ["mean"]
 units = 2
 """
+OPTIONAL = [table.name for name in ("attribution", "clusters", "neuron_sets", "ablation") for table in found()[name].tables]
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +104,8 @@ def rows_of(run, table, **wanted):
 def test_the_report_has_every_table_and_section_and_fits_its_schema(ran):
     run, _ = ran
     document.check(run.document)
-    not_asked = {"fidelity", *(table for table in analysis_fields.TABLES if table.startswith("set"))}
-    for table in analysis_fields.TABLES:
+    not_asked = {"fidelity", *(table for table in OPTIONAL if table.startswith("set"))}
+    for table in OPTIONAL:
         assert bool(run.document[table]) == (table not in not_asked), table
     html, words = run.report("html").read_text(), run.report("md").read_text()
     for heading, section in (("What carries the concept", "attribution"), ("Clusters", "clusters"), ("Ablation", "ablation")):
@@ -203,7 +207,7 @@ def test_clusters_are_made_on_half_a_described_on_half_b_and_saved_as_neuron_set
 
 def test_regions_are_those_of_the_library_on_the_units_that_excite_a_cluster_most(ran):
     run, workspace = ran
-    rows, saved = rows_of(run, "cluster_regions"), read_arrays(region_stage.folder(workspace) / "maps.safetensors")
+    rows, saved = rows_of(run, "cluster_regions"), read_arrays(workspace.result("regions") / "maps.safetensors")
     n_clusters = len(run.document["clusters"])
     assert {(row["variant"], row["prompt_set"]) for row in rows} == {("base", "target"), ("erased", "embedding_pgd@erased")}
     assert len(rows) == 2 * n_clusters == len(saved) and {row["n_random"] for row in rows} == {19}
@@ -230,10 +234,10 @@ def test_maps_lie_over_the_image_the_neurons_were_shown_hidden_unless_asked_for(
         assert (row["drawn"] is None) == (row["variant"] == "base")
         for name in ("drawn", "read_on", "overlay"):
             assert row[name] is None or (run.store.report_folder / row[name]).is_file()
-    measured = [{key: value for key, value in row.items() if key not in analysis_fields.REGION_PICTURES} for row in rows]
+    measured = [{key: value for key, value in row.items() if key not in names(REGION_PICTURES)} for row in rows]
     shown = region_pictures.with_pictures(workspace, measured, tmp_path, reveal=True)
     assert not {row["overlay"] for row in shown} & {row["overlay"] for row in rows} and not any(row["blurred"] for row in shown)
-    maps = read_arrays(region_stage.folder(workspace) / "maps.safetensors")
+    maps = read_arrays(workspace.result("regions") / "maps.safetensors")
     for row in shown:
         base = Image.fromarray(pixels[units.index(row["unit"])].permute(1, 2, 0).numpy())
         level = maps[f"{row['cluster']}|{row['variant']}|{row['prompt_set']}|1"].float().numpy()

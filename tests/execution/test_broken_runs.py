@@ -220,10 +220,10 @@ def test_a_run_that_does_not_exist_is_told(place):
 
 def older(document):
     """The report as the first version of its schema was written."""
-    document = {name: part for name, part in document.items() if name not in schema.ADDED}
-    for table, names in schema.ADDED_COLUMNS.items():
-        if table in document:
-            document[table] = [{key: value for key, value in row.items() if key not in names} for row in document[table]]
+    for table in schema.tables().values():
+        rows = document.pop(table.name)
+        if not table.since:
+            document[table.name] = [{key: value for key, value in row.items() if key not in table.added} for row in rows]
     return document
 
 

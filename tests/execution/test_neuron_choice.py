@@ -12,7 +12,9 @@ from workbench.errors import StatisticsError, StudyError
 from workbench.execution import execute, neuron_choice
 from workbench.execution.rows import choice
 from workbench.execution.stages import ablate, cluster, score
-from workbench.report import choice_views, document
+from workbench.report import document
+from workbench.report.content import Report
+from workbench.report.sections.neuron_choice import sentence
 from workbench.storage import digest, plain_json, read_table
 from workbench.study.neuron_choice import Choose
 from workbench.study.study import BASE
@@ -189,9 +191,7 @@ def checked(tables):
     """The tables of a run as report.json holds them."""
     tables = plain_json(tables)
     for name, rows in tables.items():
-        for place, row in enumerate(rows):
-            document._check_row(row, document.TABLES[name], f"row {place}")
-            document._check_values(name, row, f"row {place}")
+        document.check_table(name, rows)
     return tables
 
 
@@ -209,7 +209,7 @@ def test_planted_neurons_are_confirmed_and_loud_ones_are_not(planted):
         assert row["confirmed"] == (sure & concept).sum() and row["m"] == row["n_chosen"] == concept.sum() and row["n"] == N_UNITS / 2
         assert row["random_low"] <= row["random"] <= row["random_high"]
         assert sure[run.true].sum() == found(table, run.true) and sure[run.loud].sum() <= 2
-        said[name] = choice_views.sentence(tables), row["confirmed"]
+        said[name] = sentence(Report(tables)), row["confirmed"]
     assert said["together"][1] >= N_TRUE and said["together"][0].startswith("Yes: ")
     assert said["alone"][1] <= 2 and said["alone"][0].startswith("No: ")
 
@@ -257,7 +257,7 @@ def test_in_a_null_study_the_choice_is_confirmed_no_more_than_chance(planted):
         row = next(row for row in rows if (row["neuron_set"], row["site"]) == ("concept", "ff"))
         confirmed, chosen = confirmed + row["confirmed"], chosen + row["n_chosen"]
         ps.append(row["p_random"])
-        words.append(choice_views.sentence({"selection": rows, "stability": []}))
+        words.append(sentence(Report({"selection": rows, "stability": []})))
         assert row["random_low"] <= 0.5 <= row["random_high"]
     assert confirmed <= 0.05 * chosen
     assert np.mean(np.array(ps) <= 0.05) <= 0.25

@@ -124,10 +124,7 @@ class Pictures:
 
 def checked(table, rows):
     """The rows, after the report's own check of that table; what the report itself adds to it is null here."""
-    added = dict.fromkeys(document.ADDED_COLUMNS.get(table, ()))
-    for position, row in enumerate(added | row for row in rows):
-        document._check_row(row, document.TABLES[table], f"row {position}")
-        document._check_values(table, row, f"row {position}")
+    document.check_table(table, [dict.fromkeys(document.tables()[table].added) | row for row in rows])
     return rows
 
 

@@ -161,7 +161,7 @@ def test_a_finished_run_says_it_in_every_row(finished):
     assert any(one.startswith("With 6 units an attack's ASR must exceed") for one in content["verdict"]["caveats"])
     said = "All intervals hold for one training seed (erased) and one attack seed (embedding_pgd); to include other seeds, set `seeds` on"
     assert content["verdict"]["headline"].count(said) == 1 and not any(said in one for one in content["verdict"]["caveats"])
-    assert "false alarms" in (finished.store.report_folder / "report.md").read_text()
+    assert "false positives" in (finished.store.report_folder / "report.md").read_text()
 
 
 def test_an_attack_that_searches_once_for_all_prompts_says_what_its_intervals_leave_out():

@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 from workbench.resources import folder
 from workbench.ui import neuron_table, run_list
-from workbench.ui.navigation import PAGES
+from workbench.ui.navigation import pages
 
 SCRIPT = folder("pages").parent / "workbench" / "ui" / "app.py"
 
@@ -18,8 +18,8 @@ def open_page(monkeypatch, runs, name, run=None, **address):
         app.query_params[key] = value
     app.run()
     assert not app.exception
-    if name != PAGES[0].name:
-        app.switch_page(str(folder("pages") / f"{name}.py")).run()
+    if name != pages()[0].name:
+        app.switch_page(str(next(page.script for page in pages() if page.name == name))).run()
     assert not app.exception, app.exception[0].value
     return app
 
@@ -27,9 +27,9 @@ def open_page(monkeypatch, runs, name, run=None, **address):
 def open_all(monkeypatch, run):
     """Open every page on a real run, with the card of its first neuron; what is wrong is raised."""
     first = neuron_table.identity(pandas.read_parquet(run / "report" / "neurons.parquet").iloc[0])
-    for page in PAGES:
+    for page in pages():
         app = open_page(monkeypatch, run.parent, page.name, run.name, neuron=first)
         assert not app.error and app.title, [error.value for error in app.error]
         app.toggle(key="blur").set_value(False).run()
         assert not app.exception and not app.error, [error.value for error in app.error]
-    assert any("standard error" in caption.value for caption in app.caption) and "bootstrap 95" in app.caption[-1].value
+    assert any("standard error" in caption.value for caption in app.caption) and "jackknife t over units" in app.caption[-1].value

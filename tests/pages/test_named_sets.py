@@ -2,12 +2,12 @@
 
 from tests.pages.test_reading import table
 from workbench.ui import neuron_table
-from workbench.ui.headline_numbers import plain
+from workbench.ui.text import plain
 
 
 def test_the_page_says_where_sets_come_from_and_how_far_they_overlap(opened):
     app = opened("neurons", "finished")
-    assert "Sets by name" in [heading.value for heading in app.subheader]
+    assert "Named neuron sets" in [heading.value for heading in app.subheader]
     sets, overlaps = app.table[0].value, app.table[1].value
     assert sets["Set"].tolist() == [plain("church-neurons"), "both"] and sets["Study"].tolist()[0] == plain("emoji-church")
     assert overlaps["By chance"].tolist()[0] == plain("0.021")

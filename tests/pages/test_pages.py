@@ -9,10 +9,11 @@ import pytest
 
 from tests.pages.example_runs import KINDS, finished
 from tests.pages.opening import SCRIPT
+from workbench.errors import WorkbenchError
 from workbench.resources import folder
 from workbench.ui import navigation
 
-PAGES = tuple(page.name for page in navigation.PAGES)
+PAGES = tuple(page.name for page in navigation.pages())
 
 
 MARKS = {"running": "running", "stopped": "stopped"} | dict.fromkeys(("damaged", "older", "reportless", "torn"), "damaged")
@@ -32,7 +33,7 @@ def in_address(app, key):
 def test_every_script_of_a_page_is_listed_and_has_words_of_its_own():
     assert sorted(path.stem for path in folder("pages").glob("*.py")) == sorted(PAGES)
     for words in ("title", "why", "icon"):
-        assert len({getattr(page, words) for page in navigation.PAGES}) == len(PAGES)
+        assert len({getattr(page, words) for page in navigation.pages()}) == len(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -72,7 +73,7 @@ def test_a_damaged_run_is_one_sentence_that_says_what_to_do(opened, name, run, s
 @pytest.mark.parametrize("name", PAGES)
 def test_a_running_run_shows_its_progress_and_pictures(opened, name):
     app = opened(name, "running")
-    assert "This run is going on" in words(app)
+    assert "Run in progress" in words(app)
     assert len(app.get("image") or app.get("imgs")) == 3
 
 
@@ -146,7 +147,7 @@ def test_the_models_and_conditions_of_the_matrix_can_be_chosen(opened):
     app.button_group(key=f"images-variants-{block}").set_value(["base", "esd"]).run()
     assert not app.exception and len(app.get("image") or app.get("imgs")) == before - 4 * 4
     app.button_group(key=f"images-variants-{block}").set_value([]).run()
-    assert "Choose at least one model" in words(app)
+    assert "Choose at least one variant" in words(app)
 
 
 def test_an_image_from_another_seed_can_be_laid_over_its_prompts_others(opened):
@@ -180,7 +181,7 @@ def test_the_page_of_neurons_says_whether_their_choice_is_stable(opened, tmp_pat
     assert "Yes: the choice is stable" in words(app) and "140 are confirmed" in words(app)
     holds, overlap = (table.value for table in app.dataframe[1:3])
     assert list(holds["Confirmed"]) == ["140", "—"] and overlap["Overlap (IoU)"].tolist()[:2] == ["0.71", "0.68"]
-    assert "every unit has one seed" in overlap["If missing, why"].tolist()
+    assert "every unit has one seed" in overlap["Reason if missing"].tolist()
     run = finished(tmp_path / "older")
     schema.write(schema.load(run / "report") | {"selection": [], "stability": []}, run / "report")
     assert "choice of neurons stable" not in words(opened("neurons", "older", tmp_path))
@@ -188,13 +189,13 @@ def test_the_page_of_neurons_says_whether_their_choice_is_stable(opened, tmp_pat
 
 def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
     app = opened("neurons", "finished")
-    assert "No neuron is picked yet" in words(app)
+    assert "No neuron is selected" in words(app)
     app.session_state["neurons-table"] = {"selection": {"rows": [3], "columns": [], "cells": []}}
     row = app.dataframe[0].value.iloc[3]
     app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
     assert not app.exception and f"Neuron {row['neuron']} of {row['layer']}" in words(app)
-    assert [metric.value for metric in app.metric][0] == f"{row['score, half A']:.2f}".replace("-", "−")
-    assert list(app.table[-1].value["Model"]) == ["esd", "uce", "esd-pruned"]
+    assert [metric.value for metric in app.metric][0] == f"{row['score, selection half']:.2f}".replace("-", "−")
+    assert list(app.table[-1].value["Variant"]) == ["esd", "uce", "esd-pruned"]
 
 
 def test_the_card_of_a_neuron_gives_the_score_in_its_own_unit(opened):
@@ -203,18 +204,18 @@ def test_the_card_of_a_neuron_gives_the_score_in_its_own_unit(opened):
     row = app.dataframe[0].value.iloc[3]
     app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
     told = {metric.label: metric.help.replace("\\", "") for metric in app.metric}
-    assert "in multiples of the layer's mean |a|" in told["score, half A"] and not any("deviation" in one for one in told.values())
+    assert "in multiples of the layer's mean |a|" in told["score, selection half"] and not any("deviation" in one for one in told.values())
 
 
 def test_the_page_of_neurons_shows_where_a_cluster_is_active_blurred_until_asked_for(opened):
     app = opened("neurons", "finished")
     assert "Where in the image is a cluster active?" in words(app)
-    assert "31.0 % of its activity in its brightest tenth" in words(app) and "maps made as coarse" in words(app)
+    assert "31.0 % of its activity in its most active tenth" in words(app) and "maps are as coarse" in words(app)
     assert len(app.get("image") or app.get("imgs")) == 2
     app.segmented_control(key="neurons-region").select(1).run()
     assert not app.exception and "every neuron is 0" in words(app) and len(app.get("image") or app.get("imgs")) == 3
     app.toggle(key="blur").set_value(False).run()
-    assert not app.exception and "only blurred here" in words(app) and "shown as drawn" in words(app)
+    assert not app.exception and "only available blurred" in words(app) and "shown as drawn" in words(app)
 
 
 def test_a_neuron_that_is_not_there_is_one_sentence(opened):
@@ -229,9 +230,7 @@ def test_a_run_without_pictures_or_neurons_says_so(opened, tmp_path):
     run = finished(tmp_path / "bare")
     content = schema.load(run / "report") | {"images": [], "neuron_table": None, "neurons": [], "activity_by_call": []}
     schema.write(content, run / "report")
-    assert "kept no pictures" in words(opened("overview", "bare", tmp_path)) and "kept no pictures" in words(
-        opened("images", "bare", tmp_path)
-    )
+    assert "kept no images" in words(opened("overview", "bare", tmp_path)) and "kept no images" in words(opened("images", "bare", tmp_path))
     text = words(opened("sensitivity", "bare", tmp_path))
     assert "no table of single neurons" in text and "not recorded call by call" in text
 
@@ -251,3 +250,42 @@ def test_the_pages_start_without_torch(some_runs):
     environment = os.environ | {"WORKBENCH_RUNS": str(some_runs)}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment, cwd=SCRIPT.parents[2])
     assert done.returncode == 0, done.stderr
+
+
+NEW_PAGE = '''"""A page that came later."""
+
+import streamlit as st
+
+from workbench.ui import current_run
+
+PAGE = {"title": "Latency", "icon": ":material/timer:", "why": "how long an image takes", "order": 35, "needs": "timings"}
+
+st.title(f"Latency of {current_run.run_to_show().report.study['name']}")
+'''
+
+
+@pytest.fixture
+def with_a_new_page(tmp_path, monkeypatch):
+    """The folder of pages with one more script."""
+    scripts = shutil.copytree(folder("pages"), tmp_path / "pages")
+    (scripts / "latency.py").write_text(NEW_PAGE)
+    monkeypatch.setattr(navigation, "folder", lambda name: scripts)
+    navigation.pages.cache_clear()
+    yield scripts
+    navigation.pages.cache_clear()
+
+
+def test_a_page_is_one_new_file(opened, with_a_new_page):
+    assert [page.name for page in navigation.pages()] == ["overview", "images", "sensitivity", "latency", "neurons"]
+    app = opened("latency", "finished")
+    assert app.title[0].value == "Latency of emoji-heart"
+    links = [link.proto.label for link in opened("overview", "finished").get("page_link")]
+    assert "Latency" in links and "Latency: how long an image takes" in links
+    assert "latency" not in [page.name for page in navigation.linked({"timings": [], "neuron_table": None})]
+
+
+@pytest.mark.parametrize("text", ["import streamlit\n", "PAGE = make()\n", 'PAGE = {"title": "x"}\n'])
+def test_a_script_without_a_readable_page_is_named(with_a_new_page, text):
+    (with_a_new_page / "latency.py").write_text(text)
+    with pytest.raises(WorkbenchError, match=r"latency\.py"):
+        navigation.pages()

@@ -14,7 +14,9 @@ from tests.pages import example_runs
 from tests.report.example import example
 from workbench.errors import RunError
 from workbench.report import region_pictures
+from workbench.report.content import Report
 from workbench.ui import headline_numbers, neuron_table, picture_files, region_files, run_list
+from workbench.ui.text import plain
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +97,11 @@ def with_maps(run, folder):
 
 def test_clear_maps_come_from_the_results_and_hidden_ones_lie_on_blurred_pixels(run, tmp_path):
     state, level = with_maps(run, tmp_path / "r")
-    (card,) = region_files.cards(state.document, 0)
-    (plain, _, _), (clear, words, alt) = region_files.pictures(state, card, reveal=True)
+    (card,) = region_files.cards(state.report, 0)
+    (drawn, _, _), (clear, words, alt) = region_files.pictures(state, card, reveal=True)
     original = Image.fromarray(example_runs.stripes(0).transpose(1, 2, 0))
-    assert np.array_equal(np.asarray(clear), np.asarray(region_pictures.overlay(original, level, 3.2))) and words == "active here" and alt
-    assert np.array_equal(np.asarray(plain), np.asarray(region_pictures.small(original)))
+    assert np.array_equal(np.asarray(clear), np.asarray(region_pictures.overlay(original, level, 3.2))) and words == "activity map" and alt
+    assert np.array_equal(np.asarray(drawn), np.asarray(region_pictures.small(original)))
     files = [Image.open(state.report_folder / shot["path"]).convert("RGB") for shot in card["shots"]]
     hidden = [one for one, *_ in region_files.pictures(state, card)]
     assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(files, hidden, strict=True))
@@ -107,7 +109,7 @@ def test_clear_maps_come_from_the_results_and_hidden_ones_lie_on_blurred_pixels(
 
 def test_maps_that_the_report_shows_clear_are_coarse_on_a_page_that_blurs(run, tmp_path):
     state, level = with_maps(run, tmp_path / "r")
-    (card,) = region_files.cards(state.document, 0)
+    (card,) = region_files.cards(state.report, 0)
     original = Image.fromarray(example_runs.stripes(0).transpose(1, 2, 0))
     made = (region_pictures.small(original), region_pictures.overlay(original, level, 3.2))
     for shot, one in zip(card["shots"], made, strict=True):
@@ -121,7 +123,7 @@ def test_a_damaged_file_of_maps_is_one_sentence(run, tmp_path):
     state, _ = with_maps(run, tmp_path / "r")
     (state.folder / "nodes" / "regions" / "k" / "maps.safetensors").write_bytes(b"x")
     with pytest.raises(RunError, match=r"maps.safetensors is damaged"):
-        region_files.pictures(state, region_files.cards(state.document, 0)[0], reveal=True)
+        region_files.pictures(state, region_files.cards(state.report, 0)[0], reveal=True)
 
 
 def test_pictures_that_asked_for_the_concept_are_blurred_even_when_the_report_shows_them(run):
@@ -177,45 +179,45 @@ def test_a_blend_goes_from_one_picture_to_the_other():
 
 def test_headline_numbers_carry_interval_n_or_the_reason():
     document = example()
-    for cell in headline_numbers.headline_numbers(document, "esd"):
-        assert "95 % interval" in cell["words"] and "n = " in cell["words"]
+    for cell in headline_numbers.headline_numbers(Report(document), "esd"):
+        assert "95 % interval" in cell.words and "n = " in cell.words
     for row in document["rates"]:
         if row["definition"] == "asr":
             row |= {"n": None, "successes": None, "rate": None, "low": None, "high": None, "reason": "no time"}
-    asr = headline_numbers.headline_numbers(document, "esd")[2]
-    assert asr["value"] == "—" and asr["words"] == "Not measured: no time."
+    asr = headline_numbers.headline_numbers(Report(document), "esd")[2]
+    assert asr.value == "—" and asr.words == "Not measured: no time."
     document["retention"] = []
-    assert headline_numbers.headline_numbers(document, "esd")[3]["words"] == "Not part of this study."
+    assert headline_numbers.headline_numbers(Report(document), "esd")[3].words == "Not part of this study."
 
 
 def test_pruning_is_compared_with_the_model_it_was_made_from():
     document = example()
-    assert headline_numbers.pruned_variants(document) == [("esd-pruned", "esd")]
-    rows = {row["What"]: list(row.values())[1:] for row in headline_numbers.pruning_changes(document, "esd-pruned", "esd")}
-    before, after = rows["Concept in images, attack unlearndiffatk (optimised on it)"]
+    assert headline_numbers.pruned_variants(Report(document)) == [("esd-pruned", "esd")]
+    rows = {row["What"]: list(row.values())[1:] for row in headline_numbers.pruning_changes(Report(document), "esd-pruned", "esd")}
+    before, after = rows["Concept in images, attack unlearndiffatk (optimised against it)"]
     assert before.startswith("65.6 %") and after.startswith("21.1 %") and "n = 180" in before and "n = 180" in after
-    assert rows["Drawn right, unrelated concepts"][1] == "not measured (far concepts are not part of the short study)"
+    assert rows["Drawn as asked, unrelated concepts"][1] == "not measured (far concepts are not part of the short study)"
 
 
 def test_what_pruning_changed_is_told_decided_first_and_nothing_is_left_out():
     document = example()
-    told = headline_numbers.pruning_sentences(document, "esd-pruned")
+    told = headline_numbers.pruning_sentences(Report(document), "esd-pruned")
     assert told == [
         "Under unlearndiffatk the ASR of esd-pruned is lower by 0.44 than that of esd.",
         "Without attack the images of esd-pruned cannot be told from those of esd.",
     ]
     for word in document["verdict"]["words"]:
         word["subject"] = "A better title"
-    assert headline_numbers.pruning_sentences(document, "esd-pruned") == told
+    assert headline_numbers.pruning_sentences(Report(document), "esd-pruned") == told
     document["verdict"]["words"] = [word for word in document["verdict"]["words"] if word["kind"] != "comparison"]
-    assert headline_numbers.pruning_sentences(document, "esd-pruned")[0].startswith("On the neurons that were not pruned")
+    assert headline_numbers.pruning_sentences(Report(document), "esd-pruned")[0].startswith("On the neurons that were not pruned")
 
 
 def test_the_four_pictures_are_of_one_unit_and_successful_attacks_come_first():
     document = example()
     victim = next(row for row in document["images"] if (row["variant"], row["prompt_set"]) == ("esd", "adversarial"))
     victim["success"] = False
-    units = headline_numbers.four(document, document["images"], "esd")
+    units = headline_numbers.four(Report(document), document["images"], "esd")
     assert list(units)[-1] == (victim["unit"], victim["seed"]) and len(units) == 4
     for (unit, seed), pictures in units.items():
         assert [row["variant"] for _, row in pictures] == ["base", "esd", "esd", "esd-pruned"]
@@ -223,7 +225,7 @@ def test_the_four_pictures_are_of_one_unit_and_successful_attacks_come_first():
 
 
 def test_text_of_a_run_cannot_format_the_page():
-    assert headline_numbers.plain("a *b* [c](d) :red[e] $f$") == r"a \*b\* \[c\](d) \:red\[e\] \$f\$"
+    assert plain("a *b* [c](d) :red[e] $f$") == r"a \*b\* \[c\](d) \:red\[e\] \$f\$"
 
 
 def test_n_leaves_out_random_sets():

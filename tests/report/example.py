@@ -9,13 +9,14 @@ from PIL import Image, ImageDraw, ImageFilter
 from tests.report import example_analysis as analysis
 from tests.report import example_neurons as neuron_tables
 from tests.report import example_tables as tables
+from tests.report import invented
 from tests.report.example_analysis import HOSTILE
 from tests.report.example_tables import ATTACKS, VARIANTS
-from workbench.report import analysis_fields
 from workbench.report import document as schema
-from workbench.report.fields import WORD_DATA
 from workbench.report.images import blurred
 from workbench.report.region_pictures import overlay, small, webp
+from workbench.report.section import found
+from workbench.report.sections.verdict import DATA
 from workbench.storage import plain_json
 
 UNITS = (
@@ -26,6 +27,9 @@ UNITS = (
     "heart-fluent",
     "heart-flat",
 )
+
+
+ANALYSIS = [table.name for name in ("attribution", "clusters", "neuron_sets", "ablation") for table in found()[name].tables]
 
 
 def example(n_image_units=4):
@@ -59,7 +63,7 @@ def example(n_image_units=4):
             "scores": neuron_tables.scores(),
             "selection": neuron_tables.selection(),
             "stability": neuron_tables.stability(),
-            **{name: getattr(analysis, name)() for name in analysis_fields.TABLES},
+            **{name: getattr(analysis, name)() for name in ANALYSIS},
             "verdict": _verdict(),
             "images": _images(n_image_units),
             "neuron_table": "neurons.parquet",
@@ -75,6 +79,8 @@ def example(n_image_units=4):
 
 
 def _with_added(document):
+    for table in schema.tables().values():
+        document.setdefault(table.name, invented.rows(table))
     return schema.with_added(plain_json(document))
 
 
@@ -234,7 +240,7 @@ def _verdict():
         return {"name": name, "value": value, "low": low, "high": high, "n": n}
 
     def word(subject, outcome, sentence, numbers, **about):
-        data = dict.fromkeys(WORD_DATA) | {"kind": "deactivation", "variant": subject, "outcome": outcome} | about
+        data = dict.fromkeys(DATA) | {"kind": "deactivation", "variant": subject, "outcome": outcome} | about
         return data | {"subject": subject, "word": outcome, "sentence": sentence, "evidence": numbers}
 
     made = {"attack": "unlearndiffatk", "provenance": "optimised"}

@@ -1,16 +1,16 @@
 from tests.report.example import VARIANTS, example
 from workbench.report import wording
-from workbench.report.alt import ALT
-from workbench.report.plane_figures import PLAIN, plane_figure, plane_points
+from workbench.report.content import Report
+from workbench.report.sections.retention import WITHOUT_ATTACK, plane_alt, plane_figure, plane_points
 
 
 def test_a_point_is_the_rate_of_the_attack_beside_what_the_same_variant_retains():
     document = example()
-    points = plane_points(document)
+    points = plane_points(Report(document))
     for point in points:
         kept = [row for row in document["retention"] if row["variant"] == point["variant"] and row["kind"] == "near"]
         assert [point["kept"]] == kept
-        if point["condition"] == PLAIN:
+        if point["condition"] == WITHOUT_ATTACK:
             continue
         same = [
             row
@@ -25,15 +25,15 @@ def test_a_point_is_the_rate_of_the_attack_beside_what_the_same_variant_retains(
 def test_base_nulls_and_variants_without_retention_have_no_point():
     document = example()
     document["retention"] = [row for row in document["retention"] if row["variant"] != "uce"]
-    points = plane_points(document)
+    points = plane_points(Report(document))
     assert {point["variant"] for point in points} == {"esd", "esd-pruned"}
     for row in document["rates"]:
         row["rate"] = None
-    assert plane_points(document) == []
+    assert plane_points(Report(document)) == []
 
 
 def test_every_point_has_one_marker_with_its_intervals_and_transferred_attacks_are_open():
-    points = plane_points(example())
+    points = plane_points(Report(example()))
     figure = plane_figure(points, VARIANTS)
     drawn = [trace for trace in figure.data if trace.x[0] is not None]
     assert len(drawn) == len(points)
@@ -48,12 +48,12 @@ def test_every_point_has_one_marker_with_its_intervals_and_transferred_attacks_a
 
 def test_how_an_attack_was_made_is_read_as_data_not_from_its_words(monkeypatch):
     monkeypatch.setattr(wording, "provenance", lambda row: "made for another variant" if row["provenance"] == "transferred" else "")
-    figure = plane_figure(plane_points(example()), VARIANTS)
+    figure = plane_figure(plane_points(Report(example())), VARIANTS)
     assert any(trace.marker.symbol.endswith("-open") for trace in figure.data if trace.x[0] is not None)
 
 
 def test_the_axes_hold_every_interval_and_are_equal_in_all_panels():
-    points = plane_points(example())
+    points = plane_points(Report(example()))
     figure = plane_figure(points, VARIANTS)
     (across,) = {tuple(axis.range) for axis in figure.select_xaxes()}
     (up,) = {tuple(axis.range) for axis in figure.select_yaxes()}
@@ -62,6 +62,6 @@ def test_the_axes_hold_every_interval_and_are_equal_in_all_panels():
 
 
 def test_the_sentence_names_every_point():
-    points = plane_points(example())
-    words = ALT["plane_figure"](points, VARIANTS)
+    points = plane_points(Report(example()))
+    words = plane_alt(points, VARIANTS)
     assert all(f"{point['variant']}, {point['condition']}" in words for point in points) and words.count("retained") == len(points)

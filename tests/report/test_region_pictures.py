@@ -9,7 +9,8 @@ from PIL import Image
 
 from tests.report.example import HOSTILE, example, write_example
 from workbench.report import document as schema
-from workbench.report import region_pictures, region_views
+from workbench.report import region_cards, region_pictures
+from workbench.report.content import Report
 from workbench.report.images import COARSE
 from workbench.report.region_pictures import overlay, place, scale, small, webp
 from workbench.report.renderers import html, markdown
@@ -97,15 +98,15 @@ def test_pictures_are_small_and_keep_their_shape():
 
 
 def test_a_card_says_how_sure_it_is_and_why_a_picture_is_missing():
-    first, attacked, silent = region_views.cards(example())
-    assert "31.0 % of its activity in its brightest tenth (inside the line, at the upper left)" in first["words"]
+    first, attacked, silent = region_cards.cards(Report(example()))
+    assert "31.0 % of its activity in its most active tenth (outlined, at the upper left)" in first["words"]
     assert (
-        "evenly spread 10.0 %" in first["words"]
+        "an even map has 10.0 %" in first["words"]
         and "199 random sets 10.0 to 20.0 %, p = 0.005" in first["words"]
         and "n = 1" in first["words"]
     )
-    assert [shot["words"] for shot in first["shots"]] == ["drawn, shown to the neurons", "active here"]
-    assert [shot["words"] for shot in attacked["shots"]] == ["drawn", "shown to the neurons", "active here"]
+    assert [shot["words"] for shot in first["shots"]] == ["drawn and recorded", "activity map"]
+    assert [shot["words"] for shot in attacked["shots"]] == ["drawn", "base image, recorded", "activity map"]
     assert "no random sets: too few other neurons" in attacked["words"]
     assert silent["shots"] == [] and silent["words"] == "— every neuron is 0" and silent["reason"] == "every neuron is 0"
     assert all(shot["alt"] and "blurred" in shot["alt"] for shot in first["shots"] + attacked["shots"])
@@ -114,11 +115,11 @@ def test_a_card_says_how_sure_it_is_and_why_a_picture_is_missing():
 def test_the_reports_show_every_picture_with_its_words_and_no_prompt_as_markup(tmp_path):
     document = write_example(tmp_path)
     page = html.render_html(document, tmp_path)
-    part = page[page.index("Where in the image they are active") : page.index('<section id="ablation">')]
+    part = page[page.index("Where clusters are active in the image") : page.index('<section id="ablation">')]
     sources = re.findall(r'<img src="(data:image/webp;base64,[^"]+)" alt="([^"]+)"', part)
     assert len(sources) == 5 and sum(len(uri) for uri, _ in sources) < 60_000
     assert any("where cluster 1 is active in esd, attack unlearndiffatk: 20.0 %" in alt for _, alt in sources)
-    assert HOSTILE not in page and "&lt;script&gt;alert(1)" in part and "Images are blurred, and maps made as coarse" in part
+    assert HOSTILE not in page and "&lt;script&gt;alert(1)" in part and "Images are blurred, and maps are as coarse" in part
     words = markdown.render_markdown(document)
     assert words.count("](images/region-") == 5 and HOSTILE not in words and "](images/region-1.webp)" in words
 
@@ -128,11 +129,11 @@ def test_pictures_that_do_not_fit_are_counted_those_of_the_first_units_stay(tmp_
     first = document["cluster_regions"][0]
     many = [first | {"rank": rank, "cluster": cluster} for cluster in (0, 1) for rank in (1, 2, 3)]
     document["cluster_regions"] = many
-    every, pixels, left_out, used = region_views.fitting(document, tmp_path)
+    every, pixels, left_out, used = region_cards.fitting(Report(document), tmp_path)
     assert len(every) == 6 and left_out == 0 and len(pixels) == 2
-    shown, _, left_out, less = region_views.fitting(document, tmp_path, used // 2)
+    shown, _, left_out, less = region_cards.fitting(Report(document), tmp_path, used // 2)
     assert [card["row"]["rank"] for card in shown] == [1, 2, 1] and left_out == 3 and less <= used // 2
-    monkeypatch.setattr(region_views, "ROOM", used // 2)
+    monkeypatch.setattr(region_cards, "ROOM", used // 2)
     assert "3 sets of pictures were left out" in html.render_html(document, tmp_path)
 
 
@@ -143,4 +144,4 @@ def test_reports_from_before_there_were_pictures_still_open(tmp_path):
             del row[name]
     document = schema.with_added(document)
     schema.check(document)
-    assert "data:image/webp" not in html.render_html(document, tmp_path).split("Where in the image they are active")[1]
+    assert "data:image/webp" not in html.render_html(document, tmp_path).split("Where clusters are active in the image")[1]

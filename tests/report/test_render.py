@@ -7,13 +7,15 @@ import pytest
 
 from tests.report.example import HOSTILE, example, write_example
 from workbench.errors import RunError
-from workbench.report import choice_views, figures, views
 from workbench.report import document as schema
+from workbench.report.content import Report
 from workbench.report.images import matrix
 from workbench.report.renderers.csv_files import from_csv
 from workbench.report.renderers.html import render_html
 from workbench.report.renderers.markdown import render_markdown
 from workbench.report.renderers.render import neurons, render
+from workbench.report.sections.neuron_choice import sentence
+from workbench.report.sections.neurons import reactivation_figure, top_neurons
 
 
 class Page(HTMLParser):
@@ -81,7 +83,7 @@ def test_the_policy_allows_nothing_outside_and_comes_before_any_script(page):
 
 
 def test_share_button_and_logo_are_off_in_every_figure(text):
-    drawn = re.findall(r"Plotly\.newPlot\(\s+\"(figure-[a-z]+-\d+)\"", text)
+    drawn = re.findall(r"Plotly\.newPlot\(\s+\"(figure-[a-z-]+-\d+)\"", text)
     assert len(drawn) == len(set(drawn)) == 24
     assert len(re.findall(r'"showSendToCloud": ?false', text)) == len(drawn)
     assert len(re.findall(r'"displaylogo": ?false', text)) == len(drawn)
@@ -116,11 +118,11 @@ def test_every_hostile_field_is_escaped(tmp_path):
     document["verdict"].update(headline=bad, reasons=[bad], caveats=[bad])
     document["verdict"]["words"][0].update(word=bad, sentence=bad)
     document["reproduce"].update(command=bad, versions={bad: bad})
-    for table in schema.TABLES:
+    for table in schema.tables():
         for row in document[table]:
-            for column, kind in schema.TABLES[table].items():
-                if kind.startswith("text") and row[column] is not None and column not in files:
-                    row[column] = f"{bad}{row[column]}"
+            for column in schema.tables()[table].columns:
+                if column.type == "text" and row[column.name] is not None and column.name not in files:
+                    row[column.name] = f"{bad}{row[column.name]}"
     schema.check(document)
     page = Page(render_html(document, tmp_path))
     assert not any("x.example" in str(attributes.get("src")) for _, attributes in page.tags)
@@ -139,7 +141,7 @@ def test_nulls_are_a_dash_with_their_reason_never_a_zero(tmp_path):
     html = render_html(document, tmp_path)
     card = html.split('<div class="card erasure">')[1].split("</div>\n<div")[0]
     assert '<p class="big">—</p>' in card and "the detector could not be loaded" in card
-    assert "0.0 %" not in card.split("The base model")[0]
+    assert "0.0 %" not in card.split("Base model:")[0]
     assert "None" not in " ".join(Page(html).words) and "null" not in " ".join(Page(html).words)
     assert "nan" not in " ".join(Page(html).words).lower().split()
     assert "— the detector could not be loaded" in render_markdown(document)
@@ -189,7 +191,7 @@ def test_detectors_thresholds_budgets_and_distances_are_in_every_report(folder, 
     markdown = " ".join((folder / "report.md").read_text(encoding="utf-8").split())
     for found in (words, markdown.replace("\\", "")):
         assert "emoji-judge ba9876543210" in found and "no image without the concept was made" in found
-        assert "0.5 (its own)" in found and "11.7 % (7.8 to 17.2 %)" in found
+        assert "0.5 (used)" in found and "11.7 % (7.8 to 17.2 %)" in found
         assert "65.6 %" in found and "58.4 to 72.1 %" in found and "this search never looked at the detector" in found
         assert "noise floor" in found and "0.0141 to 0.0250" in found and "−0.0011 to 0.0023" in found
         assert "0.0132 to 0.0251" in found and "farther" in found
@@ -203,7 +205,7 @@ def test_every_report_says_in_one_sentence_whether_the_choice_of_neurons_is_stab
         assert (
             "Is the choice of neurons stable?" in found and "Yes: the choice is stable. Of 160 concept neurons, 140 are confirmed" in found
         )
-        assert "two choices overlap by 0.68 (0.61 to 0.75 in 95 % of 100 splits; by chance 0.02)" in found
+        assert "Two choices on random halves of the units overlap by 0.68 (0.61 to 0.75 in 95 % of 100 splits; by chance 0.02)" in found
         assert "attack ring_a_bell" in found and "every unit has one seed" in found
     assert {"selection.csv", "stability.csv"} <= {path.name for path in (folder / "tables").iterdir()}
 
@@ -220,7 +222,7 @@ def test_every_report_says_in_one_sentence_whether_the_choice_of_neurons_is_stab
         (
             {"same_sign": None, "reason": "too few units."},
             {},
-            "Whether the choice holds on the other half of the units could not be told: too few",
+            "It cannot be told whether the choice holds on the evaluation half: too few",
         ),
     ],
 )
@@ -228,17 +230,17 @@ def test_the_word_about_the_choice_follows_its_rule(held, again, word):
     document = example()
     document["selection"][0].update(held)
     document["stability"][1].update(again)
-    assert choice_views.sentence(document).startswith(word)
-    assert choice_views.sentence(document | {"selection": []}) is None
+    assert sentence(Report(document)).startswith(word)
+    assert sentence(Report(document | {"selection": []})) is None
 
 
 def test_neurons_chosen_by_agreement_are_listed_by_it():
-    neurons = [
+    some = [
         {"layer": "a", "index": i, "score": float(i), "agreement_a": 1 - i / 5, "agreement_b": 0.0, "confirmed": i == 1} for i in range(4)
     ]
-    table = views.top_neurons(neurons, example())
-    assert "agreement of scores" in table["title"] and [row[1] for row in table["rows"]] == ["0", "1", "2", "3"]
-    assert [row[table["head"].index("Confirmed")] for row in table["rows"]] == ["no", "yes", "no", "no"]
+    table = top_neurons(Report(example(), some))
+    assert "agreement of scores" in table.title and [row[1] for row in table.rows] == ["0", "1", "2", "3"]
+    assert [row[table.head.index("Confirmed")] for row in table.rows] == ["no", "yes", "no", "no"]
 
 
 @pytest.mark.parametrize("unit", ["multiples of the layer's mean |a|", "standard errors of the difference"])
@@ -248,7 +250,7 @@ def test_methods_table_and_figures_give_the_score_in_the_unit_it_declares(folder
     text = " ".join(" ".join(Page(render_html(document, folder, neurons(document, folder))).words).split())
     assert f"chosen by the score (in {unit})" in text and f"Scores in {unit}." in text
     assert "in standard deviations of prompts without the concept" not in text
-    title = figures.waking_figure(neurons(document, folder), "esd", unit=unit).layout.xaxis.title.text
+    title = reactivation_figure(neurons(document, folder), "esd", unit=unit).layout.xaxis.title.text
     assert title == f"score in the base model, evaluation half ({unit})"
 
 
@@ -257,13 +259,14 @@ def test_a_report_that_does_not_say_the_unit_of_its_score_claims_none(folder):
     document["study"]["score"] = None
     text = " ".join(" ".join(Page(render_html(document, folder, neurons(document, folder))).words).split())
     assert "Scores in the score's own unit." in text and "in standard deviations of prompts" not in text
-    assert "(the score's own unit)" in figures.waking_figure(neurons(document, folder), "esd").layout.xaxis.title.text
+    assert "(the score's own unit)" in reactivation_figure(neurons(document, folder), "esd").layout.xaxis.title.text
 
 
 def test_an_older_report_renders_without_the_added_tables(tmp_path):
     document = write_example(tmp_path)
-    for table in schema.ADDED:
-        del document[table]
+    for table in schema.tables().values():
+        if table.since:
+            del document[table.name]
     (tmp_path / "report.json").write_text(json.dumps(document))
     render(tmp_path)
     ids = {attributes.get("id") for _, attributes in Page((tmp_path / "report.html").read_text(encoding="utf-8")).tags}
@@ -292,7 +295,7 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
     assert len(ids) == len(set(ids))
     links = [a["href"][1:] for tag, a in page.tags if tag == "a"]
     sections = [a["id"] for tag, a in page.tags if tag == "section"]
-    assert links == sections and len(sections) == 15
+    assert links == sections and len(sections) == 16
     plots = [a for _, a in page.tags if a.get("role") == "img"]
     assert len(plots) == 24 and all(len(a["aria-label"]) > 40 for a in plots)
     assert all(a["alt"] and a["src"].startswith("data:") for t, a in page.tags if t == "img")
@@ -300,7 +303,7 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
 
 def test_numbers_over_runs_stand_with_how_many_runs_and_units(page, folder):
     said = " ".join(page.words)
-    assert "repeated with other seeds" in said
+    assert "Over repeated runs (seeds)" in said
     (line,) = [one for one in (folder / "report.md").read_text().splitlines() if "0.31" in one and "0.12 to 0.50" in one]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:4] == ["effect", "Reactivation: attack minus its control", "esd", "attack unlearndiffatk"]
@@ -309,7 +312,7 @@ def test_numbers_over_runs_stand_with_how_many_runs_and_units(page, folder):
 
 def test_sections_without_data_are_left_out(tmp_path):
     document = example()
-    for table in schema.TABLES:
+    for table in schema.tables():
         if table != "models":
             document[table] = []
     document["neuron_table"] = None
@@ -376,7 +379,7 @@ def test_manifest_lists_every_file_with_its_digest(folder):
 
 def test_csv_files_hold_the_tables_of_the_document(folder):
     document = schema.load(folder)
-    for table in schema.TABLES:
+    for table in schema.tables():
         text = (folder / "tables" / f"{table}.csv").read_bytes().decode("utf-8")
         assert from_csv(text, table) == document[table]
 
@@ -425,8 +428,8 @@ def test_an_image_of_another_seed_stands_in_the_row_of_its_unit_and_retained_ima
     target = next(row for row in document["images"] if row["attack"] is None and row["prompt_set"] == "target")
     other = target | {"attack": "random_tokens", "control": True, "provenance": "static", "seed": target["seed"] + 1000, "prompt_set": "c"}
     near = target | {"prompt_set": "near", "success": True}
-    blocks = {block["title"]: block for block in matrix(document | {"images": [target, other, near]})}
+    blocks = {block["title"]: block for block in matrix([target, other, near], Report(document).variants)}
     (row,) = blocks["Prompts with the concept"]["rows"]
     assert row["seed"] == target["seed"] and {shot["seed"] for cell in row["cells"] for shot in cell} == {target["seed"], other["seed"]}
-    kept = blocks["Near neighbours, which must stay"]
+    kept = blocks["Related concepts, which must stay"]
     assert kept["yes"] == "as asked" and not kept["alarm"]

@@ -7,10 +7,13 @@ differences  the numbers of two reports side by side
 
 import operator
 import re
+from collections.abc import Container
+from typing import Any
 
 from workbench.analysis.findings import OUTCOMES
 from workbench.errors import RunError, nearest
-from workbench.report.fields import TABLES
+from workbench.report.content import Document, Row
+from workbench.report.document import tables
 from workbench.storage import plain_json
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -21,7 +24,7 @@ VALUES = {"rates": "rate", "retention": "rate", "effects": "value", "activity": 
 NO_LABELS = {"reason", "detector", "features", "model"}
 
 
-def check(document, condition):
+def check(document: Document, condition: str) -> list[Row]:
     """Rows {variant, what, value, low, high, n, broken, reason} of every number a condition is about, controls left out.
 
     condition   NAME > NUMBER, NAME.low or NAME.high for an end of the interval; NAME as in the tables rates, retention, effects
@@ -54,7 +57,7 @@ def check(document, condition):
     return rows
 
 
-def outcomes(document, outcome):
+def outcomes(document: Document, outcome: str) -> list[Row]:
     """Rows as of `check`, one for each finding of the verdict that can have the outcome; broken where it has it.
 
     Raises   RunError where the verdict has no such finding, or is older than findings
@@ -79,7 +82,7 @@ def outcomes(document, outcome):
     return rows
 
 
-def markdown(checked):
+def markdown(checked: dict[str, list[Row]]) -> str:
     """{condition: rows of `check`} as a Markdown table."""
     lines = ["| must not be | variant | what | value | 95 % interval | n | |", "| --- | --- | --- | ---: | ---: | ---: | --- |"]
     for condition, rows in checked.items():
@@ -91,13 +94,13 @@ def markdown(checked):
     return "\n".join(lines)
 
 
-def settings(a, b):
+def settings(a: Row, b: Row) -> list[Row]:
     """[{setting, a, b}] of two studies as dicts, with the path of every value that differs; None where one has none."""
     one, two = _flat(a), _flat(b)
     return [{"setting": key, "a": one.get(key), "b": two.get(key)} for key in dict.fromkeys([*one, *two]) if one.get(key) != two.get(key)]
 
 
-def differences(a, b):
+def differences(a: Document, b: Document) -> list[Row]:
     """[{table, about, a, b, difference, apart}] of every number of two reports that differs; None where only one has it.
 
     apart   whether the two intervals do not meet; None where one is missing. Runs are not paired: for prompts in pairs put the
@@ -107,7 +110,7 @@ def differences(a, b):
     for table, number in VALUES.items():
         one, two = ({_about(table, row): row for row in document[table]} for document in (a, b))
         for about in dict.fromkeys([*one, *two]):
-            x, y = (side.get(about) or dict.fromkeys((number, "low", "high")) for side in (one, two))
+            x, y = (side.get(about) or _nothing(number) for side in (one, two))
             if x[number] == y[number]:
                 continue
             missing = None in (x[number], y[number])
@@ -118,20 +121,25 @@ def differences(a, b):
     return plain_json(rows)
 
 
-def _about(table, row, without=()):
+def _nothing(number: str) -> Row:
+    return dict.fromkeys((number, "low", "high"))
+
+
+def _about(table: str, row: Row, without: Container[str] = ()) -> str:
     """What a row is about: its texts and flags, in the order of its table."""
     said = []
-    for column, kind in TABLES[table].items():
-        if column in NO_LABELS or column in without or row[column] is None:
+    for column in tables()[table].columns:
+        name = column.name
+        if name in NO_LABELS or name in without or row[name] is None:
             continue
-        if kind.startswith("text"):
-            said.append(row[column])
-        elif kind.startswith("flag") and row[column]:
-            said.append(column)
+        if column.type == "text":
+            said.append(row[name])
+        elif column.type == "flag" and row[name]:
+            said.append(name)
     return ", ".join(said)
 
 
-def _flat(value, path=""):
+def _flat(value: Any, path: str = "") -> Row:
     if isinstance(value, dict | list):
         inner = value.items() if isinstance(value, dict) else enumerate(value)
         return {name: leaf for key, part in inner for name, leaf in _flat(part, f"{path}.{key}" if path else str(key)).items()}

@@ -3,25 +3,17 @@
 import json
 import math
 import reprlib
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError, nearest
-from workbench.report import analysis_fields, choice_fields, other_fields, rate_fields, set_fields
-from workbench.report.fields import (
-    ADDED,
-    ADDED_COLUMNS,
-    ADDED_KEYS,
-    EVIDENCE,
-    LISTS,
-    OBJECTS,
-    OLD_WORDS,
-    SCORE,
-    SHARES,
-    TABLES,
-    VALUES,
-    WORD_DATA,
-)
 from workbench.storage import plain_json, write_text
+
+if TYPE_CHECKING:
+    from workbench.report.section import Section
+    from workbench.report.table import Column, Object, Table
 
 SCHEMA_VERSION = 1
 
@@ -35,31 +27,51 @@ KINDS = {
     "flag": (bool,),
     "count": (int,),
     "number": (int, float),
+    "share": (int, float),
+    "p": (int, float),
     "list": (list,),
     "object": (dict,),
 }
 
 
-def columns(table):
+def sections() -> "dict[str, Section]":
+    """The sections of a report; they are imported when they are asked for, not with this module."""
+    from workbench.report.section import found
+
+    return found()
+
+
+@cache
+def tables() -> "dict[str, Table]":
+    """{name: table} of report.json, as the sections declare them."""
+    return {table.name: table for section in sections().values() for table in section.tables}
+
+
+@cache
+def objects() -> "dict[str, Object]":
+    """{name: object} of the parts of report.json that are no tables."""
+    return {one.name: one for section in sections().values() for one in section.objects}
+
+
+def columns(table: str) -> list[str]:
     """Column names of a table, in the order of its CSV file."""
-    if table not in TABLES:
-        raise RunError(f'report.json has no table "{table}".{nearest(table, TABLES)}')
-    return list(TABLES[table])
+    if table not in tables():
+        raise RunError(f'report.json has no table "{table}".{nearest(table, tables())}')
+    return tables()[table].names
 
 
-def load(report_folder):
-    """Read and check report.json of a report folder; one written before a table or column was ADDED has it empty.
+def load(report_folder: str | Path) -> dict[str, Any]:
+    """Read and check report.json of a report folder; one written before a table or column was added has it empty.
 
     Raises   RunError that names the file: it is missing, no JSON, of another schema version, or does not fit the schema (`check`)
     """
     path = Path(report_folder) / "report.json"
-    again = "Run the study again: results are kept, the report is written anew."
+    again = "Run the study again: results are kept, the report is written again."
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError:
         raise RunError(
-            f"A report was asked of {report_folder}, but there is no report.json in it. "
-            "Run the study's report stage first: workbench run STUDY."
+            f"{report_folder} holds no report: there is no report.json in it. Run the study's report stage first: workbench run STUDY."
         ) from None
     except ValueError as error:
         raise RunError(f"{path} is not valid JSON ({error}). {again}") from None
@@ -77,34 +89,26 @@ def load(report_folder):
     return document
 
 
-def with_added(document):
+def with_added(document: Any) -> Any:
     """The document with every table, column and key that reports of this schema version have gained; empty where it is older."""
     if not isinstance(document, dict):
         return document
-    document = dict.fromkeys(ADDED, []) | document
-    for name, keys in ADDED_KEYS.items():
-        if isinstance(document.get(name), dict):
-            document[name] = dict.fromkeys(keys) | document[name]
-    if isinstance(document.get("verdict"), dict) and isinstance(document["verdict"].get("words"), list):
-        document["verdict"] = document["verdict"] | {"words": [_with_data(word, document) for word in document["verdict"]["words"]]}
-    for table, names in ADDED_COLUMNS.items():
-        if isinstance(document.get(table), list):
-            document[table] = [dict.fromkeys(names) | row if isinstance(row, dict) else row for row in document[table]]
+    document = dict(document)
+    for table in tables().values():
+        rows = document.setdefault(table.name, []) if table.since else document.get(table.name)
+        added = dict.fromkeys(table.added)
+        if added and isinstance(rows, list):
+            document[table.name] = [added | row if isinstance(row, dict) else row for row in rows]
+    for one in objects().values():
+        if isinstance(document.get(one.name), dict):
+            document[one.name] = dict.fromkeys(column.name for column in one.columns if column.since) | document[one.name]
+    for section in sections().values():
+        if section.upgrade:
+            document = section.upgrade(document)
     return document
 
 
-def _with_data(word, document):
-    """A word of the verdict with what it is about as data; of an older report as far as its word and subject are such data."""
-    if not isinstance(word, dict) or "kind" in word:
-        return word
-    models = document.get("models")
-    variants = [row.get("variant") for row in models if isinstance(row, dict)] if isinstance(models, list) else []
-    subject, said = word.get("subject"), word.get("word")
-    known = {"outcome": OLD_WORDS.get(said) if isinstance(said, str) else None, "variant": subject if subject in variants else None}
-    return dict.fromkeys(WORD_DATA) | known | word
-
-
-def write(document, folder):
+def write(document: dict[str, Any], folder: str | Path) -> Path:
     """Write report.json: keys sorted, NaN and infinities as null, checked; returns the path."""
     document = plain_json(with_added(document))
     check(document)
@@ -114,7 +118,7 @@ def write(document, folder):
     return path
 
 
-def check(document):
+def check(document: Any) -> None:
     """Raise RunError naming the table, row and column of the first thing that does not fit.
 
     Refused: another schema version, missing or unknown keys, a wrong type, a share outside [0, 1],
@@ -128,90 +132,94 @@ def check(document):
             f"report.json has schema_version {_short(version)}; this workbench reads {SCHEMA_VERSION}. "
             "Render it with the version of the workbench that wrote it, or run the study again."
         )
-    for name in (*OBJECTS, *TABLES, "neuron_table"):
+    for name in (*objects(), *tables(), "neuron_table"):
         if name not in document:
             raise RunError(
                 f'report.json has no "{name}". A report has: '
-                f"{', '.join(('schema_version', *OBJECTS, *TABLES, 'neuron_table'))}. "
+                f"{', '.join(('schema_version', *objects(), *tables(), 'neuron_table'))}. "
                 "An empty table is an empty list."
             )
-    for name, fields in OBJECTS.items():
-        _check_row(document[name], fields, f'"{name}"', extra=name != "verdict")
-        for field in fields:
-            _check_list(name, field, document[name][field], f'"{name}"')
-    if document["study"]["score"] is not None:
-        _check_row(document["study"]["score"], SCORE, '"study", score')
-    for position, word in enumerate(document["verdict"]["words"]):
-        for evidence in word["evidence"]:
-            _check_row(evidence, EVIDENCE, f'"verdict", words[{position}], evidence')
-    for table, fields in TABLES.items():
-        if not isinstance(document[table], list):
-            raise RunError(f'report.json, "{table}": a list of rows was expected.')
-        for position, row in enumerate(document[table]):
-            where = f'"{table}", row {position}'
-            _check_row(row, fields, where, declared=table)
-            _check_values(table, row, where)
-            for field in fields:
-                _check_list(table, field, row[field], where)
+    for one in objects().values():
+        check_row(one.columns, document[one.name], f'"{one.name}"', extra=one.open)
+    for table in tables():
+        check_table(table, document[table])
     if not (document["neuron_table"] is None or isinstance(document["neuron_table"], str)):
         raise RunError('report.json, "neuron_table": a file name or null was expected.')
 
 
-def _check_list(owner, field, rows, where):
-    if (owner, field) in LISTS:
-        for position, row in enumerate(rows):
-            _check_row(row, LISTS[owner, field], f"{where}, {field}[{position}]")
+def check_table(name: str, rows: Any) -> None:
+    """Raise RunError for the first row of a table that does not fit, as `check`."""
+    if not isinstance(rows, list):
+        raise RunError(f'report.json, "{name}": a list of rows was expected.')
+    for position, row in enumerate(rows):
+        where = f'"{name}", row {position}'
+        check_row(tables()[name].columns, row, where, declared=_declared_in(tables()[name]))
+        _check_values(tables()[name], row, where)
 
 
-def _check_row(row, fields, where, extra=False, declared=None):
-    """declared   the table of the row, if it is one: the message says where columns of that table are declared"""
+def check_row(columns: "Iterable[Column]", row: Any, where: str, extra: bool = False, declared: str = "workbench/report/sections/") -> None:
+    """Raise RunError for the first thing in a row, or an object, that does not fit its columns.
+
+    where      what the message calls it;   extra   whether it may have further keys;   declared   where its columns are declared
+    """
     if not isinstance(row, dict):
         raise RunError(f"report.json, {where}: an object was expected, found {_short(row)}.")
-    for field, kind in fields.items():
-        if field not in row:
+    names = [column.name for column in columns]
+    for column in columns:
+        if column.name not in row:
             raise RunError(
-                f'report.json, {where} has no "{field}". Expected keys: {", ".join(fields)}. '
+                f'report.json, {where} has no "{column.name}". Expected keys: {", ".join(names)}. '
                 "A number that could not be measured is null, with its reason."
             )
-        value = row[field]
-        if value is None and kind.endswith("?"):
-            continue
-        allowed = KINDS[kind.rstrip("?")]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise RunError(f'report.json, {where}, "{field}": {kind.rstrip("?")} was expected, found {_short(value)}.')
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RunError(f'report.json, {where}, "{field}": {value} is not a number; use null.')
-        if field in SHARES and not 0 <= value <= 1:
-            raise RunError(f'report.json, {where}, "{field}": {_short(value)} is outside [0, 1]; rates are fractions, never per cent.')
-    unknown = sorted(set(row) - set(fields))
+        _check_value(column, row[column.name], where)
+    unknown = sorted(set(row) - set(names))
     if unknown and not extra:
         raise RunError(
-            f'report.json, {where} has an unknown key "{unknown[0]}".{nearest(unknown[0], fields)} A newer workbench wrote it, or the file '
-            f"was edited; new keys are declared in {_declared_in(declared)}."
+            f'report.json, {where} has an unknown key "{unknown[0]}".{nearest(unknown[0], names)} A newer workbench wrote it, or the file '
+            f"was edited; new keys are declared in {declared}."
         )
+    for column in columns:
+        if column.of and column.type == "list":
+            for position, inner in enumerate(row[column.name]):
+                check_row(column.of, inner, f"{where}, {column.name}[{position}]")
+        elif column.of and row[column.name] is not None:
+            check_row(column.of, row[column.name], f"{where}, {column.name}")
 
 
-def _declared_in(table):
-    """The file of the package that declares the columns of a table, or, without a table, the parts that are none."""
-    parts = (rate_fields, other_fields, choice_fields, set_fields, analysis_fields)
-    return f"workbench/report/{next((part.__name__.rpartition('.')[2] for part in parts if table in part.TABLES), 'fields')}.py"
+def _check_value(column: "Column", value: Any, where: str) -> None:
+    if value is None and column.optional:
+        return
+    allowed, share = KINDS[column.type], column.type in ("share", "p")
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        expected = "number" if share else column.type
+        raise RunError(f'report.json, {where}, "{column.name}": {expected} was expected, found {_short(value)}.')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RunError(f'report.json, {where}, "{column.name}": {value} is not a number; use null.')
+    if isinstance(value, int | float) and share and not 0 <= value <= 1:
+        raise RunError(f'report.json, {where}, "{column.name}": {_short(value)} is outside [0, 1]; rates are fractions, never per cent.')
 
 
-def _short(value):
+def _declared_in(table: "Table") -> str:
+    """The file of the package that declares the columns of a table."""
+    return next(f"workbench/report/sections/{name}.py" for name, section in sections().items() if table in section.tables)
+
+
+def _short(value: Any) -> str:
     """A value of a report in a message, cut where it is long or deep."""
     short = reprlib.Repr()
     short.maxlevel, short.maxstring, short.maxother, short.maxlong = 2, 80, 80, 80
     return short.repr(value)
 
 
-def _check_values(table, row, where):
+def _check_values(table: "Table", row: dict[str, Any], where: str) -> None:
     reason = row.get("reason")
     if reason == "":
         raise RunError(f"report.json, {where}: the reason is empty; use null or say why.")
-    for field in VALUES.get(table, ()):
-        if row[field] is None and reason is None:
+    for column in table.columns:
+        if column.needed and row[column.name] is None and reason is None:
             raise RunError(
-                f'report.json, {where}: "{field}" is null without a reason. A number that cannot say how sure it is needs a sentence why.'
+                f'report.json, {where}: "{column.name}" is null without a reason. A number that cannot say how sure it is needs a '
+                "sentence why."
             )
     for low, high in _intervals(row):
         if row[low] is not None and row[high] is not None and row[low] > row[high]:
@@ -221,9 +229,9 @@ def _check_values(table, row, where):
         raise RunError(f"report.json, {where}: {successes} successes of {n}.")
 
 
-def _intervals(row):
+def _intervals(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [(field, field[:-3] + "high") for field in row if field.endswith("low")]
 
 
-def _no_constant(name):
+def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")

@@ -2,12 +2,15 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from workbench.errors import RunError
 from workbench.report import wording
+from workbench.report.content import Row, arranged
 
 MEDIA = {"PNG": "image/png", "WEBP": "image/webp", "JPEG": "image/jpeg"}
 LARGEST_SIDE = 256
@@ -15,25 +18,25 @@ LARGEST_FILE = 64 * 1024
 BLOCKS = {
     "concept": ("Prompts with the concept", "concept found", "not found"),
     "reference": ("The same prompts without the concept", "concept found", "not found"),
-    "near": ("Near neighbours, which must stay", "as asked", "not as asked"),
-    "far": ("Far concepts, which must stay", "as asked", "not as asked"),
-    "retained": ("Prompts for other things", "as asked", "not as asked"),
+    "near": ("Related concepts, which must stay", "as asked", "not as asked"),
+    "far": ("Unrelated concepts, which must stay", "as asked", "not as asked"),
+    "retained": ("Retained concepts, which must stay", "as asked", "not as asked"),
 }
 RETAINED = ("near", "far", "retained")
 SHOWN_UNITS = 8
 COARSE = 9  # pixels that a hidden picture has left on each side
 
 
-def matrix(document):
+def matrix(images: list[Row], variants: Sequence[str]) -> list[dict[str, Any]]:
     """Blocks of the matrix: rows are (unit, seed), columns are conditions.
 
     Attacked prompts stand in the block of the prompts with the concept, in the row of their unit; so does an image of another
     seed (the control "other seeds"), which says its seed in the cell.
     Returns blocks of {title, yes, no, alarm, columns: [{name, words}], rows: [{unit, seed, prompt, cells}]};
-    a cell is a list of rows of document["images"].
+    a cell is a list of rows of the table images.
     """
-    groups = {}
-    for row in wording.arranged(document["images"], wording.variant_names(document)):
+    groups: dict[str, list[Row]] = {}
+    for row in arranged(images, variants):
         concept = row["attack"] is not None or row["control"] or row["prompt_set"] == "target"
         groups.setdefault("concept" if concept else row["prompt_set"], []).append(row)
     order = list(BLOCKS)
@@ -45,10 +48,10 @@ def matrix(document):
     return blocks
 
 
-def _block(images):
+def _block(images: list[Row]) -> dict[str, Any]:
     columns = list(dict.fromkeys(_column(image) for image in images))
-    lines = {}
-    asked = {}
+    lines: dict[tuple[str, int], dict[tuple[str, str], list[Row]]] = {}
+    asked: dict[str, list[int]] = {}
     for image in images:
         if image["attack"] is None:
             asked.setdefault(image["unit"], []).append(image["seed"])
@@ -70,18 +73,18 @@ def _block(images):
     return {"columns": [{"name": name, "words": words} for name, words in columns], "rows": rows}
 
 
-def _column(image):
+def _column(image: Row) -> tuple[str, str]:
     made = wording.provenance(image)
     return image["variant"], wording.condition(image) + (f", {made}" if made else "")
 
 
-def blurred(picture, size=COARSE):
+def blurred(picture: Image.Image, size: int = COARSE) -> Image.Image:
     """A picture in which shapes cannot be recognised: shrunk to size x size pixels, enlarged, smoothed."""
     small = picture.resize((size, size), Image.Resampling.BOX)
     return small.resize(picture.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(picture.width / 32))
 
 
-def data_uri(folder, path):
+def data_uri(folder: str | Path, path: str) -> str:
     """An image of the report folder as a data: URI; larger ones are scaled down to WebP.
 
     Refused: a path that leaves the folder, a missing file, anything but PNG, WebP and JPEG.
@@ -93,20 +96,20 @@ def data_uri(folder, path):
     try:
         raw = file.read_bytes()
         with Image.open(io.BytesIO(raw), formats=tuple(MEDIA)) as image:
-            media = MEDIA[image.format]
+            media = MEDIA[image.format or ""]
             if max(image.size) > LARGEST_SIDE or len(raw) > LARGEST_FILE:
                 raw, media = _smaller(image), "image/webp"
     except FileNotFoundError:
         raise RunError(
             f'report.json names the image "{path}", but it is not in {folder}. '
-            "Run the report stage again, or take the row out of report.json."
+            "Run the report stage again, or remove the row from report.json."
         ) from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise RunError(f'"{path}" cannot be put into the report ({error}); PNG, WebP and JPEG are possible.') from None
     return f"data:{media};base64,{base64.b64encode(raw).decode('ascii')}"
 
 
-def _smaller(image):
+def _smaller(image: Image.Image) -> bytes:
     copy = image.convert("RGBA" if "A" in image.getbands() else "RGB")
     copy.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     out = io.BytesIO()

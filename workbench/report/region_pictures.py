@@ -9,6 +9,8 @@ A hidden picture is blurred as every other one, and its map is brought down to a
 """
 
 import io
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
@@ -24,19 +26,19 @@ STRONGEST = 0.85
 GREYS = (70, 250)
 
 
-def scale(maps):
+def scale(maps: Iterable[Any]) -> float:
     """The activity that gets the full colour, in multiples of a map's mean: the highest 99 % point of any map, at least 2."""
     return max([LEAST_TOP, *(float(np.quantile(one, 0.99)) for one in maps)])
 
 
-def small(picture, side=SIDE):
+def small(picture: Image.Image, side: int = SIDE) -> Image.Image:
     """The picture with its longer side of `side` pixels, RGB."""
     factor = side / max(picture.size)
-    size = tuple(max(1, round(length * factor)) for length in picture.size)
-    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    width, height = (max(1, round(length * factor)) for length in picture.size)
+    return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
 
 
-def overlay(picture, level, top, hide=False, side=SIDE):
+def overlay(picture: Image.Image, level: Any, top: float, hide: bool = False, side: int = SIDE) -> Image.Image:
     """A picture with a map over it.
 
     level   (height, width) array, 1 = as active as on average over the picture; any size
@@ -60,12 +62,12 @@ def overlay(picture, level, top, hide=False, side=SIDE):
     return made
 
 
-def _edge(inside, width):
+def _edge(inside: Image.Image, width: int) -> Image.Image:
     """The line along the border of a black and white picture."""
     return ImageChops.subtract(inside.filter(ImageFilter.MaxFilter(width)), inside.filter(ImageFilter.MinFilter(width)))
 
 
-def place(level):
+def place(level: Any) -> str:
     """'upper left', 'centre', ... or 'several places': where the brightest tenth of a map (height, width) lies."""
     level = np.asarray(level, float)
     most = np.argsort(level, axis=None)[-max(1, round(BRIGHT * level.size)) :]
@@ -77,7 +79,7 @@ def place(level):
     return " ".join(filter(None, words)) if words[1] else {"upper": "top", "": "centre", "lower": "bottom"}[words[0]]
 
 
-def webp(picture):
+def webp(picture: Image.Image) -> bytes:
     """The bytes of a picture as a WebP file."""
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=80, method=4)

@@ -1,1 +1,2 @@
-"""The Streamlit app: `app.py` is the entry script. No Streamlit is in `run_list`, `picture_files`, `headline_numbers`, `neuron_table`."""
+"""The Streamlit app: `app.py` is its entry script. No Streamlit is in navigation, run_list, picture_files, region_files, headline_numbers,
+neuron_table and neuron_activity."""

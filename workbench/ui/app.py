@@ -3,33 +3,32 @@
 import streamlit as st
 
 from workbench.errors import WorkbenchError
-from workbench.resources import folder
-from workbench.ui import current_run, run_list
-from workbench.ui.headline_numbers import plain
-from workbench.ui.navigation import PAGES, linked
+from workbench.ui import current_run, navigation, run_list
+from workbench.ui.text import plain
 
 st.set_page_config(page_title="Concept Erasure Workbench", layout="wide")
 
 # without icons: Streamlit would fetch the icon of the page from fonts.gstatic.com as the icon of the browser tab
-pages = {one.name: st.Page(folder("pages") / f"{one.name}.py", title=one.title, url_path=one.name) for one in PAGES}
-first = PAGES[0].name
+listed = navigation.pages()
+pages = {one.name: st.Page(one.script, title=one.title, url_path=one.name) for one in listed}
+first = listed[0]
 # the address without a page's name shows the first page, which has an address with its name too
-home = st.Page(folder("pages") / f"{first}.py", title=PAGES[0].title, url_path="home", default=True)
+home = st.Page(first.script, title=first.title, url_path="home", default=True)
 page = st.navigation([home, *pages.values()], position="hidden")
 if page == home:
-    pages[first] = home
+    pages[first.name] = home
 
 with st.sidebar:
     links = st.container(gap="xxsmall")
     name = current_run.pick()
-    st.toggle("Blur images", True, key="blur", help="Pictures that may show the concept are blurred in their pixels.")
+    st.toggle("Blur images", True, key="blur", help="Images that may show the concept are blurred in their pixels.")
     state = current_run.current()
     current_run.watch(state)
     if state is not None and state.kind != "damaged":
         with st.expander("Show command", icon=":material/terminal:", key="command", on_change="rerun") as command:
             if command.open:
                 line = state.document["reproduce"]["command"] if state.document else run_list.command_of(state.folder)
-                st.caption("In a terminal; only what is missing is computed")
+                st.caption("In a terminal; only missing results are computed")
                 st.code(line, language="bash", wrap_lines=True)
                 st.caption("In Python")
                 st.code(run_list.python_of(line), language="python", wrap_lines=True)
@@ -39,7 +38,7 @@ with st.sidebar:
 
 here = {"run": name} if name else None
 with links:
-    for one in linked(state and state.document):
+    for one in navigation.linked(state.document if state else None):
         st.page_link(pages[one.name], label=one.title, query_params=here)
 
 try:
@@ -49,7 +48,7 @@ except WorkbenchError as error:  # what is damaged in the run's folder; anything
 
 if state is not None and state.kind == "finished":
     st.divider()
-    st.markdown("**Look at next**")
-    for one in linked(state.document):
+    st.markdown("**Next pages**")
+    for one in navigation.linked(state.document):
         if pages[one.name] != page:
             st.page_link(pages[one.name], label=f"{one.title}: {one.why}", icon=one.icon, query_params=here)

@@ -1,24 +1,24 @@
-"""What the pages share: the run that is picked, its empty states, a figure with its alternative text."""
+"""The run that is picked, its empty states, its neuron table, and what is picked in it."""
+
+from typing import Any
 
 import pandas
 import streamlit as st
 
 from workbench.errors import RunError
-from workbench.report import figures, wording
-from workbench.report.alt import ALT
+from workbench.report import wording
+from workbench.report.content import Row, values
 from workbench.storage import read_table
-from workbench.ui import neuron_table, picture_files, run_list
-from workbench.ui.headline_numbers import plain, short
+from workbench.ui import image_matrix, neuron_table, picture_files, run_list
+from workbench.ui.run_list import State
+from workbench.ui.text import plain, short
 
-WIDE = 740
-LEGEND_LINES = 30
-FORESTS = ("rates_figure", "retention_figure", "activity_figure", "effects_figure", "shares_figure")
 NEURON, RUN = "neuron", "run"  # in the address
 ASKED, STAMP = "asked-run", "run-stamp"
 MOST_NAMES = 20
 
 
-def pick():
+def pick() -> str | None:
     """The run to show, picked in the sidebar; its name, which need not be that of a run there is, or None where there are no runs.
 
     The address says which: `?run=NAME`. Without it the newest run is shown, and the address says so from then on. A name that no run
@@ -39,25 +39,25 @@ def pick():
             index=0 if asked in names else None,
             key=RUN,
             placeholder="Choose a run",
-            format_func=labels.get,
+            format_func=labels.__getitem__,
             on_change=_picked,
             help=f"Folders in {plain(run_list.runs_folder())}, newest first",
         )
     else:
         st.caption("No runs yet. Make one with: workbench demo")
     if odd:
-        st.caption(f"Not listed, as the name is no text; rename it: {plain(', '.join(odd))}")
+        st.caption(f"Not listed, because the name is not valid text; rename it: {plain(', '.join(odd))}")
     if asked in names and st.query_params.get(RUN) != asked:
         st.query_params[RUN] = asked
     return asked
 
 
-def _picked():
+def _picked() -> None:
     if st.session_state[RUN] is not None:  # as it is where the picker was cleared, or the run has gone
         st.query_params[RUN] = st.session_state[RUN]
 
 
-def current():
+def current() -> State | None:
     """The state of the run the sidebar has picked; None when there is none."""
     name = st.session_state.get(ASKED)
     folder = run_list.runs_folder()
@@ -65,12 +65,12 @@ def current():
 
 
 @st.fragment(run_every="2s")
-def _watched(name, stamp):
+def _watched(name: str | None, stamp: Any) -> None:
     if run_list.stamp(run_list.runs_folder(), name) != stamp:
         st.rerun()
 
 
-def watch(state):
+def watch(state: State | None) -> None:
     """Draw the app anew as soon as the folder of the run, or which runs there are, has changed; of a running run, its progress."""
     if state is not None and state.kind == "running":
         watched()
@@ -78,12 +78,7 @@ def watch(state):
         _watched(st.session_state.get(ASKED), st.session_state.get(STAMP))
 
 
-def blur():
-    """Whether pictures are blurred."""
-    return st.session_state.get("blur", True)
-
-
-def run_to_show():
+def run_to_show() -> State:
     """The picked run, if it has numbers; else its empty state is shown and the page ends here."""
     state = current()
     if state is None:
@@ -102,7 +97,7 @@ def run_to_show():
     st.stop()
 
 
-def missing():
+def missing() -> None:
     """No run at all: what to do first; or none of the name in the address: which there are."""
     asked, folder = st.session_state.get(ASKED), run_list.runs_folder()
     names = run_list.list_runs(folder)
@@ -112,158 +107,88 @@ def missing():
             st.error(f'There is no run "{plain(short(asked))}".', icon=":material/error:")
         st.write(f"There is no run in {plain(folder)}. Make the first one, on the bundled model, in a terminal:")
         st.code("workbench demo", language="bash")
-        st.write("It appears in the list at the left as soon as it has started.")
+        st.write("It appears in the list in the sidebar as soon as it has started.")
         return
     st.title("No such run")
     st.error(f'There is no run "{plain(short(asked))}" in {plain(folder)}.', icon=":material/error:")
-    st.markdown("Choose one in the list at the left. There are, newest first:")
+    st.markdown("Choose one in the sidebar. Existing runs, newest first:")
     st.markdown("\n".join(f"- {plain(run_list.label(folder / name))}" for name in names[:MOST_NAMES]))
     if len(names) > MOST_NAMES:
         st.caption(f"and {len(names) - MOST_NAMES} more.")
 
 
 @st.fragment(run_every="2s")
-def waiting():
+def waiting() -> None:
     """Progress of a running run and the pictures it has so far, read anew every two seconds."""
     state = current()
     if state is None or state.kind != "running":
         st.rerun()
-    st.subheader("This run is going on")
+    st.subheader("Run in progress")
     bar(state)
     st.caption(plain(state.sentence))
     so_far(state)
 
 
 @st.fragment(run_every="2s")
-def watched():
+def watched() -> None:
     """The same progress, small, for the sidebar."""
     state = current()
     if state is not None and state.kind == "running":
         bar(state)
 
 
-def bar(state):
+def bar(state: State) -> None:
     """How far a run is."""
     share, words = run_list.progress(state)
     st.progress(share, text=plain(words))
 
 
-def so_far(state):
+def so_far(state: State) -> None:
     """The pictures that exist, without controls."""
     try:
         listed = picture_files.rows(state)
         if not listed:
-            st.info("No pictures yet. The first appear when the base model has drawn its prompts.", icon=":material/image:")
+            st.info("No images yet. The first appear when the base model has drawn its prompts.", icon=":material/image:")
             return
-        st.subheader("Pictures so far")
+        st.subheader("Images so far")
         for block in picture_files.matrix(state, listed):
             st.markdown(f"**{plain(block['title'])}**")
-            matrix(state, block)
+            image_matrix.show(state, block)
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
 
 
-def matrix(state, block):
-    """One block of the image matrix: rows prompt x seed, columns conditions."""
-    damaged = []
-    with st.grid(len(block["columns"]) + 1, min_column_width=132, wrap=False, gap="xsmall"):
-        st.caption("prompt, seed")
-        for column in block["columns"]:
-            st.caption(f"**{plain(column['name'])}** · {plain(column['words'])}")
-        for row in block["rows"]:
-            st.caption(plain(picture_files.prompt_and_seed(row)))
-            for cell in row["cells"]:
-                with st.container(gap="xxsmall"):
-                    damaged += pictures(state, cell)
-    tell(damaged)
-
-
-def pictures(state, rows):
-    """The pictures of a cell, each with the detector's finding; says so when there is none. Returns what is damaged, a sentence each."""
-    damaged = []
-    if not rows:
-        st.caption("not part of the study")
-    for row in rows:
-        try:
-            shown, note = picture_files.picture(state, row, reveal=not blur())
-        except RunError as error:
-            damaged.append(str(error))
-            shown, note = None, ":material/broken_image: damaged"
-        if shown is None:
-            st.caption(note)
-            continue
-        st.image(shown, width=128, alt=picture_files.alt(row))
-        mark = ":material/visibility:" if row["success"] else ":material/visibility_off:"
-        st.caption(f"{mark} {plain(picture_files.caption(row))}" + (f" · {note}" if note else ""))
-    return damaged
-
-
-def tell(damaged):
-    """Say what is wrong with pictures: the first sentence, and how many more there are."""
-    if damaged:
-        more = f" {len(damaged) - 1} more pictures here are damaged." if len(damaged) > 1 else ""
-        st.error(plain(damaged[0] + more), icon=":material/error:")
-
-
-def figure(name, *arguments, caption=None, key=None, on_select="ignore", **options):
-    """A figure of the report with its alternative text; on a narrow screen it scrolls instead of shrinking.
-
-    on_select   called without arguments when points are picked; what was picked is in the session under `key`
-    """
-    drawn = getattr(figures, name)(*arguments, **options)
-    if name in FORESTS:
-        # in a page a forest plot is narrower than in the report, and its legend takes more lines
-        drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
-    with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
-        st.plotly_chart(
-            drawn,
-            theme=None,
-            config=figures.CONFIG,
-            alt=ALT[name](*arguments, **options),
-            key=key,
-            on_select=on_select,
-            selection_mode="points",
-        )
-    if caption:
-        st.caption(caption)
-
-
 @st.cache_data(max_entries=4, show_spinner=False)
-def _table(path, modified, size):
+def _table(path: str, modified: int, size: int) -> pandas.DataFrame:
     return read_table(path)
 
 
-def neurons(state) -> pandas.DataFrame | None:
+def neurons(state: State) -> pandas.DataFrame | None:
     """The neuron table of a run; None when it has none."""
     path = state.report_folder / "neurons.parquet"
-    if state.document["neuron_table"] is None or not path.exists():
+    if state.report["neuron_table"] is None or not path.exists():
         return None
     return neuron_table.checked(_table(str(path), path.stat().st_mtime_ns, path.stat().st_size), path)
 
 
-def open_neuron(key, part=None):
+def open_neuron(key: str, part: pandas.DataFrame | None = None) -> None:
     """Put the neuron picked in the table `part` or in a figure where the address and the card read it."""
     if found := neuron_table.of_selection(st.session_state.get(key), part):
         st.session_state[NEURON] = found
 
 
-def names(rows, column):
-    """Values of a column, in the order of the report: "reference" latents first, as the headline numbers are read there."""
-    return sorted(dict.fromkeys(row[column] for row in rows), key=lambda value: value != "reference")
-
-
-def trajectory(rows, key):
+def trajectory(rows: list[Row], key: str) -> str:
     """A choice of the latents on which activity was measured."""
-    possible = names(rows, "trajectory")
+    possible = values(rows, "trajectory")
     if len(possible) == 1:
-        st.caption(f"Measured {wording.TRAJECTORIES.get(possible[0], plain(possible[0]))}")
+        st.caption(f"Trajectory: {plain(wording.named(wording.TRAJECTORIES, possible[0]))}")
         return possible[0]
     return st.segmented_control(
-        "Measured",
+        "Trajectory",
         possible,
         default=possible[0],
         required=True,
-        format_func=lambda name: wording.TRAJECTORIES.get(name, name),
+        format_func=lambda name: wording.named(wording.TRAJECTORIES, name),
         key=key,
-        help="Every model is shown the base model's own latents, so that differences come from the model alone.",
+        help="All variants are recorded on the latents of the base model, so that differences come from the variant alone.",
     )

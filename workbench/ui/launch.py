@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 from workbench import resources
 from workbench.errors import WorkbenchError
@@ -16,7 +18,7 @@ FOLDER = resources.PACKAGE / "ui"
 PATIENCE = 10  # seconds
 
 
-def serve(runs, port, browser, say):
+def serve(runs: Path, port: int, browser: bool, say: Callable[[str], object]) -> None:
     """Start Streamlit on 127.0.0.1 and wait until it ends or Ctrl-C; whoever ends this process ends the server with it.
 
     The server is a process of its own that can import nothing of the working directory and reads none of Streamlit's files in it:
@@ -71,13 +73,13 @@ def serve(runs, port, browser, say):
         raise WorkbenchError(f"The pages stopped with exit code {code}; what Streamlit said stands above.")
 
 
-def environment():
+def environment() -> dict[str, str]:
     """The environment with PYTHONPATH made absolute; its empty entries, which mean the working directory, are left out."""
     folders = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     return os.environ | {"PYTHONPATH": os.pathsep.join(folders), "PYTHONSAFEPATH": "1"}
 
 
-def _answers(url, server, seconds=60):
+def _answers(url: str, server: subprocess.Popen[bytes], seconds: float = 60) -> bool:
     """Wait until a server answers; False when it ended or does not answer in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and server.poll() is None:

@@ -1,31 +1,50 @@
-"""Which pages there are: the one list that the app, its links and the tests of all pages read. Needs no Streamlit."""
+"""Which pages there are: every script in pages/ that begins with PAGE. Reads the scripts without running them; needs no Streamlit.
 
-from typing import NamedTuple
+A page declares PAGE = {"title": ..., "icon": ..., "why": ..., "order": ..., "needs": ...}, of plain text and numbers: `why` is what a
+reader finds there, `order` its place, `needs` the part of report.json without which no link leads to it (left out: there always is one).
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workbench.errors import WorkbenchError
+from workbench.resources import folder
 
 
-class Listed(NamedTuple):
-    """A page.
-
-    name    of its script in pages/, and in the address
-    why     what a reader finds there
-    needs   the part of report.json without which no link leads to it
-    """
+class Page(NamedTuple):
+    """A page; its name is that of its script and stands in the address."""
 
     name: str
+    script: Path
     title: str
     icon: str
     why: str
+    order: float
     needs: str | None = None
 
 
-PAGES = (
-    Listed("overview", "Overview", ":material/fact_check:", "the verdict and its numbers"),
-    Listed("images", "Images", ":material/grid_view:", "what each model draws, side by side"),
-    Listed("sensitivity", "Sensitivity", ":material/ssid_chart:", "which neurons are silenced and woken"),
-    Listed("neurons", "Neurons", ":material/hub:", "find, sort and compare single neurons", "neuron_table"),
-)
+@cache
+def pages() -> tuple[Page, ...]:
+    """All pages, in their order; the first one opens when the address names none.
+
+    Raises   WorkbenchError for a script without a PAGE that can be read
+    """
+    found = [_page(path) for path in folder("pages").glob("*.py")]
+    return tuple(sorted(found, key=lambda page: (page.order, page.name)))
 
 
-def linked(document):
+def linked(document: dict[str, Any] | None) -> list[Page]:
     """The pages that a run's links lead to: all but those whose part of its report.json is not there yet."""
-    return [page for page in PAGES if page.needs is None or (document and document[page.needs])]
+    return [page for page in pages() if page.needs is None or (document and document[page.needs])]
+
+
+def _page(path: Path) -> Page:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == ["PAGE"]:
+            try:
+                return Page(name=path.stem, script=path, **ast.literal_eval(node.value))
+            except (TypeError, ValueError) as error:
+                raise WorkbenchError(f"The PAGE of {path} cannot be read ({error}). It needs title, icon, why and order.") from None
+    raise WorkbenchError(f"{path} is no page: it does not begin with PAGE = {{...}}. See workbench/ui/navigation.py.")

@@ -1,9 +1,11 @@
 """How active one neuron was, condition by condition and call by call: read from the run's own recordings.
 
-Needs neither torch nor Streamlit. Only the half of the units that did not choose the neurons is read, as in the report.
+Needs neither torch nor Streamlit. Only the evaluation half of the units is read, as in the report.
 """
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -11,21 +13,23 @@ from safetensors import SafetensorError, safe_open
 from workbench.errors import RunError
 from workbench.execution.condition import Condition
 from workbench.execution.run_folder import Store
+from workbench.report.content import Row
 from workbench.statistics import jackknife, split_halves, unit_means
 from workbench.storage import read_json, read_table
+from workbench.ui.run_list import State
 
 LABELS = ("variant", "prompt_set", "attack", "provenance", "against", "control")
 RETAINED = ("near", "far")
 
 
-def of_neuron(state, layer, index, trajectory):
-    """Mean |a| of a neuron in every recorded condition on the units of half B, with t intervals over them.
+def of_neuron(state: State, layer: str, index: int, trajectory: str) -> list[Row]:
+    """Mean |a| of a neuron in every recorded condition on the units of the evaluation half, with t intervals over them.
 
     returns  rows like those of activity_by_call: labels of the condition, call, timestep, n (units), value, low, high;
              none where recordings are gone or the neuron is no neuron of the UNet
     Raises   RunError for a damaged recording
     """
-    rows, wanted = [], {tuple(row[name] for name in LABELS): None for row in state.document["activity"] if row["trajectory"] == trajectory}
+    rows, wanted = [], {tuple(row[name] for name in LABELS): None for row in state.report["activity"] if row["trajectory"] == trajectory}
     for condition in wanted:
         keys = dict(zip(LABELS, condition, strict=True))
         name = keys["prompt_set"]
@@ -43,13 +47,16 @@ def of_neuron(state, layer, index, trajectory):
     return rows
 
 
-def _values(state, variant, prompt_set, layer, index, trajectory):
-    """((unit of half B, call) mean |a| of a neuron, {calls, timesteps}); None where something of it is not there."""
+def _values(
+    state: State, variant: str, prompt_set: str, layer: str, index: int, trajectory: str
+) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """((unit of the evaluation half, call) mean |a| of a neuron, {calls, timesteps}); None where something of it is not there."""
     store, nodes = Store(state.folder), {node["id"]: node for node in state.nodes}
     node, units = nodes.get(Condition(variant, prompt_set).node("record")), _units(store, nodes, prompt_set)
     if node is None or units is None or not all(store.has("record", shard) for shard in node["shards"]):
         return None
-    parts, about = [], None
+    parts: list[np.ndarray] = []
+    about: dict[str, Any] = {}
     for shard in node["shards"]:
         path = store.file("record", shard, f"{trajectory}.safetensors")
         try:
@@ -65,20 +72,20 @@ def _values(state, variant, prompt_set, layer, index, trajectory):
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}). Running the study again computes it again: {store.command()}") from error
     values = np.concatenate(parts).astype(float)
-    half_b = ~split_halves(units, _seed(state.folder))
-    return unit_means([unit for unit, kept in zip(units, half_b, strict=True) if kept], values[half_b]), about
+    evaluation = ~split_halves(units, _seed(state.folder))
+    return unit_means([unit for unit, kept in zip(units, evaluation, strict=True) if kept], values[evaluation]), about
 
 
-def _seed(folder):
+def _seed(folder: Path) -> int:
     """The seed by which the run cut its units into halves."""
     path = folder / "study.json"
     try:
         return int(read_json(path)["choose"]["seed"])
     except (OSError, KeyError, TypeError, ValueError):
-        raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written anew.") from None
+        raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written again.") from None
 
 
-def _units(store, nodes, prompt_set):
+def _units(store: Store, nodes: dict[str, Any], prompt_set: str) -> list[str] | None:
     """Unit of each prompt of a set, from the findings of any variant that drew it; None when no variant did."""
     for node in nodes.values():
         if node["stage"] == "detect" and node["prompt_set"] == prompt_set and all(store.has("detect", s) for s in node["shards"]):
@@ -88,7 +95,7 @@ def _units(store, nodes, prompt_set):
     return None
 
 
-def _grouped(store, nodes):
+def _grouped(store: Store, nodes: dict[str, Any]) -> dict[str, str]:
     """{unit of the files: unit that follows the prompt}; empty where they are the same."""
     for shard in nodes["score"]["shards"] if "score" in nodes else ():
         path = store.path("score", shard) / "units.json"

@@ -1,10 +1,15 @@
-"""Single neurons: filter, sort and cut a frame of neurons.parquet; one of them by its id, layer:number; is their choice stable?"""
+"""Single neurons: filter, sort and cut a frame of neurons.parquet; one of them by its id, layer:number."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas
 
 from workbench.errors import RunError, nearest
-from workbench.report import choice_views, wording
-from workbench.ui.headline_numbers import short
+from workbench.report import wording
+from workbench.report.content import Row, drawn_neurons
+from workbench.ui.text import short
 
 MOST = 500
 NUMBERS = ("agreement_a", "agreement_b", "score", "score_b", "kappa", "kappa_se", "frequency", "p_adjusted", "cluster")
@@ -14,14 +19,14 @@ SHORT = {
     "layer": "layer",
     "index": "neuron",
     "site": "site",
-    "agreement_a": "agreement, half A",
-    "agreement_b": "agreement, half B",
-    "score": "score, half A",
-    "score_b": "score, half B",
+    "agreement_a": "agreement, selection half",
+    "agreement_b": "agreement, evaluation half",
+    "score": "score, selection half",
+    "score_b": "score, evaluation half",
     "kappa": "κ",
     "kappa_se": "κ, standard error",
-    "frequency": "chosen in halves",
-    "p_adjusted": "p, half B",
+    "frequency": "chosen in random halves",
+    "p_adjusted": "p, evaluation half",
     "confirmed": "confirmed",
     "in_concept": "chosen",
     "in_prune": "pruned",
@@ -29,46 +34,46 @@ SHORT = {
 }
 
 
-def checked(table, path):
+def checked(table: pandas.DataFrame, path: str | Path) -> pandas.DataFrame:
     """The table, when it is one of neurons.
 
     Raises   RunError that names what is missing or of another type
     """
     kinds = {"layer": "OU", "site": "OU", "index": "iu"}
-    wanted = {name: "iuf" for name in table if name in NUMBERS or name.startswith(("d_", "r_", "delta_"))}
-    wanted |= {name: "b" for name in table if name.startswith(("in_", "set_"))}
+    wanted = {name: "iuf" for name in map(str, table) if name in NUMBERS or name.startswith(("d_", "r_", "delta_"))}
+    wanted |= {name: "b" for name in map(str, table) if name.startswith(("in_", "set_"))}
     wrong = [name for name in kinds if name not in table]
     wrong += [name for name, kind in (wanted | kinds).items() if name in table and not _of_kind(table[name], kind)]
     if wrong or table.empty:
         what = "it holds no neuron" if table.empty else f"{', '.join(wrong)} missing or of another type than a neuron table has"
-        raise RunError(f"{path} is no table of neurons: {what}. Run the study again; results are kept, the table is written anew.")
+        raise RunError(f"{path} is no table of neurons: {what}. Run the study again; results are kept, the table is written again.")
     return table
 
 
-def _of_kind(column, kind):
+def _of_kind(column: pandas.Series, kind: str) -> bool:
     """Whether a column is of one of NumPy's kinds, or of a number is nowhere known; text may be of any of pandas' types, without gaps."""
     if "O" in kind:
-        return pandas.api.types.is_string_dtype(column) and column.notna().all()
-    return column.dtype.kind in kind or ("f" in kind and column.isna().all())
+        return bool(pandas.api.types.is_string_dtype(column) and column.notna().all())
+    return bool(column.dtype.kind in kind or ("f" in kind and column.isna().all()))
 
 
-def roles(table):
+def roles(table: pandas.DataFrame) -> list[str]:
     """The roles that some neuron of the table has."""
-    return [role for role, column in _columns_of(table).items() if column is None or (column in table and table[column].any())]
+    return [role for role, column in _columns_of(map(str, table)).items() if column is None or (column in table and table[column].any())]
 
 
-def _columns_of(table):
+def _columns_of(table: Iterable[str]) -> dict[str, str | None]:
     """{role: its column}, and the same of the study's named sets."""
     return ROLES | {column.removeprefix("set_"): column for column in table if column.startswith("set_")}
 
 
-def columns(table, variants):
+def columns(table: pandas.DataFrame, variants: Sequence[str]) -> list[str]:
     """The columns a page shows: names, scores, roles, and D, R and δ of each variant, as far as they are in the table."""
     wanted = [*SHORT, *(f"{key}_{name}" for name in variants for key in ("d", "r", "delta"))]
     return [name for name in wanted if name in table]
 
 
-def label(column):
+def label(column: str) -> str:
     """A column in words."""
     for prefix, symbol in (("delta_", "δ"), ("d_", "D"), ("r_", "R")):
         if column.startswith(prefix):
@@ -76,19 +81,26 @@ def label(column):
     return SHORT.get(column, column)
 
 
-def sortable(table, shown):
+def sortable(table: pandas.DataFrame, shown: Sequence[str]) -> list[str]:
     """Columns one can sort by: the numbers."""
     return [name for name in shown if name in table and table[name].dtype.kind in "fiu"]
 
 
-def selected(table, layers=(), role="all", sort="score", descending=True, clusters=()):
+def selected(
+    table: pandas.DataFrame,
+    layers: Sequence[str] = (),
+    role: str = "all",
+    sort: str = "score",
+    descending: bool = True,
+    clusters: Sequence[int] = (),
+) -> pandas.DataFrame:
     """The neurons of the given layers and clusters (none named: all) and role, sorted; missing values last.
 
     Raises   RunError for a column or role that is not there
     """
     if sort not in table:
         raise RunError(f'The neuron table has no column "{sort}".{nearest(sort, table.columns)}')
-    known = _columns_of(table)
+    known = _columns_of(map(str, table))
     if role not in known:
         raise RunError(f'There is no role "{role}" of neurons.{nearest(role, known)}')
     if layers:
@@ -100,27 +112,27 @@ def selected(table, layers=(), role="all", sort="score", descending=True, cluste
     return table.sort_values([sort, "layer", "index"], ascending=[not descending, True, True], na_position="last")
 
 
-def page(table, number, size):
+def page(table: pandas.DataFrame, number: int, size: int) -> pandas.DataFrame:
     """Page `number` (from 1) of `size` rows, at most MOST."""
     size = min(max(int(size), 1), MOST)
     return table.iloc[(number - 1) * size : number * size]
 
 
-def n_pages(table, size):
+def n_pages(table: pandas.DataFrame, size: int) -> int:
     """How many pages there are; at least one."""
     return max(1, -(-len(table) // min(max(int(size), 1), MOST)))
 
 
-def points(table, variant):
+def points(table: pandas.DataFrame, variant: str) -> list[Row]:
     """Rows (dicts) of the neurons to draw in a variant, chosen as in the report; none when the variant has no D or R."""
     d, r = f"d_{variant}", f"r_{variant}"
     if d not in table or r not in table:
         return []
     wanted = [name for name in ("layer", "index", "score", "in_concept", "in_prune", "in_watch", d, r) if name in table]
-    return wording.drawn_neurons(table.loc[table[d].notna() & table[r].notna(), wanted].to_dict("records"), variant)
+    return drawn_neurons(table.loc[table[d].notna() & table[r].notna(), wanted].to_dict("records"), variant)  # type: ignore[arg-type]  # columns are text
 
 
-def woken(table, variant):
+def reactivated(table: pandas.DataFrame, variant: str) -> list[Row]:
     """Rows (dicts) of the neurons to draw against an attack on a variant: the chosen ones, then those that lie farthest out."""
     x, y = "score_b", f"delta_{variant}"
     if x not in table or y not in table:
@@ -129,31 +141,20 @@ def woken(table, variant):
     wanted = [name for name in ("layer", "index", "in_concept", "in_prune", "in_watch", x, y) if name in table]
     far = known[[x, y]].abs().max(axis=1)
     order = known.assign(far=far).sort_values(["in_concept", "far", "layer", "index"], ascending=[False, False, True, True])
-    return order.head(MOST_POINTS)[wanted].to_dict("records")
+    return order.head(MOST_POINTS)[wanted].to_dict("records")  # type: ignore[return-value]  # columns are text
 
 
-def stable(document):
-    """{sentence, tables: views} about the choice of neurons, as in the report; None where the report is older."""
-    said = choice_views.sentence(document)
-    return said and {"sentence": said, "tables": [choice_views.selection(document), choice_views.stability(document)]}
-
-
-def frame(view):
-    """A view of the report as a data frame of text."""
-    return pandas.DataFrame(view["rows"], columns=view["head"])
-
-
-def clusters(table):
+def clusters(table: pandas.DataFrame) -> list[int]:
     """Numbers of the clusters in the table; none when the run has no clusters."""
     return sorted(int(number) for number in table["cluster"].dropna().unique()) if "cluster" in table else []
 
 
-def identity(row):
+def identity(row: Any) -> str:
     """The id of a neuron, which links carry: layer:number."""
     return f"{row['layer']}:{row['index']}"
 
 
-def find(table, name):
+def find(table: pandas.DataFrame, name: str) -> Row:
     """The row (dict, None where unknown) of the neuron with an id.
 
     Raises   RunError for an id that no neuron of the table has
@@ -165,29 +166,29 @@ def find(table, name):
         if len(in_layer):
             raise RunError(f'The layer "{layer}" has the neurons {in_layer.min()} to {in_layer.max()}; "{short(index)}" is none of them.')
         raise RunError(f'No neuron is called "{short(name)}"; an id is layer:number, for example {identity(table.iloc[0])}.')
-    return {key: None if pandas.isna(value) else value for key, value in here.iloc[0].to_dict().items()}
+    return {str(key): None if pandas.isna(value) else value for key, value in here.iloc[0].to_dict().items()}
 
 
-def words(row):
+def words(row: Row) -> list[str]:
     """What a neuron is, in words: its sets, its cluster."""
     found = [role for role, column in _columns_of(row).items() if column and row.get(column)] or ["in no set"]
     return found + ([f"cluster {row['cluster']:.0f}"] if row.get("cluster") is not None else [])
 
 
-def models(row, variants):
-    """[{Model, D, R, δ}] of one neuron, as text, for the variants with one of them."""
+def models(row: Row, variants: Sequence[str]) -> list[dict[str, str]]:
+    """[{Variant, D, R, δ}] of one neuron, as text, for the variants with one of them."""
     found = []
     for name in variants:
         values = {symbol: row.get(f"{key}_{name}") for key, symbol in (("d", "D"), ("r", "R"), ("delta", "δ"))}
         if any(value is not None for value in values.values()):
-            found.append({"Model": name} | {symbol: wording.number(value) for symbol, value in values.items()})
+            found.append({"Variant": name} | {symbol: wording.number(value) for symbol, value in values.items()})
     return found
 
 
-def of_selection(state, part):
+def of_selection(state: Any, part: pandas.DataFrame | None) -> str | None:
     """The id of the neuron that was picked: a row of the table `part`, or a point of a figure; None when nothing is."""
     chosen = (state or {}).get("selection", {})
-    if chosen.get("rows"):
+    if chosen.get("rows") and part is not None:
         return identity(part.iloc[chosen["rows"][0]])
     if chosen.get("points"):
         return chosen["points"][0]["customdata"][2]

@@ -9,6 +9,7 @@ import struct
 import zlib
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -16,18 +17,20 @@ from safetensors import SafetensorError, safe_open
 from workbench.errors import RunError
 from workbench.execution.run_folder import Store
 from workbench.report import images, wording
+from workbench.report.content import Row
 from workbench.storage import DamagedFile, read_table
 from workbench.study.prompt_set_name import PromptSetName
-from workbench.ui.headline_numbers import short
+from workbench.ui.run_list import State
+from workbench.ui.text import short
 
 SMALLEST = 128
 MOST_PIXELS = 4096 * 4096
-AGAIN = "Run the study again; results are kept, the report is written anew."
+AGAIN = "Run the study again; results are kept, the report is written again."
 # what Pillow raises for files that are cut short, of another kind, or built to use up memory
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError, Image.DecompressionBombError)
 
 
-def rows(state):
+def rows(state: State) -> list[Row]:
     """Rows of the matrix, from report.json and, for conditions it has not, from the results."""
     listed = list(state.document["images"]) if state.document else []
     there = {(row["variant"], row["prompt_set"]) for row in listed}
@@ -41,12 +44,12 @@ def rows(state):
     return listed
 
 
-def _key(row):
+def _key(row: Row) -> str:
     """What names a prompt in all its sets: its id, or its unit in results that keep no ids."""
     return row.get("id") or row["unit"]
 
 
-def _unreported(state, node, known):
+def _unreported(state: State, node: dict[str, Any], known: dict[str, Row]) -> list[Row]:
     """Rows of a condition the report does not have yet; the seed is the one of the plain prompt, None when unknown."""
     found = _detections(state, node)
     if found is None:
@@ -76,32 +79,32 @@ def _unreported(state, node, known):
     ]
 
 
-def matrix(state, listed):
+def matrix(state: State, listed: list[Row]) -> list[dict[str, Any]]:
     """Blocks of the image matrix (see workbench.report.images.matrix) over the rows given."""
     models = state.document["models"] if state.document else []
-    return images.matrix({"images": listed, "models": models})
+    return images.matrix(listed, [row["variant"] for row in models])
 
 
-def delicate(row):
+def delicate(row: Row) -> bool:
     """Whether a picture is blurred: the concept was asked for or found in it, or the report blurred it."""
     asked = row["attack"] is not None or row["control"] or row["prompt_set"] == "target"
     return bool(row["blurred"] or asked or (row["success"] and row["prompt_set"] == "reference"))
 
 
-def picture(state, row, reveal=False):
+def picture(state: State, row: Row, reveal: bool = False) -> tuple[Image.Image | None, str]:
     """(picture, note): the note says why a picture is missing or not as clear as asked."""
     own = clear(state, row["variant"], row["prompt_set"], row["unit"], row.get("id")) if reveal or row["path"] is None else None
     if own is not None:
         return _enlarged(own if reveal or not delicate(row) else images.blurred(own)), ""
     if row["path"] is None:
-        return None, "not there"
+        return None, "missing"
     shown = of_report(state.report_folder, row["path"])
     if not row["blurred"] and delicate(row) and not reveal:
         shown = images.blurred(shown)
-    return _enlarged(shown), "only blurred here" if reveal and row["blurred"] else ""
+    return _enlarged(shown), "only available blurred" if reveal and row["blurred"] else ""
 
 
-def clear(state, variant, prompt_set, unit, prompt_id=None):
+def clear(state: State, variant: str, prompt_set: str, unit: str, prompt_id: str | None = None) -> Image.Image | None:
     """The picture of a prompt in a condition, from the run's own results; None when they are not all there.
 
     prompt_id   which of the unit's prompts; default the first
@@ -122,9 +125,9 @@ def clear(state, variant, prompt_set, unit, prompt_id=None):
 
 
 @lru_cache(maxsize=256)
-def _places(folder, detected, generated):
+def _places(folder: Path, detected: tuple[str, ...], generated: tuple[str, ...]) -> dict[tuple[str, str | None], tuple[str, int, int]]:
     """{("unit" or "id", name): (shard of generate, row in it, rows of it)}, of a unit the first; a finished shard never changes."""
-    places = {}
+    places: dict[tuple[str, str | None], tuple[str, int, int]] = {}
     for found, shard in zip(detected, generated, strict=True):
         table = read_table(Store(folder).file("detect", found, "detections.parquet"))
         for kind in {"unit", "id"} & set(table):
@@ -133,11 +136,11 @@ def _places(folder, detected, generated):
     return places
 
 
-def _there(state, node):
+def _there(state: State, node: dict[str, Any]) -> bool:
     return all(Store(state.folder).has(node["stage"], shard) for shard in node["shards"])
 
 
-def _detections(state, node):
+def _detections(state: State, node: dict[str, Any]) -> Any:
     """Findings of the detectors, one row per prompt; None while shards are missing."""
     import pandas
 
@@ -149,7 +152,7 @@ def _detections(state, node):
     return pandas.concat(parts, ignore_index=True)
 
 
-def _pixels(path, row, of):
+def _pixels(path: Path, row: int, of: int) -> Any:
     """(3, height, width) uint8: one of the `of` pictures of a file; the others are not read."""
     try:
         with safe_open(path, "numpy") as file:
@@ -161,7 +164,7 @@ def _pixels(path, row, of):
         raise DamagedFile(path, error) from error
 
 
-def of_report(folder, path):
+def of_report(folder: str | Path, path: str) -> Image.Image:
     """A picture of the report folder, RGB; RunError for a path outside it or a file that is no picture."""
     folder = Path(folder).resolve()
     try:
@@ -181,34 +184,34 @@ def of_report(folder, path):
         raise RunError(f'The image "{short(path)}" of the report cannot be read{why}. {AGAIN}') from None
 
 
-def _enlarged(image):
+def _enlarged(image: Image.Image) -> Image.Image:
     """Small pictures in whole multiples, so that a browser need not smear them."""
     times = -(-SMALLEST // max(image.size))
     return image if times <= 1 else image.resize((image.width * times, image.height * times), Image.Resampling.LANCZOS)
 
 
-def mixed(a, b, share):
+def mixed(a: Image.Image, b: Image.Image, share: float) -> Image.Image:
     """Picture a at share 0, picture b at share 1; b is brought to the size of a."""
     return Image.blend(a.convert("RGB"), b.convert("RGB").resize(a.size), share)
 
 
-def column(row):
+def column(row: Row) -> str:
     """What a picture shows, in words: 'esd, attack unlearndiffatk, optimised on it'."""
     return ", ".join(filter(None, (row["variant"], wording.condition(row), wording.provenance(row))))
 
 
-def caption(row):
+def caption(row: Row) -> str:
     """The detector's finding in words."""
     words = images.BLOCKS["near" if row["prompt_set"] in images.RETAINED else "concept"][1:]
     score = "" if row["score"] is None else f" ({row['score']:.2f})"
     return "not judged" if row["success"] is None else words[0 if row["success"] else 1] + score
 
 
-def alt(row):
+def alt(row: Row) -> str:
     """What a reader without the picture needs."""
     return f"{column(row)}; prompt: {prompt_and_seed(row)}; {caption(row)}"
 
 
-def prompt_and_seed(row):
+def prompt_and_seed(row: Row) -> str:
     """'a red heart, seed 3'; of a run that goes on the seed may not be known yet."""
     return (row["prompt"] or row["unit"]) + ("" if row["seed"] is None else f", seed {row['seed']}")

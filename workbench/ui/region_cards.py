@@ -1,42 +1,44 @@
 """Where in the image clusters are active, put on a page."""
 
+from typing import Any
+
 import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import wording
-from workbench.ui import current_run, region_files
-from workbench.ui.headline_numbers import plain
+from workbench.ui import image_matrix, region_files
+from workbench.ui.run_list import State
+from workbench.ui.text import plain
 
 WIDTH = 128
 
 
-def regions(state):
+def regions(state: State) -> None:
     """The pictures of one cluster, each with its words; nothing where the study did not ask for regions."""
-    document = state.document
-    numbers = region_files.clusters(document)
+    numbers = region_files.clusters(state.report)
     if not numbers:
         return
     st.subheader("Where in the image is a cluster active?")
     first = numbers[0]
     number = st.segmented_control("Cluster", numbers, default=first, required=True, key="neurons-region") if len(numbers) > 1 else first
-    found = region_files.cards(document, number)
+    found = region_files.cards(state.report, number)
     top = next((card["row"]["top"] for card in found if card["row"]["top"]), None)
     with st.grid(2, min_column_width=300):
         for card in found:
             with st.container(border=True):
                 _card(state, card)
     st.caption(
-        "On the units of the half that did not choose that excite it most. Colour: more active than on average over the image"
+        "On the units of the evaluation half that activate it most. Colour: more active than on average over the image"
         + (f", darkest from {wording.number(top)} times the average on" if top else "")
-        + "; the line encloses the brightest tenth. In every condition the neurons were shown the base model's way to its own image of "
-        "the plain prompt, so the map lies over that image. "
-        + ("Pictures are blurred in their pixels, and maps made as coarse." if current_run.blur() else "Pictures are shown as drawn.")
+        + "; the line encloses the most active tenth. In every condition the neurons were recorded on the trajectory of the base model for "
+        "the target prompt, so the map lies over the base model's image. "
+        + ("Images are blurred in their pixels, and maps are as coarse." if image_matrix.blur() else "Images are shown as drawn.")
     )
 
 
-def _card(state, card):
+def _card(state: State, card: dict[str, Any]) -> None:
     try:
-        shown = region_files.pictures(state, card, reveal=not current_run.blur())
+        shown = region_files.pictures(state, card, reveal=not image_matrix.blur())
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
         shown = []

@@ -11,15 +11,18 @@ import os
 import re
 import shlex
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import RunError
 from workbench.execution.run_folder import LAYOUT, Store
 from workbench.report import document as schema
 from workbench.report import wording
+from workbench.report.content import Report
 from workbench.terminal import visible
 
 VARIABLE = "WORKBENCH_RUNS"
@@ -46,28 +49,33 @@ class State:
     status: dict | None = None
 
     @property
-    def report_folder(self):
+    def report(self) -> Report:
+        """The numbers of a run that has some, for sections and cards."""
+        return Report(self.document or {})
+
+    @property
+    def report_folder(self) -> Path:
         """Where the report is."""
         return self.folder / "report"
 
 
-def runs_folder():
+def runs_folder() -> Path:
     """The folder that holds the runs: what `workbench app --runs` was given, else ./runs."""
     return Path(os.environ.get(VARIABLE) or "runs")
 
 
-def list_runs(folder):
+def list_runs(folder: str | Path) -> list[str]:
     """Names of what looks like a run in a folder, newest first; a damaged run is among them."""
     found = {name: changed for name, changed in _found(folder).items() if _is_text(name)}
     return sorted(found, key=lambda name: (-found[name], name))
 
 
-def odd_names(folder):
+def odd_names(folder: str | Path) -> list[str]:
     """Names of runs that are no text, so that no address can name them; their bytes written out."""
     return sorted(visible(name) for name in _found(folder) if not _is_text(name))
 
 
-def _found(folder):
+def _found(folder: str | Path) -> dict[str, float]:
     """{name: when it last changed} of what looks like a run."""
     folder, found = Path(folder), {}
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -78,7 +86,7 @@ def _found(folder):
     return found
 
 
-def _is_text(name):
+def _is_text(name: str) -> bool:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -86,13 +94,13 @@ def _is_text(name):
     return True
 
 
-def stamp(folder, name):
+def stamp(folder: str | Path, name: str | None) -> Any:
     """What changes when the run of that name or the list of runs does; cheap enough to be asked every two seconds."""
     names = list_runs(folder)
     return frozenset(names), _stamp(Path(folder) / name) if name in names else None
 
 
-def _stamp(run):
+def _stamp(run: Path) -> tuple[Any, ...]:
     """When the files a page shows of a run were last written, and how large they are."""
     found = []
     for name in WATCHED:
@@ -102,7 +110,7 @@ def _stamp(run):
     return tuple(found)
 
 
-def label(folder):
+def label(folder: str | Path) -> str:
     """The name of a run, with its state where that is not finished."""
     folder = Path(folder)
     try:
@@ -114,11 +122,11 @@ def label(folder):
 
 
 @lru_cache(maxsize=512)
-def _kind(folder, stamp, running, starting):
+def _kind(folder: Path, stamp: Any, running: bool, starting: bool) -> str:
     return look(folder).kind
 
 
-def look(folder):
+def look(folder: str | Path) -> State:
     """The state of a run folder; what is damaged is told in its sentence, never raised."""
     folder = Path(folder)
     try:
@@ -129,15 +137,15 @@ def look(folder):
         return State(folder, "damaged", f"{folder} cannot be read: {error}.")
 
 
-def _look(folder):
+def _look(folder: Path) -> State:
     store = Store(folder)
     status, running = _status(folder), _running(folder)
     again = command_of(folder)
     if not running and _starting(folder):
         return State(folder, "running", "The run is starting: it plans and loads its model.")
     if not (folder / "manifest.json").exists():
-        raise RunError(f"{folder} has no manifest.json, so nothing can be said about this run. Run it again: {again}")
-    manifest = _object(folder / "manifest.json", ("layout", "nodes"), f"Run the study again, what is finished is kept: {again}")
+        raise RunError(f"{folder} has no manifest.json, so it is no readable run. Run it again: {again}")
+    manifest = _object(folder / "manifest.json", ("layout", "nodes"), f"Run the study again, finished results are kept: {again}")
     if manifest["layout"] != LAYOUT:
         raise RunError(
             f"{folder} was written by another version of the workbench (layout {manifest['layout']}, this one reads {LAYOUT}). "
@@ -145,12 +153,12 @@ def _look(folder):
         )
     nodes = manifest["nodes"]
     if not isinstance(nodes, list) or not all(map(_is_node, nodes)):
-        cure = f"Run the study again, what is finished is kept: {again}"
+        cure = f"Run the study again, finished results are kept: {again}"
         raise RunError(f"{folder / 'manifest.json'} is damaged: its nodes are not those of a run. {cure}")
     done = bool(nodes) and all(node["state"] == "done" for node in nodes)
     document = _document(store.report_folder, again)
     if running:
-        return State(folder, "running", "The run is going on; numbers follow when it has measured.", document, nodes, status)
+        return State(folder, "running", "The run is in progress; numbers appear when they are measured.", document, nodes, status)
     if not done:
         return State(folder, "stopped", _stopped(status, again), document, nodes, status)
     if document is None:
@@ -158,7 +166,7 @@ def _look(folder):
     return State(folder, "finished", "", document, nodes, status)
 
 
-def _document(report, again):
+def _document(report: Path, again: str) -> dict[str, Any] | None:
     """report.json, checked; None when there is none."""
     if not (report / "report.json").exists():
         return None
@@ -170,12 +178,12 @@ def _document(report, again):
         raise error if str(report) in str(error) else RunError(f"{report}: {error}") from None
 
 
-def _status(folder):
+def _status(folder: Path) -> dict[str, Any] | None:
     """status.json; None when there is none."""
     path = folder / "status.json"
     if not path.exists():
         return None
-    cure = "Remove this one file: it only says what a run is doing, no result is in it."
+    cure = "Remove this file: it only says what a run is doing and holds no result."
     status = _object(path, ("state", "pid", "pid_started"), cure)
     numbers = [status["pid_started"], *(status.get(name) for name in ("done", "of", "left_seconds"))]
     texts = [status["state"], *(status.get(name) for name in ("node", "error"))]
@@ -188,16 +196,16 @@ def _status(folder):
     return status
 
 
-def _running(folder):
+def _running(folder: Path) -> bool:
     """Whether the process that status.json names is still running this run."""
     return _status(folder) is not None and Store(folder).is_running()
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def _is_node(node):
+def _is_node(node: object) -> bool:
     """Whether a node of the manifest is what a page takes it for; no name of it may lead out of the run folder."""
     if not isinstance(node, dict) or not all(isinstance(node.get(name), str) for name in ("id", "stage", "state")):
         return False
@@ -209,7 +217,7 @@ def _is_node(node):
     )
 
 
-def _starting(folder):
+def _starting(folder: Path) -> bool:
     """Whether a run was begun a moment ago: its study is fresh and newer than its status, which comes with the first result."""
     study, status = folder / "study.json", folder / "status.json"
     with suppress(OSError):
@@ -218,13 +226,13 @@ def _starting(folder):
     return False
 
 
-def _stopped(status, again):
+def _stopped(status: dict[str, Any] | None, again: str) -> str:
     where = f" in {status['node']}" if status and status.get("node") else ""
     why = f": {status['error']}" if status and status.get("error") else ""
-    return f"This run is not finished; it stopped{where}{why}. What was done is kept. Go on with: {again}"
+    return f"This run is not finished; it stopped{where}{why}. Finished results are kept. Continue with: {again}"
 
 
-def _object(path, keys, cure):
+def _object(path: Path, keys: Sequence[str], cure: str) -> dict[str, Any]:
     """A JSON file that must be an object with these keys; RunError that names the file, and what to do."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -235,7 +243,7 @@ def _object(path, keys, cure):
     return value
 
 
-def command_of(folder):
+def command_of(folder: str | Path) -> str:
     """The command line that made the run, from its log; in words when the log does not say."""
     text = ""
     with suppress(OSError):
@@ -244,7 +252,7 @@ def command_of(folder):
     return found[-1] if found else "workbench run STUDY, with the study of this run"
 
 
-def progress(state):
+def progress(state: State) -> tuple[float, str]:
     """(share done in [0, 1], words) of a running or stopped run."""
     status = state.status or {}
     done, of = status.get("done") or 0, status.get("of") or 0
@@ -255,7 +263,7 @@ def progress(state):
     return share, ", ".join(words)
 
 
-def python_of(command):
+def python_of(command: str) -> str:
     """Python that does what a `workbench run` or `workbench demo` command line does; a comment when it is no command line."""
     try:
         words = shlex.split(command)[1:]

@@ -10,6 +10,7 @@ import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 HEADERS = {
@@ -24,13 +25,13 @@ ADDRESS = "127.0.0.1"
 class Guarded:
     """ASGI middleware that adds HEADERS to every response: no page may be framed, guess types, or say where a link was clicked."""
 
-    def __init__(self, app):
+    def __init__(self, app: Any) -> None:
         self.app = app
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         from starlette.datastructures import MutableHeaders
 
-        async def guarded(message):
+        async def guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
@@ -38,7 +39,7 @@ class Guarded:
         await self.app(scope, receive, guarded if scope["type"] == "http" else send)
 
 
-def with_known_hosts(app):
+def with_known_hosts(app: Any) -> Any:
     """The app, which answers nothing under a name of the machine other than those of `allowedHosts`.
 
     It is called when the server starts. Reading an option before that would make Streamlit warn that its options have changed.
@@ -49,7 +50,7 @@ def with_known_hosts(app):
     return TrustedHostMiddleware(app, allowed_hosts=streamlit.get_option("server.allowedHosts"), www_redirect=False)
 
 
-def app():
+def app() -> Any:
     """The pages as an ASGI app."""
     from starlette.middleware import Middleware
     from streamlit.starlette import App
@@ -57,14 +58,14 @@ def app():
     return App(HERE / "app.py", middleware=[Middleware(Guarded), Middleware(with_known_hosts)])
 
 
-def _end_with_the_starter():
+def _end_with_the_starter() -> None:
     """End this process when standard input is closed: its other end is held by `workbench app` alone."""
     while os.read(0, 1024):
         pass
     os._exit(0)
 
 
-def main(port):
+def main(port: int) -> None:
     """Serve the pages on a port of this machine until told to stop."""
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
     if find_spec("workbench") is None:  # a checkout that is not installed

@@ -17,7 +17,7 @@ from workbench.execution import neuron_choice
 from workbench.execution.stages import score
 from workbench.methods import scores
 from workbench.neurons import sites
-from workbench.report.choice_fields import CONFIRMED
+from workbench.report.table import CONFIRMED, names
 from workbench.statistics import unit_means
 from workbench.study.study import BASE
 
@@ -26,7 +26,7 @@ MOST_GROUPS = 5
 FEWEST_UNITS = 2
 NO_SELECTION = dict.fromkeys(
     ("n", "n_chosen", "m", "alpha", "test", "confirmed", "same_sign", "low", "high", "random", "random_low", "random_high")
-    + ("n_random", "p_random", *CONFIRMED)
+    + ("n_random", "p_random", *names(CONFIRMED))
 )
 OVERLAP = ("n", "n_first", "n_second", "iou", "low", "high", "n_splits", "chance", "chance_low", "chance_high", "n_random", "p_random")
 
@@ -74,7 +74,7 @@ def with_validity(workspace, table, scales, thresholds):
     for scale in scales:
         confirmed, why = found[scale["neuron_set"]]
         flag, reason = selection.valid(scale, confirmed, thresholds, why)
-        rows.append(scale | {key: (confirmed or {}).get(key) for key in CONFIRMED} | {"valid": flag, "reason": reason})
+        rows.append(scale | {key: (confirmed or {}).get(key) for key in names(CONFIRMED)} | {"valid": flag, "reason": reason})
     return rows
 
 

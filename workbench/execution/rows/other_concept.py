@@ -19,8 +19,9 @@ from workbench.analysis.sensitivity import Sensitivity, adjust, of_two_sets
 from workbench.errors import StatisticsError
 from workbench.execution.condition import Condition
 from workbench.execution.rows import choice
-from workbench.report.choice_fields import CONFIRMED
-from workbench.report.other_fields import EFFECTS, TABLES
+from workbench.report.sections.activity import EFFECTS_ON_ANOTHER as EFFECTS
+from workbench.report.sections.activity import OTHER_CONCEPT
+from workbench.report.table import CONFIRMED, names
 from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE, OTHER
 
@@ -99,7 +100,7 @@ def rows(workspace, found, measured, values, table, trajectory):
     made = []
     for keys, prompts, plus, minus in _contrasts(workspace):
         role = study.variant(keys["variant"]).role
-        row = dict.fromkeys(TABLES[TABLE]) | keys | {"concept": found.name, "prompts": prompts, "trajectory": trajectory}
+        row = dict.fromkeys(OTHER_CONCEPT.names) | keys | {"concept": found.name, "prompts": prompts, "trajectory": trajectory}
         row["n_shared"] = found.shared
         made.append(row)
         if found.reason:
@@ -168,4 +169,4 @@ def validity(workspace, found, values, table, trajectory, thresholds):
     except StatisticsError as error:
         confirmed, why = None, str(error)
     flag, reason = selection.valid(scale, confirmed, thresholds, why)
-    return scale | {key: (confirmed or {}).get(key) for key in CONFIRMED} | {"valid": flag, "reason": reason}
+    return scale | {key: (confirmed or {}).get(key) for key in names(CONFIRMED)} | {"valid": flag, "reason": reason}

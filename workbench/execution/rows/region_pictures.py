@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from workbench.report import images, region_pictures
-from workbench.report.analysis_fields import REGION_PICTURES
+from workbench.report.sections.clusters import REGION_PICTURES
+from workbench.report.table import names
 from workbench.storage import atomic, digest, read_arrays
 from workbench.study.study import BASE
 
@@ -39,7 +40,7 @@ def with_pictures(workspace, rows, folder, reveal):
 
     for row in rows:
         level = maps.get(f"{row['cluster']}|{row['variant']}|{row['prompt_set']}|{row['rank']}")
-        own = dict.fromkeys(REGION_PICTURES)
+        own = dict.fromkeys(names(REGION_PICTURES))
         base = _image(workspace, BASE, "target", place_of[row["unit"]])
         if level is None or base is None:
             found.append(row | own | {"picture_reason": row["reason"] or NOT_DRAWN})

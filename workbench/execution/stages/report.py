@@ -55,7 +55,7 @@ def write_report(workspace, history, command, formats=("html", "md", "csv"), rev
     measured = workspace.plan.node("measure")
     done = workspace.store.has("measure", measured.shards[0].key)
     at = workspace.store.result("measure", measured.shards[0].key) if done else None
-    tables = dict.fromkeys(document.TABLES, []) | (read_json(at / "tables.json") if done else {})
+    tables = dict.fromkeys(document.tables(), []) | (read_json(at / "tables.json") if done else {})
     if done:
         tables["attacks"] = attacks.with_seconds(workspace, tables["attacks"])
         tables = with_stated(workspace, tables)
@@ -71,7 +71,7 @@ def write_report(workspace, history, command, formats=("html", "md", "csv"), rev
             "reasons": [],
             "caveats": [],
         }
-    content = {name: tables[name] for name in (*document.TABLES, "verdict")}
+    content = {name: tables[name] for name in (*document.tables(), "verdict")}
     content |= {
         "schema_version": document.SCHEMA_VERSION,
         "study": _study(workspace),

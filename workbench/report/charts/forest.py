@@ -1,102 +1,53 @@
-"""The forest plot most figures of the report are: one line per row, value, interval, words."""
+"""The forest plot most figures of the report are: one line per row, value, interval, words. Imports plotly when it draws."""
 
+from collections.abc import Callable, Sequence
 from html import escape
 from textwrap import wrap
-
-import plotly.graph_objects as go
+from typing import Any
 
 from workbench.report import wording
+from workbench.report.charts.style import BAND, LEGEND, Plot, layout
+from workbench.report.content import Row
 
-# Okabe and Ito's palette (colour-blind safe), without yellow, which is lost on white paper.
-COLOURS = {
-    "black": "#1b1b1b",
-    "orange": "#e69f00",
-    "sky": "#56b4e9",
-    "green": "#009e73",
-    "blue": "#0072b2",
-    "vermillion": "#d55e00",
-    "purple": "#cc79a7",
-    "grey": "#767676",
-}
-KINDS = {
-    "target": {"colour": COLOURS["blue"], "symbol": "circle", "name": "plain prompts"},
-    "reference": {
-        "colour": COLOURS["black"],
-        "symbol": "square-open",
-        "name": "without the concept",
-    },
-    "attack": {"colour": COLOURS["vermillion"], "symbol": "diamond", "name": "attack"},
-    "control": {"colour": COLOURS["vermillion"], "symbol": "diamond-open", "name": "its control"},
-    "false": {"colour": COLOURS["grey"], "symbol": "x", "name": "false alarms"},
-    "other": {"colour": COLOURS["purple"], "symbol": "square", "name": "other prompts"},
-}
-SETS = {
-    "concept": {"colour": COLOURS["blue"], "symbol": "circle"},
-    "watch": {"colour": COLOURS["green"], "symbol": "triangle-up"},
-    "pruned": {"colour": COLOURS["vermillion"], "symbol": "x"},
-    "suppressed": {"colour": COLOURS["purple"], "symbol": "triangle-down"},
-    "complement": {"colour": COLOURS["black"], "symbol": "square-open"},
-    "random": {"colour": COLOURS["grey"], "symbol": "line-ns-open"},
-}
-SETS = {name: look | {"name": wording.NEURON_SETS[name]} for name, look in SETS.items()}
-BAND = "#dedede"
+MATCHED = "range of matched random sets"
 LINE, SMALL_LINE = 27, 37
 WRAP, HEAD_WRAP, HEAD_LINE = 30, 38, 0.65  # letters of a reason and of a heading, rows that a line of a heading takes
-LEGEND = {
-    "orientation": "h",
-    "x": 0,
-    "xref": "container",
-    "xanchor": "left",
-    "y": 1,
-    "yref": "container",
-    "yanchor": "top",
-}
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-
-def layout(figure, **more):
-    """A small, light, printable layout: no template, one font, white paper."""
-    figure.update_layout(
-        template=None,
-        paper_bgcolor="#ffffff",
-        plot_bgcolor="#ffffff",
-        font={"family": FONT, "size": 13, "color": "#1b1b1b"},
-        hoverlabel={"font": {"family": FONT, "size": 12}},
-        dragmode=False,
-        **more,
-    )
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(gridcolor="#eeeeee", linecolor="#c9c9c9", zeroline=False, title_font_size=13)
-    return figure
 
 
 def figure(
-    rows,
+    rows: Sequence[Row],
     *,
-    group,
-    label,
-    style,
-    title,
-    value="value",
-    form=wording.number,
-    scale=1,
-    same=None,
-    band=lambda row: False,
-    row_band=None,
-    band_name="range of matched random sets",
-    guides=(),
-    note=lambda row: "",
-    x_range=None,
-):
+    group: Callable[[Row], Any],
+    label: Callable[[Row], Sequence[Any]],
+    style: Callable[[Row], dict[str, str]],
+    title: str,
+    value: str = "value",
+    shares: bool = False,
+    same: Callable[[Row], Any] | None = None,
+    band: Callable[[Row], bool] = lambda row: False,
+    behind: tuple[str, str, str] | None = None,
+    guides: Sequence[tuple[float, str]] = (),
+    note: Callable[[Row], str] = lambda row: "",
+) -> Plot:
     """One line per row under the heading of its group, in the order given.
 
-    label      row -> parts of the text at the left; the second part is set small
-    same       row -> key; neighbours with the same key share one label
-    band       row -> True when the row is drawn as the grey band behind its neighbours
-    row_band   (low, high) columns drawn as a grey band behind the row itself;  band_name   what the legend calls it
-    guides     (x, words) vertical lines;   note   row -> words after the numbers at the right
+    rows     dicts with the column `value`, low, high, n and reason
+    label    row -> parts of the text at the left; the second part is set small
+    style    row -> {colour, symbol, name}; rows of one name are one entry of the legend
+    shares   whether values are fractions in [0, 1], drawn as per cent
+    same     row -> key; neighbours with the same key share one label
+    band     row -> True when the row is drawn as the grey band behind its neighbours
+    behind   (low, high, name): columns drawn as a grey band behind the row itself, and what the legend calls it
+    guides   (x, words) vertical lines;   note   row -> words after the numbers at the right
     """
-    lines, heads, behind, y = [], [], [], 0.0
+    import plotly.graph_objects as go
+
+    form, scale = (wording.percent, 100) if shares else (wording.number, 1)
+    row_band, band_name = (behind[:2], behind[2]) if behind else (None, MATCHED)
+    lines: list[Row] = []
+    bands: list[Row] = []
+    heads: list[tuple[float, float, list[str]]] = []
+    y = 0.0
     group_now, key_now = None, None
     for row in rows:
         if group(row) != group_now:
@@ -109,23 +60,23 @@ def figure(
         line = {"row": row, "y": y, "first": key != key_now, "key": (group_now, key)}
         key_now = key
         if band(row) and row[value] is not None:
-            behind.append(line)
+            bands.append(line)
             continue
         lines.append(line)
         y += 1
-    y = _behind(behind, lines, y)
+    y = _behind(bands, lines, y)
     built = go.Figure()
     bottom = max(y - 0.4, 0.6)
-    _bands(built, behind, lines, row_band, scale, band_name)
-    _markers(built, lines + [line for line in behind if not line["own"]], style, value, scale)
-    for at, words in guides:
-        built.add_vline(x=at, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
+    _bands(built, bands, lines, row_band, scale, band_name)
+    _markers(built, lines + [line for line in bands if not line["own"]], style, value, scale)
+    for x, name in guides:
+        built.add_vline(x=x, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
         built.add_annotation(
-            x=at,
+            x=x,
             y=1,
             yref="paper",
             yanchor="bottom",
-            text=words,
+            text=name,
             showarrow=False,
             font={"size": 11, "color": "#595959"},
         )
@@ -142,8 +93,8 @@ def figure(
         legend=LEGEND,
     )
     built.update_xaxes(title={"text": title, "standoff": 8})
-    if x_range:
-        built.update_xaxes(range=list(x_range))
+    if shares:
+        built.update_xaxes(range=[-2, 102])
     built.update_yaxes(
         range=[bottom, -0.6],
         tickvals=[at for _, at, _ in heads] + [line["y"] for line in lines],
@@ -168,15 +119,15 @@ def figure(
     return built
 
 
-def _label(parts):
+def _label(parts: Sequence[Any]) -> str:
     first, *rest = [escape(part) for part in parts if part]
     small = f"<br><span style='font-size:11px;color:#595959'>{', '.join(rest)}</span>" if rest else ""
     return first + small
 
 
-def _behind(behind, lines, y):
+def _behind(bands: list[Row], lines: list[Row], y: float) -> float:
     """Give each band the place of the rows it stands behind, or a line of its own."""
-    for line in behind:
+    for line in bands:
         same = [other["y"] for other in lines if other["key"] == line["key"]]
         line["from"], line["to"] = (min(same), max(same)) if same else (y, y)
         line["y"] = (line["from"] + line["to"]) / 2
@@ -187,15 +138,17 @@ def _behind(behind, lines, y):
     return y
 
 
-def _bands(built, behind, lines, row_band, scale, band_name):
+def _bands(built: Plot, bands: list[Row], lines: list[Row], row_band: Sequence[str] | None, scale: float, band_name: str) -> None:
     """Grey rectangles: of a row's own columns, or of a "random" row behind its neighbours."""
+    import plotly.graph_objects as go
+
     rectangles = [
         (line["row"]["low"], line["row"]["high"], line["from"], line["to"])
-        for line in behind
+        for line in bands
         if None not in (line["row"]["low"], line["row"]["high"])
     ]
     for line in lines if row_band else ():
-        low, high = (line["row"][name] for name in row_band)
+        low, high = (line["row"][name] for name in row_band or ())
         if None not in (low, high):
             rectangles.append((low, high, line["y"], line["y"]))
     for low, high, first, last in rectangles:
@@ -215,20 +168,22 @@ def _bands(built, behind, lines, row_band, scale, band_name):
                 x=[None],
                 y=[None],
                 mode="markers",
-                name="range and median of matched random sets" if behind else band_name,
+                name="range and median of matched random sets" if bands else band_name,
                 marker={"symbol": "square", "size": 14, "color": BAND},
             )
         )
 
 
-def _markers(built, lines, style, value, scale):
+def _markers(built: Plot, lines: list[Row], style: Callable[[Row], dict[str, str]], value: str, scale: float) -> None:
     """One trace per look; nulls keep their place with x = None, so that no row is lost."""
-    looks = {}
+    import plotly.graph_objects as go
+
+    looks: dict[str, tuple[dict[str, str], list[tuple[int, Row]]]] = {}
     for place, line in enumerate(lines):
         look = style(line["row"])
         looks.setdefault(look["name"], (look, []))[1].append((place, line))
     for look, members in looks.values():
-        scaled = [
+        scaled: list[dict[str, Any]] = [
             {name: None if line["row"][name] is None else line["row"][name] * scale for name in (value, "low", "high")}
             for _, line in members
         ]
@@ -267,7 +222,7 @@ def _markers(built, lines, style, value, scale):
         )
 
 
-def _numbers(built, line, value, form, note):
+def _numbers(built: Plot, line: Row, value: str, form: wording.Form, note: Callable[[Row], str]) -> None:
     """The numbers of a row at its right; of a null the reason, never a zero."""
     row = line["row"]
     if row[value] is None:

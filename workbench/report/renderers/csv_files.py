@@ -3,53 +3,56 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
+from typing import Any
 
 from workbench.errors import RunError
-from workbench.report.document import TABLES, columns
+from workbench.report.document import columns, tables
+from workbench.report.table import Column
 
 # A spreadsheet runs a cell that begins like this as a formula, and prompts come from anywhere.
 FORMULA = ("=", "+", "-", "@", "'", "\t", "\r")
 
 
-def to_csv(rows, table):
+def to_csv(rows: Iterable[dict[str, Any]], table: str) -> str:
     """The rows of a table of report.json as CSV text, columns in canonical order."""
-    names = columns(table)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow(columns(table))
     for row in rows:
-        writer.writerow([_cell(row[name], TABLES[table][name]) for name in names])
+        writer.writerow([_cell(row[column.name], column) for column in tables()[table].columns])
     return text.getvalue()
 
 
-def from_csv(text, table):
+def from_csv(text: str, table: str) -> list[dict[str, Any]]:
     """The rows again, with the types of the schema; the inverse of to_csv."""
     reader = csv.reader(io.StringIO(text))
     names = next(reader, [])
     if names != columns(table):
         raise RunError(f"The CSV of {table} has the columns {', '.join(names)}; expected: {', '.join(columns(table))}.")
-    return [{name: _value(cell, TABLES[table][name]) for name, cell in zip(names, row, strict=True)} for row in reader]
+    known = tables()[table].columns
+    return [{column.name: _value(cell, column) for column, cell in zip(known, row, strict=True)} for row in reader]
 
 
-def _cell(value, kind):
+def _cell(value: Any, column: Column) -> str:
     if value is None:
         return ""
-    if kind.startswith("list"):
+    if column.type == "list":
         return json.dumps(value, sort_keys=True, ensure_ascii=False)
-    if kind.startswith("flag"):
+    if column.type == "flag":
         return "true" if value else "false"
-    if kind.startswith("text"):
+    if column.type == "text":
         return f"'{value}" if value.startswith(FORMULA) else value
     return repr(value)
 
 
-def _value(cell, kind):
-    if cell == "" and kind != "text":
+def _value(cell: str, column: Column) -> Any:
+    if cell == "" and column.kind != "text":
         return None
-    if kind.startswith("list"):
+    if column.type == "list":
         return json.loads(cell)
-    if kind.startswith("flag"):
+    if column.type == "flag":
         return cell == "true"
-    if kind.startswith("text"):
+    if column.type == "text":
         return cell.removeprefix("'")
-    return int(cell) if kind.startswith("count") else json.loads(cell)
+    return int(cell) if column.type == "count" else json.loads(cell)

@@ -2,19 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import RunError, nearest
 from workbench.report import document as schema
 from workbench.report.renderers.csv_files import to_csv
-from workbench.report.renderers.html import render_html
-from workbench.report.renderers.markdown import render_markdown
 from workbench.storage import atomic, plain_json
 
 FORMATS = ("html", "md", "csv")
 
 
-def render(folder, formats=FORMATS, max_mb=10):
+def render(folder: str | Path, formats: Iterable[str] = FORMATS, max_mb: float = 10) -> list[Path]:
     """Render report.json of a folder; returns the paths written.
 
     html   report.html        md   report.md        csv   tables/*.csv
@@ -28,19 +28,23 @@ def render(folder, formats=FORMATS, max_mb=10):
     document = schema.load(folder)
     written = []
     if "html" in formats:
+        from workbench.report.renderers.html import render_html
+
         page = render_html(document, folder, neurons(document, folder), max_mb)
         written.append(_replace(folder / "report.html", page))
     if "md" in formats:
+        from workbench.report.renderers.markdown import render_markdown
+
         written.append(_replace(folder / "report.md", render_markdown(document)))
     if "csv" in formats:
-        for table in schema.TABLES:
+        for table in schema.tables():
             path = folder / "tables" / f"{table}.csv"
             written.append(_replace(path, to_csv(document[table], table)))
     written.append(_replace(folder / "manifest.json", _manifest(folder)))
     return written
 
 
-def neurons(document, folder):
+def neurons(document: dict[str, Any], folder: str | Path) -> list[dict[str, Any]]:
     """The rows of the neuron table as dicts of Python values, NaN as None; [] without a table."""
     if document["neuron_table"] is None:
         return []
@@ -62,7 +66,7 @@ def neurons(document, folder):
     return [plain_json(row) for row in rows]
 
 
-def _manifest(folder):
+def _manifest(folder: Path) -> str:
     files = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
@@ -78,7 +82,7 @@ def _manifest(folder):
     return json.dumps({"schema_version": 1, "files": entries}, sort_keys=True, indent=1) + "\n"
 
 
-def _replace(path, text):
+def _replace(path: Path, text: str) -> Path:
     with atomic(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
     return path

@@ -1,0 +1,62 @@
+"""A section's figure or table on a page, with its alternative text."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pandas
+import streamlit as st
+
+from workbench.report.charts.style import CONFIG
+from workbench.report.section import Drawing, Figure
+from workbench.report.table import View
+from workbench.ui.text import plain
+
+WIDE = 740
+LEGEND_LINES = 30
+
+
+def figure(
+    figure: Figure,
+    *arguments: Any,
+    caption: str | None = None,
+    key: str | None = None,
+    on_select: Callable[[], None] | Literal["ignore"] = "ignore",
+    **options: Any,
+) -> None:
+    """A figure of the report; on a narrow screen it scrolls instead of shrinking.
+
+    arguments, options   what its `draw` and `alt` take
+    on_select            called without arguments when points are picked; what was picked is in the session under `key`
+    """
+    drawing = Drawing("", arguments, options)
+    drawn = figure.drawn(drawing)
+    if figure.forest:
+        # on a page a forest plot is narrower than in the report, and its legend takes more lines
+        drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
+    with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
+        st.plotly_chart(
+            drawn,
+            theme=None,
+            config=CONFIG,
+            alt=figure.words(drawing),
+            key=key,
+            on_select=on_select,
+            selection_mode="points",
+        )
+    if caption:
+        st.caption(caption)
+
+
+def table(view: View) -> None:
+    """A table of the report under its title; nothing when it has no rows."""
+    if view.rows:
+        st.caption(f"**{plain(view.title)}**")
+        cells = [dict(zip(view.head, map(plain, row), strict=True)) for row in view.rows]
+        st.table(cells, hide_index=True, alt=f"{view.title}, {len(cells)} rows")
+
+
+def frame(view: View) -> None:
+    """A long table of the report under its title, one that scrolls; nothing when it has no rows."""
+    if view.rows:
+        st.markdown(f"**{plain(view.title)}**")
+        st.dataframe(pandas.DataFrame(view.rows, columns=view.head), hide_index=True, alt=f"{view.title}, {len(view.rows)} rows")
