@@ -22,9 +22,10 @@ app: $(VENV)/.installed  ## the pages, on 127.0.0.1
 test: $(VENV)/.installed  ## the whole test suite, a process per core (at most 4), whole files each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.installed  ## style of code
+lint: $(VENV)/.installed  ## style of code, and types of the rooms that pyproject.toml lists
 	$(BIN)/ruff check workbench pages tests data benchmarks experiments docs
 	$(BIN)/ruff format --check workbench pages tests data benchmarks experiments docs
+	$(BIN)/mypy
 
 docs: $(VENV)/.installed  ## the parts of the documentation that the code knows
 	$(BIN)/python -m docs.write

@@ -15,16 +15,12 @@ PACKAGE = ROOT / "workbench"
 NOT_YET = [
     "analysis",
     "analyses",
-    "cli",
     "execution",
-    "methods",
     "pages",
     "report",
-    "study",
     "ui",
-    "files",
 ]
-ROOMS = ["docs", "diffusion", "models", "neurons", *NOT_YET]
+ROOMS = ["docs", "files", "cli", "diffusion", "methods", "models", "neurons", "study", *NOT_YET]
 
 
 @cache

@@ -76,7 +76,7 @@ def power(workspace, name):
     clean = sampled(workspace, [prompt for prompt, _ in pairs], seeds)
     context = Context([], None, clean, looks, pairs=pairs, passes_per_look=2 * workspace.study.sampling.steps)
     made = method.call(workspace.model, targets, parameters, context)
-    control = method.module.control(workspace.model, targets, made, parameters, context)
+    control = method.control(workspace.model, targets, made, parameters, context)
     said = [any(word in prompt for word in workspace.study.concept.names) for prompt in made.prompts]
     without = [anchor for _, anchor in pairs]
     sets = {"none": without, "attack": made.prompts, "control": control.prompts}

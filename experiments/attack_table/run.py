@@ -71,7 +71,7 @@ def study_of(demo, n, attacks, shorter=1):
         if method == "paraphrase" and not parameters:
             parameters = paraphrases(demo.detectors.labels)
         parameters |= {key: max(1, parameters[key] // shorter) for key in LENGTHS if key in parameters}
-        against = [variant] if registry.method("attacks", method).module.OPTIMISED else []
+        against = [variant] if registry.method("attacks", method).optimised else []
         parts.append({"method": method, "against": against, "parameters": parameters} | ({"name": name} if name != method else {}))
     data = demo.model_dump(mode="json", exclude_none=True)
     data |= {"name": f"attack-table-{demo.concept.name}", "title": f"Attacks on {demo.concept.name}"}

@@ -115,7 +115,7 @@ def judged(row, sought, in_the_loop):
     """
     if row["attack"] in in_the_loop:
         return "not scored: the masks were trained against it"
-    if row["n_runs"] == 1 and getattr(method("attacks", ATTACKS[row["attack"]]["method"]).module, "SHARED", False):
+    if row["n_runs"] == 1 and method("attacks", ATTACKS[row["attack"]]["method"]).shared:
         return "not scored: one learned vector beside another"
     if row["cut"] is None or row["retained_difference"] is None or row["kid_difference"] is None:
         return "undecided: the comparator never fails" if row["cut"] is None else "undecided"

@@ -167,7 +167,7 @@ def test_mistakes_on_the_command_line_are_told(finished, tmp_path):
     with pytest.raises(ModelError, match="There is no mask file"):
         command("mask", "show", tmp_path / "none.safetensors")
     masks.save(tmp_path / "a.safetensors", {"unet.conv_in.bias": torch.ones(16, dtype=torch.bool)}, {})
-    with pytest.raises(WorkbenchError, match="Nothing would be pruned"):
+    with pytest.raises(WorkbenchError, match="would prune nothing"):
         command("mask", "combine", tmp_path / "a.safetensors", tmp_path / "a.safetensors", "--how", "difference", "--out", tmp_path / "b")
     with pytest.raises(WorkbenchError, match="nothing is replaced"):
         command("mask", "invert", tmp_path / "a.safetensors", "--out", tmp_path / "a.safetensors")

@@ -116,7 +116,7 @@ def test_a_signal_ends_a_run_as_ctrl_c_does_and_it_goes_on_later(processes, stud
     child.join()
     assert child.exitcode == code
     text = said.read_text()
-    assert f"Stopped: ended by {number.name}. What was finished is kept" in text and "Traceback" not in text
+    assert f"Stopped: ended by {number.name}. Finished results are kept" in text and "Traceback" not in text
     status, _ = Store(folder).status()
     assert status["state"] == "stopped" and status["node"] and status["error"] == f"ended by {number.name}"
     assert status["command"] == Store(folder).command() == f"workbench run {study_file} --out {folder}"

@@ -109,10 +109,10 @@ def test_what_is_measured_is_never_trained_on(written, study_file):
     ("old", "new", "message"),
     [
         ('like = "masked"', 'like = "maskt"', 'Did you mean "masked"'),
-        ('like = "masked"', 'like = "erased"', "which is no mask defined before it"),
-        ('method = "random_mask"', 'method = "conceptprune"', "sets its own share. Methods that can be like another mask: cad"),
-        ('layers = ["feeds", "reads"]', 'layers = ["reads"]', 'cuts the layers "feeds"'),
-        ('layers = ["feeds", "reads"]', 'layers = ["feeds", "reads"], share = 0.1', "leave `share` out"),
+        ('like = "masked"', 'like = "erased"', "which is not a mask defined before it"),
+        ('method = "random_mask"', 'method = "conceptprune"', "sets its own share. Methods that can prune like another mask: cad"),
+        ('layers = ["feeds", "reads"]', 'layers = ["reads"]', 'prunes layers "feeds"'),
+        ('layers = ["feeds", "reads"]', 'layers = ["feeds", "reads"], share = 0.1', "Remove `share`"),
     ],
 )
 def test_a_control_that_cannot_be_is_told_when_the_study_is_read(written, old, new, message):
@@ -130,7 +130,7 @@ def test_two_masks_on_base_one_like_the_other_are_different_results(written):
     assert plan.node("erase:lot").inputs == ("erase:masked",)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, one in methods("erasers").items() if getattr(one.module, "MASK", False)))
+@pytest.mark.parametrize("name", sorted(name for name, one in methods("erasers").items() if one.is_mask))
 def test_every_mask_is_a_second_stage_over_an_eraser(written, tmp_path, name):
     save(tmp_path / "mask.safetensors", {"unet.conv_in.bias": torch.arange(16) < 4}, {})
     given = {

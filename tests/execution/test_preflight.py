@@ -203,7 +203,7 @@ def test_weights_as_pickles_alone_are_refused_with_the_way_to_convert_them(study
         ("preprocessor_config.json", "{", "preprocessor_config.json is damaged"),
         ("preprocessor_config.json", '{"image_mean": [1], "do_normalize": true}', "preprocessor_config.json that cannot be used"),
         ("preprocessor_config.json", '{"image_mean": "x", "image_std": 3, "size": "x"}', "preprocessor_config.json that cannot be used"),
-        ("preprocessor_config.json", "é", "is damaged|no UTF-8 text"),
+        ("preprocessor_config.json", "é", "is damaged|not UTF-8 text"),
     ],
 )
 def test_a_damaged_detector_folder_is_told_file_by_file(study_file, resnet, tmp_path, file, content, message):

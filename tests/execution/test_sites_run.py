@@ -79,7 +79,7 @@ def test_norms_are_recorded_for_the_base_model_only_when_a_listed_score_reads_th
 
 def test_a_score_that_needs_an_erased_model_cannot_choose_and_unknown_ones_are_named(study_file):
     study = workbench.load_study(study_file)
-    with pytest.raises(workbench.errors.StudyError, match="choose by a score of the base model alone"):
+    with pytest.raises(workbench.errors.StudyError, match="Choose by a score of the base model only"):
         study.with_values(["choose.score=correlation"])
     with pytest.raises(workbench.errors.StudyError, match='Did you mean "welch_z"'):
         study.with_values(['choose.compare=["welchz"]'])

@@ -14,7 +14,7 @@ def settings():
     """The table of every eraser with a preset: default and published value of each parameter, as Markdown."""
     lines = ["| eraser | parameter | default | published |", "|---|---|---:|---|"]
     for name, one in methods("erasers").items():
-        for parameter, value in published.column(one.module).items():
+        for parameter, value in published.column(one).items():
             if value != "ours":
                 lines.append(f"| `{name}` | `{parameter}` | {json.dumps(one.parameters.model_fields[parameter].default)} | {value} |")
     return "\n".join(lines) + "\n"

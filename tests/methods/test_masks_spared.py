@@ -150,7 +150,11 @@ def test_in_a_study_no_mask_cuts_into_the_watched_neurons(written, tmp_path):  #
             "esd takes no `spare`. Methods that can spare the watched neurons: cad",
         ),
         ('spare = "watch"\nrole', "role", "which does not spare the watched neurons"),
-        ('spare = "watch"\nrole = "pruned"\nlike', 'role = "pruned"\nlike', 'set spare = "watch", so that both choose among the same'),
+        (
+            'spare = "watch"\nrole = "pruned"\nlike',
+            'role = "pruned"\nlike',
+            'Set spare = "watch" here too, so that both masks choose among the same',
+        ),
         ('spare = "watch"', 'spare = "concept"', "spare"),
     ],
 )

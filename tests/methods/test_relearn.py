@@ -17,7 +17,7 @@ from workbench.methods.erasers import _training, relearn
 from workbench.models import text
 from workbench.models.masks import cut_incoming
 from workbench.models.variants import Variant, applied, exchanged
-from workbench.study.variants import VariantPart
+from workbench.study.variants import VariantTable
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
 SMALL = {"steps": 3, "images": 2, "batch": 2, "iterations": 4}
@@ -254,11 +254,11 @@ def test_a_pruned_variant_relearns_in_a_study(study_file, tmp_path):  # noqa: F8
 
 def test_the_same_relearning_over_a_mask_and_over_the_unpruned_eraser_is_compared():
     def part(name, parent, method="relearn", **given):
-        return VariantPart(name=name, method=method, parent=parent, parameters=given)
+        return VariantTable(name=name, method=method, parent=parent, parameters=given)
 
     erased, masked = (
-        VariantPart(name="erased", method="esd"),
-        VariantPart(name="masked", method="magnitude", parent="erased", role="pruned"),
+        VariantTable(name="erased", method="esd"),
+        VariantTable(name="masked", method="magnitude", parent="erased", role="pruned"),
     )
     first, again = part("erased-20", "erased", iterations=20), part("masked-20", "masked", iterations=20)
     others = [part("masked-40", "masked", iterations=40), part("control-20", "masked", iterations=20, shows="anchor")]

@@ -38,7 +38,7 @@ def test_a_damaged_or_foreign_file_is_told(model, tmp_path):
     with pytest.raises(ModelError, match="no mask file"):
         masks.load(path)
     path.write_bytes(b"not a mask")
-    with pytest.raises(ModelError, match="holds text"):
+    with pytest.raises(ModelError, match="contains text"):
         masks.load(path)
     write_arrays(path, {"a": torch.zeros(3)})
     with pytest.raises(ModelError, match="header has no shapes"):

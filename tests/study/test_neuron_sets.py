@@ -41,11 +41,11 @@ def test_sets_are_put_in_an_order_in_which_each_can_be_made():
         (['{name="concept", file="f"}'], (), 'can be called "concept"'),
         (['{name="cluster-1", file="f"}'], (), 'can be called "cluster-1"'),
         (['{name="Church", file="f"}'], (), "pattern"),
-        (['{name="a"}'], (), "comes from one of file, union, intersection, difference; it has none of them"),
+        (['{name="a"}'], (), "needs exactly one of file, union, intersection, difference; it has none of them"),
         (['{name="a", file="f", union=["concept", "suppressed"]}'], (), "it has file and union"),
         (['{name="a", union=["concept"]}'], (), "at least 2"),
         (['{name="church", file="f"}', '{name="a", union=["concept", "chruch"]}'], (), 'Did you mean "church"'),
-        (['{name="a", union=["concept", "cluster-0"]}'], (), "add it"),
+        (['{name="a", union=["concept", "cluster-0"]}'], (), "Add it"),
         (['{name="a", union=["concept", "cluster-3"]}'], ["cluster.k=3"], "Possible: cluster-0, cluster-1, cluster-2"),
         (
             ['{name="a", union=["b", "concept"]}', '{name="b", difference=["a", "concept"]}'],
@@ -54,8 +54,8 @@ def test_sets_are_put_in_an_order_in_which_each_can_be_made():
         ),
         (['{name="a", union=["a", "concept"]}'], (), "a circle"),
         (['{name="a", fil="f"}'], (), 'Did you mean "file"'),
-        (['{name="a", file="f"}'], ['variants.1.parameters={set="b"}'], "none of the [[sets]]"),
-        (['{name="a", file="f"}'], ['variants.1.parameters={set="a", neurons="concept"}'], "give one of the two"),
+        (['{name="a", file="f"}'], ['variants.1.parameters={set="b"}'], "not one of the [[sets]]"),
+        (['{name="a", file="f"}'], ['variants.1.parameters={set="a", neurons="concept"}'], "Give one of the two"),
         (['{name="a", union=["concept", "cluster-0"]}'], ["cluster.k=2", 'variants.1.parameters={set="a"}'], "in another study"),
     ],
 )
@@ -74,6 +74,6 @@ def test_a_file_that_is_not_there_is_told_with_the_nearest_beside_it(tmp_path):
     (tmp_path / "church.safetensors").write_bytes(b"")
     path = tmp_path / "mine.toml"
     path.write_text(STUDY.text + '\n[[sets]]\nname = "a"\nfile = "chruch.safetensors"\n')
-    with pytest.raises(StudyError, match='no such file.*Did you mean "church.safetensors"'):
+    with pytest.raises(StudyError, match='which does not exist.*Did you mean "church.safetensors"'):
         load_study(path)
     assert load_study(path, files=False).sets[0].path(tmp_path) == tmp_path / "chruch.safetensors"

@@ -50,14 +50,14 @@ def used_by(kind, names):
 
 def versions(*methods):
     """{"versions": {name: VERSION}} of methods whose code gives other results than at first; empty for others, which keep their keys."""
-    found = {one.name: one.module.VERSION for one in methods if getattr(one.module, "VERSION", 1) > 1}
+    found = {one.name: one.version for one in methods if one.version > 1}
     return {"versions": found} if found else {}
 
 
 def made_against(attack, folder):
     """The variant that an attack's file says it was made against; None for an attack that reads no such file."""
     method = registry.method("attacks", attack.method)
-    return getattr(method.module, "made_against", lambda parameters, folder: None)(method.parameters(**attack.settings), folder)
+    return method.made_against(method.parameters(**attack.settings), folder)
 
 
 def detector_identity(given, folder="."):

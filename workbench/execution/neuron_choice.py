@@ -12,14 +12,13 @@ import numpy as np
 from workbench import registry
 from workbench.analysis import selection
 from workbench.errors import StatisticsError
-from workbench.methods import scores
 from workbench.neurons import sets
 from workbench.study.neuron_choice import in_words
 
 
 def on_half(choose, table, half):
     """{score: (neuron,)} of the choosing scores on half `a` or `b`, from a neuron table."""
-    return {name: table[f"{name}_{half}"].to_numpy() - scores.neutral(registry.method("scores", name)) for name in choose.choosing}
+    return {name: table[f"{name}_{half}"].to_numpy() - registry.method("scores", name).neutral for name in choose.choosing}
 
 
 def chosen(choose, values, here):

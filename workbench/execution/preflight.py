@@ -96,13 +96,12 @@ def _check_labels(workspace, detector):
 
 def _check_method(workspace, kind, name, settings):
     """What a module checks itself, `check(parameters, model)`, and the guidance of lists that an attack reads."""
-    module = registry.method(kind, name).module
-    parameters, folder = registry.method(kind, name).parameters(**settings), workspace.study.folder
-    files = getattr(module, "files", lambda parameters, folder: {})(parameters, folder)
+    method, folder = registry.method(kind, name), workspace.study.folder
+    parameters = method.parameters(**settings)
+    files = method.files(parameters, folder)
     named = {field: value for field, value in parameters if isinstance(value, str) and value in files}
     placed = {field: str(resources.find_file(value, folder)) for field, value in named.items()}
-    if hasattr(module, "check"):
-        module.check(parameters.model_copy(update=placed), workspace.model)
+    method.check(parameters.model_copy(update=placed), workspace.model)
     for path in placed.values():
         if kind == "attacks" and path.endswith(".csv"):
             prompt_files.check_guidance(path, prompt_files.read_csv(path), workspace.study.sampling.guidance)
@@ -150,9 +149,7 @@ def _file(study, name):
 
 def _bare_names(study):
     """A sentence when erasers train on names alone, for want of pairs."""
-    training = [
-        one.name for one in study.variants if one.pairs is None and hasattr(registry.method("erasers", one.method).module, "passes")
-    ]
+    training = [one.name for one in study.variants if one.pairs is None and registry.method("erasers", one.method).has_cost]
     if study.prompts.erase is not None or not training:
         return []
     names = ", ".join(f'"{name}"' for name in study.concept.names)

@@ -43,8 +43,7 @@ def read_change(part, folder):
     weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
     pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
     method = registry.method("erasers", part.method)
-    lifts = getattr(method.module, "lifts_masks", lambda parameters: False)
-    return Variant(part.name, part.parent, weights, pruned, lifts(method.parameters(**part.settings)))
+    return Variant(part.name, part.parent, weights, pruned, method.lifts_masks(method.parameters(**part.settings)))
 
 
 def merged(store, study, name):

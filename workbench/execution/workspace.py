@@ -11,6 +11,7 @@ from functools import cached_property
 import pandas
 import torch
 
+from workbench import registry
 from workbench.diffusion.denoise import Trajectory
 from workbench.errors import PlanError
 from workbench.execution import stages
@@ -227,14 +228,14 @@ class Workspace:
     def detector(self, role, remembering=False):
         """The attack-visible detector (steer) or the judge, read once.
 
-        remembering   for judging only: an image judged before, in whichever condition, is looked up in the run folder. The
-                      bundled detectors cost next to nothing beside making the image, so they leave no files.
+        remembering   for judging only: an image judged before, in whichever condition, is looked up in the run folder;
+                      detectors that cost next to nothing beside making the image declare REMEMBERED = False and leave no files.
         """
         if role not in self._detectors:
             from workbench.methods.detectors import opened
 
             self._detectors[role] = opened(getattr(self._study.detectors, role), self.folder)
-        if not remembering or getattr(self._study.detectors, role)["method"] == "emoji":
+        if not remembering or not registry.method("detectors", getattr(self._study.detectors, role)["method"]).remembered:
             return self._detectors[role]
         if (role, "remembering") not in self._detectors:
             from workbench.methods.detectors import Cached

@@ -1,26 +1,29 @@
 """[[expect]]: rates known from elsewhere."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field
 
 from workbench.errors import nearest
-from workbench.study.fields import Part, Said
+from workbench.study.fields import NonEmpty, StudyTable
 
 
-class Expected(Part):
-    """A rate known from elsewhere: when the study does not come near it, the verdict says first that the set-up is off."""
+class Expected(StudyTable):
+    """A rate known from elsewhere: where the study does not reproduce it, the verdict says first that the set-up may be wrong."""
 
     variant: str
-    attack: str | None = Field(None, description="what the study calls the attack; none: plainly asked")
-    definition: Literal["success_rate", "pre_asr", "asr", "asr_fail"] = Field(description="as in the table rates")
-    low: float = Field(ge=0, le=1, description="the interval of the rate must reach from low ...")
+    attack: str | None = Field(None, description="name of the attack in the study; leave it out for the rate without attack")
+    definition: Literal["success_rate", "pre_asr", "asr", "asr_fail"] = Field(
+        description="which rate, as in the table rates of report.json"
+    )
+    low: float = Field(ge=0, le=1, description="the interval of the measured rate must overlap low ...")
     high: float = Field(ge=0, le=1, description="... to high")
-    source: Said = Field(description="where it is known from")
+    source: NonEmpty = Field(description="where it is known from")
 
 
-def check_expected(one, variants, attacks):
-    """A known rate is of a variant and an attack of the study, and lies between two ends that rise."""
+def check_expected(one: Expected, variants: Collection[str], attacks: Collection[str]) -> None:
+    """A known rate names a variant and an attack of the study; its low end is below its high end."""
     if one.variant not in variants:
         raise ValueError(f'expect: no variant is called "{one.variant}".{nearest(one.variant, variants)}')
     if one.attack is not None and one.attack not in attacks:

@@ -5,36 +5,38 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from workbench import registry
-from workbench.study.fields import MOST_RESAMPLES, MOST_SETS, Once, Part, Seed
+from workbench.study.fields import MOST_RESAMPLES, MOST_SETS, Seed, StudyTable, Unique
 from workbench.study.method_settings import check_parameters
 
 
-class Choose(Part):
-    """How concept neurons are chosen, and how sure we want to be."""
+class Choose(StudyTable):
+    """How concept neurons are chosen, and how many resamples and random sets are drawn."""
 
-    later: ClassVar[tuple] = ("agree", "by", "votes")
+    added_later: ClassVar[tuple[str, ...]] = ("agree", "by", "votes")
 
-    score: str = Field("contrast", description="what chooses; with `agree`, the one of them that is listed first")
-    parameters: dict = Field(default_factory=dict, description="of the score")
-    compare: Annotated[list[str], Once] | None = Field(None, description="scores listed beside it; default: every one")
-    agree: list[str] | None = Field(None, description="scores that choose together, at least 2")
+    score: str = Field("contrast", description="the score that chooses; with `agree`, the one of them that tables list first")
+    parameters: dict = Field(default_factory=dict, description="parameters of the score")
+    compare: Annotated[list[str], Unique] | None = Field(None, description="scores that are listed for comparison; default: all")
+    agree: list[str] | None = Field(None, description="scores that must agree, at least 2")
     by: Literal["rank", "votes"] | None = Field(
-        None, description="of agree: the best mean rank (default), or in the top share of at least `votes` of them"
+        None,
+        description="how the scores in agree are combined: rank (default), the best mean rank; votes, in the top share "
+        "of at least `votes` scores",
     )
-    votes: int | None = Field(None, ge=1, le=100, description="how many of the scores in agree must have a neuron in their top share")
+    votes: int | None = Field(None, ge=1, le=100, description="for votes: in how many of their top shares a neuron must be")
     share: float = Field(0.04, gt=0, lt=0.5, description="share of the neurons of the site ff in the concept set")
-    seed: Seed = Field(0, description="of the halves, the coin of pruned or watched, and the random sets")
+    seed: Seed = Field(0, description="seed of the halves, of the split into pruned and watched neurons, and of the random sets")
     n_random: int = Field(199, ge=19, le=MOST_SETS, description="matched random sets")
     n_resamples: int = Field(1000, ge=100, le=MOST_RESAMPLES, description="bootstrap resamples of units")
 
     @property
-    def choosing(self):
+    def choosing(self) -> list[str]:
         """The scores that choose: one, or those that must agree."""
         return self.agree or [self.score]
 
 
-def check_choice(choose):
-    """Refuse scores and rules that mean nothing: one score of the base model alone, or several that agree, the listed one among them.
+def check_choice(choose: Choose) -> None:
+    """Refuse scores and rules that make no sense: one score of the base model, or several that agree, choose.score among them.
 
     Raises   ValueError that names the field and the way out
     """
@@ -44,29 +46,29 @@ def check_choice(choose):
             check_parameters("scores", name, {}, f"choose.{where}")
     for where, names in (("score", [choose.score]), ("agree", choose.agree or [])):
         for name in names:
-            if "erased" in registry.method("scores", name).module.NEEDS:
-                raise ValueError(f'choose.{where}: "{name}" needs an erased model; choose by a score of the base model alone')
+            if "erased" in registry.method("scores", name).needs:
+                raise ValueError(f'choose.{where}: "{name}" needs an erased model. Choose by a score of the base model only')
     if choose.agree is None:
         for name in ("by", "votes"):
             if getattr(choose, name) is not None:
-                raise ValueError(f"choose.{name} says how scores agree, but none are given: list at least 2 in choose.agree")
+                raise ValueError(f"choose.{name} says how scores are combined, but choose.agree lists none. List at least 2 there")
         return
     if len(set(choose.agree)) < max(2, len(choose.agree)):
-        raise ValueError(f"choose.agree needs at least 2 scores, each once, not {choose.agree}. One score chooses as choose.score")
+        raise ValueError(f"choose.agree needs at least 2 different scores, not {choose.agree}. Give a single score as choose.score")
     if choose.score not in choose.agree:
         raise ValueError(
-            f'choose.score "{choose.score}" is not among choose.agree: it is the one listed first, so set it to one of '
+            f'choose.score "{choose.score}" is not among choose.agree. It is the score that tables list first: set it to one of '
             + ", ".join(choose.agree)
         )
     if choose.by == "votes" and choose.votes is None:
-        raise ValueError(f"choose.by is votes: say with choose.votes how many of the {len(choose.agree)} scores must agree")
+        raise ValueError(f"choose.by is votes. Set choose.votes, how many of the {len(choose.agree)} scores must agree")
     if choose.by != "votes" and choose.votes is not None:
-        raise ValueError('choose.votes counts only with choose.by = "votes"; by rank all scores weigh the same')
+        raise ValueError('choose.votes needs choose.by = "votes"; by rank, all scores have the same weight')
     if (choose.votes or 0) > len(choose.agree):
         raise ValueError(f"choose.votes = {choose.votes}, but only {len(choose.agree)} scores are listed in choose.agree")
 
 
-def in_words(choose):
+def in_words(choose: Choose) -> str:
     """The rule, such as "rank of contrast, welch_z" or "2 of 3 votes: contrast, z, welch_z"."""
     if not choose.agree:
         return choose.score

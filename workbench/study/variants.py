@@ -1,59 +1,67 @@
 """[[variants]]: the variants of the base model."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from workbench import registry
 from workbench.errors import MethodError, nearest
 from workbench.study import published
-from workbench.study.fields import MOST_NAME, Once, Part, Said, Seed
+from workbench.study.fields import MOST_NAME, NonEmpty, Seed, StudyTable, Unique
 from workbench.study.method_settings import check_parameters
 
 BASE = "base"
 
 
-class VariantPart(Part):
+class VariantTable(StudyTable):
     """One variant of the base model."""
 
-    later: ClassVar[tuple] = ("like", "spare", "preset", "seeds")
+    added_later: ClassVar[tuple[str, ...]] = ("like", "spare", "preset", "seeds")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=MOST_NAME)
     method: str
     parent: str = BASE
     role: Literal["erased", "pruned", "sham"] = "erased"
-    pairs: Said | None = Field(None, description="another file of prompt, anchor pairs: what a sham erases instead")
-    like: str | None = Field(None, description="an earlier variant that is a mask: cut as many weights of each of its layers")
+    pairs: NonEmpty | None = Field(None, description="another file of (prompt, anchor) pairs: what a sham erases instead")
+    like: str | None = Field(None, description="an earlier variant that is a mask: prune as many weights in each of its layers")
     spare: Literal["watch"] | None = Field(
-        None, description="watch: a mask never cuts weights that feed or read the watched neurons; its share is of the others"
+        None, description="watch: the mask prunes no weights that feed or read the watched neurons; its share counts the other weights"
     )
     preset: str | None = Field(
         None,
-        description="published, or published:<task>: start from the authors' settings; what `parameters` sets otherwise is reported",
+        description="published, or published:<task>: start from the authors' settings; deviations in `parameters` are reported",
     )
     parameters: dict = Field(default_factory=dict)
-    seeds: Annotated[list[Seed], Once] | None = Field(None, description="train it once with each: intervals are then over runs too")
+    seeds: Annotated[list[Seed], Unique] | None = Field(
+        None, description="train it once with each seed; intervals then include other trainings"
+    )
 
     _kind: str | None = None
-    _run_of: tuple | None = None
+    _run_of: tuple[str, int] | None = None
 
     @property
-    def run_of(self):
+    def label(self) -> str:
+        """The name that every table shows."""
+        return self.name
+
+    @property
+    def run_of(self) -> tuple[str, int] | None:
         """(name as written, seed) of a run of a variant with seeds, else None."""
         return self._run_of
 
     @property
-    def kind(self):
+    def kind(self) -> str | None:
         """The kind of the study's concept, which some presets differ by."""
         return self._kind
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Its parameters, over those of the preset."""
         return published.settings(self.method, self.preset, self._kind) | self.parameters
 
 
-def check_variants(variants, kind):
+def check_variants(variants: Sequence[VariantTable], kind: str) -> None:
     """Refuse names that are taken, parents that are not there, and settings that mean nothing.
 
     kind     of the study's concept, which some presets differ by; each variant is told
@@ -77,7 +85,7 @@ def check_variants(variants, kind):
             _check_spare(variant)
 
 
-def _check_settings(variant):
+def _check_settings(variant: VariantTable) -> None:
     """Its method, its preset, and its parameters over it."""
     try:
         settings = variant.settings
@@ -86,34 +94,34 @@ def _check_settings(variant):
     check_parameters("erasers", variant.method, settings, f"variant {variant.name}")
 
 
-def _check_like(variant, earlier):
+def _check_like(variant: VariantTable, earlier: Sequence[VariantTable]) -> None:
     """A control of equal sparsity: what it equals is an earlier mask over the same layers, and sets the share."""
     known = registry.methods("erasers")
-    masks = {one.name: one for one in earlier if getattr(known[one.method].module, "MASK", False)}
+    masks = {one.name: one for one in earlier if known[one.method].is_mask}
     where = f'variant "{variant.name}" is like "{variant.like}"'
     if variant.like not in masks:
-        raise ValueError(f"{where}, which is no mask defined before it.{nearest(variant.like, masks)}")
+        raise ValueError(f"{where}, which is not a mask defined before it.{nearest(variant.like, masks)}")
     if "like" not in known[variant.method].takes:
         able = ", ".join(name for name, method in known.items() if "like" in method.takes)
-        raise ValueError(f"{where}, but {variant.method} sets its own share. Methods that can be like another mask: {able}")
+        raise ValueError(f"{where}, but {variant.method} sets its own share. Methods that can prune like another mask: {able}")
     for name in [name for name in ("share", "group") if name in variant.parameters]:
-        raise ValueError(f"{where}, which sets how much is cut: leave `{name}` out of its parameters")
+        raise ValueError(f"{where}, which sets how much is pruned. Remove `{name}` from its parameters")
     other = masks[variant.like]
     if other.spare and not variant.spare:
         raise ValueError(
-            f'{where}, which spares the watched neurons: set spare = "{other.spare}", so that both choose among the same weights'
+            f'{where}, which spares the watched neurons. Set spare = "{other.spare}" here too, so that both masks '
+            f"choose among the same weights"
         )
     if variant.spare and not other.spare and "spare" in known[other.method].takes:
-        raise ValueError(
-            f'{where}, which does not spare the watched neurons: set spare = "{variant.spare}" there too, or leave it out here'
-        )
+        raise ValueError(f'{where}, which does not spare the watched neurons. Set spare = "{variant.spare}" there too, or remove it here')
     own, theirs = (known[one.method].parameters(**one.settings) for one in (variant, other))
-    lacking = [layer for layer in getattr(theirs, "layers", ()) if layer not in getattr(own, "layers", ())]
+    its_layers = getattr(theirs, "layers", ())
+    lacking = [layer for layer in its_layers if layer not in getattr(own, "layers", ())]
     if lacking:
-        raise ValueError(f'{where}, which cuts the layers "{lacking[0]}": set its parameter layers = {list(theirs.layers)}')
+        raise ValueError(f'{where}, which prunes layers "{lacking[0]}". Set its parameter layers = {list(its_layers)}')
 
 
-def _check_spare(variant):
+def _check_spare(variant: VariantTable) -> None:
     """Only masks that choose among weights can spare some of them."""
     known = registry.methods("erasers")
     if "spare" not in known[variant.method].takes:

@@ -123,7 +123,7 @@ def stability_rows(workspace, table, means):
     _add_attacks(workspace, by, rule, a, half)
     others = {name: method for name, method in scores.listed(choose).items() if choose.agree or name != choose.score}
     for name, method in others.items():
-        value = table[f"{name}_a"].to_numpy()[ff] - scores.neutral(method)
+        value = table[f"{name}_a"].to_numpy()[ff] - method.neutral
         other = neuron_choice.positive(value, choose.share, np.ones(len(value), bool))
         by.add("scores", neuron_choice.in_words(choose), a, name, other, n=int(half.sum()))
     if not others:
@@ -201,12 +201,12 @@ class Rule:
 
     def reads(self, what):
         """Whether a choosing score needs it."""
-        return any(what in method.module.NEEDS for method in self.methods.values())
+        return any(what in method.needs for method in self.methods.values())
 
     def rows(self, target, reference):
         """{quantity: Evidence} of two sets, row by row of the target set."""
         found = {}
-        for quantity in {scores.quantity(method) for method in self.methods.values()}:
+        for quantity in {method.quantity for method in self.methods.values()}:
             sides = (self._rows(name, quantity) for name in (target, reference))
             found[quantity] = scores.Evidence(*sides, layer=self.layer, weights=self.weights)
         return found
@@ -235,8 +235,8 @@ class Rule:
             values = {}
             for name, method in self.methods.items():
                 given = self.choose.parameters if name == self.choose.score else None
-                found = scores.evaluate(method, evidence[scores.quantity(method)], rows, parameters=given)
-                values[name] = found - scores.neutral(method)
+                found = scores.evaluate(method, evidence[method.quantity], rows, parameters=given)
+                values[name] = found - method.neutral
             return neuron_choice.chosen(self.choose, values, here)
 
         return choose

@@ -149,7 +149,7 @@ def comparison_rows(workspace):
 
 def _compared(variants):
     """(variant a, variant b) pairs; of variants with seeds the runs of the same seed."""
-    stress = [one for one in variants if getattr(registry.method("erasers", one.method).module, "OVER_OTHER_PARENTS", False)]
+    stress = [one for one in variants if registry.method("erasers", one.method).over_other_parents]
     plain = [one for one in stress if one.parent not in {other.name for other in stress}]
     for place, variant in enumerate(variants):
         yield variant.parent, variant.name

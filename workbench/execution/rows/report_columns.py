@@ -79,7 +79,7 @@ def named_caveats(workspace, named):
     methods, concept, found = {part.label: part.method for part in workspace.study.attacks}, workspace.study.concept, []
     what = "the concept's name" + (" or a forbidden word" if concept.forbidden else "") + f" ({', '.join(concept.not_for_attacks)})"
     for name, row in named.items():
-        imported = hasattr(registry.method("attacks", methods[row["attack"]]).module, "files")
+        imported = registry.method("attacks", methods[row["attack"]]).reads_files
         if not imported or not row["named"] or workspace.prompt_set(name).prefix is not None:
             continue
         too = f", {row['named_as_asked']} of them where the target prompt says it too" if row["named_as_asked"] else ""
@@ -95,7 +95,7 @@ def shared_caveats(study):
     """A sentence for each method that searches once for all prompts: what its intervals leave out (decision 0011)."""
     found = []
     for method in dict.fromkeys(part.method for part in study.attacks):
-        if not getattr(registry.method("attacks", method).module, "SHARED", False):
+        if not registry.method("attacks", method).shared:
             continue
         labels = [part.label for part in study.attacks if part.method == method]
         end = (

@@ -25,7 +25,7 @@ def nodes(study, graph):
     for attack in study.attacks:
         method = registry.method("attacks", attack.method)
         parameters = method.parameters(**attack.settings)
-        getattr(method.module, "check_targets", lambda parameters, targets, names: None)(parameters, targets, study.concept.names)
+        method.check_targets(parameters, targets, study.concept.names)
         content = graph.model | {
             "method": attack.method,
             "parameters": parameters.model_dump(),
@@ -33,11 +33,11 @@ def nodes(study, graph):
             "rows": graph.rows["target"],
             "sampling": graph.sampling,
             "pairs": graph.pairs,
-            "files": getattr(method.module, "files", lambda p, folder: {})(parameters, study.folder),
+            "files": method.files(parameters, study.folder),
         }
         content |= method_code.versions(method) | ({"forbidden": study.concept.forbidden} if study.concept.forbidden else {})
         for against in attack.against or [None]:
-            made = against or method_code.made_against(attack, study.folder)
+            made = against or method.made_against(parameters, study.folder)
             inputs = (f"generate:{BASE}:target", f"detect:{BASE}:target", *(graph.made(against) if against else ()))
             yield NodeSpec(
                 f"attack:{name_of(attack.label, made)}",
@@ -49,7 +49,7 @@ def nodes(study, graph):
                 cut="rows",
                 code=method_code.used_by("attacks", [attack.method]),
                 context={"avoid": study.concept.not_for_attacks},
-                passes=getattr(method.module, "passes", lambda p, n, image: 0.0)(parameters, n, 2 * graph.n_calls),
+                passes=method.passes(parameters, n, 2 * graph.n_calls),
                 bytes=n * 4096,
             )
 
@@ -74,7 +74,7 @@ def run(workspace, node, shard, out):
     )
     with applied(workspace.model, workspace.variant(node.variant)):
         adversarial = method.call(workspace.model, targets, parameters, context)
-        control = method.module.control(workspace.model, targets, adversarial, parameters, context)
+        control = method.control(workspace.model, targets, adversarial, parameters, context)
     for which, made in (("adversarial", adversarial), ("control", control)):
         finite.check_embeddings(node, which, made)
         write_table(out / f"{which}.parquet", made.table)

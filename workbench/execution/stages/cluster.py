@@ -33,7 +33,7 @@ def nodes(study, graph):
     if not part:
         return
     pairs, attributions = graph.conditions(), [spec.id for spec in graph.of_stage("attribute")] if part.attribution is not False else []
-    own = {name: value for name, value in part.model_dump(mode="json").items() if name not in part.later}
+    own = {name: value for name, value in part.model_dump(mode="json").items() if name not in part.added_later}
     yield NodeSpec(
         "cluster",
         "cluster",

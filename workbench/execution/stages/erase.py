@@ -24,13 +24,13 @@ def _node(study, graph, variant):
     parameters = method.parameters(**variant.settings)
     pairs, note = training_data.pairs(study, graph.prompts, variant, method, parameters)
     graph.notes.extend([note] if note else [])
-    getattr(method.module, "check_training", lambda parameters, pairs: None)(parameters, pairs)
+    method.check_training(parameters, pairs)
     content = graph.model | {"method": variant.method, "parameters": parameters.model_dump(), "pairs": pairs}
     content |= method_code.versions(method)
-    if variant.method == "prune_neurons" and (chosen := content["parameters"].get("set")):
+    if "neurons" in method.needs and (chosen := content["parameters"].get("set")):
         inputs += named_set_files.inputs(study, chosen)
         content["set"] = named_set_files.identity(study, chosen, named_set_files.read(study))
-    elif variant.method == "prune_neurons":
+    elif "neurons" in method.needs:
         inputs.append("score")
     if variant.spare:
         inputs.append("score")
@@ -40,8 +40,8 @@ def _node(study, graph, variant):
         content["like"] = True
     if study.prompts.retain and "retained" in method.takes:
         content["retained"] = training_data.retained(study, graph.prompts)
-    if hasattr(method.module, "files"):
-        content["files"] = method.module.files(parameters, study.folder)
+    if method.reads_files:
+        content["files"] = method.files(parameters, study.folder)
     return NodeSpec(
         f"erase:{variant.name}",
         "erase",
@@ -50,7 +50,7 @@ def _node(study, graph, variant):
         variant.name,
         code=method_code.used_by("erasers", [variant.method]),
         context={"study": study.name, "named": named_set_files.NamedSets.of(study)},
-        passes=getattr(method.module, "passes", lambda p, n_pairs: 0.0)(parameters, len(pairs)),
+        passes=method.passes(parameters, len(pairs), 2 * graph.n_calls),
         bytes=2_000_000,
     )
 
@@ -62,7 +62,7 @@ def run(workspace, node, shard, out):
 
     part = workspace.part(node.variant)
     method = registry.method("erasers", part.method)
-    prune = to_prune(workspace, part, node) if part.method == "prune_neurons" else None
+    prune = to_prune(workspace, part, node) if "neurons" in method.needs else None
     spare = chosen(workspace.result("score"), f"in_{part.spare}") if part.spare else None
     like = read_change(workspace.part(part.like), workspace.result(f"erase:{part.like}")).masks if part.like else None
     log, resuming = [], workspace.resuming(node, shard)

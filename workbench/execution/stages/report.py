@@ -20,7 +20,6 @@ from workbench.execution.rows.region_pictures import with_pictures
 from workbench.execution.rows.report_columns import with_stated
 from workbench.execution.stages import named_sets
 from workbench.execution.variant_files import training_rows
-from workbench.methods import scores
 from workbench.models.variants import describe
 from workbench.report import document
 from workbench.report.images import SHOWN_UNITS, blurred
@@ -114,7 +113,7 @@ def _study(workspace):
 def _score(choose):
     """What chose the concept neurons: the rule, and the score whose values are shown, with its unit and what it is."""
     method = registry.method("scores", choose.score)
-    unit = scores.unit(method, choose.parameters)
+    unit = method.unit(choose.parameters)
     return {"rule": neuron_choice.in_words(choose), "name": choose.score, "unit": unit, "what": method.help}
 
 

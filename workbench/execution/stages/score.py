@@ -89,7 +89,7 @@ def agreement(workspace, table):
         rows.append({"score": label, "n_chosen": int(a.sum())} | overlap | {"note": note})
 
     def alone(label, column, method, note):
-        both = (table[f"{column}_{half}"].to_numpy() - scores.neutral(method) for half in "ab")
+        both = (table[f"{column}_{half}"].to_numpy() - method.neutral for half in "ab")
         add(label, *(neuron_choice.positive(value, choose.share, ff) for value in both), iou_chance(choose.share), note)
 
     if choose.agree:
@@ -127,7 +127,7 @@ def _erased(workspace):
 
 
 def _needing_erased(choose):
-    known = {name: method for name, method in registry.methods("scores").items() if "erased" in method.module.NEEDS}
+    known = {name: method for name, method in registry.methods("scores").items() if "erased" in method.needs}
     return {name: method for name, method in known.items() if choose.compare is None or name in choose.compare}
 
 
@@ -138,8 +138,8 @@ def _scored(workspace, choose, methods, variant=None):
     """
     columns, by_call = {}, {}
     half = workspace.units_in_half_a()
-    for quantity in scores.QUANTITIES:
-        mine = {name: method for name, method in methods.items() if scores.quantity(method) == quantity}
+    for quantity in registry.QUANTITIES:
+        mine = {name: method for name, method in methods.items() if method.quantity == quantity}
         evidence = _evidence(workspace, quantity, mine, variant) if mine else None
         for name, method in mine.items():
             column = f"{name}_{variant}" if variant else name
@@ -158,7 +158,7 @@ def _evidence(workspace, quantity, methods, variant=None):
     conditions = {"target": (BASE, "target")}
     conditions |= {"erased": (variant, "target")} if variant else {"reference": (BASE, "reference")}
     arrays = {name: _of_units(workspace, condition, quantity) for name, condition in conditions.items()}
-    weighing = any("weights" in method.module.NEEDS for method in methods.values())
+    weighing = any("weights" in method.needs for method in methods.values())
     weights = sites.reading_weights(workspace.layers, workspace.model.unet, workspace.model.text_encoder) if weighing else {}
     return scores.Evidence(**arrays, layer=workspace.neurons["layer"].to_numpy(), weights=weights)
 

@@ -11,12 +11,12 @@ import time
 from pydantic import Field
 
 from workbench.methods.attacks import vectors_before
-from workbench.study.fields import MOST_ROWS, Part, Seed
+from workbench.study.fields import MOST_ROWS, Seed, StudyTable
 
 KEEP_EVERY = 60.0
 
 
-class Budget(Part):
+class Budget(StudyTable):
     """How far a search goes; part of every optimising attack's parameters."""
 
     looks: int = Field(1, ge=0, le=500, description="detector queries, evenly spaced; 0 = none, the final candidate is kept")

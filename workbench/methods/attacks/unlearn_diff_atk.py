@@ -36,7 +36,7 @@ class Parameters(Levels):
     Source of PUBLISHED   Zhang et al. 2024 (arXiv 2310.11868), their nudity setting; 3 words for styles and objects
     """
 
-    later: ClassVar[tuple] = ("x0",)
+    added_later: ClassVar[tuple[str, ...]] = ("x0",)
 
     n_tokens: int = Field(3, ge=1, le=60, description="words before the prompt; published: 5, or 3 for styles and objects")
     timesteps: int = Field(

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workbench.errors import MethodError, ModelError, first_line
-from workbench.study.fields import Said
+from workbench.study.fields import NonEmpty
 
 NONE = "none"
 
@@ -13,8 +13,8 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: Said = Field(description="transformers folder with a CLIP model, e.g. a local copy of openai/clip-vit-large-patch14")
-    positive: dict[Said, list[str]] = Field(min_length=1, description="label -> prompts that describe it; labels exclude each other")
+    model: NonEmpty = Field(description="transformers folder with a CLIP model, e.g. a local copy of openai/clip-vit-large-patch14")
+    positive: dict[NonEmpty, list[str]] = Field(min_length=1, description="label -> prompts that describe it; labels exclude each other")
     negative: list[str] = Field(min_length=1, description="prompts for images without any of the labels")
     threshold: float = Field(0.5, gt=0, le=1, description="probability from which a label counts as present")
 

@@ -83,7 +83,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     return fine_tuned(model, trained_names(model.unet, parameters.modules), parameters, loss_of, progress)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     images = max(parameters.images, n_pairs) * parameters.steps * 2
     return images + parameters.iterations * parameters.batch * (2.5 + (2.5 if parameters.prior else 1))

@@ -127,7 +127,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     return fine_tuned(model, names, parameters, loss_of, progress)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     n = n_trajectories(parameters, n_pairs) or parameters.iterations * parameters.batch / 2  # half a trajectory a draw, on average
     return n * parameters.steps * 2 + parameters.iterations * parameters.batch * (3 + 2.5)

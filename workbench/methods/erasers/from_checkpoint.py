@@ -4,15 +4,15 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from workbench.study.fields import Part, Said
+from workbench.study.fields import NonEmpty, StudyTable
 
 
-class Parameters(Part):
+class Parameters(StudyTable):
     """What can be set."""
 
-    later: ClassVar[tuple] = ("multiplier",)
+    added_later: ClassVar[tuple[str, ...]] = ("multiplier",)
 
-    path: Said = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
+    path: NonEmpty = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
     allow_unexpected: bool = Field(
         False, description="leave out tensors that the base model has no place for, instead of refusing the file"
     )

@@ -230,7 +230,7 @@ class _Run:
             return text.encode(model, prompts, v.detach())
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     sampled = max(parameters.trajectories, n_pairs) * parameters.steps * 2
     asked = parameters.retained_batch if parameters.retention else 0

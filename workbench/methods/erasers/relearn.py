@@ -105,6 +105,6 @@ def erase(model, pairs, parameters, *, progress=None, base=nullcontext, kept=Non
     return fine_tuned(model, names, parameters, loss_of, progress, still=still, generator=generator, kept=kept, keep=keep, log=log)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     return max(parameters.images, n_pairs) * parameters.steps * 2 + parameters.iterations * parameters.batch * 2.5

@@ -1,25 +1,27 @@
-"""The verbs about neuron sets as files: `workbench sets ...`. Starts without torch."""
+"""The commands for files of neuron sets: `workbench sets ...`. Starts without torch."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.output import console, say, shortened
+from workbench.cli.output import AsJson, console, say, shortened
 from workbench.errors import WorkbenchError
 
-app = typer.Typer(no_args_is_help=True, help="Neuron sets as files: look, combine, compare.")
+if TYPE_CHECKING:
+    from workbench.neurons.sets import NeuronSet
 
-SetFile = Annotated[Path, typer.Argument(help="a neuron set, such as runs/RUN/report/neuron-sets/concept.safetensors")]
+app = typer.Typer(no_args_is_help=True, help="Files of neuron sets: show, combine, compare.")
+
+SetFile = Annotated[Path, typer.Argument(help="a neuron set, e.g. runs/RUN/report/neuron-sets/concept.safetensors")]
 SetFiles = Annotated[list[Path], typer.Argument(help="two or more neuron sets")]
 OutFile = Annotated[Path, typer.Option("--out", help="file to write")]
-Name = Annotated[str | None, typer.Option("--name", help="what the new set is called; default: the name of its file")]
-AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+Name = Annotated[str | None, typer.Option("--name", help="name of the new set; default: the name of its file")]
 
 
 @app.command()
-def show(file: SetFile, as_json: AsJson = False):
-    """Which neurons a set has in each layer, and where it comes from."""
+def show(file: SetFile, as_json: AsJson = False) -> None:
+    """Show which neurons a set has in each layer, and how it was made."""
     import json
 
     from workbench.neurons.combining import SHORT, widths_of
@@ -44,30 +46,30 @@ def show(file: SetFile, as_json: AsJson = False):
 
 
 @app.command()
-def union(files: SetFiles, out: OutFile, name: Name = None):
-    """A set of what is in any of the sets."""
+def union(files: SetFiles, out: OutFile, name: Name = None) -> None:
+    """Write a set of the neurons that are in any of the sets."""
     _combine("union", files, out, name)
 
 
 @app.command()
-def intersection(files: SetFiles, out: OutFile, name: Name = None):
-    """A set of what is in all of the sets."""
+def intersection(files: SetFiles, out: OutFile, name: Name = None) -> None:
+    """Write a set of the neurons that are in all of the sets."""
     _combine("intersection", files, out, name)
 
 
 @app.command()
-def difference(files: SetFiles, out: OutFile, name: Name = None):
-    """A set of what is in the first set and in none of the others."""
+def difference(files: SetFiles, out: OutFile, name: Name = None) -> None:
+    """Write a set of the neurons that are in the first set and in none of the others."""
     _combine("difference", files, out, name)
 
 
 @app.command()
 def compare(
     files: SetFiles,
-    model: Annotated[str | None, typer.Option("--model", help="base model that says how wide layers are, where the sets do not")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="base model that gives the widths of layers, where the sets do not")] = None,
     as_json: AsJson = False,
-):
-    """How far sets are the same neurons, per layer and in all, beside what chance would give."""
+) -> None:
+    """Compare sets: how much they overlap, in each layer and in total, and how much random sets would."""
     from workbench.analysis.overlap import overlaps
     from workbench.neurons.combining import same_base, widths_of
 
@@ -86,25 +88,25 @@ def compare(
             if (row["first"], row["second"]) == pair:
                 console.print(f"  {row['layer']}: {_overlap(row)}", markup=False, soft_wrap=True)
     console.print(
-        "IoU: neurons in both / neurons in either. By chance, with 95 %: sets that lie by lot, as many neurons in every layer; "
-        "p: how often they overlap at least as far.",
+        "IoU: neurons in both / neurons in either. By chance, with its 95 % interval: random sets with as many neurons in every layer; "
+        "p: how often random sets overlap at least as much.",
         soft_wrap=True,
     )
 
 
-def _combine(how, files, out, name):
+def _combine(how: str, files: list[Path], out: Path, name: str | None) -> None:
     from workbench.neurons.combining import combine
 
     if out.exists():
-        raise WorkbenchError(f"{out} is there already, and nothing is replaced. Choose another name.")
+        raise WorkbenchError(f"{out} exists already, and nothing is replaced. Choose another name.")
     made = combine(how, list(_loaded(files).values()), name or out.stem)
     if not len(made):
-        raise WorkbenchError(f"No neuron is in this {how}, so no set is written.")
+        raise WorkbenchError(f"This {how} is empty, so no set is written.")
     made.save(out)
     console.print(f"Set      {out}: {len(made)} neurons in {len(made.neurons)} layers", markup=False, soft_wrap=True)
 
 
-def _loaded(files):
+def _loaded(files: list[Path]) -> "dict[str, NeuronSet]":
     """{label: NeuronSet}; the label is the set's own name, or its file where two have the same."""
     from workbench.neurons.sets import NeuronSet
 
@@ -117,7 +119,7 @@ def _loaded(files):
     return {name if names.count(name) == 1 else str(file): one for name, file, one in zip(names, files, sets, strict=True)}
 
 
-def _widths(name):
+def _widths(name: str) -> dict[str, int]:
     from workbench.models import load
     from workbench.neurons.sites import SITES, layers
 
@@ -126,11 +128,11 @@ def _widths(name):
     return {layer.path: layer.n_neurons for layer in found}
 
 
-def _overlap(row):
+def _overlap(row: dict[str, Any]) -> str:
     """What a row of `overlaps` says, in words."""
-    told = f"{row['n_first']} and {row['n_second']} neurons" + (f" of {row['n']}" if row["n"] is not None else "")
+    text = f"{row['n_first']} and {row['n_second']} neurons" + (f" of {row['n']}" if row["n"] is not None else "")
     if row["iou"] is not None:
-        told += f", IoU {row['iou']:.4f}"
+        text += f", IoU {row['iou']:.4f}"
     if row["chance"] is not None:
-        told += f", by chance {row['chance']:.4f} ({row['chance_low']:.4f} to {row['chance_high']:.4f}), p {row['p_random']:.4f}"
-    return told + (f"; {row['reason']}" if row["reason"] else "")
+        text += f", by chance {row['chance']:.4f} ({row['chance_low']:.4f} to {row['chance_high']:.4f}), p {row['p_random']:.4f}"
+    return text + (f"; {row['reason']}" if row["reason"] else "")

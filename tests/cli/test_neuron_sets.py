@@ -59,7 +59,7 @@ def test_sets_are_compared_layer_by_layer_beside_chance(files):
     assert rows[0]["iou"] == 0.5 and rows[0]["chance_low"] <= rows[0]["chance"] < 0.1 and rows[0]["p_random"] < 0.01
     assert "only one of the sets" in rows[1]["reason"] and rows[2]["iou"] == 0.4 and rows[2]["n"] == 100 and rows[2]["n_random"] == 999
     told = sets("compare", *files)
-    assert "0.5000" in told and "by lot" in told
+    assert "0.5000" in told and "random sets" in told
 
 
 def test_show_tells_a_neuron_that_its_layer_does_not_have_and_shows_the_highest(files, tmp_path):
