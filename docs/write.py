@@ -241,7 +241,7 @@ def study_tables(model, above=""):
         path = f"{above}{name}"
         title = f"[[{path}]]" if many else f"[{path}]"
         yield f"## `{title}`"
-        yield "\n\n".join(part for part in (field.description, _doc(kind)) if part)
+        yield _doc(kind) or field.description or ""
         yield fields_table(kind)
         yield from study_tables(kind, f"{path}.")
 
