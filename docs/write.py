@@ -60,7 +60,7 @@ def table(head, rows):
 def cell(text):
     """A text as one cell; no tags."""
     plain = re.sub(r"\s+", " ", str(text)).replace("|", "\\|").strip()
-    return re.sub(r"<(?=[a-z])", "&lt;", plain) if "`" not in plain else plain
+    return re.sub(r"(`[^`]*`)|<(?=[a-z])", lambda found: found[1] or "&lt;", plain)
 
 
 def code(value):
