@@ -307,16 +307,22 @@ def report_tables():
     return {name: {column: (kind, "") for column, kind in columns.items()} for name, columns in TABLES.items()}
 
 
+def report_objects():
+    """{object: keys} of the parts of report.json that are no tables, from wherever the report declares them."""
+    from workbench.report.fields import OBJECTS
+
+    return {name: list(keys) for name, keys in OBJECTS.items()}
+
+
 def report_page():
     """docs/reference/report-json.md: every table with its columns and their kinds."""
     from workbench.report.document import SCHEMA_VERSION
-    from workbench.report.fields import OBJECTS
 
     parts = [
         NOTE,
         REPORT.format(version=SCHEMA_VERSION),
         "## Objects",
-        table(["object", "keys"], [[f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in OBJECTS.items()]),
+        table(["object", "keys"], [[f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in report_objects().items()]),
         "## Tables",
     ]
     for name, columns in report_tables().items():
