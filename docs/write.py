@@ -60,7 +60,7 @@ def table(head, rows):
 def cell(text):
     """A text as one cell; no tags."""
     plain = re.sub(r"\s+", " ", str(text)).replace("|", "\\|").strip()
-    return re.sub(r"<(?=[a-z])", "&lt;", plain) if "`" not in plain else plain
+    return re.sub(r"(`[^`]*`)|<(?=[a-z])", lambda found: found[1] or "&lt;", plain)
 
 
 def code(value):
@@ -241,7 +241,7 @@ def study_tables(model, above=""):
         path = f"{above}{name}"
         title = f"[[{path}]]" if many else f"[{path}]"
         yield f"## `{title}`"
-        yield "\n\n".join(part for part in (field.description, _doc(kind)) if part)
+        yield _doc(kind) or field.description or ""
         yield fields_table(kind)
         yield from study_tables(kind, f"{path}.")
 
@@ -307,16 +307,22 @@ def report_tables():
     return {name: {column: (kind, "") for column, kind in columns.items()} for name, columns in TABLES.items()}
 
 
+def report_objects():
+    """{object: keys} of the parts of report.json that are no tables, from wherever the report declares them."""
+    from workbench.report.fields import OBJECTS
+
+    return {name: list(keys) for name, keys in OBJECTS.items()}
+
+
 def report_page():
     """docs/reference/report-json.md: every table with its columns and their kinds."""
     from workbench.report.document import SCHEMA_VERSION
-    from workbench.report.fields import OBJECTS
 
     parts = [
         NOTE,
         REPORT.format(version=SCHEMA_VERSION),
         "## Objects",
-        table(["object", "keys"], [[f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in OBJECTS.items()]),
+        table(["object", "keys"], [[f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in report_objects().items()]),
         "## Tables",
     ]
     for name, columns in report_tables().items():

@@ -1,12 +1,19 @@
-"""The methods that the how-tos show run on the tiny model."""
+"""What the how-tos show runs: an eraser, a score, a stage."""
 
+import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
+import pandas
+import pytest
 import torch
 
 from tests.docs.pages import ROOT
 from tests.docs.test_commands import blocks
+from workbench.execution import plan as planning
+from workbench.execution import stages
+from workbench.study.study import load_study
 
 
 def example(page):
@@ -30,3 +37,29 @@ def test_the_score_of_the_how_to_is_its_formula():
     made = example("add-a-score.md")
     target, reference = np.array([[1.0, 4.0], [3.0, 4.0], [9.0, 4.0]]), np.array([[1.0, 5.0], [1.0, 5.0]])
     assert made["score"](target, reference).tolist() == [2.0, -1.0] and made["NEEDS"] == ("target", "reference")
+
+
+@pytest.fixture
+def brightness(tmp_path, monkeypatch):
+    """The stage of the how-to, as a file beside the others."""
+    (tmp_path / "brightness.py").write_text(blocks(ROOT / "docs" / "develop" / "add-a-stage.md", "python")[0])
+    monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(tmp_path)])
+    stages.names.cache_clear()
+    stages.module.cache_clear()
+    yield stages.module("brightness")
+    monkeypatch.undo()
+    stages.names.cache_clear()
+    stages.module.cache_clear()
+    sys.modules.pop("workbench.execution.stages.brightness", None)
+
+
+def test_the_stage_of_the_how_to_is_planned_and_computes_what_it_says(brightness, tmp_path):
+    plan = planning.build(load_study("emoji-ink-style"), "model", 10)
+    node = plan.node("brightness:erased:target")
+    assert node.inputs == ("generate:erased:target",) and node.id in plan.node("measure").inputs
+    table = pandas.DataFrame({"id": ["a", "b"], "unit": ["u", "v"]})
+    images = torch.stack([torch.zeros(3, 4, 4), torch.full((3, 4, 4), 0.5)])
+    prompts = SimpleNamespace(rows=lambda start, stop: SimpleNamespace(table=table))
+    workspace = SimpleNamespace(prompt_set=lambda name: prompts, source=lambda node, shard: images)
+    brightness.run(workspace, node, node.shards[0], tmp_path)
+    assert pandas.read_parquet(tmp_path / "brightness.parquet")["brightness"].tolist() == [0.0, 0.5]
