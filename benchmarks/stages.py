@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inside import inside_the_unet
 
-from workbench.execution import execute
+from workbench.execution import cost, execute
 from workbench.models import load
 from workbench.study.study import load_study
 
@@ -19,7 +19,7 @@ def main(limit=20):
     study = load_study("emoji-ink-style").with_values([f"prompts.limit={limit}"])
     with tempfile.TemporaryDirectory() as folder:
         plan, workspace = execute.prepare(study, Path(folder) / "run", model=model)
-        expected = execute.estimate(plan, workspace).bytes
+        expected = cost.estimate(plan, workspace).bytes
         original = type(workspace).run
 
         def measured(self, node, shard, to):

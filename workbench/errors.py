@@ -32,6 +32,10 @@ class StatisticsError(WorkbenchError):
     """A number cannot be computed from these data."""
 
 
+class PlanError(WorkbenchError):
+    """The plan of a run lacks a node, or a stage reads what it may not read."""
+
+
 class RunError(WorkbenchError):
     """A run folder cannot be used."""
 

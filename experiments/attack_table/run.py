@@ -22,7 +22,7 @@ from experiments.attack_table.rows import attack_of, attack_rows
 from experiments.attack_table.tables import decided, looks_table, markdown, overview, rates_table, seconds_table
 from workbench import registry, resources
 from workbench.errors import RunError, StudyError, WorkbenchError, nearest
-from workbench.execution import execute
+from workbench.execution import cost, execute
 from workbench.execution.rows.attacks import budget_rows
 from workbench.storage import digest, write_text
 from workbench.study.study import Study, load_study
@@ -119,7 +119,7 @@ def paces(workspace, repeats=3):
 
     with torch.no_grad():
         encoding, decoding = best(lambda: text.encode(model, ["an emoji"] * batch)), best(lambda: model.decode(latents))
-    return {"pass": execute.seconds_per_pass(workspace), "text": encoding, "image": decoding}
+    return {"pass": cost.seconds_per_pass(workspace), "text": encoding, "image": decoding}
 
 
 def expected(workspace, node, pace):

@@ -17,7 +17,7 @@ from experiments.nulls import (
     tables,
 )
 from experiments.nulls import power as null_power
-from workbench.execution import execute
+from workbench.execution import cost, execute
 from workbench.storage import read_json, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def telling():
 def minutes(out, n_draws, n_clusters):
     """Minutes that are left, at the pace of this machine now."""
     workspace = execute.prepare(pool.study(out), out / "run")[1]
-    seconds = pool.left(out) * execute.seconds_per_pass(workspace) * 1.15
+    seconds = pool.left(out) * cost.seconds_per_pass(workspace) * 1.15
     known = read_json(out / "draws.json") if (out / "draws.json").exists() else {}
     missing = sum(max(0, n_draws - len(known.get(str(n), []))) for n in null_draws.SIZES)
     clusters = read_json(out / "clusters.json") if (out / "clusters.json").exists() else {}

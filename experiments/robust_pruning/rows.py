@@ -144,7 +144,7 @@ def sensitivity_rows(workspace, attack, groups=("watch", "concept"), trajectory=
     reactivation R = A(attack) - A(control) with matched random sets; delta outside the concept set (relocation)."""
     if not is_there(workspace, "score"):
         return []
-    table, half_b = read_table(workspace._folder("score") / "neurons.parquet"), ~workspace.units_in_half_a()
+    table, half_b = read_table(workspace.result("score") / "neurons.parquet"), ~workspace.units_in_half_a()
 
     def means(condition, half):
         return workspace.unit_means(condition[1], workspace.mean_abs(*condition, trajectory))[half].mean(axis=1)

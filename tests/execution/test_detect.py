@@ -13,7 +13,7 @@ from workbench import resources
 from workbench.analysis import quality
 from workbench.errors import MethodError, ModelError
 from workbench.execution import execute
-from workbench.execution.plan import detector_identity
+from workbench.execution.method_code import detector_identity
 from workbench.execution.run_folder import Store
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json
 from workbench.study.imports import ABOUT_VERSION, about_path

@@ -65,7 +65,7 @@ def test_a_control_cuts_as_many_weights_of_each_layer_as_the_learned_mask(writte
     counts = {
         name: {
             layer: int(mask.sum())
-            for layer, mask in variant_files.read_change(workspace.study.variant(name), workspace._folder(f"erase:{name}")).masks.items()
+            for layer, mask in variant_files.read_change(workspace.study.variant(name), workspace.result(f"erase:{name}")).masks.items()
         }
         for name in ("masked", "lot", "small")
     }
@@ -77,7 +77,7 @@ def test_the_log_of_a_learned_mask_is_kept_and_shown(written, tmp_path):
     rows = variant_files.training_rows(workspace)
     assert [row["step"] for row in rows] == [1, 2, 3, 4] and {row["variant"] for row in rows} == {"masked"}
     assert all(row["loss"] > 0 and 0 < row["expected_share"] < 1 for row in rows)
-    assert len(read_table(workspace._folder("erase:masked") / "log.parquet")) == 4
+    assert len(read_table(workspace.result("erase:masked") / "log.parquet")) == 4
 
 
 def test_retained_prompts_reach_the_mask_and_belong_to_its_key_alone(written, study_file, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Choosing by agreement, and whether the choice is stable: a study whose base model is replaced by planted recordings."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas
 import pytest
@@ -11,7 +13,7 @@ from workbench.execution import execute, neuron_choice
 from workbench.execution.rows import choice
 from workbench.execution.stages import ablate, cluster, score
 from workbench.report import choice_views, document
-from workbench.storage import digest, read_table
+from workbench.storage import digest, plain_json, read_table
 from workbench.study.neuron_choice import Choose
 from workbench.study.study import BASE
 
@@ -59,8 +61,8 @@ class Planted:
     def scored(self, folder):
         """The neuron table of the stage score."""
         folder.mkdir(exist_ok=True)
-        score.score(self.workspace, folder)
-        self.workspace._folder = lambda node: folder
+        score.run(self.workspace, self.workspace.plan.node("score"), None, folder)
+        self.workspace.result = lambda node: folder
         return read_table(folder / "neurons.parquet")
 
 
@@ -115,8 +117,10 @@ def test_everything_that_follows_uses_the_same_choice(planted):
     concept = table[table["in_concept"] & ff]
     assert (concept["in_prune"] ^ concept["in_watch"]).all()
     assert concept[concept["in_prune"]]["agreement_a"].mean() == pytest.approx(concept[concept["in_watch"]]["agreement_a"].mean(), abs=0.05)
-    assert np.array_equal(ablate._ranking(run.workspace, "score"), table["agreement_a"], equal_nan=True)
-    clustered, first = cluster.to_cluster(run.workspace), np.argsort(-np.abs(table["agreement_a"].where(ff, 0)), kind="stable")
+    node = SimpleNamespace(parameters={"ranking": "score"}, context={"choose": choose, "cluster": run.study.cluster})
+    assert np.array_equal(ablate._ranking(run.workspace, node), table["agreement_a"], equal_nan=True)
+    clustered = cluster.to_cluster(run.workspace, node)
+    first = np.argsort(-np.abs(table["agreement_a"].where(ff, 0)), kind="stable")
     assert set(np.flatnonzero(clustered)) == {
         *first[: round(0.2 * ff.sum())],
         *np.flatnonzero((table["in_concept"] | table["in_suppressed"]) & ff),
@@ -183,7 +187,7 @@ def test_contradictory_settings_are_refused(study_file, settings, message):
 
 def checked(tables):
     """The tables of a run as report.json holds them."""
-    tables = document.plain(tables)
+    tables = plain_json(tables)
     for name, rows in tables.items():
         for place, row in enumerate(rows):
             document._check_row(row, document.TABLES[name], f"row {place}")
@@ -249,7 +253,7 @@ def test_in_a_null_study_the_choice_is_confirmed_no_more_than_chance(planted):
         sides = recordings(len(run.ff), run.ff, 0.0, seed)[0]
         run.workspace.mean_abs = lambda variant, name, trajectory, quantity="mean_abs", sides=sides: sides[_attack(name)]
         table = run.scored(run.workspace.store.folder.parent / f"null-{seed}")
-        rows = document.plain(choice.selection_rows(run.workspace, table, choice.base_means(run.workspace))[0])
+        rows = plain_json(choice.selection_rows(run.workspace, table, choice.base_means(run.workspace))[0])
         row = next(row for row in rows if (row["neuron_set"], row["site"]) == ("concept", "ff"))
         confirmed, chosen = confirmed + row["confirmed"], chosen + row["n_chosen"]
         ps.append(row["p_random"])

@@ -158,7 +158,7 @@ def test_the_same_neurons_for_both_concepts_are_said_to_be_that(done, study, mon
     from workbench.execution.rows import other_concept
 
     workspace = execute.prepare(workbench.load_study(study), done.folder)[1]
-    table = read_table(workspace._folder("score") / "neurons.parquet")
+    table = read_table(workspace.result("score") / "neurons.parquet")
     same = table["in_concept"].to_numpy()[(table["site"] == "ff").to_numpy()]
     monkeypatch.setattr(other_concept.choice.Rule, "on", lambda self, evidence: lambda rows: same)
     found = other_concept.pair(workspace, table)
@@ -182,7 +182,7 @@ def test_the_rule_is_the_one_that_chose_the_concepts_neurons(study, tmp_path, ru
         [n for n in plan.nodes if n.variant == "base" and n.stage in ("generate", "record") and n.prompt_set != "near"]
         + [plan.node("score")],
     )
-    table = read_table(workspace._folder("score") / "neurons.parquet")
+    table = read_table(workspace.result("score") / "neurons.parquet")
     ff = (table["site"] == "ff").to_numpy()
     one = choice.Rule(workspace, ff, {})
     assert one.on(one.units(one.rows("target", "reference")))(workspace.units_in_half_a()).tolist() == table["in_concept"][ff].tolist()

@@ -5,7 +5,7 @@ import torch
 
 from tests import tiny_xl
 from tests.execution.conftest import STUDY
-from workbench.execution import execute
+from workbench.execution import cost, execute
 from workbench.models.variants import applied
 from workbench.storage import read_arrays, read_table
 
@@ -45,7 +45,7 @@ def test_every_stage_runs_on_two_text_encoders(workspace):
     assert all(torch.isfinite(kept[f"{layer.path}|mean_abs"]).all() for layer in workspace.layers if layer.site.name == "ff")
     table = read_table(next((workspace.store.folder / "nodes" / "score").glob("*/neurons.parquet")))
     assert set(table["site"]) == {"ff", "text_mlp"} and table["in_prune"].any()
-    assert execute.estimate(workspace.plan, workspace).passes > 0
+    assert cost.estimate(workspace.plan, workspace).passes > 0
 
 
 def test_the_vectors_of_the_attack_stand_in_both_encoders(workspace):

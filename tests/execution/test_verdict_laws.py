@@ -171,7 +171,7 @@ def answered(study, folder, **planted):
     """(tables, verdict, neuron table) of a planted workspace."""
     workspace = Planted(study, planning.build(study, "model", 5), **planted)
     folder.mkdir(exist_ok=True)
-    score.score(workspace, folder)
+    score.run(workspace, workspace.plan.node("score"), None, folder)
     table = pandas.read_parquet(folder / "neurons.parquet")
     made = {
         "rates": rates.rate_rows(workspace),

@@ -128,11 +128,11 @@ def test_in_a_study_no_mask_cuts_into_the_watched_neurons(written, tmp_path):  #
     first = [node for node in planned.nodes if node.stage in ("generate", "record") and node.variant == "base"]
     needed = [node for node in first if node.prompt_set in ("target", "reference")]
     execute.run_nodes(workspace, [*needed, planned.node("score"), *planned.of_stage("erase")])
-    table = read_table(workspace._folder("score") / "neurons.parquet")
+    table = read_table(workspace.result("score") / "neurons.parquet")
     watch = table[table["in_watch"] & (table["site"] == "ff")]
     counts = {}
     for name in ("masked", "lot", "small"):
-        masks = variant_files.read_change(workspace.study.variant(name), workspace._folder(f"erase:{name}")).masks
+        masks = variant_files.read_change(workspace.study.variant(name), workspace.result(f"erase:{name}")).masks
         assert len(watch) and not variant_files.cut_into(masks, watch["layer"], watch["index"]).any()
         for layer, index in zip(watch["layer"], watch["index"], strict=True):
             assert not masks.get(f"unet.{layer}.weight", torch.zeros(1, 1000, dtype=torch.bool))[:, index].any()

@@ -16,6 +16,7 @@ from workbench.report import document as schema
 from workbench.report.fields import WORD_DATA
 from workbench.report.images import blurred
 from workbench.report.region_pictures import overlay, small, webp
+from workbench.storage import plain_json
 
 UNITS = (
     "heart-noto",
@@ -74,7 +75,7 @@ def example(n_image_units=4):
 
 
 def _with_added(document):
-    return schema.with_added(schema.plain(document))
+    return schema.with_added(plain_json(document))
 
 
 def write_example(folder, **options):

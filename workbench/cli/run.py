@@ -14,7 +14,7 @@ from rich.table import Table
 from workbench.cli.output import console, duration, errors, size
 
 if TYPE_CHECKING:
-    from workbench.execution.execute import Estimate
+    from workbench.execution.cost import Estimate
     from workbench.execution.plan import Node
     from workbench.study.study import Study
 
@@ -87,10 +87,10 @@ def _execute(
     changes = list(assignments or []) + ([f"prompts.limit={limit}"] if limit else [])
     study = study.with_values(changes) if changes else study
     with console.status("Loading the model and planning"):
-        from workbench.execution import execute
+        from workbench.execution import cost, execute
 
         if dry_run:
-            todo = execute.estimate(*execute.prepare(study, out, device))
+            todo = cost.estimate(*execute.prepare(study, out, device))
     folder = execute.folder_of(study, out)
     if dry_run:
         _show_estimate(study, folder, todo)

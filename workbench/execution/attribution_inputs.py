@@ -91,7 +91,7 @@ def condition(workspace, variant, name, rows, calls=None, target="T2", own_direc
             trajectory, noise = _noised(workspace, trajectory, plain["target"], rows)
             found = targets.Denoising(noise, text.unconditional(model))
         else:
-            found = targets.Detected(targets.detector_logit(workspace.detector("steer"), workspace.study.detectors.labels[0]))
+            found = targets.Detected(targets.detector_logit(workspace.detector("steer"), workspace.labels[0]))
         yield targets.Items(trajectory, states, units), found
 
 

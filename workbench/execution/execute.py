@@ -1,7 +1,6 @@
 """Run a study: plan, estimate, execute node by node, resume, report.
 
 prepare   study -> (plan, workspace) in a run folder, nothing computed yet
-estimate  what is left to do: seconds, disk, memory
 run       do it; running again resumes
 run_nodes some nodes of it only, without a report
 open_run  a finished or running folder as a `Run`;  find_run  the folder alone;  list_runs  names of the run folders there are
@@ -11,15 +10,14 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import psutil
-
-from workbench.errors import RunError, StudyError
+from workbench.errors import RunError
 from workbench.execution import digests
+from workbench.execution.cost import estimate
 from workbench.execution.run_folder import SET_ASIDE, Store
 from workbench.execution.signals import heeding
 from workbench.memory import keep_freed_memory
@@ -28,23 +26,6 @@ from workbench.storage import DamagedFile, digest, file_digest, read_table
 from workbench.study.study import Study, load_study
 
 DEFAULT_FOLDER = "runs"
-MOST_MEASURED = 64  # rows of the UNet pass that is measured; more of them are not faster by the row
-OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20, "named_sets": 3}  # outside the UNet
-
-
-@dataclass
-class Estimate:
-    """What is left of a plan: nodes, UNet row passes, seconds, bytes to write, the memory it will need, and what weakens the study."""
-
-    nodes: int
-    kept: int
-    passes: float
-    seconds: float
-    bytes: int
-    memory_mb: float
-    rows: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    warnings: list = field(default_factory=list)
 
 
 class Run:
@@ -138,7 +119,7 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
     from workbench.diffusion.denoise import n_calls
     from workbench.execution import named_set_files, preflight
     from workbench.execution import plan as planning
-    from workbench.execution.workspace import DTYPES, Workspace
+    from workbench.execution.workspace import Workspace
     from workbench.neurons.sites import layers
 
     study = load_study(study)
@@ -148,7 +129,7 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
     store.look()
     planning.read_sets(study)
     if model is None:
-        from workbench.models.load import load
+        from workbench.models.load import DTYPES, load
 
         model = load(study.model.base, device, DTYPES[study.model.dtype], study.folder)
         source = source_digest(study.model.base, study.folder)
@@ -164,57 +145,6 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
     workspace = Workspace(study, plan, store, device, model)
     preflight.check(workspace)
     return plan, workspace
-
-
-def seconds_per_pass(workspace, repeats=2):
-    """Measured time of one UNet row pass at the study's batch size."""
-    import torch
-
-    model, batch = workspace.model, min(workspace.study.sampling.batch, len(workspace.prompt_set("target")), MOST_MEASURED)
-    timestep = torch.tensor(500, device=model.device)
-    best = float("inf")
-    try:
-        latents = torch.randn(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
-        states = workspace.empty.expand(batch, -1, -1)
-        with torch.no_grad():
-            for _ in range(repeats + 1):
-                began = time.perf_counter()
-                model.run_unet(latents, timestep, states)
-                best = min(best, time.perf_counter() - began)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise StudyError(
-            f"sampling.batch = {workspace.study.sampling.batch} does not fit into the memory of {model.device}. Take less."
-        ) from error
-    return best / batch
-
-
-def estimate(plan, workspace):
-    """What is left to do, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else."""
-    from workbench.execution import preflight
-
-    pace = seconds_per_pass(workspace) * 1.15
-    rows, left, kept = {}, 0, 0
-    for node in plan.nodes:
-        missing = sum(not _looks_whole(workspace.store, node.stage, shard.key) for shard in node.shards)
-        share = missing / len(node.shards)
-        row = rows.setdefault(node.stage, {"stage": node.stage, "nodes": 0, "kept": 0, "passes": 0.0, "seconds": 0.0, "bytes": 0})
-        row["nodes"] += 1
-        row["kept"] += missing == 0
-        row["passes"] += node.passes * share
-        row["seconds"] += node.passes * share * pace + (OTHER_SECONDS.get(node.stage, 0) if missing else 0)
-        row["bytes"] += int(node.bytes * share)
-        left, kept = left + (missing > 0), kept + (missing == 0)
-    weights = sum(p.numel() * p.element_size() for p in workspace.model.parameters().values())
-    memory = psutil.Process().memory_info().rss / 2**20 + 4 * weights / 2**20 + 300
-    total = {key: sum(row[key] for row in rows.values()) for key in ("passes", "seconds", "bytes")}
-    return Estimate(
-        left, kept, memory_mb=memory, rows=list(rows.values()), notes=plan.notes, warnings=preflight.warnings(workspace), **total
-    )
-
-
-def _looks_whole(store, stage, key):
-    """Whether a result is there with all its files in their sizes; the run itself looks at the bytes."""
-    return store.has(stage, key) and not store.fault(stage, key, sizes_only=True)
 
 
 @dataclass
@@ -469,4 +399,4 @@ def list_runs(folder=DEFAULT_FOLDER):
     return sorted(path.name for path in Path(folder).glob("*") if Store(path).is_run())
 
 
-__all__ = ["Estimate", "Run", "Study", "Watcher", "estimate", "find_run", "list_runs", "open_run", "prepare", "run", "run_nodes"]
+__all__ = ["Run", "Study", "Watcher", "find_run", "list_runs", "open_run", "prepare", "run", "run_nodes"]

@@ -17,6 +17,7 @@ from workbench.storage import tensors_digest
 BUNDLED = {"emoji": "emoji/model"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 GET = " Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 READING_ERRORS = (*foreign.READING_ERRORS, SafetensorError)
 
 

@@ -10,8 +10,8 @@ import re
 
 from workbench.analysis.findings import OUTCOMES
 from workbench.errors import RunError, nearest
-from workbench.report.document import plain
 from workbench.report.fields import TABLES
+from workbench.storage import plain_json
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 CONDITION = re.compile(r"\s*([a-z_]+)(?:\.(low|high))?\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d*)?)\s*")
@@ -115,7 +115,7 @@ def differences(a, b):
             apart = None if missing or None in ends else x["high"] < y["low"] or y["high"] < x["low"]
             difference = None if missing else y[number] - x[number]
             rows.append({"table": table, "about": about, "a": x[number], "b": y[number], "difference": difference, "apart": apart})
-    return plain(rows)
+    return plain_json(rows)
 
 
 def _about(table, row, without=()):

@@ -21,7 +21,7 @@ from workbench.report.fields import (
     VALUES,
     WORD_DATA,
 )
-from workbench.storage import write_text
+from workbench.storage import plain_json, write_text
 
 SCHEMA_VERSION = 1
 
@@ -106,25 +106,12 @@ def _with_data(word, document):
 
 def write(document, folder):
     """Write report.json: keys sorted, NaN and infinities as null, checked; returns the path."""
-    document = plain(with_added(document))
+    document = plain_json(with_added(document))
     check(document)
     text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     path = Path(folder) / "report.json"
     write_text(path, text + "\n")
     return path
-
-
-def plain(value):
-    """The same document in JSON's own types: NumPy scalars and arrays unpacked, NaN -> None."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def check(document):

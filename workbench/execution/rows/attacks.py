@@ -31,7 +31,7 @@ def with_seconds(workspace, rows):
 
 
 def _spent(workspace, node):
-    folder, ids = workspace._folder(node.id), workspace.prompt_set("target").table["id"].tolist()
+    folder, ids = workspace.result(node.id), workspace.prompt_set("target").table["id"].tolist()
     return budget.spent(read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet"), ids)
 
 
@@ -45,7 +45,7 @@ def budget_rows(workspace, attacks=None):
         names = {planned.control: name for name, planned in workspace.plan.sets.items() if planned.node == node.id}
         if attacks is not None and workspace.plan.sets[names[False]].attack not in attacks:
             continue
-        log = read_table(workspace._folder(node.id) / "log.parquet")
+        log = read_table(workspace.result(node.id) / "log.parquet")
         logs = {control: log[log["of"] == name] for control, name in ((False, "attack"), (True, "control"))}
         if not len(budget.looked(logs[False])):
             continue

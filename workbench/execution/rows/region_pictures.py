@@ -6,7 +6,6 @@ with_pictures   rows of cluster_regions with the pictures they are about
 import numpy as np
 from PIL import Image
 
-from workbench.execution.stages import regions
 from workbench.report import images, region_pictures
 from workbench.report.analysis_fields import REGION_PICTURES
 from workbench.storage import atomic, digest, read_arrays
@@ -25,7 +24,7 @@ def with_pictures(workspace, rows, folder, reveal):
         old.unlink()
     if not rows:
         return []
-    maps = {name: one.float().numpy() for name, one in read_arrays(regions.folder(workspace) / "maps.safetensors").items()}
+    maps = {name: one.float().numpy() for name, one in read_arrays(workspace.result("regions") / "maps.safetensors").items()}
     top, found, hide = region_pictures.scale(maps.values()), [], not reveal
     place_of = {unit: place for place, unit in reversed(list(enumerate(workspace.prompt_set("target").units)))}
 

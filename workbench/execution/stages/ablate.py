@@ -1,9 +1,12 @@
-"""The stage `ablate`, and what the report says of it: neurons taken out, on half B, each effect beside matched random sets.
+"""The stage `ablate`, and what the report says of it: neurons ablated, each effect beside matched random sets.
 
-ablate   one effect in one mode: dose_response, leave_one_out, greedy, shapley, sets on the base model; necessity, sufficiency on a variant
-rows     {table: rows} of the report
+ablate:<mode>:<effect>:<kind>             dose_response, leave_one_out, greedy, shapley on the base model; one shard per group and share
+ablate:<mode>:sets:<kind>:<name>          one of the [[sets]] on the base model
+ablate:<mode>:<effect>:<variant>:<set>    necessity and sufficiency
 
-The sets come from half A: the ranking by the choosing score or by attribution, the clusters, the concept set; or they are [[sets]].
+Effects are measured on the evaluation half.
+The sets come from the selection half: the ranking by the choosing score or by attribution, the clusters, the concept set; or they are
+[[sets]].
 """
 
 from dataclasses import replace
@@ -11,25 +14,27 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from workbench.analysis import ablation_effects
+from workbench.analysis import ablation_effects, coalitions
 from workbench.analysis.ablation import Ablation, derangement
 from workbench.analysis.ablation_effects import Reading
 from workbench.analysis.ablation_images import Images, Prompts
 from workbench.analysis.one_step import OneStep
 from workbench.diffusion.denoise import n_calls
 from workbench.errors import StatisticsError
-from workbench.execution import neuron_choice
+from workbench.execution import named_set_files, neuron_choice
 from workbench.execution.attribution_inputs import condition, encoded, here, picked, rows_of
+from workbench.execution.graph import NodeSpec
 from workbench.execution.rows.rates import labels
 from workbench.execution.stages import named_sets
 from workbench.execution.stages.attribute import leading
 from workbench.execution.stages.cluster import members
 from workbench.models import text
 from workbench.models.variants import applied
-from workbench.report.document import plain
-from workbench.storage import read_json, read_table, write_json
+from workbench.storage import plain_json, read_json, read_table, write_json
+from workbench.study.ablate import FEWEST_PARTITIONS
 from workbench.study.study import BASE
 
+VERSION = 1
 ITS_OWN = {
     "ablation": ("share",),
     "leave_one_out": ("cluster",),
@@ -46,7 +51,106 @@ AT_ONCE = 20  # ablations between two moments at which a killed shard is kept
 LOOKED_AT = {"one_step": None, "images": "score"}
 
 
-def ablate(workspace, node, shard, folder):
+SHARED = 0.75  # of a one-step evaluation that is left where the first layers are shared
+N_CLUSTERS = 5  # a guess for the estimate, where the study leaves k open
+
+
+def nodes(study, graph):
+    """One node per mode, effect and kind, or condition."""
+    part = study.ablate
+    for mode in part.modes if part else ():
+        own = part.of(mode)
+        groups = own["groups"] or [name for name in ("target", "near", "far") if name in graph.rows]
+        n_rows = graph.n_rows(own["units"])
+        once = n_rows * (2 * graph.n_calls if mode == "images" else len(graph.calls) * SHARED)
+        common = graph.model | graph.halves
+        common |= {"mode": mode, "units": own["units"], "seed": [study.choose.seed, part.seed], "calls": part.calls}
+        common |= {"target": part.target} if mode == "one_step" else {"images": graph.sampling, "looks": graph.looks}
+        for effect in own["effects"]:
+            if effect in ("necessity", "sufficiency"):
+                yield from _held_nodes(study, graph, mode, effect, common | {"n_random": own["n_held"]}, once * (own["n_held"] + 1))
+            elif effect == "sets":
+                yield from _nodes_of_sets(study, graph, mode, common, groups, once)
+            else:
+                yield from _nodes_of_effect(study, graph, mode, effect, common, groups, once)
+
+
+def _nodes_of_effect(study, graph, mode, effect, common, groups, once):
+    part, own = study.ablate, study.ablate.of(mode)
+    inputs = [f"generate:{BASE}:target", "score"]
+    if effect != "dose_response":
+        inputs += ["cluster"]
+    elif part.ranking == "attribution":
+        inputs += [spec.id for spec in graph.of_stage("attribute")]
+    jobs = {
+        "dose_response": [[group, share] for group in groups for share in own["shares"]],
+        "leave_one_out": [[group] for group in groups],
+        "greedy": [["target"]],
+        "shapley": [["target"]],
+    }[effect]
+    n_random = own["n_random"]
+    if effect == "shapley":
+        n_random = FEWEST_PARTITIONS if part.n_partitions is None else part.n_partitions
+    passes = once * (n_random + 1) * _sets_of(effect, study.cluster) * len(jobs)
+    for kind in own["kinds"]:
+        parameters = common | {"effect": effect, "kind": kind, "factor": part.factor if kind == "scaled" else None}
+        parameters |= {"branch": part.branch, "n_random": n_random, "ranking": part.ranking, "jobs": jobs}
+        yield _of_base(study, graph, f"ablate:{mode}:{effect}:{kind}", parameters, groups, inputs, passes)
+
+
+def _nodes_of_sets(study, graph, mode, common, groups, once):
+    """A node per set and kind, so that a set more computes only its own."""
+    part, own = study.ablate, study.ablate.of(mode)
+    files, jobs = named_set_files.read(study), [[group] for group in groups]
+    passes = once * (own["n_random"] + 1) * len(jobs)
+    for one in study.sets:
+        inputs = [f"generate:{BASE}:target", *named_set_files.inputs(study, one.name)]
+        about = {"named": one.name, "identity": named_set_files.identity(study, one.name, files), "n_random": own["n_random"], "jobs": jobs}
+        for kind in own["kinds"]:
+            parameters = common | about | {"effect": "sets", "kind": kind, "factor": part.factor if kind == "scaled" else None}
+            parameters |= {"branch": part.branch}
+            yield _of_base(study, graph, f"ablate:{mode}:sets:{kind}:{one.name}", parameters, groups, inputs, passes)
+
+
+def _of_base(study, graph, node_id, parameters, groups, inputs, passes):
+    """A node on the base model, one shard per job."""
+    n_jobs = len(parameters["jobs"])
+    return NodeSpec(
+        node_id,
+        "ablate",
+        parameters | {"prompts": graph.written(["target", "reference", *groups])},
+        tuple(inputs),
+        BASE,
+        ranges=tuple((place, place + 1) for place in range(n_jobs)),
+        cut="jobs",
+        context={"choose": study.choose, "named": named_set_files.NamedSets.of(study)},
+        passes=passes,
+        bytes=9000 * n_jobs,
+    )
+
+
+def _sets_of(effect, cluster):
+    """How many sets an effect ablates, beside each random one; a guess where the number of clusters is open."""
+    if effect == "dose_response":
+        return 1
+    n = cluster.k if isinstance(cluster.k, int) else min(N_CLUSTERS, cluster.k[1]) if cluster.k else N_CLUSTERS
+    return coalitions.n_sets(n) if effect == "shapley" else N_CLUSTERS
+
+
+def _held_nodes(study, graph, mode, effect, common, passes):
+    """Necessity: the attacks made against a variant, or those made against none where there is none. Sufficiency: the target set."""
+    for variant in study.ablate.variants or graph.plain:
+        names = ["target"]
+        if effect == "necessity":
+            names = [name for name in graph.met(variant) if graph.sets[name].against == variant] or graph.met(variant)
+        for name in names:
+            parameters = common | {"effect": effect, "prompts": graph.written(["target", "reference"]), "set": name}
+            inputs = (*graph.needed(variant, name), "score")
+            node_id = f"ablate:{mode}:{effect}:{variant}:{name}"
+            yield NodeSpec(node_id, "ablate", parameters, inputs, variant, name, passes=passes, bytes=9000)
+
+
+def run(workspace, node, shard, out):
     """rows.json: what ablation_effects found, one row per set and reading, or one that says why there is none."""
     given = node.parameters
     lab = Lab(workspace, node, shard)
@@ -56,7 +160,7 @@ def ablate(workspace, node, shard, folder):
     except StatisticsError as error:
         group, *share = given["jobs"][shard.start] if "jobs" in given else [given["set"]]
         rows = [{"group": group, "outcome": "any", "reason": str(error)} | ({"share": share[0]} if share else {})]
-    write_json(folder / "rows.json", plain(rows))
+    write_json(out / "rows.json", plain_json(rows))
 
 
 def _taken_out(lab, given, shard):
@@ -68,11 +172,11 @@ def _taken_out(lab, given, shard):
     template = Ablation({}, calls=calls, branch=given["branch"], **kind)
     common = {"n_random": given["n_random"], "seed": given["seed"][1]}
     if given["effect"] == "dose_response":
-        score = _ranking(workspace, given["ranking"])
+        score = _ranking(workspace, lab.node)
         shares = {"shares": [job[1]], "within": here(workspace)}
         return _records(ablation_effects.dose_response(run, score, workspace.neurons, template, **shares, **common))
     if given["effect"] == "sets":
-        chosen = named_sets.members(workspace, given["named"], given["identity"])
+        chosen = named_sets.members(workspace, lab.node.context["named"], given["named"], given["identity"])
         return _records(ablation_effects.alone(run, chosen, workspace.neurons, template, **common))
     groups = members(workspace)
     if not groups:
@@ -88,7 +192,7 @@ def _taken_out(lab, given, shard):
 def _held(lab, given, shard):
     """Rows of necessity and sufficiency of the concept set on an erased variant."""
     workspace, variant, name = lab.workspace, lab.node.variant, lab.node.prompt_set
-    table = read_table(workspace._folder("score") / "neurons.parquet")
+    table = read_table(workspace.result("score") / "neurons.parquet")
     concept = table["in_concept"].to_numpy() & here(workspace)
     source = lab.recorder(variant, "target") if given["effect"] == "necessity" else lab.recorder(BASE, "target")
     effect = getattr(ablation_effects, given["effect"])
@@ -97,10 +201,10 @@ def _held(lab, given, shard):
     return _records(effect(lab.run(variant, [name]), source, concept, workspace.neurons, **more))
 
 
-def _ranking(workspace, ranking):
-    if ranking == "attribution":
+def _ranking(workspace, node):
+    if node.parameters["ranking"] == "attribution":
         return leading(workspace)
-    return neuron_choice.value(workspace.study.choose, read_table(workspace._folder("score") / "neurons.parquet"))
+    return neuron_choice.value(node.context["choose"], read_table(workspace.result("score") / "neurons.parquet"))
 
 
 class Lab:
@@ -122,7 +226,7 @@ class Lab:
     def recorder(self, variant, name):
         """{layer path: indices} -> Columns of a condition, on the same units and noise."""
         if self.given["mode"] == "images":
-            calls = self.given["calls"] or range(n_calls(self.workspace.model, self.workspace.study.sampling.steps))
+            calls = self.given["calls"] or range(n_calls(self.workspace.model, self.given["images"]["steps"]))
             return lambda neurons: self._images(variant, [name]).record(name, neurons, calls)
         return lambda neurons: self._one_step(variant, [name]).record(name, neurons)
 
@@ -134,22 +238,22 @@ class Lab:
             with condition(self.workspace, variant, name, self.rows, None, which, own_direction=retained) as (items, target):
                 groups[name] = items, target
                 self.target_name = target.name
-        return OneStep(self.workspace.model, groups, self.workspace.variant(variant), batch=2 * self.workspace.study.sampling.batch)
+        return OneStep(self.workspace.model, groups, self.workspace.variant(variant), batch=2 * self.workspace.batch)
 
     def _images(self, variant, names):
         workspace, detector = self.workspace, self.workspace.detector("judge")
         with applied(workspace.model, workspace.variant(variant)):
             groups = {name: self._prompts(name, detector) for name in names}
             empty = text.unconditional(workspace.model)
-        sampling = workspace.study.sampling
-        settings = {"n_steps": sampling.steps, "guidance": sampling.guidance, "batch": sampling.batch}
+        sampling = self.given["images"]
+        settings = {"n_steps": sampling["steps"], "guidance": sampling["guidance"], "batch": workspace.batch}
         features = detector if detector.features else None
         return Images(workspace.model, groups, empty, variant=workspace.variant(variant), features=features, **settings)
 
     def _prompts(self, name, detector):
         prompts = picked(self.workspace, name, self.rows)
         units = list(picked(self.workspace, "target", self.rows).units)
-        states, wanted = encoded(self.workspace, prompts), self.workspace.study.detectors.labels
+        states, wanted = encoded(self.workspace, prompts), self.workspace.labels
         if prompts.kind != "retained":
             return Prompts(states, prompts.seeds, units, lambda images: detector.present(images, wanted))
         return Prompts(states, prompts.seeds, units, lambda images, labels: _each(detector, images, labels), list(prompts.table["expect"]))
@@ -173,7 +277,7 @@ class InParts:
 
     def __init__(self, measure, workspace, node, shard, kind, source, n_prompts, seed):
         self.measure, self.workspace, self.kind, self.source = measure, workspace, kind, source
-        self.resuming = workspace._resuming(node, shard)
+        self.resuming = workspace.resuming(node, shard)
         self.draw = derangement(n_prompts, seed) if kind == "resampled" else None
         self.asked = 0
 
@@ -215,7 +319,7 @@ def _records(table):
     return [{"reason": None} | row for row in table.to_dict("records")]
 
 
-def rows(workspace):
+def rows(workspace, table):
     """{table: rows}: every effect with the condition it is of."""
     found = {name: [] for name in TABLES}
     for node in workspace.plan.of_stage("ablate"):

@@ -7,19 +7,22 @@ from workbench.analysis import expectations, headline
 from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, activity_by_call, adjust, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
-from workbench.execution import optional_stages
+from workbench.execution import stages
+from workbench.execution.graph import NodeSpec
 from workbench.execution.rows import attacks, choice, other_concept, over_runs, quality
 from workbench.execution.rows import rates as rate_rows
 from workbench.execution.rows.rates import found_by_judge, generated, labels
 from workbench.execution.stages import named_sets, score
 from workbench.execution.variant_files import watched_caveats
-from workbench.report import document
 from workbench.statistics import unit_means
-from workbench.storage import read_table, write_json, write_table
+from workbench.storage import plain_json, read_table, write_json, write_table
 from workbench.study import seeds
 from workbench.study.prompt_set_name import CONTROL, control_of, name_of
 from workbench.study.study import BASE, OTHER
 
+VERSION = 17
+SECONDS = 8
+READS_STUDY = True
 BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
 PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
 NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None, "n_random": None, "random_low": None, "random_high": None}
@@ -28,11 +31,24 @@ WAKING = ("reactivation", "gross_reactivation", "base_reactivation")
 NO_NULL = dict.fromkeys(("null_low", "null_high", "null_n", "null_from"))
 
 
-def measure(workspace, folder):
-    """Write tables.json, neurons.parquet and neurons_by_call.parquet into `folder`."""
+def nodes(study, graph):
+    """measure: reads every result that is measured, in one fixed order."""
+    images, recordings = graph.of_stage("detect"), graph.of_stage("record")
+    base = (images[:2], recordings[:2], graph.of_stage("score"))
+    others = (images[2:], graph.of_stage("clip", "again"), recordings[2:])
+    used = {"generate", "detect", "record", "score", "erase", "attack", "clip", "again"}
+    rest = graph.of_stage(*(name for name in stages.names() if name not in used))
+    # what the [[sets]] are is in the keys of their nodes; where their files lie is in none
+    said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
+    inputs = tuple(spec.id for specs in (*base, *others, rest) for spec in specs)
+    yield NodeSpec("measure", "measure", {"study": said} | graph.halves, inputs)
+
+
+def run(workspace, node, shard, out):
+    """Write tables.json, neurons.parquet and neurons_by_call.parquet."""
     study = workspace.study
     table, by_call = score.with_erased(
-        workspace, *(read_table(workspace._folder("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
+        workspace, *(read_table(workspace.result("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
     )
     other = other_concept.pair(workspace, table)
     table = other_concept.with_column(table, other)
@@ -82,7 +98,9 @@ def measure(workspace, folder):
     n_choosing = int(workspace.units_in_half_a().sum())
     said = verdict(variants, judged, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
     tables["verdict"] = expectations.applied(over_runs.said(said, study), known)
-    tables |= optional_stages.tables(workspace, table)
+    for stage in stages.names():
+        if hasattr(stages.module(stage), "rows"):
+            tables |= stages.module(stage).rows(workspace, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
     tables["verdict"]["caveats"] = [
         *tables["verdict"]["caveats"],
@@ -91,10 +109,24 @@ def measure(workspace, folder):
         *unsure,
         *named_sets.caveats(tables),
     ]
-    table = optional_stages.with_columns(workspace, with_headline(table, tables, study, best))
-    write_json(folder / "tables.json", document.plain(tables))
-    write_table(folder / "neurons.parquet", table)
-    write_table(folder / "neurons_by_call.parquet", by_call)
+    table = with_columns(workspace, with_headline(table, tables, study, best))
+    write_json(out / "tables.json", plain_json(tables))
+    write_table(out / "neurons.parquet", table)
+    write_table(out / "neurons_by_call.parquet", by_call)
+
+
+def with_columns(workspace, table):
+    """The neuron table with what the stages found of each neuron, NaN outside the site ff.
+
+    attribution, attribution_b, _b_low, _b_high     base x target by the first method, on both halves; the interval of the second
+    attribution_<method>_<variant>_<set>_<half>     every method and condition
+    cluster, cluster_kept, cluster_x, cluster_y     NaN where it was not clustered, -1 where it is in no cluster
+    set_<name>                                      whether it is in one of the [[sets]]; at every site
+    """
+    new = {}
+    for stage in stages.names():
+        new |= stages.module(stage).columns(workspace) if hasattr(stages.module(stage), "columns") else {}
+    return pandas.concat([table, pandas.DataFrame(new, index=table.index)], axis=1) if new else table
 
 
 def with_headline(table, tables, study, trajectory):

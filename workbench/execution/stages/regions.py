@@ -1,7 +1,6 @@
 """The stage `regions`, and what the report says of it: where in the image the neurons of each cluster are active.
 
-regions   for the units of half B that excite a cluster most, in the base model and under the first attack on the first variant
-rows      {table: rows} of the report;  folder   where its files are
+For the units of the evaluation half that excite a cluster most, in the base model and under the first attack on the first variant.
 
 Maps are recorded in the shared regime, on the base model's way to its target images, one prompt at a time.
 """
@@ -15,23 +14,42 @@ from workbench.analysis import regions as maps
 from workbench.analysis.cluster_description import top_prompts
 from workbench.errors import RecordingMismatch, StatisticsError
 from workbench.execution.attribution_inputs import encoded, layers, picked
+from workbench.execution.graph import NodeSpec
 from workbench.execution.rows.rates import labels
-from workbench.execution.stages.cluster import headline_trajectory, one_per_unit
+from workbench.execution.stages.cluster import one_per_unit
 from workbench.models.variants import applied
 from workbench.neurons.sets import by_layer
-from workbench.report.document import plain
 from workbench.statistics import matched_random_sets, permutation_p
-from workbench.storage import read_json, read_table, write_arrays, write_json
+from workbench.storage import plain_json, read_json, read_table, write_arrays, write_json
 from workbench.study.study import BASE
 
-TABLES = ("cluster_regions",)
+VERSION = 1
+N_RANDOM = 19
+N_CLUSTERS = 5  # a guess for the estimate, where the study leaves k open
 EVEN = maps.BRIGHT  # share of an evenly spread map in its brightest tenth
 
 
-def regions(workspace, node, shard, folder):
+def nodes(study, graph):
+    """regions: of base x target, and of the first non-sham variant under its first attack; one made against it takes precedence."""
+    if not (study.cluster and study.cluster.regions):
+        return
+    pairs, n = [[BASE, "target"]], study.cluster.regions
+    for variant in graph.plain[:1]:
+        names = sorted(graph.met(variant), key=lambda name: graph.sets[name].against != variant)
+        pairs += [[variant, name] for name in names[:1]]
+    parameters = graph.model | graph.halves | {"regions": n, "n_random": N_RANDOM, "seed": study.choose.seed, "conditions": pairs}
+    parameters |= {"trajectories": study.record.trajectories, "prompts": graph.written(["target", "reference"])}
+    needed = [node for pair in pairs for node in graph.needed(*pair)]
+    recorded = [f"record:{variant}:{name}" for variant, name in [[BASE, "reference"], *pairs]]
+    n_maps = len(pairs) * n * N_CLUSTERS
+    inputs = tuple(dict.fromkeys(["cluster", *recorded, *needed]))
+    yield NodeSpec("regions", "regions", parameters, inputs, passes=n_maps * len(graph.calls), bytes=n_maps * 10_000)
+
+
+def run(workspace, node, shard, out):
     """rows.json, and maps.safetensors: "<cluster>|<variant>|<prompt set>|<rank>" (height, width) at the size of the latents."""
     given, rows, kept = node.parameters, [], {}
-    table = read_table(workspace._folder("cluster") / "neurons.parquet")
+    table = read_table(workspace.result("cluster") / "neurons.parquet")
     numbers = sorted(set(table.loc[table["cluster"] >= 0, "cluster"].astype(int)))
     sets = {number: np.isin(np.arange(len(workspace.neurons)), table.loc[table["cluster"] == number, "position"]) for number in numbers}
     taken = np.any(list(sets.values()), axis=0) if sets else None
@@ -50,8 +68,8 @@ def regions(workspace, node, shard, folder):
             rows.append(own | {"n_tokens": n_tokens, "share": found[0]} | _beside(found[0], found[1:]) | {"reason": reason})
             kept[f"{number}|{variant}|{name}|{row['rank']}"] = picture
         workspace.progress(done, len(wanted))
-    write_json(folder / "rows.json", plain(rows))
-    write_arrays(folder / "maps.safetensors", kept)
+    write_json(out / "rows.json", plain_json(rows))
+    write_arrays(out / "maps.safetensors", kept)
 
 
 def _random(workspace, members, taken, given):
@@ -64,7 +82,7 @@ def _random(workspace, members, taken, given):
 
 def _exciting(workspace, table, variant, name, n):
     """Rows of top_prompts of one condition on half B, with the row number of each prompt in the target set."""
-    trajectory, half = headline_trajectory(workspace.study), workspace.units_in_half_a()
+    trajectory, half = workspace.headline_trajectory, workspace.units_in_half_a()
     pairs = [(BASE, "reference"), (variant, name)]
     values = {pair: workspace.unit_means(pair[1], workspace.mean_abs(*pair, trajectory))[~half] for pair in pairs}
     clustered = SimpleNamespace(position=table["position"].to_numpy())
@@ -96,16 +114,10 @@ def _beside(share, null):
     return {"p_random": permutation_p(share, null, "greater"), "n_random": len(null), "random_low": low, "random_high": high}
 
 
-def rows(workspace):
-    """{table: rows} of what the stage wrote; nothing where the study does not ask."""
+def rows(workspace, table):
+    """{table: rows} of what the stage wrote; empty where the study does not ask."""
     found = []
-    for node in workspace.plan.of_stage("regions"):
-        for row in read_json(folder(workspace, node) / "rows.json"):
+    for folder in workspace.results("regions"):
+        for row in read_json(folder / "rows.json"):
             found.append(row | labels(workspace, row["variant"], row["prompt_set"]))
     return {"cluster_regions": found}
-
-
-def folder(workspace, node=None):
-    """Where rows and maps are."""
-    node = node or workspace.plan.node("regions")
-    return workspace.store.result("regions", node.shards[0].key)

@@ -1,6 +1,6 @@
 """The stage `score`: which neurons carry the concept, by every listed score, over the window of calls and at each call.
 
-score         write neurons.parquet and neurons_by_call.parquet of the base model; units.json where units follow the prompts
+run           write neurons.parquet and neurons_by_call.parquet of the base model; units.json where units follow the prompts
 chosen        the neurons of the site ff that it marked
 with_erased   both tables with the scores that compare the base model with an erased one
 agreement     how far a score's choice on one half of the units is that on the other
@@ -12,37 +12,56 @@ import numpy as np
 import pandas
 
 from workbench import registry
-from workbench.execution import neuron_choice
+from workbench.execution import method_code, neuron_choice
+from workbench.execution.graph import CONCEPT, NodeSpec
 from workbench.methods import scores
 from workbench.neurons import sets, sites
 from workbench.statistics import iou, iou_chance
 from workbench.storage import read_json, read_table, write_json, write_table
 from workbench.study.study import BASE
 
+VERSION = 3
 
-def score(workspace, folder):
-    """Score all recorded neurons on both halves of the units and choose on half A: concept and suppressed set of every site.
+
+def nodes(study, graph):
+    """score."""
+    choose, methods = study.choose, scores.listed(study.choose)
+    parameters = choose.model_dump() | {"sites": study.record.sites} | method_code.versions(*methods.values()) | graph.halves
+    names = [choose.score, *(choose.agree or []), *(registry.methods("scores") if choose.compare is None else choose.compare)]
+    yield NodeSpec(
+        "score",
+        "score",
+        parameters,
+        tuple(f"record:{BASE}:{name}" for name in CONCEPT),
+        code=method_code.used_by("scores", names),
+        context={"choose": choose},
+    )
+
+
+def run(workspace, node, shard, out):
+    """Score all recorded neurons on both halves of the units and choose on the selection half: concept and suppressed set of every site.
 
     Where several scores must agree, the table also has agreement_a and agreement_b, see `choosing.agreed`.
     """
-    choose, (columns, by_call) = workspace.study.choose, _scored(workspace, scores.listed(workspace.study.choose))
+    choose = node.context["choose"]
+    columns, by_call = _scored(workspace, choose, scores.listed(choose))
     table = workspace.neurons.assign(**columns)
     values = neuron_choice.on_half(choose, table, "a")
     table["in_concept"] = table["in_suppressed"] = False
-    for site in workspace.study.record.sites:
+    for site in workspace.sites:
         here = (table["site"] == site).to_numpy()
         table["in_concept"] |= neuron_choice.chosen(choose, values, here)
         table["in_suppressed"] |= neuron_choice.chosen(choose, {name: -value for name, value in values.items()}, here)
     if choose.agree:
-        table = table.assign(**_agreement(workspace, table))
+        table = table.assign(**_agreement(workspace, choose, table))
     concept_ff = table["in_concept"] & (table["site"] == "ff")
     neuron_choice.refuse_empty(choose, concept_ff)
     table["in_prune"], table["in_watch"] = sets.halve(concept_ff, neuron_choice.value(choose, table), choose.seed)
-    write_table(folder / "neurons.parquet", table)
-    write_table(folder / "neurons_by_call.parquet", _by_call(workspace).assign(**by_call))
+    write_table(out / "neurons.parquet", table)
+    write_table(out / "neurons_by_call.parquet", _by_call(workspace).assign(**by_call))
     target = workspace.prompt_set("target")
     if target.units != target.pair_units:  # for readers of recordings without the prompts at hand
-        write_json(folder / "units.json", dict(zip(target.pair_units, target.units, strict=True)))
+        write_json(out / "units.json", dict(zip(target.pair_units, target.units, strict=True)))
 
 
 def chosen(folder, column):
@@ -54,7 +73,8 @@ def chosen(folder, column):
 def with_erased(workspace, table, by_call):
     """(neuron table, table by call) with columns <score>_<variant>_a and _b of the scores that need an erased model."""
     for variant in _erased(workspace):
-        columns, calls = _scored(workspace, _needing_erased(workspace.study.choose), variant)
+        choose = workspace.study.choose
+        columns, calls = _scored(workspace, choose, _needing_erased(choose), variant)
         table, by_call = table.assign(**columns), by_call.assign(**calls)
     return table, by_call
 
@@ -90,13 +110,13 @@ def on_halves(choose, table, here):
     return tuple(neuron_choice.chosen(choose, neuron_choice.on_half(choose, table, half), here) for half in "ab")
 
 
-def _agreement(workspace, table):
+def _agreement(workspace, choose, table):
     """{agreement_a, agreement_b: (neuron,)} where the scores put a neuron together, within its site."""
     columns = {}
     for half in "ab":
-        values = neuron_choice.on_half(workspace.study.choose, table, half)
+        values = neuron_choice.on_half(choose, table, half)
         columns[f"agreement_{half}"] = np.full(len(table), np.nan)
-        for site in workspace.study.record.sites:
+        for site in workspace.sites:
             here = (table["site"] == site).to_numpy()
             columns[f"agreement_{half}"][here] = neuron_choice.agreed(values, here)[here]
     return columns
@@ -111,12 +131,12 @@ def _needing_erased(choose):
     return {name: method for name, method in known.items() if choose.compare is None or name in choose.compare}
 
 
-def _scored(workspace, methods, variant=None):
+def _scored(workspace, choose, methods, variant=None):
     """({column: (neuron,)}, {column: (call and neuron,) float32}) of scores, one quantity in memory at a time.
 
     Each score over the window on both halves; at each call on half A, the choosing score on both.
     """
-    choose, columns, by_call = workspace.study.choose, {}, {}
+    columns, by_call = {}, {}
     half = workspace.units_in_half_a()
     for quantity in registry.QUANTITIES:
         mine = {name: method for name, method in methods.items() if method.quantity == quantity}
@@ -153,15 +173,15 @@ def _of_units(workspace, condition, quantity):
 
 def pooled(workspace, condition, quantity):
     """(prompt, call, neuron) over the trajectories: a mean over tokens is averaged, a norm runs over the tokens of both."""
-    parts = (workspace.mean_abs(*condition, trajectory, quantity) for trajectory in workspace.study.record.trajectories)
+    parts = (workspace.mean_abs(*condition, trajectory, quantity) for trajectory in workspace.trajectories)
     if quantity == "mean_abs":
-        return sum(parts) / len(workspace.study.record.trajectories)
+        return sum(parts) / len(workspace.trajectories)
     return np.sqrt(sum(np.square(part) for part in parts))
 
 
 def _by_call(workspace):
     """One row per call and neuron, calls in order: layer, index, site, call, timestep."""
-    trajectory = workspace.study.record.trajectories[0]
+    trajectory = workspace.trajectories[0]
     about = workspace.gather("generate", BASE, trajectory, lambda folder: read_json(folder / "calls.json"))[0]
     neurons = workspace.neurons.astype({"layer": "category", "index": "int32", "site": "category"})
     parts = [

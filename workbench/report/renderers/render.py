@@ -9,7 +9,7 @@ from workbench.report import document as schema
 from workbench.report.renderers.csv_files import to_csv
 from workbench.report.renderers.html import render_html
 from workbench.report.renderers.markdown import render_markdown
-from workbench.storage import atomic
+from workbench.storage import atomic, plain_json
 
 FORMATS = ("html", "md", "csv")
 
@@ -59,7 +59,7 @@ def neurons(document, folder):
         raise RunError(f"{path} is no readable Parquet file ({error}).") from None
     if rows and (absent := {"layer", "index"} - set(rows[0])):
         raise RunError(f"{path} has no column {', '.join(sorted(absent))}; every neuron needs both.")
-    return [schema.plain(row) for row in rows]
+    return [plain_json(row) for row in rows]
 
 
 def _manifest(folder):

@@ -16,8 +16,8 @@ from workbench.analysis.one_step import OneStep
 from workbench.analysis.regions import record_maps, regions
 from workbench.diffusion.targets import Items, Linear
 from workbench.errors import RecordingMismatch, StudyError
-from workbench.execution import optional_nodes
-from workbench.execution.execute import estimate, prepare, run_nodes
+from workbench.execution.cost import estimate
+from workbench.execution.execute import prepare, run_nodes
 from workbench.execution.rows import region_pictures
 from workbench.execution.stages import attribute, fidelity
 from workbench.execution.stages import regions as region_stage
@@ -380,9 +380,9 @@ def test_every_other_target_is_attributed_and_named(ran, asked, tmp_path, target
 
 def test_fidelity_compares_with_exact_ablation(ran, asked, tmp_path, monkeypatch):
     for number, size in (("SAMPLE", 6), ("TOP", 3), ("N_SETS", 4)):
-        monkeypatch.setattr(optional_nodes, number, size)
+        monkeypatch.setattr(fidelity, number, size)
     workspace, _ = only(ran[0], asked, tmp_path / "r", "fidelity:base:target", "attribute.fidelity=true", "attribute.tokens=0")
-    rows = fidelity.rows(workspace)["fidelity"]
+    rows = fidelity.rows(workspace, None)["fidelity"]
     assert {(row["method"], row["where"]) for row in rows} == {(m, w) for m in ("gradient", "curvature") for w in ("sample", "top", "sets")}
     assert {row["n"] for row in rows if row["where"] == "sample"} == {6} and {row["n"] for row in rows if row["where"] == "sets"} == {4}
     assert all(-1 <= row["spearman"] <= 1 and row["target"] == "T2 J_lin" for row in rows)
