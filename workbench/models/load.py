@@ -150,7 +150,7 @@ def _check_finite(module, part, name):
         if not value.isfinite().all():
             raise ModelError(
                 f'The model "{name}" holds weights that are not finite, e.g. "{part}.{parameter}": every image of it would be broken. '
-                "Get the model anew, or load it in float32 if its weights are only too large for float16."
+                "Get the model again, or load it in float32 if its weights are only too large for float16."
             )
 
 

@@ -25,7 +25,7 @@ class Parameters(Levels):
     step: float = Field(
         0.02, gt=0, le=MOST_RATE, description="learning rate of adam, or step of sign; an element of a word's vector is about 0.02"
     )
-    looks: int = Field(0, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the last vectors are kept")
+    looks: int = Field(0, ge=0, le=500, description="detector queries, evenly spaced; 0 = none, the last vectors are kept")
 
 
 class Vectors(Learned):

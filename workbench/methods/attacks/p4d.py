@@ -49,7 +49,7 @@ class Parameters(Levels):
     weight_decay: float = Field(0.5, ge=0, le=MOST_RATE, description="share of a vector that a step forgets, over the step; published: 0.1")
     draws: int = Field(4, ge=0, le=64, description="draws of noise on which a prompt's texts are compared; 0 = none are; published: 0")
     compared_every: int = Field(5, ge=1, le=MOST_ITERATIONS, description="gradient steps from one comparison to the next")
-    looks: int = Field(8, ge=0, le=500, description="looks at the detector, evenly spaced; published: 60, one every 50 steps")
+    looks: int = Field(8, ge=0, le=500, description="detector queries, evenly spaced; published: 60, one every 50 steps")
 
 
 def layout(model, prompt, parameters):

@@ -1,4 +1,4 @@
-"""Random tokens: permitted random words before the prompt; does any odd prompt bring the concept back?"""
+"""Random tokens: permitted random words before the prompt; does the concept return with any odd prompt?"""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -56,7 +56,7 @@ class Parameters(Levels):
         "sampled",
         description="what is noised: the latents the base model's image was decoded from; published: encoded, that image encoded again",
     )
-    looks: int = Field(10, ge=0, le=500, description="looks at the detector, evenly spaced; the first success is kept")
+    looks: int = Field(10, ge=0, le=500, description="detector queries, evenly spaced; the first success is kept")
 
 
 def project_to_simplex(rows):

@@ -278,7 +278,7 @@ class Preprocess:
             raise ModelError(
                 f"{folder} has a preprocessor_config.json that cannot be used ({type(error).__name__}: {first_line(error)}). "
                 "Save the model's "
-                "processor there anew."
+                "processor there again."
             ) from error
 
     def _read(self, folder):
@@ -412,9 +412,9 @@ def _json(path):
     try:
         found = json.loads(textfile.read(path, ModelError))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged (not JSON: {first_line(error)}). Get it anew.") from error
+        raise ModelError(f"{path} is damaged (not JSON: {first_line(error)}). Get it again.") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path} is damaged: it holds a {type(found).__name__}, no settings by name. Get it anew.")
+        raise ModelError(f"{path} is damaged: it holds a {type(found).__name__}, no settings by name. Get it again.")
     return found
 
 

@@ -59,7 +59,7 @@ class Clip:
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the tokenizers library raises nothing more special
-            raise ModelError(f"{self.folder} has a tokenizer that cannot be read ({first_line(error)}). Save it there anew.") from error
+            raise ModelError(f"{self.folder} has a tokenizer that cannot be read ({first_line(error)}). Save it there again.") from error
         self.context = self.model.config.text_config.max_position_embeddings
         self.scale = float(self.model.logit_scale.exp())
         self.version = model_digest(self.folder)

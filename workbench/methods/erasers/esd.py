@@ -19,7 +19,7 @@ PUBLISHED = Published(
     ours=("seed",),
     differs=(
         "their script of 2024 trains in bfloat16 on 1024 x 1024 latents, here in the study's dtype at the model's own size",
-        "their code of 2023 samples the latents with the model in training and draws a timestep anew within the step's span, here the "
+        "their code of 2023 samples the latents with the model in training and draws a new timestep within the step's span, here the "
         "base model at the step's own timestep",
         "of several pairs one is drawn for every latent; theirs has one prompt",
     ),

@@ -22,9 +22,7 @@ class Parameters(StudyTable):
         "prune",
         description="prune: one half of the concept set, the other half is watched; concept: all of it, nothing is watched",
     )
-    set: NonEmpty | None = Field(
-        None, description="one of the study's [[sets]], whose neurons of the site ff are cut in the place of these"
-    )
+    set: NonEmpty | None = Field(None, description="one of the study's [[sets]], whose neurons of the site ff are pruned instead of these")
 
 
 def learns_from(parameters):

@@ -36,7 +36,7 @@ class Parameters(BaseModel):
     guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of those images")
     steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps of those images")
     lift: bool = Field(
-        True, description="cut weights of trained layers move too: who fine-tunes knows no mask; false: what is exactly 0 stays 0"
+        True, description="pruned weights of trained layers move too: who fine-tunes knows no mask; false: what is exactly 0 stays 0"
     )
     seed: Seed = Field(0, description="of the images and of drawing")
 
