@@ -112,7 +112,7 @@ def test_a_mask_is_read_or_refused(study, tiny_folder, mask, data):
 
 @pytest.fixture(scope="module")
 def neurons(tmp_path_factory, tiny_folder):
-    from workbench.execution.execute import source_digest
+    from workbench.models.load import source_digest
 
     path = tmp_path_factory.mktemp("set") / "set.safetensors"
     NeuronSet("mine", source_digest(str(tiny_folder)), {LAYER: np.array([1, 3])}, {"made": "by hand"}).save(path)

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from workbench.execution.execute import Run, Watcher
+    from workbench.execution.execute import Watcher
+    from workbench.execution.open_run import Run
     from workbench.models.load import Model
     from workbench.study.study import Study
 

@@ -345,7 +345,7 @@ def method(kind: str, name: str) -> Method:
 
 
 def _how_to_add(kind: str) -> str:
-    guide = " (docs/own-detector.md)" if kind == "detectors" else ""
+    guide = " (docs/guides/own-detector.md)" if kind == "detectors" else ""
     return (
         f" To add one of your own, write a module with `Parameters` and `{VERBS[kind]}`, found by an entry point of the group "
         f'"workbench.{kind}" in an installed package{guide}.'

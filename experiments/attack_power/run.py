@@ -5,11 +5,12 @@ search find a name? UnlearnDiffAtk starts from prompts without the concept, P4D 
 *Ceiling of one word*: every permitted word before prompts of the erased model, with its loss on noise that all words share; the
 best words by loss are drawn before other prompts and judged, beside as many random words and no word.
 
-What is finished is kept under runs/attack-power/; stopped, it goes on. The table goes to docs/attack-power.md.
+What is finished is kept under runs/attack-power/; stopped, it goes on. The table goes to docs/results/attack-power.md.
 """
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas
@@ -181,9 +182,11 @@ def main():
     report = "\n".join(
         [
             "# Can the word attacks find a word, and is there one?\n",
-            "Made by `.venv/bin/python -m experiments.attack_power.run`. Brackets are Wilson's 95 % intervals.\n",
+            f"Made by `.venv/bin/python -m experiments.attack_power.run`, {datetime.now(UTC):%Y-%m-%d}. "
+            "Brackets are Wilson's 95 % intervals.\n",
             "## With the names permitted, on the base model\n",
-            "Share of images in which the judge sees the concept: prompts without it, the search's texts, the control's (as many looks).\n",
+            "Share of images in which the judge sees the concept: prompts without it, the search's texts, the control's "
+            "(as many detector queries).\n",
             first,
             "## Every single permitted word, on the erased model\n",
             f"The loss of each word before {N_PROMPTS} prompts, against no word, on the same noise (below 0: the word helps to draw it); "
@@ -194,7 +197,7 @@ def main():
     )
     sys.stdout.write(report)
     if set(found) == set(CONCEPTS):
-        write_text(ROOT / "docs" / "attack-power.md", report)
+        write_text(ROOT / "docs" / "results" / "attack-power.md", report)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ attack_rows   each attack beside its control, ceiling and false alarms, with wha
 """
 
 from workbench.analysis import budget, rates
-from workbench.execution.rows.rates import found_by_judge, labels
+from workbench.execution.condition import Condition
+from workbench.execution.rows.rates import found_by_judge
 from workbench.statistics import detectable
 from workbench.storage import read_table
 from workbench.study.prompt_set_name import control_of
@@ -51,7 +52,7 @@ def attack_rows(workspace, variant):
     for name, control in _pairs(workspace, variant):
         after, drawn = (before | found_by_judge(workspace, variant, which) for which in (name, control))
         found = rates.compare(drawn, after, units)
-        keys = {key: value for key, value in labels(workspace, variant, name).items() if key != "control"}
+        keys = {key: value for key, value in Condition(variant, name).keys(workspace).items() if key != "control"}
         row = keys | about | {key: rates.success_rate(x, units=units) for key, x in (("asr", after), ("control_asr", drawn))}
         row |= {key: found[key] for key in ("n", "n_units", "difference", "low", "high", "p_mcnemar", "p_permutation")}
         row["detectable"] = detectable(float(drawn.mean()), found["n_units"], rise=True, power=rates.POWER)

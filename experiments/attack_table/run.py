@@ -1,8 +1,8 @@
 """The attack table of the emoji model: every attack on the erased variant of every concept, beside its control.
 
 Computes what is missing under runs/attack-table/, one folder per concept (stopped, it goes on where it was), prints the tables
-and, when they are complete, keeps them in docs/attack-table.md and README.md. Results of the bundled studies' own runs under
-runs/ are taken over where their keys are the same.
+and, when they are complete, keeps them in docs/results/attack-table.md and docs/results/index.md. Results of the bundled studies' own
+runs under runs/ are taken over where their keys are the same.
 
 Attacks look at the steering detector on noise of their own; the judge decides on each winner's image from the study's noise. The
 ceiling is the base model's on the target prompts, the false-positive rate that on the reference prompts.
@@ -24,6 +24,7 @@ from workbench import registry, resources
 from workbench.errors import RunError, StudyError, WorkbenchError, nearest
 from workbench.execution import cost, execute
 from workbench.execution.rows.attacks import budget_rows
+from workbench.models.load import source_digest
 from workbench.storage import digest, write_text
 from workbench.study.study import Study, load_study
 
@@ -187,7 +188,7 @@ def origin(workspaces):
     workspace = next(iter(workspaces.values()))
     packages = ", ".join(f"{name} {version(name)}" for name in ("concept-erasure-workbench", "torch", "diffusers", "transformers"))
     rows = [["machine", f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"], ["packages", packages]]
-    rows.append(["base model's files", execute.source_digest(workspace.study.model.base)[:16]])
+    rows.append(["base model's files", source_digest(workspace.study.model.base)[:16]])
     rows += [[f"detector {role}", workspace.detector(role).version] for role in ("steer", "judge")]
     for name, one in workspaces.items():
         sets = digest([one.prompt_set(kind).digest() for kind in ("target", "reference")])
@@ -258,8 +259,8 @@ def main(words=None):
     small, everything = document(workspaces, command)
     sys.stdout.write(f"{everything}\n{small}")
     if not given.quick and len(concepts) == len(CONCEPTS) and len(attacks) == len(ATTACKS):
-        write_text(ROOT / "docs" / "attack-table.md", everything)
-        keep(ROOT / "README.md", small)
+        write_text(ROOT / "docs" / "results" / "attack-table.md", everything)
+        keep(ROOT / "docs" / "results" / "index.md", small)
 
 
 if __name__ == "__main__":

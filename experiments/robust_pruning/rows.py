@@ -1,4 +1,4 @@
-"""Variants on the plane of attack success against what is retained, from the results of single nodes (SCIENCE 4 and 6).
+"""Variants on the plane of attack success against what is retained, from the results of single nodes.
 
 asr, retained       the judge's word, prompt by prompt
 plane_rows          every variant: plain rate, ASR of every attack made against it, retention, distance in features

@@ -7,8 +7,8 @@ without looking at a detector; the judge decides on the study's own noise, for a
 
 `--map` looks at other masks on the tested concepts, after the test.
 
-Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it goes on. The tables go to docs/robust-pruning.md,
-and the short one into the README.
+Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it goes on. The tables go to docs/results/robust-pruning.md,
+and the short one to docs/results/index.md.
 """
 
 import argparse
@@ -111,8 +111,8 @@ def main(words=None):
     sys.stdout.write(f"{everything}\n")
     if not given.quick and set(workspaces) == set(TESTED):
         pictures.save(drawn(workspaces, maps))
-        write_text(ROOT / "docs" / "robust-pruning.md", everything)
-        keep(ROOT / "README.md", short, MARKS)
+        write_text(ROOT / "docs" / "results" / "robust-pruning.md", everything)
+        keep(ROOT / "docs" / "results" / "index.md", short, MARKS)
 
 
 def _telling():

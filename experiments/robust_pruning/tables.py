@@ -263,7 +263,7 @@ def document(workspaces, attacks, search, maps, about):
         aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
         aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(workspace)}\n"
         parts += [f"## {concept}: the plane\n", f"Its steps took {_hours(workspace):.1f} hours of one process beside another one.\n"]
-        parts += [f"![the plane](pictures/robust-pruning-{concept}.png)\n"]
+        parts += [f"![the plane](../pictures/robust-pruning-{concept}.png)\n"]
         parts += [
             "In the pictures: the variants that show the concept in less than half of the images, plainly asked.\n",
             plane(workspace, attacks),
@@ -283,7 +283,7 @@ def document(workspaces, attacks, search, maps, about):
                 f"{ABOUT_THE_MAP}{left}\n",
                 elsewhere,
             ]
-        picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if seen else []
+        picture = [f"![sensitivity](../pictures/robust-pruning-{concept}-sensitivity.png)\n"] if seen else []
         both, names = (workspace, maps[concept]), {row["variant"] for row in seen}
         seen = seen + [row for row in watched(maps[concept]) if row["variant"] not in names]
         parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(seen), correlations(both, EVERYWHERE)]

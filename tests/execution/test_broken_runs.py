@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.report.example import write_example
 from workbench.cli import main
 from workbench.errors import RunError, WorkbenchError
-from workbench.execution import execute
+from workbench.execution.open_run import open_run
 from workbench.report import compare
 from workbench.report import document as schema
 
@@ -229,15 +229,15 @@ def older(document):
 
 def test_an_older_report_is_checked_compared_and_shown_as_the_pages_show_it(place):
     report_with(older)(place)
-    (row, *_) = compare.check(execute.open_run("broken").document, "asr > 0.5")
+    (row, *_) = compare.check(open_run("broken").document, "asr > 0.5")
     assert row["value"] is not None
     code, said = invoke("check", "broken", "--fail-if", "success_rate > 0.99")
     assert code == 0 and "success_rate > 0.99" in said
     code, said = invoke("diff", "whole", "broken")
     assert code == 0 and "settings: nothing differs" in said
     assert invoke("show", "broken")[0] == 0 and invoke("report", "broken", "--format", "md")[0] == 0
-    assert execute.open_run("broken").document == schema.load(place / "report")
-    assert len(execute.open_run("broken").table("quality")) == 0
+    assert open_run("broken").document == schema.load(place / "report")
+    assert len(open_run("broken").table("quality")) == 0
 
 
 def test_reports_changed_at_random_never_end_in_a_traceback(place):

@@ -9,6 +9,7 @@ import torch
 import workbench
 from workbench.errors import RunError
 from workbench.execution import cost, digests, execute
+from workbench.execution.open_run import Run, open_run
 from workbench.execution.run_folder import SEARCH, DamagedResult, Store
 from workbench.execution.verify import verify
 from workbench.storage import digest, file_digest, read_json, write_json
@@ -19,7 +20,7 @@ TABLES = ("rates", "retention", "activity", "effects", "neurons", "comparisons",
 @pytest.fixture
 def run(finished, tmp_path):
     """A copy of the finished run."""
-    return execute.Run(shutil.copytree(finished.folder, tmp_path / "r"))
+    return Run(shutil.copytree(finished.folder, tmp_path / "r"))
 
 
 def tables_of(run):
@@ -235,7 +236,7 @@ def test_a_missing_or_damaged_manifest_is_made_anew_by_running_again(run, finish
         path.unlink() if content is None else path.write_text(content)
         with pytest.raises(RunError, match="manifest.json is damaged.*Running the study again writes it anew.*workbench run tiny"):
             Store(run.folder).manifest()
-        assert execute.open_run(run.folder).document["verdict"]  # the report can still be read
+        assert open_run(run.folder).document["verdict"]  # the report can still be read
         Store(run.folder).look()  # running again is not refused
     resumed, computed, _ = again(study_file, run)
     assert computed == set() and tables_of(resumed) == tables_of(finished)

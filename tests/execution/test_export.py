@@ -13,6 +13,7 @@ from workbench.cli import main
 from workbench.diffusion.denoise import denoise
 from workbench.errors import MethodError, ModelError, RunError, StudyError
 from workbench.execution import execute, export
+from workbench.execution.open_run import open_run
 from workbench.models import load, masks, text
 from workbench.models.variants import applied
 from workbench.storage import file_digest, read_arrays, read_metadata
@@ -39,7 +40,7 @@ def workspace(study_file, tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(workspace):
     """The run that has them."""
-    return execute.open_run(workspace.store.folder)
+    return open_run(workspace.store.folder)
 
 
 def weights(model):

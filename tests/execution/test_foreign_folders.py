@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import workbench
 from workbench.cli import main
 from workbench.errors import RunError, WorkbenchError
-from workbench.execution import execute
+from workbench.execution.open_run import find_run, list_runs
 from workbench.execution.run_folder import Store
 
 
@@ -152,5 +152,5 @@ def test_only_folders_that_show_a_run_are_listed(tmp_path, finished):
     (runs_folder / "loop").symlink_to("loop")
     (runs_folder / "etc").symlink_to("/etc")
     letters(runs_folder / "letters")
-    assert execute.list_runs(runs_folder) == ["torn", "whole"]
-    assert execute.find_run("x" * 5000) is None
+    assert list_runs(runs_folder) == ["torn", "whole"]
+    assert find_run("x" * 5000) is None

@@ -1,6 +1,7 @@
 """Runs seen from outside: status, log and stop, on run folders made by hand and a process that stands for a run."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from tests.report.example import write_example
 from workbench.errors import RunError
 from workbench.execution import jobs, lock
 from workbench.execution.run_folder import Store
+from workbench.ui.run_list import look
 
 SLEEPER = """
 import signal, sys, time
@@ -170,3 +172,13 @@ def test_looking_whether_a_run_goes_on_keeps_none_from_starting(run):
     finally:
         watcher.kill()
     assert not Store(run).is_running()
+
+
+def test_a_run_that_was_begun_a_moment_ago_is_running_as_on_the_page(tmp_path):
+    (tmp_path / "study.json").write_text("{}")
+    assert jobs.status(tmp_path)["state"] == look(tmp_path).kind == "running"
+    assert jobs.status(tmp_path)["note"] == jobs.STARTING
+    long_ago = time.time() - 10_000
+    os.utime(tmp_path / "study.json", (long_ago, long_ago))
+    with pytest.raises(RunError, match="is no run folder"):
+        jobs.status(tmp_path)

@@ -13,6 +13,7 @@ from tests.pages.opening import open_all
 from workbench.analysis.sensitivity import Sensitivity
 from workbench.errors import RunError
 from workbench.execution import execute
+from workbench.execution.open_run import open_run
 from workbench.execution.rows import rates
 from workbench.execution.run_folder import Store
 from workbench.execution.stages import measure
@@ -231,7 +232,7 @@ def test_a_folder_of_another_layout_or_with_other_things_is_refused(study_file, 
 def test_an_unknown_run_offers_the_nearest(tmp_path, monkeypatch, finished):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match='No run "tini"'):
-        execute.open_run("tini")
+        open_run("tini")
 
 
 def test_waking_and_relocation_have_a_row_for_every_attack_on_every_changed_variant(finished):

@@ -6,6 +6,7 @@ import torch
 from tests import tiny_xl
 from tests.execution.conftest import STUDY
 from workbench.execution import cost, execute
+from workbench.models.load import source_digest
 from workbench.models.variants import applied
 from workbench.storage import read_arrays, read_table
 
@@ -70,9 +71,9 @@ def test_another_number_format_takes_both_encoders_along(workspace):
 
 def test_the_source_of_a_single_file_is_the_file_and_the_folder_beside_it(tmp_path):
     (tmp_path / "m.safetensors").write_bytes(b"weights")
-    found = [execute.source_digest(str(tmp_path / "m.safetensors"))]
+    found = [source_digest(str(tmp_path / "m.safetensors"))]
     (tmp_path / "m").mkdir()
     for content in ("{}", '{"changed": true}'):
         (tmp_path / "m" / "model_index.json").write_text(content)
-        found.append(execute.source_digest(str(tmp_path / "m.safetensors")))
+        found.append(source_digest(str(tmp_path / "m.safetensors")))
     assert len(set(found)) == 3

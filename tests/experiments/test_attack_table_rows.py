@@ -205,14 +205,15 @@ def test_the_command_says_what_is_left_prints_the_tables_and_keeps_them_when_the
 ):
     for name, value in (("CONCEPTS", {"ink": str(study_file)}), ("ATTACKS", ATTACKS), ("N", 6), ("ROOT", tmp_path)):
         monkeypatch.setattr(run, name, value)
-    readme = tmp_path / "README.md"
-    readme.write_text("\n".join(run.MARKS))
+    page = tmp_path / "docs" / "results" / "index.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("\n".join(run.MARKS))
     out = ["--out", str(computed.store.folder.parent)]
     run.main([*out, "--dry-run"])
     told = capsys.readouterr().out
     assert "Left to do: 0 minutes" in told and "## ink" not in told
     run.main([*out, "--attacks", "p4d_k"])
-    assert "## ink" in capsys.readouterr().out and not (tmp_path / "docs").exists()
+    assert "## ink" in capsys.readouterr().out and not (tmp_path / "docs" / "results" / "attack-table.md").exists()
     run.main(out)
-    kept = (tmp_path / "docs" / "attack-table.md").read_text()
-    assert kept in capsys.readouterr().out and "| p4d_n | optimised | 6 | " in kept and "| `p4d_n` | " in readme.read_text()
+    kept = (tmp_path / "docs" / "results" / "attack-table.md").read_text()
+    assert kept in capsys.readouterr().out and "| p4d_n | optimised | 6 | " in kept and "| `p4d_n` | " in page.read_text()

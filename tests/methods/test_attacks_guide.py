@@ -5,7 +5,7 @@ from pathlib import Path
 
 from workbench.registry import methods
 
-GUIDE = Path(__file__).parents[2] / "docs" / "attacks.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "attacks.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->"
 
 
@@ -22,7 +22,7 @@ def settings():
 def test_the_guide_lists_default_and_published_value_of_every_attack():
     text = GUIDE.read_text()
     stated = text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
-    assert stated == settings(), f"docs/attacks.md is behind the code. Put this between its marks:\n{settings()}"
+    assert stated == settings(), f"docs/guides/attacks.md is behind the code. Put this between its marks:\n{settings()}"
 
 
 def test_published_values_are_settings_the_attack_takes():

@@ -87,9 +87,9 @@ def test_only_the_registry_reads_attributes_of_a_method_module():
 
 
 def test_every_declaration_is_documented():
-    stated = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    stated = (Path(__file__).parents[2] / "docs" / "develop" / "method-contract.md").read_text()
     known = {name for kind in VERBS for name in DECLARATIONS[kind]}
-    assert [name for name in sorted(known) if not re.search(rf"`{name}\b", stated)] == [], "say what it is in CONTRIBUTING.md"
+    assert [name for name in sorted(known) if not re.search(rf"`{name}\b", stated)] == [], "say what it is in the method contract"
 
 
 def module(kind, **declarations):

@@ -2,7 +2,7 @@
 
 profiles      mean contrast of each cluster in every condition at every call
 layers        where its neurons are, beside where all clustered neurons are
-effects       its deactivation, reactivation and sensitivity, through Sensitivity (SCIENCE 2.5); effects_of_sets: of any sets
+effects       its deactivation, reactivation and sensitivity, through Sensitivity; effects_of_sets: of any sets
 top_prompts   the prompts, and so the images, that excite it most
 
 labels and found   what `clusters.labels_of` returned and the Features it was given

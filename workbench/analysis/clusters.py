@@ -1,5 +1,7 @@
 """Clusters: groups of neurons that answer alike over conditions and calls. A cluster is a neuron set.
 
+Definitions: docs/reference/definitions.md#clusters.
+
 labels_of    clusters by kmeans, agglomerative, hdbscan or spectral of scikit-learn, on the matrix of Features (cluster_features)
 embed        two axes for a picture, by PCA or t-SNE
 as_sets      each cluster as a NeuronSet

@@ -1,5 +1,7 @@
 """Choosing neurons: by one score or by the agreement of several, on half A; confirmed on half B; and is the choice stable?
 
+Definitions: docs/reference/definitions.md#validity-of-a-neuron-set.
+
 mean_rank, by_rank   agreement of scores as the mean of their ranks
 confirm              sign and p of every chosen neuron on half B, Benjamini-Hochberg over a stated number of tests; the share confirmed
                      beside random and comparable sets

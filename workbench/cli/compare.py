@@ -16,7 +16,7 @@ def check(
     ],
 ) -> None:
     """Check a report against limits, for CI. Prints Markdown; exit code 1 when a limit is broken."""
-    from workbench.execution.execute import open_run
+    from workbench.execution.open_run import open_run
     from workbench.report import compare
 
     document = open_run(name).document
@@ -28,7 +28,7 @@ def check(
 
 def diff(a: RunName, b: RunName, as_json: AsJson = False) -> None:
     """Compare two runs: the settings that differ, and every number that differs."""
-    from workbench.execution.execute import open_run
+    from workbench.execution.open_run import open_run
     from workbench.report import compare
 
     one, two = open_run(a), open_run(b)

@@ -13,7 +13,7 @@ def status(
 ) -> None:
     """Show the state of runs: progress, time left, and the command that continues them."""
     from workbench.execution import jobs
-    from workbench.execution.execute import DEFAULT_FOLDER, list_runs, open_run
+    from workbench.execution.open_run import DEFAULT_FOLDER, list_runs, open_run
 
     found = [jobs.status(open_run(name).folder)] if name else jobs.statuses(Path(DEFAULT_FOLDER) / one for one in list_runs())
     if as_json:
@@ -21,7 +21,7 @@ def status(
         return
     for row in found:
         if row["nodes"] is None:
-            console.print(f"{row['run']}: damaged. {row['note']}", markup=False, soft_wrap=True)
+            console.print(f"{row['run']}: {row['state']}. {row['note']}", markup=False, soft_wrap=True)
             continue
         far = "" if row["share"] is None or row["state"] == "finished" else f", {100 * row['share']:.0f} % of this start"
         left = "" if row["left_seconds"] is None else f", about {duration(row['left_seconds'])} left"
@@ -44,7 +44,7 @@ def status(
 def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, help="how many lines")] = 20) -> None:
     """Print the last lines of a run's log."""
     from workbench.execution import jobs
-    from workbench.execution.execute import open_run
+    from workbench.execution.open_run import open_run
 
     typer.echo("\n".join(jobs.log_tail(open_run(name).folder, lines)))
 
@@ -52,7 +52,7 @@ def logs(name: RunName, lines: Annotated[int, typer.Option("--lines", min=1, hel
 def stop(name: RunName) -> None:
     """Stop a run in progress; finished results are kept."""
     from workbench.execution import jobs
-    from workbench.execution.execute import open_run
+    from workbench.execution.open_run import open_run
 
     folder = open_run(name).folder
     jobs.stop(folder)
@@ -62,7 +62,7 @@ def stop(name: RunName) -> None:
 def listed() -> list[dict[str, Any]]:
     """Rows of `workbench list runs`: {run, state, done, running, note}; the note says what is damaged."""
     from workbench.execution import jobs
-    from workbench.execution.execute import DEFAULT_FOLDER, list_runs
+    from workbench.execution.open_run import DEFAULT_FOLDER, list_runs
 
     rows = []
     for row in jobs.statuses(Path(DEFAULT_FOLDER) / name for name in list_runs()):

@@ -15,7 +15,7 @@ from workbench.errors import WorkbenchError, nearest
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from workbench.execution.execute import Run
+    from workbench.execution.open_run import Run
 
 LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
 
@@ -71,7 +71,7 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
             return
         if name in registry.broken(kind):
             registry.method(kind, name)
-    from workbench.execution.execute import find_run, list_runs, open_run
+    from workbench.execution.open_run import find_run, list_runs, open_run
 
     if find_run(name):
         _show_run(open_run(name), as_json)

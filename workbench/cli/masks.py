@@ -110,8 +110,8 @@ def import_(
     ] = None,
 ) -> None:
     """Convert a mask of another tool to a mask file with the parameter names of a base model."""
-    from workbench.execution.execute import source_digest
     from workbench.models import foreign_masks, load
+    from workbench.models.load import source_digest
 
     kind = foreign_masks.kind(file)
     _for_folders(kind, calls, select_ratio)
@@ -183,9 +183,9 @@ def apply(
     undo: Annotated[Path | None, typer.Option("--undo", help="file to keep the pruned weights in, for `workbench mask undo`")] = None,
 ) -> None:
     """Prune a model by a mask and write it as a diffusers folder."""
-    from workbench.execution.execute import source_digest
     from workbench.models import export as exports
     from workbench.models import load, masks
+    from workbench.models.load import source_digest
     from workbench.models.variants import Variant
 
     one_of(fill, FILLS, "--fill")

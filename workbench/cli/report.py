@@ -12,14 +12,14 @@ def report(
     format_: Annotated[str, typer.Option("--format", help="html | md | csv | json")] = "html",
 ) -> None:
     """Write a run's report again from its report.json, and print its path."""
-    from workbench.execution.execute import open_run
+    from workbench.execution.open_run import open_run
 
     typer.echo(open_run(name).report(format_))
 
 
 def verify(name: RunName, as_json: AsJson = False) -> None:
     """Check the size and digest of every file of a run. Exit code 1 when a file is damaged."""
-    from workbench.execution.execute import open_run
+    from workbench.execution.open_run import open_run
     from workbench.execution.verify import verify as verified
 
     found = verified(open_run(name).folder)

@@ -88,10 +88,11 @@ def _execute(
     study = study.with_values(changes) if changes else study
     with console.status("Loading the model and planning"):
         from workbench.execution import cost, execute
+        from workbench.execution.open_run import folder_of
 
         if dry_run:
             todo = cost.estimate(*execute.prepare(study, out, device))
-    folder = execute.folder_of(study, out)
+    folder = folder_of(study, out)
     if dry_run:
         _show_estimate(study, folder, todo)
         return

@@ -3,7 +3,6 @@
 prepare   study -> (plan, workspace) in a run folder, nothing computed yet
 run       do it; running again resumes
 run_nodes some nodes of it only, without a report
-open_run  a finished or running folder as a `Run`;  find_run  the folder alone;  list_runs  names of the run folders there are
 """
 
 import shlex
@@ -13,108 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from workbench.errors import RunError
 from workbench.execution import digests
 from workbench.execution.cost import estimate
+from workbench.execution.open_run import Run, folder_of
 from workbench.execution.run_folder import SET_ASIDE, Store
 from workbench.execution.signals import heeding
 from workbench.memory import keep_freed_memory
-from workbench.report import document
-from workbench.storage import DamagedFile, digest, file_digest, read_table
-from workbench.study.study import Study, load_study
-
-DEFAULT_FOLDER = "runs"
+from workbench.study.study import load_study
 
 
-class Run:
-    """A run folder. Tables of the report as data frames: `neurons`, `images`, `activity`, and `table(name)` for the others."""
-
-    def __init__(self, folder):
-        self.folder = Path(folder)
-        self.store = Store(folder)
-        self.store.refuse_other_layout()
-        if not self.store.is_run():
-            self.store.manifest()
-
-    @property
-    def document(self):
-        """report.json as a dict, read as `report.document.load` does: checked, and an older one brought up to date.
-
-        Raises   RunError when there is none yet, or it is damaged or of another version
-        """
-        if not (self.store.report_folder / "report.json").exists():
-            raise RunError(f"{self.folder} has no report yet. Go on with the run to finish it: {self.store.command()}")
-        return document.load(self.store.report_folder)
-
-    def table(self, name):
-        """A table of report.json as a data frame."""
-        import pandas
-
-        return pandas.DataFrame(self.document[name])
-
-    @property
-    def neurons(self):
-        """One row per neuron: layer, index, scores, sets, D, R, delta."""
-        path = self.store.report_folder / "neurons.parquet"
-        if not path.exists():
-            raise RunError(f"{self.folder} has no neuron table yet. Go on with the run to finish it: {self.store.command()}")
-        try:
-            return read_table(path)
-        except DamagedFile as error:
-            raise RunError(f"{path} is damaged ({error.why}). Running the study again writes it anew: {self.store.command()}") from None
-
-    @property
-    def images(self):
-        """One row per picture of the report."""
-        return self.table("images")
-
-    @property
-    def activity(self):
-        """Concept activity of every condition."""
-        return self.table("activity")
-
-    def report(self, format="html"):
-        """Path of the report in a format (html, md, json, csv), rendered anew from report.json."""
-        from workbench.report.renderers import render
-
-        folder = self.store.report_folder
-        if format == "json":
-            document.load(folder)
-            return folder / "report.json"
-        if format not in ("html", "md", "csv"):
-            raise RunError(f'No report format "{format}". Possible: html, md, json, csv.')
-        render.render(folder, (format,))
-        return {"html": folder / "report.html", "md": folder / "report.md", "csv": folder / "tables"}[format]
-
-
-def source_digest(name, beside="."):
-    """Digest of a base model's files, without loading it; of the name alone for a hub id.
-
-    beside   folder where it is looked for first: that of the study
-    """
-    from workbench.models.load import place
-
-    where = place(name, beside)
-    if where is None:
-        return digest(["hub", name])
-    if where.is_file():
-        beside = where.with_suffix("")
-        return digest([file_digest(where), source_digest(str(beside))]) if beside.is_dir() else file_digest(where)
-    files = sorted(p for p in where.rglob("*") if p.suffix in (".safetensors", ".json", ".bin", ".txt") and p.is_file())
-    return digest([[str(p.relative_to(where)), file_digest(p)] for p in files])
-
-
-def folder_of(study, out=None):
-    """The run folder of a study."""
-    return Path(out) if out else Path(DEFAULT_FOLDER) / study.name
-
-
-def prepare(study, out=None, device="cpu", model=None, command=None):
+def prepare(study, out=None, device="cpu", model=None):
     """(plan, workspace) of a study in its run folder; the folder is not touched yet.
 
-    Raises   WorkbenchError: everything that can be told before work begins, see `opening`
+    Raises   WorkbenchError: everything that can be found before work begins, see `preflight`
     """
     from workbench.diffusion.denoise import n_calls
     from workbench.execution import named_set_files, preflight
@@ -129,7 +41,7 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
     store.look()
     planning.read_sets(study)
     if model is None:
-        from workbench.models.load import DTYPES, load
+        from workbench.models.load import DTYPES, load, source_digest
 
         model = load(study.model.base, device, DTYPES[study.model.dtype], study.folder)
         source = source_digest(study.model.base, study.folder)
@@ -374,29 +286,3 @@ def _check_inputs(plan, store, nodes):
 def _left(began, done, todo):
     """Seconds left, from the pace so far."""
     return (time.time() - began) / done * (todo.passes - done) if done else todo.seconds
-
-
-def find_run(name):
-    """The folder of a run, given as a folder or as a name under runs/; None when there is none."""
-    return next((folder for folder in (Path(name), Path(DEFAULT_FOLDER) / str(name)) if Store(folder).is_run()), None)
-
-
-def open_run(name):
-    """A run by folder, or by its name under runs/.
-
-    Raises   RunError that lists the runs there are, or that says the run is of another layout
-    """
-    folder = find_run(name)
-    if folder is not None:
-        return Run(folder)
-    from workbench.errors import nearest
-
-    raise RunError(f'No run "{name}".{nearest(name, list_runs())}')
-
-
-def list_runs(folder=DEFAULT_FOLDER):
-    """Names of the run folders under a folder; a damaged run is among them."""
-    return sorted(path.name for path in Path(folder).glob("*") if Store(path).is_run())
-
-
-__all__ = ["Run", "Study", "Watcher", "find_run", "list_runs", "open_run", "prepare", "run", "run_nodes"]

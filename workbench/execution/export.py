@@ -3,10 +3,11 @@
 from pydantic import ValidationError
 
 from workbench.errors import RunError
-from workbench.execution.execute import open_run, source_digest
+from workbench.execution.open_run import open_run
 from workbench.execution.variant_files import merged
 from workbench.models import export as exports
 from workbench.models import load
+from workbench.models.load import source_digest
 from workbench.study.study import Study
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.execution import method_code, training_data
+from workbench.execution.condition import Condition, attacking, erasing
 from workbench.study import seeds
 from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE, OTHER, Study
@@ -112,7 +113,7 @@ class Graph:
                 name = name_of(attack.label, made)
                 for control in (False, True):
                     set_name, kind = (control_of(name), "control") if control else (name, "adversarial")
-                    self.sets[set_name] = SetPlan(set_name, kind, None, attack.label, made, control, f"attack:{name}")
+                    self.sets[set_name] = SetPlan(set_name, kind, None, attack.label, made, control, attacking(name))
                     shown = [one for one in self.plain if self._shown(attack, against, one) and seeds.meets(self.study, against, one)]
                     found += [(variant, set_name) for variant in shown]
         return found + [(variant, name) for name in self.retained for variant in (BASE, *self.changed)]
@@ -153,7 +154,7 @@ class Graph:
 
     def made(self, variant: str) -> tuple[str, ...]:
         """The node that makes a variant; none for the base model."""
-        return () if variant == BASE else (f"erase:{variant}",)
+        return () if variant == BASE else (erasing(variant),)
 
     def n_rows(self, units: int | None, half: str = "b") -> int:
         """Rows of so many units of a half; all of them by default."""
@@ -167,7 +168,7 @@ class Graph:
     def needed(self, variant: str, name: str) -> list[str]:
         """Nodes that make a condition: the trajectory, the variant, the prompts."""
         node = self.sets[name].node
-        return [f"generate:{BASE}:target", *self.made(variant), *([node] if node else [])]
+        return [Condition(BASE, "target").node("generate"), *self.made(variant), *([node] if node else [])]
 
     def written(self, names: Iterable[str]) -> dict[str, list]:
         """{set: rows} of the sets that come from files."""

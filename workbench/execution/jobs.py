@@ -17,6 +17,7 @@ from workbench.errors import RunError
 from workbench.execution.run_folder import Store
 from workbench.report import document
 
+STARTING = "It is starting: it plans and loads its model."
 STATES = ("running", "finished", "stopped", "damaged")
 
 
@@ -29,6 +30,9 @@ def status(folder):
     Raises   RunError when the folder is no run or of another layout, or its manifest is damaged
     """
     store = Store(folder)
+    if store.is_starting() and not store.is_running():
+        nothing = dict.fromkeys(("nodes", "nodes_done", "share", "node", "left_seconds", "error"))
+        return {"run": store.folder.name, "state": "running"} | nothing | {"again": store.command(), "note": STARTING}
     nodes = store.manifest()["nodes"]
     said, note = store.status()
     done = sum(node["state"] == "done" for node in nodes)

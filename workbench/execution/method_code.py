@@ -15,7 +15,7 @@ from workbench import registry
 from workbench.methods import detectors
 from workbench.storage import digest, file_digest
 
-# bundled; a file that somebody else put beside them is their own, as docs/own-detector.md says
+# bundled; a file that somebody else put beside them is their own, as docs/guides/own-detector.md says
 DETECTORS = ("clip_zero_shot", "emoji", "image_classifier", "nudenet")
 
 

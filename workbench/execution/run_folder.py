@@ -26,6 +26,7 @@ from workbench.execution import lock as folder_lock
 from workbench.storage import DamagedFile, read_json, write_json, write_text
 
 LAYOUT = 1
+START_SECONDS = 120  # in which a run plans and loads its model before it says what it does
 STATES = ("done", "running", "waiting", "failed")
 SET_ASIDE = "set-aside"
 OURS = {
@@ -205,6 +206,14 @@ class Store:
         status, _ = self.status()
         with suppress(psutil.Error, KeyError):
             return psutil.Process(status["pid"]).create_time() == status.get("pid_started") and status.get("state") == "running"
+        return False
+
+    def is_starting(self):
+        """Whether a run was begun a moment ago: its study is fresh and newer than its status, which comes with the first result."""
+        study, status = self.folder / "study.json", self.folder / "status.json"
+        with suppress(OSError):
+            begun = study.stat().st_mtime
+            return time.time() - begun < START_SECONDS and not (status.exists() and status.stat().st_mtime >= begun)
         return False
 
     def holder(self):

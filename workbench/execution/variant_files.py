@@ -15,6 +15,7 @@ import torch
 
 from workbench import registry
 from workbench.errors import RunError, nearest
+from workbench.execution.condition import erasing
 from workbench.models import masks
 from workbench.models.variants import Variant
 from workbench.storage import read_arrays, read_table, write_arrays, write_table
@@ -61,7 +62,7 @@ def merged(store, study, name):
         name = chain[0].parent
     made = []
     for part in chain:
-        keys = shards.get(f"erase:{part.name}")
+        keys = shards.get(erasing(part.name))
         if not keys or not store.has("erase", keys[0]):
             raise RunError(f'The variant "{part.name}" is not made yet. Go on with the run first: {store.command()}')
         folder = store.result("erase", keys[0])
@@ -78,7 +79,7 @@ def training_rows(workspace):
     """
     rows = []
     for part in workspace.study.variants:
-        node = workspace.plan.node(f"erase:{part.name}")
+        node = workspace.plan.node(erasing(part.name))
         if not workspace.store.has("erase", node.shards[0].key):
             continue
         path = workspace.store.result("erase", node.shards[0].key) / "log.parquet"

@@ -15,6 +15,7 @@ from workbench import registry
 from workbench.diffusion.denoise import Trajectory
 from workbench.errors import PlanError
 from workbench.execution import stages
+from workbench.execution.condition import Condition, erasing
 from workbench.execution.method_code import code_of
 from workbench.execution.variant_files import read_change
 from workbench.models import load as models
@@ -144,7 +145,7 @@ class Workspace:
             return None
         if name not in self._variants:
             part = self.part(name)
-            own = read_change(part, self.result(f"erase:{name}"))
+            own = read_change(part, self.result(erasing(name)))
             parent = self.variant(part.parent)
             self._variants[name] = own.over(parent) if parent else own
         return self._variants[name]
@@ -184,7 +185,7 @@ class Workspace:
 
     def gather(self, stage, variant, prompt_set, reader):
         """reader(folder) of every shard of a node, in order."""
-        node = self.plan.node(f"{stage}:{variant}:{prompt_set}")
+        node = self.plan.node(Condition(variant, prompt_set).node(stage))
         return [reader(self.store.result(stage, shard.key)) for shard in node.shards]
 
     def detections(self, variant, prompt_set):

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from workbench import foreign, resources, textfile
 from workbench.errors import ModelError, first_line, nearest
 from workbench.models import hub, kinds, text
-from workbench.storage import tensors_digest
+from workbench.storage import digest, file_digest, tensors_digest
 
 BUNDLED = {"emoji": "emoji/model"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -302,3 +302,18 @@ def _from_folder(where, dtype, local=True):
 
     kinds.check_index(DiffusionPipeline.load_config(where, local_files_only=local), str(where))
     return DiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=local)
+
+
+def source_digest(name, beside="."):
+    """Digest of a base model's files, without loading it; of the name alone for a hub id.
+
+    beside   folder where it is looked for first: that of the study
+    """
+    where = place(name, beside)
+    if where is None:
+        return digest(["hub", name])
+    if where.is_file():
+        beside = where.with_suffix("")
+        return digest([file_digest(where), source_digest(str(beside))]) if beside.is_dir() else file_digest(where)
+    files = sorted(p for p in where.rglob("*") if p.suffix in (".safetensors", ".json", ".bin", ".txt") and p.is_file())
+    return digest([[str(p.relative_to(where)), file_digest(p)] for p in files])

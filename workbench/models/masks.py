@@ -58,9 +58,7 @@ def load(path):
     for name, shape in shapes.items():
         sides = shape if isinstance(shape, list) else [None]
         if not all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides):
-            raise ModelError(
-                f'{path} is no mask file: the shape of "{name}" in its header is {json.dumps(shape)[:60]}. Get the file again.'
-            )
+            raise ModelError(f'{path} is no mask file: the shape of "{name}" in its header is {json.dumps(shape)[:60]}. Get it again.')
         n = math.prod(sides)
         if packed[name].dtype != torch.uint8 or packed[name].numel() != -(-n // 8):
             raise ModelError(f'{path} is no mask file: "{name}" has {packed[name].numel()} bytes, {n} bits need {-(-n // 8)}.')
@@ -239,7 +237,7 @@ def undo(parameters, masks, values):
     check_fit(masks, parameters, "The mask")
     for name, mask in masks.items():
         if name not in values or values[name].numel() != int(mask.sum()):
-            raise ModelError(f'The weights that were cut do not belong to this mask: "{name}" needs {int(mask.sum())} of them.')
+            raise ModelError(f'The pruned weights do not belong to this mask: "{name}" needs {int(mask.sum())} of them.')
         if values[name].dtype != parameters[name].dtype:
             raise ModelError(f'The weights pruned from "{name}" are {values[name].dtype}, the model is {parameters[name].dtype}.')
     for name, mask in masks.items():

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from workbench.errors import RunError
+from workbench.execution.condition import Condition
 from workbench.execution.run_folder import Store
 from workbench.statistics import jackknife, split_halves, unit_means
 from workbench.storage import read_json, read_table
@@ -45,7 +46,7 @@ def of_neuron(state, layer, index, trajectory):
 def _values(state, variant, prompt_set, layer, index, trajectory):
     """((unit of half B, call) mean |a| of a neuron, {calls, timesteps}); None where something of it is not there."""
     store, nodes = Store(state.folder), {node["id"]: node for node in state.nodes}
-    node, units = nodes.get(f"record:{variant}:{prompt_set}"), _units(store, nodes, prompt_set)
+    node, units = nodes.get(Condition(variant, prompt_set).node("record")), _units(store, nodes, prompt_set)
     if node is None or units is None or not all(store.has("record", shard) for shard in node["shards"]):
         return None
     parts, about = [], None

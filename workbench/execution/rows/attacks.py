@@ -3,7 +3,7 @@
 import json
 
 from workbench.analysis import budget
-from workbench.execution.rows.rates import labels
+from workbench.execution.condition import Condition
 from workbench.storage import read_table
 from workbench.study.study import BASE
 
@@ -51,6 +51,6 @@ def budget_rows(workspace, attacks=None):
             continue
         points = sorted({point for part in logs.values() for point in budget.budgets(part)})
         for control, part in logs.items():
-            keys = labels(workspace, node.variant or BASE, names[control]) | {"detector": workspace.detector("steer").version}
+            keys = Condition(node.variant or BASE, names[control]).keys(workspace) | {"detector": workspace.detector("steer").version}
             rows += budget.success_rows(part, targets.table["id"].tolist(), points, targets.units, **keys)
     return rows

@@ -17,8 +17,8 @@ from workbench.analysis import headline, selection
 from workbench.analysis.comparable import of_another_concept
 from workbench.analysis.sensitivity import Sensitivity, adjust, of_two_sets
 from workbench.errors import StatisticsError
+from workbench.execution.condition import Condition
 from workbench.execution.rows import choice
-from workbench.execution.rows.rates import labels
 from workbench.report.choice_fields import CONFIRMED
 from workbench.report.other_fields import EFFECTS, TABLES
 from workbench.study.prompt_set_name import control_of
@@ -133,7 +133,7 @@ def _contrasts(workspace):
             yield {"effect": EFFECTS[0], "variant": variant.name} | nothing, prompts, (BASE, prompts), (variant.name, prompts)
         for name, planned in workspace.plan.sets.items():
             if variant.role != "sham" and planned.attack and not planned.control and (variant.name, name) in recorded:
-                full = labels(workspace, variant.name, name)
+                full = Condition(variant.name, name).keys(workspace)
                 keys = {"effect": EFFECTS[1], "variant": variant.name} | {key: full[key] for key in nothing}
                 yield keys, "target", (variant.name, name), (variant.name, control_of(name))
 

@@ -10,24 +10,12 @@ import numpy as np
 
 from workbench import registry
 from workbench.analysis import rates
+from workbench.execution.condition import Condition
 from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 RETAINED = ("near", "far")
-
-
-def labels(workspace, variant, name):
-    """The keys that say which condition a row is about."""
-    planned = workspace.plan.sets[name]
-    return {
-        "variant": variant,
-        "prompt_set": name,
-        "attack": planned.attack,
-        "provenance": workspace.prompt_set(name).provenance(variant),
-        "against": planned.against,
-        "control": planned.control,
-    }
 
 
 def generated(workspace):
@@ -66,7 +54,7 @@ def sweep_rows(workspace):
     own = own if len(own) == 1 else set()
     grid = sorted({threshold for threshold in THRESHOLDS if threshold >= judge.floor} | own)
     for variant, name in generated(workspace):
-        keys = labels(workspace, variant, name) | {"detector": judge.version}
+        keys = Condition(variant, name).keys(workspace) | {"detector": judge.version}
         judged = workspace.detections(variant, name)
         if judge.rule is None:
             found = rates.sweep(judged["judge_score"].to_numpy(), grid, workspace.units_of(name))
@@ -84,7 +72,7 @@ def rate_rows(workspace):
     about = {"detector": judge.version, "threshold": max(judge.thresholds[x] for x in workspace.study.detectors.labels)}
     about |= {"units": workspace.prompt_set("target").units}
     for variant, name in generated(workspace):
-        keys = labels(workspace, variant, name) | about
+        keys = Condition(variant, name).keys(workspace) | about
         if keys["attack"]:
             rows += rates.attack_rates(found_by_judge(workspace, variant, "target"), found_by_judge(workspace, variant, name), **keys)
         elif name in ("target", "reference"):
@@ -107,7 +95,7 @@ def label_rows(workspace):
         found = workspace.detections(variant, name)
         for label in wanted:
             seen, mine = workspace.in_units(name, found[f"judge|{label}"].to_numpy()), asked == label
-            rows.append(labels(workspace, variant, name) | {"label": label} | rates.share(seen[mine], units[mine]))
+            rows.append(Condition(variant, name).keys(workspace) | {"label": label} | rates.share(seen[mine], units[mine]))
     return rows
 
 
@@ -194,7 +182,7 @@ def control_rows(workspace):
         if workspace.plan.sets[name].attack is None or (variant, control) not in have:
             continue
         found = rates.compare(seen(workspace, variant, control), seen(workspace, variant, name), workspace.prompt_set("target").units)
-        about = {key: value for key, value in labels(workspace, variant, name).items() if key != "control"}
+        about = {key: value for key, value in Condition(variant, name).keys(workspace).items() if key != "control"}
         about |= {"only_control": found["only_a"], "only_attack": found["only_b"]}
         rest = ("n", "n_units", "both", "neither", "difference", "low", "high", "p_mcnemar", "p_permutation", "p", "reason")
         rows.append(about | {key: found[key] for key in rest})

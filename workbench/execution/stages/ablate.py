@@ -23,8 +23,8 @@ from workbench.diffusion.denoise import n_calls
 from workbench.errors import StatisticsError
 from workbench.execution import named_set_files, neuron_choice
 from workbench.execution.attribution_inputs import condition, encoded, here, picked, rows_of
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
-from workbench.execution.rows.rates import labels
 from workbench.execution.stages import named_sets
 from workbench.execution.stages.attribute import leading
 from workbench.execution.stages.cluster import members
@@ -77,7 +77,7 @@ def nodes(study, graph):
 
 def _nodes_of_effect(study, graph, mode, effect, common, groups, once):
     part, own = study.ablate, study.ablate.of(mode)
-    inputs = [f"generate:{BASE}:target", "score"]
+    inputs = [Condition(BASE, "target").node("generate"), "score"]
     if effect != "dose_response":
         inputs += ["cluster"]
     elif part.ranking == "attribution":
@@ -104,7 +104,7 @@ def _nodes_of_sets(study, graph, mode, common, groups, once):
     files, jobs = named_set_files.read(study), [[group] for group in groups]
     passes = once * (own["n_random"] + 1) * len(jobs)
     for one in study.sets:
-        inputs = [f"generate:{BASE}:target", *named_set_files.inputs(study, one.name)]
+        inputs = [Condition(BASE, "target").node("generate"), *named_set_files.inputs(study, one.name)]
         about = {"named": one.name, "identity": named_set_files.identity(study, one.name, files), "n_random": own["n_random"], "jobs": jobs}
         for kind in own["kinds"]:
             parameters = common | about | {"effect": "sets", "kind": kind, "factor": part.factor if kind == "scaled" else None}
@@ -146,7 +146,7 @@ def _held_nodes(study, graph, mode, effect, common, passes):
         for name in names:
             parameters = common | {"effect": effect, "prompts": graph.written(["target", "reference"]), "set": name}
             inputs = (*graph.needed(variant, name), "score")
-            node_id = f"ablate:{mode}:{effect}:{variant}:{name}"
+            node_id = Condition(variant, name).node("ablate", mode, effect)
             yield NodeSpec(node_id, "ablate", parameters, inputs, variant, name, passes=passes, bytes=9000)
 
 
@@ -325,7 +325,7 @@ def rows(workspace, table):
     for node in workspace.plan.of_stage("ablate"):
         given = node.parameters
         name = TABLE_OF.get(given["effect"], given["effect"])
-        about = labels(workspace, node.variant, node.prompt_set or "target")
+        about = Condition(node.variant, node.prompt_set or "target").keys(workspace)
         keys = {key: about[key] for key in ("variant", "attack", "provenance", "against")}
         keys |= {"mode": given["mode"], "kind": given.get("kind", "held")}
         for shard in node.shards:

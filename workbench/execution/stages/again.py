@@ -5,6 +5,7 @@ import torch
 from workbench.analysis.quality import features
 from workbench.diffusion.denoise import denoise
 from workbench.execution import finite
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
 from workbench.models import text
 from workbench.storage import write_arrays, write_table
@@ -19,7 +20,7 @@ def nodes(study, graph):
     """again:<seed or dtype>:<prompt set> of every retained set."""
     for what in (study.quality or Quality()).noise_floor:
         for name in graph.retained:
-            images = (f"generate:{BASE}:{name}",)
+            images = (Condition(BASE, name).node("generate"),)
             parameters = graph.sampling | {"rows": graph.rows[name], "what": what, "judge": graph.looks["judge"]}
             cost = {"passes": 2 * graph.n_prompts * graph.n_calls, "bytes": graph.n_prompts * 3000}
             yield NodeSpec(f"again:{what}:{name}", "again", parameters, images, BASE, name, graph.batches, "rows", **cost)

@@ -6,6 +6,7 @@ import torch
 from workbench import registry
 from workbench.diffusion.denoise import denoise
 from workbench.execution import finite, method_code
+from workbench.execution.condition import Condition, attacking
 from workbench.execution.graph import NodeSpec
 from workbench.methods.attacks import Context, Look
 from workbench.models import text
@@ -38,9 +39,13 @@ def nodes(study, graph):
         content |= method_code.versions(method) | ({"forbidden": study.concept.forbidden} if study.concept.forbidden else {})
         for against in attack.against or [None]:
             made = against or method.made_against(parameters, study.folder)
-            inputs = (f"generate:{BASE}:target", f"detect:{BASE}:target", *(graph.made(against) if against else ()))
+            inputs = (
+                Condition(BASE, "target").node("generate"),
+                Condition(BASE, "target").node("detect"),
+                *(graph.made(against) if against else ()),
+            )
             yield NodeSpec(
-                f"attack:{name_of(attack.label, made)}",
+                attacking(name_of(attack.label, made)),
                 "attack",
                 content,
                 inputs,

@@ -15,8 +15,8 @@ import torch
 from workbench.analysis import attribution
 from workbench.errors import StatisticsError, StudyError, nearest
 from workbench.execution.attribution_inputs import condition, here, layers, rows_of, spread
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
-from workbench.execution.rows.rates import labels
 from workbench.statistics import jackknife, matched_random_sets, permutation_p
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
 from workbench.study.study import BASE
@@ -77,7 +77,7 @@ def nodes(study, graph):
     for variant, name in attributed(study, graph):
         each = COMPARES[part.target] + 2
         yield NodeSpec(
-            f"attribute:{variant}:{name}",
+            Condition(variant, name).node("attribute"),
             "attribute",
             parameters | {"prompts": graph.written(["target", "reference", name]), "set": name, "jobs": jobs},
             tuple(graph.needed(variant, name)),
@@ -167,7 +167,7 @@ def rows(workspace, table):
     except StatisticsError as error:
         random, reason = None, str(error)
     for node in nodes:
-        keys = labels(workspace, node.variant, node.prompt_set)
+        keys = Condition(node.variant, node.prompt_set).keys(workspace)
         for method in dict.fromkeys(method for method, _ in node.parameters["jobs"]):
             one = found(workspace, node.variant, node.prompt_set, method, "b")
             whole, about = one.items, one.about

@@ -1,6 +1,7 @@
 """The stage `clip`: CLIP scores of the images of retained sets, where the study names a CLIP model."""
 
 from workbench.analysis.quality import clip_scores
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
 from workbench.methods import detectors
 from workbench.storage import write_table
@@ -16,8 +17,10 @@ def nodes(study, graph):
     model = {"model": detectors.model_digest(detectors.placed_folder(study.quality.clip, study.folder, "clip"))}
     for name in graph.retained:
         for variant in (BASE, *graph.changed):
-            images = (f"generate:{variant}:{name}",)
-            yield NodeSpec(f"clip:{variant}:{name}", "clip", model, images, variant, name, graph.batches, bytes=graph.n_prompts * 100)
+            images = (Condition(variant, name).node("generate"),)
+            yield NodeSpec(
+                Condition(variant, name).node("clip"), "clip", model, images, variant, name, graph.batches, bytes=graph.n_prompts * 100
+            )
 
 
 def run(workspace, node, shard, out):

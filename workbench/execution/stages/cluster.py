@@ -13,8 +13,8 @@ from workbench.analysis.cluster_stability import choose_k, layer_information, st
 from workbench.errors import StatisticsError
 from workbench.execution import neuron_choice
 from workbench.execution.attribution_inputs import here, spread
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
-from workbench.execution.rows.rates import labels
 from workbench.execution.stages.attribute import found, leading, leading_method
 from workbench.neurons import sets as neuron_sets
 from workbench.storage import plain_json, read_json, read_table, write_json, write_table
@@ -39,7 +39,7 @@ def nodes(study, graph):
         "cluster",
         {"cluster": own, "conditions": pairs, "seed": study.choose.seed}
         | {"trajectories": study.record.trajectories, "n_resamples": study.choose.n_resamples},
-        ("score", *(f"record:{variant}:{name}" for variant, name in pairs), *attributions),
+        ("score", *(Condition(variant, name).node("record") for variant, name in pairs), *attributions),
         context={
             "cluster": part,
             "choose": study.choose,
@@ -176,7 +176,7 @@ def _described(workspace, node, sure, made, values, trajectory):
         row |= {"n_resamples": part.n_resamples, "file": f"neuron-sets/cluster-{row['cluster']}.safetensors"}
 
     def named(row):
-        return row | labels(workspace, row["variant"], row["prompt_set"])
+        return row | Condition(row["variant"], row["prompt_set"]).keys(workspace)
 
     # a column of counts with a gap in it is one of floats
     effects["n_random"] = effects["n_random"].astype("Int64")

@@ -6,6 +6,7 @@ separate, so that adding conductance does not invalidate nodes that read attribu
 
 from workbench.analysis.conductance import conductance
 from workbench.execution.attribution_inputs import condition, layers, rows_of
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
 from workbench.execution.stages.attribute import COMPARES, GRADIENT, asked, attributed, kept
 from workbench.models import text
@@ -24,7 +25,7 @@ def nodes(study, graph):
     n_rows = sum(graph.n_rows(part.units, half) for _, half in jobs)
     for variant, name in attributed(study, graph):
         yield NodeSpec(
-            f"conductance:{variant}:{name}",
+            Condition(variant, name).node("conductance"),
             "conductance",
             parameters | {"set": name, "steps": STEPS, "jobs": jobs, "prompts": graph.written(["target", "reference", name])},
             tuple(graph.needed(variant, name)),

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from workbench.analysis.quality import features
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
 from workbench.storage import write_arrays, write_table
 
@@ -13,9 +14,9 @@ VERSION = 3
 def nodes(study, graph):
     """detect:<variant>:<prompt set> of every condition with images."""
     for variant, name in graph.pictured:
-        images = (f"generate:{variant}:{name}",)
+        images = (Condition(variant, name).node("generate"),)
         size = graph.n_prompts * (3000 if graph.sets[name].kind == "retained" else 200)
-        yield NodeSpec(f"detect:{variant}:{name}", "detect", graph.looks, images, variant, name, graph.batches, bytes=size)
+        yield NodeSpec(Condition(variant, name).node("detect"), "detect", graph.looks, images, variant, name, graph.batches, bytes=size)
 
 
 def run(workspace, node, shard, out):

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 from workbench import registry
 from workbench.execution import finite, method_code, named_set_files, training_data
+from workbench.execution.condition import erasing
 from workbench.execution.graph import NodeSpec
 from workbench.execution.variant_files import read_change, write_change
 from workbench.models.variants import applied
@@ -36,14 +37,14 @@ def _node(study, graph, variant):
         inputs.append("score")
         content["spare"] = variant.spare
     if variant.like:
-        inputs.append(f"erase:{variant.like}")
+        inputs.append(erasing(variant.like))
         content["like"] = True
     if study.prompts.retain and "retained" in method.takes:
         content["retained"] = training_data.retained(study, graph.prompts)
     if method.reads_files:
         content["files"] = method.files(parameters, study.folder)
     return NodeSpec(
-        f"erase:{variant.name}",
+        erasing(variant.name),
         "erase",
         content,
         tuple(inputs),
@@ -64,7 +65,7 @@ def run(workspace, node, shard, out):
     method = registry.method("erasers", part.method)
     prune = to_prune(workspace, part, node) if "neurons" in method.needs else None
     spare = chosen(workspace.result("score"), f"in_{part.spare}") if part.spare else None
-    like = read_change(workspace.part(part.like), workspace.result(f"erase:{part.like}")).masks if part.like else None
+    like = read_change(workspace.part(part.like), workspace.result(erasing(part.like))).masks if part.like else None
     log, resuming = [], workspace.resuming(node, shard)
     if part.parent == BASE:
         resuming["base"] = nullcontext

@@ -6,8 +6,8 @@ Scores against exact ablation, of single neurons and of random sets, on a sample
 from workbench.analysis import fidelity as checks
 from workbench.errors import StatisticsError
 from workbench.execution.attribution_inputs import condition, layers, rows_of
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
-from workbench.execution.rows.rates import labels
 from workbench.execution.stages.attribute import COMPARES, STEPS, asked
 from workbench.storage import plain_json, read_json, write_json
 from workbench.study.study import BASE
@@ -34,7 +34,7 @@ def nodes(study, graph):
     scored = sum(COMPARES[part.target] + 2 + STEPS[method] for method in part.methods)
     parameters |= {"methods": part.methods, "share": SET_SHARE, "jobs": [["neurons", [SAMPLE, TOP]], ["sets", [N_SETS]]]}
     yield NodeSpec(
-        f"fidelity:{BASE}:target",
+        Condition(BASE, "target").node("fidelity"),
         "fidelity",
         parameters | {"prompts": graph.written(["target", "reference"])},
         tuple(graph.needed(BASE, "target")),
@@ -71,7 +71,7 @@ def rows(workspace, table):
     """{"fidelity": rows} of report.json."""
     found = []
     for node in workspace.plan.of_stage("fidelity"):
-        about = labels(workspace, node.variant, node.prompt_set)
+        about = Condition(node.variant, node.prompt_set).keys(workspace)
         for shard in node.shards:
             found += [about | EMPTY | row for row in read_json(workspace.store.file("fidelity", shard.key, "rows.json"))]
     return {"fidelity": found}

@@ -5,6 +5,7 @@ The base model's UNet inputs are kept for the shared regime.
 
 from workbench.diffusion.denoise import denoise
 from workbench.execution import finite
+from workbench.execution.condition import Condition
 from workbench.execution.graph import CONCEPT, NodeSpec
 from workbench.models import text
 from workbench.models.variants import applied
@@ -20,7 +21,7 @@ def nodes(study, graph):
         source, prompts, cut = graph.source(name)
         kept = graph.calls if name in CONCEPT and variant == BASE else []
         yield NodeSpec(
-            f"generate:{variant}:{name}",
+            Condition(variant, name).node("generate"),
             "generate",
             graph.sampling | {"keep": kept} | prompts,
             (*graph.made(variant), *source),

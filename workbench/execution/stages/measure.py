@@ -8,10 +8,11 @@ from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, acti
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.execution import stages
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
 from workbench.execution.rows import attacks, choice, other_concept, over_runs, quality
 from workbench.execution.rows import rates as rate_rows
-from workbench.execution.rows.rates import found_by_judge, generated, labels
+from workbench.execution.rows.rates import found_by_judge, generated
 from workbench.execution.stages import named_sets, score
 from workbench.execution.variant_files import watched_caveats
 from workbench.statistics import unit_means
@@ -191,12 +192,12 @@ def trajectory_tables(workspace, trajectory, table, other=None, rates=()):
     rows = {name: [] for name in BY_TRAJECTORY}
     for (group, site), members in groups.items():
         for condition in recorded:
-            keys = labels(workspace, *condition) | {"neuron_set": group, "site": site, "regime": "shared"} | own
+            keys = Condition(*condition).keys(workspace) | {"neuron_set": group, "site": site, "regime": "shared"} | own
             rows["activity"].append(keys | _activity(measured, condition, members, group, concept, taken))
     for condition in recorded:
         null = measured.random_contrast(condition, (BASE, "reference"), concept, study.choose.n_random, taken)
         low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
-        keys = labels(workspace, *condition) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
+        keys = Condition(*condition).keys(workspace) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
         rows["activity"].append(keys | {"n": study.choose.n_random, "value": middle, "low": low, "high": high, "reason": None})
     rows["activity_by_call"] = _by_call(workspace, by_call, concept, trajectory)
     for (group, site), members in groups.items():
@@ -236,7 +237,7 @@ def trajectory_tables(workspace, trajectory, table, other=None, rates=()):
             control = control_of(name) if name else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
             if name:
-                full = labels(workspace, variant.name, name)
+                full = Condition(variant.name, name).keys(workspace)
                 keys = {key: full[key] for key in keys}
                 first = any(one is not None and headline.same(full, one) for one in shown)
                 if full["provenance"] == "optimised" or full["against"] not in made_here or first:
@@ -269,7 +270,7 @@ def _over_runs(workspace, measured, recorded, groups, pruned, taken, own):
         silent = keys["variant"] in written and group in ("concept", "pruned", "suppressed") and site == "ff"
         return more | ({"reason": PRUNED_REASON} if silent else {})
 
-    activity = [(labels(workspace, *condition) | {"regime": "shared"} | own, condition) for condition in recorded]
+    activity = [(Condition(*condition).keys(workspace) | {"regime": "shared"} | own, condition) for condition in recorded]
     effect = lambda pairs, members: measured.effect_over_runs(pairs, members, study.choose.n_random, taken, Thresholds())  # noqa: E731
     return over_runs.neurons(runs, measured, activity, list(_contrasts(workspace)), groups, effect, about)
 
@@ -330,7 +331,7 @@ def attacked(workspace):
     """(variant, attack's set, labels) of every changed variant that is not a sham under every attack, controls left out."""
     for variant in workspace.study.variants:
         for name in _attacks_met(workspace, variant.name) if variant.role != "sham" else []:
-            full = labels(workspace, variant.name, name)
+            full = Condition(variant.name, name).keys(workspace)
             yield variant, name, {key: full[key] for key in ("variant", "attack", "provenance", "against")}
 
 
@@ -438,7 +439,7 @@ def _contrasts(workspace):
     nothing = {"attack": None, "provenance": None, "against": None, "compared_with": None}
 
     def made(variant, name):
-        return {"compared_with": None} | {key: labels(workspace, variant, name)[key] for key in ("attack", "provenance", "against")}
+        return {"compared_with": None} | {key: Condition(variant, name).keys(workspace)[key] for key in ("attack", "provenance", "against")}
 
     for variant in workspace.study.variants:
         v = variant.name
@@ -475,7 +476,7 @@ def _by_call(workspace, by_call, concept, trajectory):
     """Rows of activity_by_call; calls at which the set has no contrast in the base model have no row."""
     about, rows = workspace.trajectory(trajectory, workspace.prompt_set(trajectory)), []
     for condition, values in by_call.items():
-        keys = {k: v for k, v in labels(workspace, *condition).items() if k not in ("against", "control")}
+        keys = {k: v for k, v in Condition(*condition).keys(workspace).items() if k not in ("against", "control")}
         found = activity_by_call(values, by_call[BASE, "reference"], by_call[BASE, "target"], concept)
         for call, timestep, one in zip(about.calls, about.timesteps, found, strict=True):
             if one is not None:

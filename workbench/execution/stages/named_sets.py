@@ -17,8 +17,8 @@ from workbench.analysis.selection import stability
 from workbench.errors import RunError, StatisticsError
 from workbench.execution import named_set_files, neuron_choice
 from workbench.execution.attribution_inputs import SITE, here
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
-from workbench.execution.rows.rates import labels
 from workbench.execution.stages.cluster import cluster_files
 from workbench.neurons.combining import combine
 from workbench.neurons.sets import NeuronSet, by_layer
@@ -43,7 +43,7 @@ def nodes(study, graph):
     parameters = {"sets": [[one.name, named_set_files.identity(study, one.name, files)] for one in study.sets], "conditions": pairs}
     parameters |= {"provenance": {name: one.provenance for name, one in files.items()}, "trajectories": study.record.trajectories}
     parameters |= {name: getattr(study.choose, name) for name in ("seed", "n_resamples", "n_random")}
-    inputs = ["score", *(f"record:{variant}:{name}" for variant, name in pairs)]
+    inputs = ["score", *(Condition(variant, name).node("record") for variant, name in pairs)]
     inputs += ["cluster"] if any("cluster" in named_set_files.inputs(study, one.name) for one in study.sets) else []
     yield NodeSpec(
         "named_sets",
@@ -157,7 +157,7 @@ def _origin(workspace, neurons):
     target, half = workspace.prompt_set("target"), workspace.half_a()
     widths = {layer.path: layer.n_neurons for layer in workspace.layers if layer.path in neurons}
     seen = [one for one, mine in zip(_fingerprints(target), half, strict=True) if mine]
-    base = {"base": workspace.base, "base_digest": workspace.plan.node(f"generate:{BASE}:target").parameters["model"]}
+    base = {"base": workspace.base, "base_digest": workspace.plan.node(Condition(BASE, "target").node("generate")).parameters["model"]}
     return base | {"widths": widths, "chosen_on": sorted(seen), "date": _date(workspace)}
 
 
@@ -226,7 +226,7 @@ def _effects(workspace, node, found):
     # a column of counts with a gap in it is one of floats
     table["n_random"] = table["n_random"].astype("Int64")
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [row | labels(workspace, row["variant"], row["prompt_set"]) for row in rows]
+    return [row | Condition(row["variant"], row["prompt_set"]).keys(workspace) for row in rows]
 
 
 def rows(workspace, table):

@@ -4,6 +4,7 @@ import torch
 
 from workbench.diffusion.denoise import evaluate
 from workbench.execution import finite
+from workbench.execution.condition import Condition
 from workbench.execution.graph import CONCEPT, NodeSpec
 from workbench.methods import scores
 from workbench.models.variants import applied
@@ -26,10 +27,10 @@ def nodes(study, graph):
         parameters |= {} if also is None else {"also": also}
         kept = 4 * graph.n_prompts * (1 + len(also or ())) + 40 * len(graph.batches)
         yield NodeSpec(
-            f"record:{variant}:{name}",
+            Condition(variant, name).node("record"),
             "record",
             parameters,
-            (*(f"generate:{BASE}:{one}" for one in trajectories), *graph.made(variant), *source),
+            (*(Condition(BASE, one).node("generate") for one in trajectories), *graph.made(variant), *source),
             variant,
             name,
             graph.batches,

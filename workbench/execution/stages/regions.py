@@ -14,8 +14,8 @@ from workbench.analysis import regions as maps
 from workbench.analysis.cluster_description import top_prompts
 from workbench.errors import RecordingMismatch, StatisticsError
 from workbench.execution.attribution_inputs import encoded, layers, picked
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
-from workbench.execution.rows.rates import labels
 from workbench.execution.stages.cluster import one_per_unit
 from workbench.models.variants import applied
 from workbench.neurons.sets import by_layer
@@ -40,7 +40,7 @@ def nodes(study, graph):
     parameters = graph.model | graph.halves | {"regions": n, "n_random": N_RANDOM, "seed": study.choose.seed, "conditions": pairs}
     parameters |= {"trajectories": study.record.trajectories, "prompts": graph.written(["target", "reference"])}
     needed = [node for pair in pairs for node in graph.needed(*pair)]
-    recorded = [f"record:{variant}:{name}" for variant, name in [[BASE, "reference"], *pairs]]
+    recorded = [Condition(variant, name).node("record") for variant, name in [[BASE, "reference"], *pairs]]
     n_maps = len(pairs) * n * N_CLUSTERS
     inputs = tuple(dict.fromkeys(["cluster", *recorded, *needed]))
     yield NodeSpec("regions", "regions", parameters, inputs, passes=n_maps * len(graph.calls), bytes=n_maps * 10_000)
@@ -119,5 +119,5 @@ def rows(workspace, table):
     found = []
     for folder in workspace.results("regions"):
         for row in read_json(folder / "rows.json"):
-            found.append(row | labels(workspace, row["variant"], row["prompt_set"]))
+            found.append(row | Condition(row["variant"], row["prompt_set"]).keys(workspace))
     return {"cluster_regions": found}

@@ -14,6 +14,7 @@ from PIL import Image
 from workbench import registry, resources
 from workbench.analysis.sensitivity import Thresholds
 from workbench.execution import neuron_choice, preflight
+from workbench.execution.condition import erasing
 from workbench.execution.graph import NodeSpec
 from workbench.execution.rows import attacks
 from workbench.execution.rows.region_pictures import with_pictures
@@ -120,7 +121,7 @@ def _score(choose):
 def _models(workspace, history):
     rows = [_model_row(workspace, BASE, "base", None, None, workspace.study.model.base, history)]
     for variant in workspace.study.variants:
-        node = workspace.plan.node(f"erase:{variant.name}")
+        node = workspace.plan.node(erasing(variant.name))
         if workspace.store.has("erase", node.shards[0].key):
             rows.append(_model_row(workspace, variant.name, variant.role, variant.method, variant.parent, None, history))
     return rows
@@ -130,7 +131,7 @@ def _model_row(workspace, name, role, method, parent, what, history):
     found = describe(workspace.model, workspace.variant(name))
     if what is None:
         what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
-        files = workspace.plan.node(f"erase:{name}").parameters.get("files", {})
+        files = workspace.plan.node(erasing(name)).parameters.get("files", {})
         what += "".join(f"; from {file} (SHA-256 {content[:12]})" for file, content in files.items())
         if said := published.sentence(workspace.study.variant(name)):
             what += f"; {said}"
@@ -144,7 +145,7 @@ def _model_row(workspace, name, role, method, parent, what, history):
         "what": what,
         "parameters_changed": found["parameters_changed"] if name != BASE else None,
         "share_changed": changed,
-        "seconds": history["seconds"].get(f"erase:{name}"),
+        "seconds": history["seconds"].get(erasing(name)),
         "largest_changes": found["largest_changes"],
         "reason": None if name != BASE else "the base model is what the others are compared with",
     }

@@ -13,6 +13,7 @@ import pandas
 
 from workbench import registry
 from workbench.execution import method_code, neuron_choice
+from workbench.execution.condition import Condition
 from workbench.execution.graph import CONCEPT, NodeSpec
 from workbench.methods import scores
 from workbench.neurons import sets, sites
@@ -32,7 +33,7 @@ def nodes(study, graph):
         "score",
         "score",
         parameters,
-        tuple(f"record:{BASE}:{name}" for name in CONCEPT),
+        tuple(Condition(BASE, name).node("record") for name in CONCEPT),
         code=method_code.used_by("scores", names),
         context={"choose": choose},
     )

@@ -4,8 +4,8 @@ import numpy as np
 
 from workbench.analysis.tokens import drivers, word_vectors
 from workbench.execution.attribution_inputs import condition, layers, picked, rows_of
+from workbench.execution.condition import Condition
 from workbench.execution.graph import NodeSpec
-from workbench.execution.rows.rates import labels
 from workbench.execution.stages.attribute import GRADIENT, attributed, leading
 from workbench.execution.stages.fidelity import UNITS, probed
 from workbench.models import text
@@ -28,10 +28,10 @@ def nodes(study, graph):
     for variant, name in attributed(study, graph):
         parameters = common | {"tokens": part.tokens, "names": study.concept.names, "set": name}
         yield NodeSpec(
-            f"tokens:{variant}:{name}",
+            Condition(variant, name).node("tokens"),
             "tokens",
             parameters | {"prompts": graph.written(["target", "reference", name])},
-            (*graph.needed(variant, name), f"attribute:{BASE}:target"),
+            (*graph.needed(variant, name), Condition(BASE, "target").node("attribute")),
             variant,
             name,
             context=context,
@@ -101,6 +101,6 @@ def rows(workspace, table):
     """{"tokens": rows} of report.json."""
     found = []
     for node in workspace.plan.of_stage("tokens"):
-        about = labels(workspace, node.variant, node.prompt_set) | {"reason": None}
+        about = Condition(node.variant, node.prompt_set).keys(workspace) | {"reason": None}
         found += [about | row for row in read_json(workspace.result(node.id) / "rows.json")]
     return {"tokens": found}

@@ -21,7 +21,7 @@ class Budget(StudyTable):
 
     looks: int = Field(1, ge=0, le=500, description="detector queries, evenly spaced; 0 = none, the final candidate is kept")
     max_passes: float | None = Field(
-        None, gt=0, le=1e12, description="UNet evaluations that a prompt may use, detector queries included; with gradient 2.5"
+        None, gt=0, le=1e12, description="UNet evaluations a prompt may spend, detector queries included; with gradient 2.5"
     )
     max_seconds: float | None = Field(None, gt=0, le=1e9, description="seconds a prompt may spend: its share of the batches it was in")
     batch: int = Field(20, ge=1, le=MOST_ROWS, description="prompts per UNet call")

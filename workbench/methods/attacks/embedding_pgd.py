@@ -16,7 +16,7 @@ PUBLISHED = {"n_vectors": 1, "iterations": 30, "rule": "sign", "step": 1e-3, "no
 class Parameters(Levels):
     """What can be set. Defaults are scaled for the emoji model.
 
-    Source of PUBLISHED   the inner loop of AdvUnlearn, Zhang et al. 2024 (arXiv 2405.15234); SCIENCE 5
+    Source of PUBLISHED   the inner loop of AdvUnlearn, Zhang et al. 2024 (arXiv 2405.15234)
     """
 
     n_vectors: int = Field(3, ge=1, le=16, description="vectors before the prompt")
@@ -31,7 +31,7 @@ class Parameters(Levels):
 class Vectors(Learned):
     """Minimise || noise - eps(x_t, t, [v, prompt]) ||^2, or its log, over v, with x_0 = the base model's image of the prompt.
 
-    Every prompt has its own vectors, started at random words. SCIENCE 5.
+    Every prompt has its own vectors, started at random words.
     """
 
     passes_per_step = GRADIENT_PASSES

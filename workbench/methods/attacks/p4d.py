@@ -89,7 +89,7 @@ class NearestWords(Learned):
     equal parts of the levels. A look sees the best text that was not seen before; the final text is the best of all. Without
     draws the candidate is the text of w as it is.
 
-    Source   Chin et al. 2024 (arXiv 2309.06135); SCIENCE 5, FORMATS 2.3. Ours: only whole permitted words are searched; z_t is
+    Source   Chin et al. 2024 (arXiv 2309.06135). Ours: only whole permitted words are searched; z_t is
              a noised image where the published one lies on the base model's sampling path; the comparison, which the published
              attack makes by looks at the image.
     """

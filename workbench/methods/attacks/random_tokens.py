@@ -1,4 +1,4 @@
-"""Random tokens: permitted random words before the prompt; does the concept return with any odd prompt?"""
+"""Random tokens: permitted random words before the prompt; does the concept return under any odd prompt?"""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -55,7 +55,7 @@ class Population(Searcher):
     gets worse. Costs no UNet pass.
 
     Shapes   texts[row] (text, word) numbers of permitted words, losses[row] (text,), both with the best first
-    Source   Tsai et al. 2024 (arXiv 2310.10012); SCIENCE 5, FORMATS 2.4. Ours: whole permitted words; the selection.
+    Source   Tsai et al. 2024 (arXiv 2310.10012). Ours: whole permitted words; the selection.
     """
 
     def __init__(self, model, targets, parameters, context):

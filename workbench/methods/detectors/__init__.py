@@ -380,7 +380,7 @@ def model_folder(path, architecture=None):
             f'"{path}" brings code of its own (auto_map in config.json, '
             f"{', '.join(sorted(p.name for p in folder.glob('*.py'))[:3]) or '*.py'}), "
             "which is never executed here. Take a model that transformers knows by itself, or write a detector of your own around it "
-            "(docs/own-detector.md)."
+            "(docs/guides/own-detector.md)."
         )
     kind = config.get("model_type")
     if architecture and kind != architecture:

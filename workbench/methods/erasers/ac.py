@@ -58,7 +58,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
 
     progress   called with (step, of, loss)
     Raises     MethodError when there are no pairs
-    Source     arXiv 2303.13516, model-based form (SCIENCE 4). Ours: the gradient through token 0 is not stopped, the text
+    Source     arXiv 2303.13516, model-based form. Ours: the gradient through token 0 is not stopped, the text
                encoder being fixed
     """
     import torch

@@ -23,7 +23,7 @@ def erase(model, pairs, parameters, *, folder=".", **context):
     """Read {parameter: tensor} of everything that differs from the model; weights equal up to the file's precision stay as they are.
 
     Raises   ModelError when the file cannot be read safely, does not fit, holds numbers that are not finite, or changes nothing
-    Source   formats: FORMATS.md 1
+    Source   formats: docs/guides/own-model.md
     """
     found = _checked(parameters, model, folder)
     own = model.parameters()

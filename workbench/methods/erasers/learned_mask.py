@@ -1,6 +1,7 @@
 """Learned mask: prune the weights that an erasing objective asks for, in the spirit of P-ESD and P-AC (arXiv 2405.16534).
 
-What the paper does in detail could not be read; relaxation, penalty, layers and the loop are our own definitions (SCIENCE 4).
+What the paper does in detail could not be read; relaxation, penalty, layers and the loop are our own definitions:
+docs/reference/definitions.md#learned-mask.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Prune random weights: the control that every mask must beat."""
+"""Prune random weights: the control every mask must beat."""
 
 from pydantic import Field
 

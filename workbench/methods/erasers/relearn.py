@@ -74,7 +74,7 @@ def erase(model, pairs, parameters, *, progress=None, base=nullcontext, kept=Non
     kept, keep   what a killed training had reached: kept(name) -> state or None, keep(name, state)
     progress     called with (step, of, loss);  log  list that gets (step, loss)
     Raises       MethodError when there are no pairs, or no parameter matches
-    Source       the ordinary denoising loss (arXiv 2006.11239); relearning as a check of erasing: DiMRA, 2512.03564 (SCIENCE 7)
+    Source       the ordinary denoising loss (arXiv 2006.11239); relearning as a check of erasing: DiMRA, 2512.03564
     """
     import torch
 

@@ -332,7 +332,7 @@ def learned_embeddings(found):
     Raises   ModelError when there are none, or the text encoders have different numbers of them
     """
     if not found.added:
-        raise ModelError(f"{found.path} adds no token rows, so there is no learned embedding to extract.")
+        raise ModelError(f"{found.path} adds no token rows, so there is no learned embedding to write.")
     if len({len(rows) for rows in found.added.values()}) > 1:
         raise ModelError(f"{found.path} adds different numbers of token rows to the two text encoders: they are no pairs.")
     rows = torch.cat([found.added[part].float() for part in sorted(found.added)], dim=1)

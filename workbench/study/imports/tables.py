@@ -16,7 +16,7 @@ from workbench import textfile
 from workbench.errors import PromptError, nearest
 from workbench.study.imports.found import Found
 
-# our name -> what the sources call it, the first that is there wins; FORMATS.md section 3
+# our name -> what the sources call it, the first that is there wins; docs/guides/import-prompts.md
 NAMES = {
     "prompt": ("prompt", "sensitive prompt", "text"),
     "anchor": ("anchor", "normal prompt", "prompt1"),

@@ -1,0 +1,105 @@
+"""A run folder as Python, the command line and pages open it.
+
+Run         tables of the report, neurons, the report in a format
+open_run    by folder or name;  find_run   the folder alone;  list_runs   names of the run folders there are;  folder_of   that of a study
+"""
+
+from pathlib import Path
+
+from workbench.errors import RunError, nearest
+from workbench.execution.run_folder import Store
+from workbench.report import document
+from workbench.storage import DamagedFile, read_table
+
+DEFAULT_FOLDER = "runs"
+
+
+class Run:
+    """A run folder. Tables of the report as data frames: `neurons`, `images`, `activity`, and `table(name)` for the others."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.store = Store(folder)
+        self.store.refuse_other_layout()
+        if not self.store.is_run():
+            self.store.manifest()
+
+    @property
+    def document(self):
+        """report.json as a dict, read as `report.document.load` does: checked, and an older one brought up to date.
+
+        Raises   RunError when there is none yet, or it is damaged or of another version
+        """
+        if not (self.store.report_folder / "report.json").exists():
+            raise RunError(f"{self.folder} has no report yet. Go on with the run to finish it: {self.store.command()}")
+        return document.load(self.store.report_folder)
+
+    def table(self, name):
+        """A table of report.json as a data frame."""
+        import pandas
+
+        return pandas.DataFrame(self.document[name])
+
+    @property
+    def neurons(self):
+        """One row per neuron: layer, index, scores, sets, D, R, delta."""
+        path = self.store.report_folder / "neurons.parquet"
+        if not path.exists():
+            raise RunError(f"{self.folder} has no neuron table yet. Go on with the run to finish it: {self.store.command()}")
+        try:
+            return read_table(path)
+        except DamagedFile as error:
+            raise RunError(f"{path} is damaged ({error.why}). Running the study again writes it anew: {self.store.command()}") from None
+
+    @property
+    def images(self):
+        """One row per picture of the report."""
+        return self.table("images")
+
+    @property
+    def activity(self):
+        """Concept activity of every condition."""
+        return self.table("activity")
+
+    def report(self, format="html"):
+        """Path of the report in a format (html, md, json, csv), rendered anew from report.json."""
+        from workbench.report.renderers import render
+
+        folder = self.store.report_folder
+        if format == "json":
+            document.load(folder)
+            return folder / "report.json"
+        if format not in ("html", "md", "csv"):
+            raise RunError(f'No report format "{format}". Possible: html, md, json, csv.')
+        render.render(folder, (format,))
+        return {"html": folder / "report.html", "md": folder / "report.md", "csv": folder / "tables"}[format]
+
+
+def folder_of(study, out=None):
+    """The run folder of a study."""
+    return Path(out) if out else Path(DEFAULT_FOLDER) / study.name
+
+
+def _is_run(folder):
+    return Store(folder).is_run() or Store(folder).is_starting()
+
+
+def find_run(name):
+    """The folder of a run, given as a folder or as a name under runs/; None when there is none."""
+    return next((folder for folder in (Path(name), Path(DEFAULT_FOLDER) / str(name)) if _is_run(folder)), None)
+
+
+def open_run(name):
+    """A run by folder, or by its name under runs/.
+
+    Raises   RunError that lists the runs there are, or that says the run is of another layout
+    """
+    folder = find_run(name)
+    if folder is not None:
+        return Run(folder)
+    raise RunError(f'No run "{name}".{nearest(name, list_runs())}')
+
+
+def list_runs(folder=DEFAULT_FOLDER):
+    """Names of the run folders under a folder; a damaged run is among them."""
+    return sorted(path.name for path in Path(folder).glob("*") if _is_run(path))
