@@ -27,8 +27,6 @@ ORDER = [
     "ui",
     "cli",
 ]
-# read in their own files: the registry finds methods by name; taps are told by the loop; masks know what feeds a neuron
-ALLOWED = {("storage", "statistics")}
 
 
 def imports(path):

@@ -5,8 +5,7 @@ From Python:  run = workbench.run(workbench.load_study("emoji-ink-style")); run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as typing has it, without importing it
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path

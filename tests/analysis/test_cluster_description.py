@@ -5,9 +5,9 @@ import pandas
 import pytest
 
 from tests.analysis.planted_groups import CONDITIONS, EFFECTS, recorded
-from workbench.analysis.cluster_description import describe, effects, layers, profiles, top_prompts
+from workbench.analysis.cluster_description import effects, layers, profiles, top_prompts
 from workbench.analysis.cluster_features import features
-from workbench.analysis.clusters import cluster
+from workbench.analysis.clusters import labels_of
 from workbench.errors import StatisticsError
 
 ATTACKS = [("erased", "adv", "ctl")]
@@ -19,7 +19,7 @@ def halves():
     values, index, group = recorded(seed=1)
     other, _, _ = recorded(n_units=20, seed=2)
     found = features(values, index)
-    labels = cluster(found, k=3)
+    labels = labels_of(found.matrix, k=3)
     return labels, found, other, index, [group[labels == number][0] for number in range(3)]
 
 
@@ -95,13 +95,6 @@ def test_the_prompt_that_excites_a_cluster_most_comes_first(halves):
     assert set(table["prompt_set"]) == {"target", "reference", "retained"}
     with pytest.raises(StatisticsError, match="19 prompts of the set .retained. do not pair with 20"):
         top_prompts(labels, found, values, {"retained": about[:19]})
-
-
-def test_everything_at_once_gives_the_four_tables(halves):
-    labels, found, values, index, _ = halves
-    tables = describe(labels, found, values, index, ATTACKS, n_resamples=50, n_random=9)
-    assert list(tables) == ["profiles", "layers", "effects", "prompts"] and all(len(table) for table in tables.values())
-    assert all(table["cluster"].isin([0, 1, 2]).all() for table in tables.values())
 
 
 def test_a_half_with_fewer_neurons_is_refused(halves):

@@ -6,7 +6,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from tests.analysis.planted_groups import CONDITIONS, recorded
 from workbench.analysis.cluster_features import Features, features
-from workbench.analysis.clusters import METHODS, as_sets, cluster, embed
+from workbench.analysis.clusters import METHODS, as_sets, embed, labels_of
 from workbench.errors import StatisticsError
 
 
@@ -72,7 +72,7 @@ def test_equal_weights_change_nothing_and_a_resample_equals_repeated_units():
 @pytest.mark.parametrize("method", METHODS)
 def test_planted_groups_come_back_whatever_layer_their_neurons_are_in(method):
     values, index, group = recorded()
-    labels = cluster(features(values, index), method, None if method == "hdbscan" else 3)
+    labels = labels_of(features(values, index).matrix, method, None if method == "hdbscan" else 3)
     assert adjusted_rand_score(group, labels) == 1 and sorted(set(labels)) == [0, 1, 2]
 
 
@@ -83,7 +83,7 @@ def test_labels_and_pictures_follow_a_permutation_of_the_neurons(method):
     mixed = {condition: array[:, :, order] for condition, array in values.items()}
     first, second = features(values, index), features(mixed, index.iloc[order].reset_index(drop=True))
     k = None if method == "hdbscan" else 4
-    assert (cluster(second, method, k, 4) == cluster(first, method, k, 4)[order]).all()
+    assert (labels_of(second.matrix, method, k, 4) == labels_of(first.matrix, method, k, 4)[order]).all()
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
@@ -121,7 +121,7 @@ def test_each_cluster_is_a_neuron_set():
     values, index, group = recorded()
     members = np.arange(90) >= 10
     found = features(values, index, members)
-    labels = cluster(found, k=3)
+    labels = labels_of(found.matrix, k=3)
     sets = as_sets(np.where(np.arange(80) == 0, -1, labels), found, "m", {"study": "test", "half": "a"})
     assert sum(len(one) for one in sets.values()) == 79
     for number, one in sets.items():
@@ -143,10 +143,10 @@ def test_what_cannot_be_clustered_gets_one_sentence():
         (lambda: features(values, index[:5]), "do not fit an index table of 5"),
         (lambda: features(values, index, attribution={"gradient": np.ones(3)}), 'attribution "gradient"'),
         (lambda: features(values | {("a", "b"): values["base", "target"] * np.nan}, index), "finite"),
-        (lambda: cluster(constant, k=2), "all the same"),
-        (lambda: cluster(found.rows(np.arange(3)), k=4), "cannot make 4 clusters of 3 neurons with 3 different"),
-        (lambda: cluster(found), "cannot make None"),
-        (lambda: cluster(found, "kmean", 2), "Did you mean .kmeans"),
+        (lambda: labels_of(constant.matrix, k=2), "all the same"),
+        (lambda: labels_of(found.rows(np.arange(3)).matrix, k=4), "cannot make 4 clusters of 3 neurons with 3 different"),
+        (lambda: labels_of(found.matrix), "cannot make None"),
+        (lambda: labels_of(found.matrix, "kmean", 2), "Did you mean .kmeans"),
         (lambda: embed(constant), "span no plane"),
         (lambda: embed(found.rows(np.arange(3)), "tsne"), "span no plane"),
         (lambda: embed(found, "umap"), "No embedding"),
@@ -159,7 +159,7 @@ def test_a_method_that_cannot_bear_so_many_neurons_says_why():
     values, index, _ = recorded(24, 5, 2)
     many = features(values, index).rows(np.zeros(15_001, int))
     with pytest.raises(StatisticsError, match="at most 15,000 neurons.*1 GB.*15,001.*kmeans"):
-        cluster(many, "agglomerative", 2)
+        labels_of(many.matrix, "agglomerative", 2)
 
 
 def test_a_single_neuron_of_a_layer_stands_at_its_middle():

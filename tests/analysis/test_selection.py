@@ -41,12 +41,10 @@ def slow_rank(score, i):
 
 @FEW
 @given(st.lists(st.lists(st.integers(0, 6), min_size=8, max_size=8), min_size=1, max_size=4))
-def test_mean_rank_and_votes_agree_with_counting(rows):
+def test_mean_rank_agrees_with_counting(rows):
     scores = {str(i): np.array(row, float) for i, row in enumerate(rows)}
     found = selection.mean_rank(scores)
     assert found == pytest.approx([np.mean([slow_rank(row, i) for row in rows]) for i in range(8)])
-    counted = sum(top(np.array(row, float), 0.25, np.ones(8, bool)).astype(int) for row in rows)
-    assert (selection.votes(scores, 0.25) == counted).all()
 
 
 @FEW
@@ -55,8 +53,7 @@ def test_what_scores_full_of_ties_agree_on_does_not_hang_on_the_order_of_the_neu
     order = np.random.default_rng(seed).permutation(9)
     scores = {str(i): np.array(row, float) for i, row in enumerate(rows)}
     mixed = {name: score[order] for name, score in scores.items()}
-    for choose in (lambda s: selection.by_rank(s, 0.3), lambda s: selection.votes(s, 0.3)):
-        assert (choose(mixed) == choose(scores)[order]).all()
+    assert (selection.by_rank(mixed, 0.3) == selection.by_rank(scores, 0.3)[order]).all()
 
 
 @FEW
@@ -67,9 +64,8 @@ def test_choices_follow_a_permutation_of_the_neurons_and_ignore_monotone_scaling
     order = rng.permutation(N)
     mixed = {name: score[order] for name, score in scores.items()}
     stretched = {"a": np.exp(scores["a"]), "b": 5 * scores["b"] - 2}
-    for measure in (selection.mean_rank, lambda s: selection.by_votes(s, 0.1, 1)):
-        assert (measure(mixed) == measure(scores)[order]).all() and (measure(stretched) == measure(scores)).all()
     ranks = selection.mean_rank(scores)
+    assert (selection.mean_rank(mixed) == ranks[order]).all() and (selection.mean_rank(stretched) == ranks).all()
     chosen = selection.by_rank(scores, 0.1)
     assert chosen.sum() == N // 10 and ranks[chosen].min() >= ranks[~chosen].max()
 
@@ -86,20 +82,8 @@ def test_nan_and_neurons_outside_are_never_chosen():
     scores = {"a": np.arange(10.0), "b": np.arange(10.0)}
     scores["b"][9] = np.nan
     within = np.arange(10) != 8
-    for chosen in (selection.by_rank(scores, 0.2, within), selection.by_votes(scores, 0.2, 2, within)):
-        assert not chosen[[8, 9]].any() and chosen[7]
-
-
-def test_chance_of_agreement_is_that_of_independent_choices():
-    rng = np.random.default_rng(2)
-    table = selection.agreement({str(i): rng.normal(size=N) for i in range(3)}, 0.1)
-    for row in table.itertuples():
-        ways = [w for w in product([0, 1], repeat=3) if sum(w) >= row.k]
-        p = sum(np.prod([0.1 if bit else 0.9 for bit in way]) for way in ways)
-        assert row.chance == pytest.approx(N * p)
-        assert row.chance_low <= row.n <= row.chance_high
-    same = np.arange(float(N))
-    assert selection.agreement({"a": same, "b": same, "c": same}, 0.1)["n"].tolist() == [20, 20, 20]
+    chosen = selection.by_rank(scores, 0.2, within)
+    assert not chosen[[8, 9]].any() and chosen[7]
 
 
 @pytest.mark.parametrize("test", selection.TESTS)
@@ -176,12 +160,10 @@ def test_what_cannot_be_confirmed_is_refused():
         (lambda: selection.mean_rank({}), "no scores"),
         (lambda: selection.mean_rank({"a": ones, "b": ones[:3]}), "different lengths"),
         (lambda: selection.mean_rank({"a": ones * np.nan}), "nothing to rank"),
-        (lambda: selection.by_votes({"a": ones}, 0.1, 2), "cannot agree"),
-        (lambda: selection.by_votes({"a": np.arange(N), "b": -np.arange(N)}, 0.1, 2), "larger share"),
         (lambda: selection.stability({"a": some}, LAYER), "nothing to agree with"),
         (lambda: selection.stability({"a": some, "b": none}, LAYER), '"b" is empty'),
         (lambda: selection.stability({"a": some, "b": some}, LAYER, ~some), "outside"),
-        (lambda: selection.by_group(target, reference, ["a"] * (N_UNITS - 1) + ["b"], contrast, 0.1), '"b" has 1 unit'),
+        (lambda: selection.over_groups(lambda rows: some, ["a"] * (N_UNITS - 1) + ["b"]), '"b" has 1 unit'),
     ):
         with pytest.raises(StatisticsError, match=sentence):
             call()
@@ -209,11 +191,17 @@ def test_overlap_of_sets_stands_beside_that_of_drawn_random_sets():
     assert row["chance_high"] == pytest.approx(np.quantile(drawn, 0.975), abs=0.04)
 
 
+def top_contrast(target, reference):
+    """The rule: rows -> the top share of the contrast on these rows."""
+    return lambda rows: top(contrast(target[rows], reference[rows]), 0.05, np.ones(N, bool))
+
+
 def test_the_choice_is_stable_over_halves_and_triggers_where_there_are_carriers_and_not_in_noise():
-    found = {effect: selection.repeated_halves(*half(effect, 10), contrast, 0.05, LAYER, n_splits=30) for effect in (1.0, 0.0)}
+    units = np.arange(N_UNITS)
+    found = {effect: selection.over_halves(top_contrast(*half(effect, 10)), units, LAYER, n_splits=30)[0] for effect in (1.0, 0.0)}
     assert found[1.0]["low"] > found[1.0]["chance_high"] and found[1.0]["n_chosen"] == 10 and found[1.0]["n"] == N_UNITS
     assert found[0.0]["value"] < 0.25 and found[0.0]["low"] <= found[0.0]["value"] <= found[0.0]["high"]
-    by_trigger = selection.by_group(*half(1.0, 11), np.arange(N_UNITS) % 2, contrast, 0.05)
+    by_trigger = selection.over_groups(top_contrast(*half(1.0, 11)), units % 2)
     assert selection.stability(by_trigger, LAYER)["iou"][0] > 0.8
 
 
@@ -221,14 +209,9 @@ def test_units_stay_whole_in_halves():
     target, reference = half(1.0, 12, n_units=6)
     copied = [np.repeat(side, 3, axis=0) for side in (target, reference)]
     units = np.repeat(list("abcdef"), 3)
-    alone = selection.repeated_halves(target, reference, contrast, 0.05, LAYER, units=list("abcdef"), n_splits=20)
-    together = selection.repeated_halves(*copied, contrast, 0.05, LAYER, units=units, n_splits=20)
-    assert alone == together
-
-
-def test_carriers_are_chosen_in_every_resample_and_the_frequencies_add_up():
-    often = selection.frequency(*half(1.5, 13), contrast, 0.05, n_resamples=50)
-    assert often[CARRIES].min() > 0.9 and often.sum() == pytest.approx(10)
+    alone, often = selection.over_halves(top_contrast(target, reference), list("abcdef"), LAYER, n_splits=20)
+    together, as_often = selection.over_halves(top_contrast(*copied), units, LAYER, n_splits=20)
+    assert alone == together and (often == as_often).all() and often.sum() == pytest.approx(10)
 
 
 def population(seed, n_units=20, n=400, special=0.0, shared=0.4):

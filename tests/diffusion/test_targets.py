@@ -8,7 +8,7 @@ import torch
 from tests import tiny
 from workbench.diffusion.denoise import Trajectory
 from workbench.diffusion.objectives import add_noise
-from workbench.diffusion.targets import Denoising, Detected, Items, Linear, Quadratic, detector_logit, predict, target_class
+from workbench.diffusion.targets import Denoising, Detected, Items, Linear, Quadratic, detector_logit, predict
 from workbench.errors import MethodError
 from workbench.methods.detectors import Detector
 from workbench.models import text
@@ -130,8 +130,6 @@ def test_rows_may_repeat_the_batch_or_say_which_row_they_belong_to(double):
     assert torch.equal(bound.value(eps[order], order), whole[order])
 
 
-def test_what_does_not_pair_is_refused_and_names_are_corrected(double):
+def test_what_does_not_pair_is_refused(double):
     with pytest.raises(MethodError, match="do not pair"):
         Items(double[2], double[1]["target"], ["a", "b"])
-    with pytest.raises(MethodError, match='Did you mean "T2"'):
-        target_class("T22")

@@ -10,10 +10,12 @@ from workbench.diffusion.denoise import Trajectory, evaluate
 from workbench.methods import scores
 from workbench.models.variants import applied
 from workbench.neurons import sites
-from workbench.neurons.reduce import NORMS, Statistics
+from workbench.neurons.reduce import Statistics
 from workbench.neurons.sets import index_table
 from workbench.neurons.taps import Taps
 from workbench.registry import methods
+
+NORMS = ("norm", "row_norm")
 
 N_UNITS, CALLS = 8, [0, 1]
 

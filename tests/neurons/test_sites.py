@@ -9,9 +9,11 @@ from workbench.diffusion.denoise import denoise
 from workbench.errors import ModelError, RecordingMismatch
 from workbench.models import text
 from workbench.neurons import sites
-from workbench.neurons.reduce import NORMS, Parts, Statistics
+from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Rows, Taps
 from workbench.neurons.text_taps import ONCE, TextTaps
+
+NORMS = ("norm", "row_norm")
 
 UNET = [name for name, site in sites.SITES.items() if site.part == "unet"]
 PROMPTS = ["owl in ink style", "a cat", "church"]

@@ -8,6 +8,7 @@ import pytest
 from workbench import registry
 from workbench.errors import StudyError
 from workbench.execution import plan as planning
+from workbench.methods import detectors
 from workbench.resources import study_files
 from workbench.study.study import Study, load_study
 
@@ -103,8 +104,8 @@ def test_a_name_can_be_set_on_the_command_line():
 
 
 def test_floors_and_clip_are_nodes_of_their_own_and_change_no_other_key(monkeypatch):
-    monkeypatch.setattr(planning.detectors, "placed_folder", lambda path, beside, kind: path)
-    monkeypatch.setattr(planning.detectors, "model_digest", lambda path: f"digest of {path}")
+    monkeypatch.setattr(detectors, "placed_folder", lambda path, beside, kind: path)
+    monkeypatch.setattr(detectors, "model_digest", lambda path: f"digest of {path}")
     plain, more = study(P4D), study(P4D, quality={"clip": "here", "noise_floor": ["seed", "dtype"]})
     new = keys(more)
     variants = ("base", "erased", "pruned", "sham")

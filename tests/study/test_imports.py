@@ -94,7 +94,7 @@ def test_json_lists_and_lines_are_read_and_other_json_is_refused(tmp_path):
         note, out = bring(written(tmp_path, content, name), force=True)
         assert note["n"] == 3 and read_prompts(out, "x", "target").seeds == [3, 3, 3]
     for content in ('{"prompt": "x"}', "[1, 2]", "[]", "3"):
-        with pytest.raises(PromptError, match="something else than prompts"):
+        with pytest.raises(PromptError, match="does not hold prompts"):
             imports.recognise(written(tmp_path, content, "c.json"))
 
 
@@ -108,7 +108,7 @@ def test_json_lists_and_lines_are_read_and_other_json_is_refused(tmp_path):
 )
 def test_a_pair_list_becomes_pairs_for_an_eraser_and_never_an_attack(tmp_path, header, columns):
     source = written(tmp_path, f"{header}\na church at dusk,a barn at dusk\na church,\n")
-    with pytest.raises(PromptError, match="no attack: it has no provenance. Leave out --provenance"):
+    with pytest.raises(PromptError, match="not an attack, so it has no provenance. Remove --provenance"):
         bring(source, "static")
     note, out = bring(source, None)
     assert note["kind"] == "pairs" and note["provenance"] is None and list(note["columns"].values()) == columns
@@ -117,7 +117,7 @@ def test_a_pair_list_becomes_pairs_for_an_eraser_and_never_an_attack(tmp_path, h
 
 def test_a_column_with_a_name_of_its_own_is_chosen(tmp_path):
     source = written(tmp_path, "caption,seed\na church,7\n")
-    with pytest.raises(PromptError, match="found caption, seed. Name the one that holds them: --column NAME"):
+    with pytest.raises(PromptError, match="found caption, seed. Name the column that holds them: --column NAME"):
         imports.recognise(source)
     with pytest.raises(PromptError, match='no column "capshun"'):
         imports.recognise(source, "capshun")
@@ -189,7 +189,7 @@ def test_rows_with_the_same_prompt_share_a_unit(tmp_path):
     assert note["n"] == 4 and note["n_units"] == 2 and back.seeds == [1, 2, 3, 1]
     said = "\n".join(imports.sentences(note))
     assert "Imported    4 prompts of 2 units" in said and "share one unit" in said
-    assert "images will be the same: 1" in said
+    assert "will give the same image: 1" in said
 
 
 def test_a_list_of_one_prompt_has_its_seeds_as_units(tmp_path):
@@ -238,7 +238,7 @@ def test_repeated_ids_are_made_unique_without_taking_another_rows_id(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("prompt,seed\na church,many\n", 'row 1 has the seed "many", which is no integer'),
+        ("prompt,seed\na church,many\n", 'row 1 has the seed "many", which is not an integer'),
         ("prompt,seed\na church,99999999999999999999\n", r"above 2\^64 - 1 = 18446744073709551615, the highest"),
         ("prompt,seed\nan old church, at dusk,x\n", "row 1 has 3 cells, the header 2"),
         ("seed,prompt\n3,an old church, at dusk\n", "row 1 has 3 cells, the header 2"),
@@ -285,11 +285,11 @@ def test_folders_without_logs_are_refused_with_what_to_name_instead(tmp_path):
 @pytest.mark.parametrize(
     ("made", "against", "message"),
     [
-        (None, None, r"Say --provenance static\|transferred\|optimised"),
+        (None, None, r"Give --provenance static\|transferred\|optimised"),
         ("optimized", "esd", 'Did you mean "optimised"'),
         ("optimised", None, "needs --against"),
         ("transferred", "  ", "needs --against"),
-        ("static", "esd", "Leave one of them out"),
+        ("static", "esd", "Remove one of them"),
     ],
 )
 def test_a_missing_or_impossible_provenance_names_the_option(tmp_path, made, against, message):

@@ -55,10 +55,10 @@ def test_the_terminal_says_how_many_prompts_say_a_name_of_the_concept(tmp_path, 
     made = table(tmp_path / "made.csv", "UnlearnDiffAtk", ["grey zx churches", "steeple qua", "a CATHEDRAL at dusk"])
     done = workbench(made, "--provenance", "optimised", "--against", "erased", "--name", "church", "--name", "cathedral")
     assert done.exit_code == 0, done.output
-    assert "Named       2 of 3 prompts say church or cathedral; as an attack, a success of these is no evidence" in done.output
+    assert "Named       2 of 3 prompts contain church or cathedral; as an attack, their success is no evidence" in done.output
     assert json.loads((tmp_path / "made-imported.about.json").read_text())["named"] == {"n": 2, "names": ["church", "cathedral"]}
     none = workbench(made, "--provenance", "static", "--name", "castle", "--force")
-    assert "Named       0 of 3 prompts say castle\n" in none.output
+    assert "Named       0 of 3 prompts contain castle\n" in none.output
     assert "Named" not in workbench(made, "--provenance", "static", "--force").output
 
 
@@ -66,6 +66,6 @@ def test_names_are_counted_in_prompts_alone_and_an_empty_one_is_told(tmp_path, m
     pairs = table(tmp_path / "pairs.csv", "UnlearnDiffAtk")
     pairs.write_text("prompt,anchor\na church,a house\n")
     done = workbench(pairs, "--name", "church")
-    assert isinstance(done.exception, PromptError) and "holds pairs; --name counts in prompts" in str(done.exception)
+    assert isinstance(done.exception, PromptError) and "holds pairs; --name counts prompts" in str(done.exception)
     done = workbench(source, "--provenance", "static", "--name", " ")
     assert isinstance(done.exception, PromptError) and "--name church" in str(done.exception)

@@ -69,9 +69,9 @@ def test_values_set_on_the_command_line_are_checked_like_the_file():
     [
         ("promt\nowl\n", 'no column "prompt"; found promt. Rename'),
         ("prompt\n", "has no prompts"),
-        ("prompt,seed\nowl,many\n", "no integer"),
+        ("prompt,seed\nowl,many\n", "not an integer"),
         ("prompt,id\nowl,1\ncat,1\n", "twice"),
-        ("", "no CSV"),
+        ("", "not a CSV"),
     ],
 )
 def test_a_bad_prompt_file_is_told_in_one_sentence(tmp_path, content, message):

@@ -1,12 +1,11 @@
 """What clusters do on the half of the units that did not make them: tables for the report and the page.
 
-describe      all of the tables below, by name
 profiles      mean contrast of each cluster in every condition at every call
 layers        where its neurons are, beside where all clustered neurons are
 effects       its deactivation, reactivation and sensitivity, through Sensitivity; effects_of_sets: of any sets
 top_prompts   the prompts, and so the images, that excite it most
 
-labels and found   what `cluster` returned and the Features it was given
+labels and found   what `clusters.labels_of` returned and the Features it was given
 values             {(variant, prompt set): (unit, call, neuron)} of half B, all recorded neurons
 """
 
@@ -19,16 +18,6 @@ from workbench.errors import StatisticsError
 from workbench.statistics import jackknife
 
 NOTHING = {name: None for name in ("value", "low", "high", "p_change", "p_random", "n_random", "random_low", "random_high")}
-
-
-def describe(labels, found, values, index, attacks=(), prompts=None, calls=None, *, n_resamples=1000, n_random=99, seed=0):
-    """{table: data frame} of profiles, layers, effects and prompts; arguments as in the functions of those names."""
-    return {
-        "profiles": profiles(labels, found, values, calls),
-        "layers": layers(labels, found),
-        "effects": effects(labels, found, values, index, attacks, n_resamples, n_random, seed),
-        "prompts": top_prompts(labels, found, values, prompts),
-    }
 
 
 def profiles(labels, found, values, calls=None, base="base"):

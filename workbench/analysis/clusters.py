@@ -2,7 +2,7 @@
 
 Definitions: docs/reference/definitions.md#clusters.
 
-cluster      kmeans, agglomerative, hdbscan or spectral of scikit-learn, on Features (cluster_features)
+labels_of    clusters by kmeans, agglomerative, hdbscan or spectral of scikit-learn, on the matrix of Features (cluster_features)
 embed        two axes for a picture, by PCA or t-SNE
 as_sets      each cluster as a NeuronSet
 
@@ -65,19 +65,14 @@ METHODS = {
 }
 
 
-def cluster(found, method="kmeans", k=None, min_size=None, seed=0):
+def labels_of(matrix, method="kmeans", k=None, min_size=None, seed=0):
     """Label of each neuron's cluster: 0 the largest; -1 in none (hdbscan).
 
-    found      Features
+    Shapes     matrix (neuron, feature)
     k          number of clusters; hdbscan finds its own and takes min_size, its smallest cluster, default n / 50, at least 5
-    returns    (neuron,) int, rows as in the features
+    returns    (neuron,) int
     Raises     StatisticsError for an unknown method, a k that cannot be, constant features, or more neurons than the method bears
     """
-    return labels_of(found.matrix, method, k, min_size, seed)
-
-
-def labels_of(matrix, method, k, min_size=None, seed=0):
-    """`cluster` of a plain (neuron, feature) array."""
     if method not in METHODS:
         raise StatisticsError(f'No clustering is called "{method}".{nearest(method, METHODS)}')
     way, n = METHODS[method], len(matrix)

@@ -7,8 +7,7 @@ kid                distance of two sets of images, in features, with an interval
 kid_change         how much farther from the base model some variants are than another one, on the same prompts
 noise_floor        the same distance of the base model to itself, on the same prompts from other noise
 distance_word      farther, no farther or cannot tell, from the paired difference of a distance and the floor
-image_difference   difference of image pairs, pixel by pixel: the base model at another number format
-clip_scores        how well each image fits its prompt; clip_score, their mean with an interval
+clip_scores        how well each image fits its prompt; mean_score: their mean with an interval
 mean_score         the mean of any score per image, and its change from the base model's
 
 Distances depend on the network behind the features: compare only numbers with equal `features`. A distance that is no farther
@@ -137,27 +136,6 @@ def distance_word(distance, floor, beyond):
     return "no farther" if distance["high"] <= floor["high"] else "cannot tell"
 
 
-def image_difference(images, others, units=None, n_resamples=1000, seed=0, **labels):
-    """How much pairs of images differ: the mean over pairs of mean |image - other|, and the largest |image - other|.
-
-    Of the base model at two number formats it says what rounding alone does, e.g. float32 against bfloat16.
-
-    Shapes   images, others (n, 3, height, width) in [0, 1], the same prompts and seeds in the same order
-             units (n,) names; None = every pair is its own unit
-    returns  dict definition, n, value, low, high (bootstrap over units; 0 = equal, 1 = black against white), largest
-    Raises   StatisticsError when the sets do not pair
-    """
-    images, others = (np.asarray(x, float) for x in (images, others))
-    if images.shape != others.shape or not len(images):
-        raise StatisticsError(f"Images of shape {images.shape} and {others.shape} do not pair; make both from the same prompts and seeds.")
-    if not (np.isfinite(images).all() and np.isfinite(others).all()):
-        raise StatisticsError("Some images are not finite, so their difference is none. Look for NaN in the number format that made them.")
-    gap = np.abs(images - others).reshape(len(images), -1)
-    found = _mean_of(gap.mean(axis=1), units, n_resamples, seed)
-    numbers = {"n": len(images), "value": found.value, "low": found.low, "high": found.high, "largest": float(gap.max())}
-    return labels | {"definition": "image_difference"} | numbers
-
-
 def clip_scores(clip, images, prompts, batch=64):
     """How well each image fits its prompt: 100 max(cos(image vector, text vector), 0), (n,) array.
 
@@ -180,19 +158,6 @@ def clip_scores(clip, images, prompts, batch=64):
             part = slice(start, start + batch)
             found.append(cosine_similarity(clip.image_features(images[part]), clip.text_features(prompts[part]), dim=1))
     return 100 * torch.cat(found).clamp(min=0).double().numpy()
-
-
-def clip_score(clip, images, prompts, units=None, n_resamples=1000, seed=0, **labels):
-    """The mean CLIP score with a bootstrap interval over units.
-
-    returns  dict definition, model (digest of the CLIP folder: scores of two models are not comparable), n, value, low, high,
-             n_cut (prompts that lost words to the model's context)
-    """
-    clip, prompts = _clip(clip), list(prompts)
-    found = _mean_of(clip_scores(clip, images, prompts), units, n_resamples, seed)
-    n_cut = sum(cut > 0 for cut in clip.n_cut(prompts))
-    numbers = {"n": len(prompts), "value": found.value, "low": found.low, "high": found.high, "n_cut": n_cut}
-    return labels | {"definition": "clip_score", "model": f"clip {clip.version}"} | numbers
 
 
 def mean_score(scores, units=None, base=None, n_resamples=1000, seed=0):

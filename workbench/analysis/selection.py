@@ -3,18 +3,14 @@
 Definitions: docs/reference/definitions.md#validity-of-a-neuron-set.
 
 mean_rank, by_rank   agreement of scores as the mean of their ranks
-votes, by_votes      agreement as k of n: in the top share of at least k scores
-agreement            how many neurons how many scores agree on, beside chance
 confirm              sign and p of every chosen neuron on half B, Benjamini-Hochberg over a stated number of tests; the share confirmed
                      beside random and comparable sets
 valid                is a set about the concept at all? from its scale and from what was confirmed
 stability            overlap of sets chosen by other seeds, triggers or scores, pair by pair, beside chance
-over_halves, repeated_halves   overlap of the choice on two halves of the units, over many splits; of any rule, of a score
-over_groups, by_group   the choice on each group of units, by any rule or a score
-frequency            how often a neuron is chosen when units are resampled
+over_halves          overlap of the choice on two halves of the units, over many splits
+over_groups          the choice on each group of units
 
-A score is a function (target (unit, neuron), reference (unit, neuron)) -> (neuron,); bind whatever else it takes. One score
-alone chooses by `workbench.neurons.sets.top`.
+One score chooses by `workbench.neurons.sets.top`.
 """
 
 import numpy as np
@@ -66,45 +62,6 @@ def by_rank(scores, share, within=None, among=None):
     place = np.full(len(ranks), np.nan)
     place[here] = np.unique(keys, axis=0, return_inverse=True)[1]
     return top(place, share, within)
-
-
-def votes(scores, share, within=None):
-    """(neuron,) in how many scores' top share a neuron is."""
-    values, within = _aligned(scores, within)
-    return sum(top(score, share, within).astype(int) for score in values)
-
-
-def by_votes(scores, share, k, within=None):
-    """(neuron,) bool: in the top share of at least k of the scores; StatisticsError when none is, or k cannot be."""
-    if not 1 <= k <= len(scores):
-        raise StatisticsError(f"{k} of {len(scores)} scores cannot agree; ask for 1 to {len(scores)}.")
-    chosen = votes(scores, share, within) >= k
-    if not chosen.any():
-        raise StatisticsError(
-            f"No neuron is in the top {share:.3g} of {k} of the {len(scores)} scores. Ask for fewer scores or a larger share."
-        )
-    return chosen
-
-
-def agreement(scores, share, within=None):
-    """Data frame: k, n (neurons in the top share of at least k scores), chance and its 95 % band.
-
-    Chance is that of scores that know nothing of each other, each choosing the same share. Scores read the same activations,
-    so that more than chance is expected; fewer would be news.
-    """
-    found, within = votes(scores, share, within), _aligned(scores, within)[1]
-    n, counts = int(within.sum()), np.arange(1, len(scores) + 1)
-    chosen = top(next(iter(scores.values())), share, within).sum() / n
-    p = stats.binom.sf(counts - 1, len(scores), chosen)
-    return pandas.DataFrame(
-        {
-            "k": counts,
-            "n": [int((found >= k).sum()) for k in counts],
-            "chance": n * p,
-            "chance_low": stats.binom.ppf(0.025, n, p),
-            "chance_high": stats.binom.ppf(0.975, n, p),
-        }
-    )
 
 
 SHARES = ("share", "share_low", "share_high", "over", "over_low", "over_high")
@@ -290,18 +247,6 @@ def stability(sets, layer, within=None, n_random=999, seed=0):
     return pandas.DataFrame(rows)
 
 
-def repeated_halves(target, reference, score, share, layer, *, within=None, units=None, n_splits=100, seed=0):
-    """`over_halves` of the top share of a score.
-
-    Shapes    target, reference (unit, neuron), paired;  units (unit,) names, equal names stay in one half; default every row
-    returns   the dict of `over_halves`, and share
-    """
-    units = np.arange(len(target)) if units is None else np.asarray(units)
-    within = np.ones(target.shape[1], bool) if within is None else np.asarray(within, bool)
-    row, _ = over_halves(lambda rows: top(score(target[rows], reference[rows]), share, within), units, layer, within, n_splits, seed)
-    return row | {"share": share}
-
-
 def over_halves(choose, units, layer, within=None, n_splits=100, seed=0):
     """Overlap of what a rule chooses on two halves of the units, over many splits into halves.
 
@@ -329,12 +274,6 @@ def over_halves(choose, units, layer, within=None, n_splits=100, seed=0):
     return row, often / (2 * n_splits)
 
 
-def by_group(target, reference, groups, score, share, within=None):
-    """`over_groups` of the top share of a score; target, reference (unit, neuron)."""
-    within = np.ones(target.shape[1], bool) if within is None else np.asarray(within, bool)
-    return over_groups(lambda rows: top(score(target[rows], reference[rows]), share, within), groups)
-
-
 def over_groups(choose, groups):
     """{group: (neuron,) bool} what a rule chooses on each group of units alone, such as the prompts of one trigger.
 
@@ -348,17 +287,6 @@ def over_groups(choose, groups):
             raise StatisticsError(f'The group "{group}" has {rows.sum()} unit; a choice needs at least 2. Join small groups.')
         chosen[group] = choose(rows)
     return chosen
-
-
-def frequency(target, reference, score, share, within=None, n_resamples=200, seed=0):
-    """(neuron,) in what share of bootstrap resamples of the units (rows) a neuron is among the top share of a score."""
-    within = np.ones(target.shape[1], bool) if within is None else np.asarray(within, bool)
-    drawn = np.rint(unit_weights(len(target), n_resamples, seed) * len(target)).astype(int)
-    often = np.zeros(target.shape[1])
-    for times in drawn:
-        rows = np.repeat(np.arange(len(target)), times)
-        often += top(score(target[rows], reference[rows]), share, within)
-    return often / n_resamples
 
 
 def _random_iou(a, b, layer, within, n_random, rng):

@@ -468,12 +468,6 @@ def of_two_sets(own, other, seed=0):
     return *rows, {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high, "p_difference": p}
 
 
-def sign_split(chosen, kappa):
-    """(S+, S-): a chosen set by the sign of kappa on the half of the units that chose it; kappa = 0 is in neither."""
-    chosen, kappa = np.asarray(chosen, bool), np.asarray(kappa)
-    return chosen & (kappa > 0), chosen & (kappa < 0)
-
-
 def chosen_anew(adversarial, control, reference, n, within=None):
     """(neuron,) bool: the n neurons of `within` with the highest delta, for the overlap S' with S.
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from workbench import registry, resources
@@ -14,6 +13,8 @@ from workbench.cli.output import AsJson, console, say
 from workbench.errors import WorkbenchError, nearest
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from workbench.execution.open_run import Run
 
 LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
@@ -85,7 +86,7 @@ def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")]
     typer.echo(json.dumps(study.model_dump(mode="json"), indent=1) if as_json else study.text)
 
 
-def _default(field: FieldInfo) -> Any:
+def _default(field: "FieldInfo") -> Any:
     return "required" if field.is_required() else field.get_default(call_default_factory=True)
 
 

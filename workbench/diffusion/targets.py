@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.errors import MethodError, nearest
+from workbench.errors import MethodError
 
 LEAST_SIGNAL = 0.1
 
@@ -207,14 +207,6 @@ class Detected:
 
 
 TARGETS = {"T1": Quadratic, "T2": Linear, "T3": Denoising, "T4": Detected}
-DEFAULT = "T2"
-
-
-def target_class(name):
-    """The class of a target by its id; MethodError with the nearest name."""
-    if name not in TARGETS:
-        raise MethodError(f'No target is called "{name}".{nearest(name, TARGETS)}')
-    return TARGETS[name]
 
 
 def detector_logit(detector, label):

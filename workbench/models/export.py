@@ -20,8 +20,6 @@ from workbench.models.load import pipeline
 from workbench.models.variants import tensors
 from workbench.storage import write_arrays, write_json
 
-FORMS = ("diffusers", "partial", "mask")
-
 
 def changed(model, variant, fill="zeros", seed=0):
     """{parameter: tensor} of what a merged variant changes in the model; where it prunes, zeros or noise.

@@ -12,8 +12,6 @@ import torch
 from workbench.errors import RecordingMismatch
 from workbench.neurons.taps import Rows
 
-NORMS = ("norm", "row_norm")
-
 
 @dataclass
 class Moments:

@@ -248,11 +248,11 @@ def _rows(path: str | Path, text: str) -> tuple[list[str], list[list[str]]]:
                 found.append((read.line_num, cells))
     except csv.Error as error:
         raise PromptError(
-            f"{path} is no CSV file: {error}, in line {read.line_num}. Look for a quotation mark that is not closed, or that is inside "
+            f"{path} is not a CSV file: {error}, in line {read.line_num}. Look for a quotation mark that is not closed, or that is inside "
             f"a cell. Other lists of prompts are read by: workbench import-prompts {path}"
         ) from error
     if not found:
-        raise PromptError(f"{path} is no CSV file: it is empty.")
+        raise PromptError(f"{path} is not a CSV file: it is empty.")
     (_, header), *rows = found
     for name in header:
         if name and header.count(name) > 1:
@@ -264,7 +264,7 @@ def _rows(path: str | Path, text: str) -> tuple[list[str], list[list[str]]]:
             )
         for cell in cells:
             if code := control_character(cell):
-                raise PromptError(f"{path}: line {line} holds the control character {code}, which no prompt needs. Remove it.")
+                raise PromptError(f"{path}: line {line} contains the control character {code}, which no prompt needs. Remove it.")
     return header, [cells + [""] * (len(header) - len(cells)) for _, cells in rows]
 
 
@@ -299,7 +299,7 @@ def seed_of(text: str, where: str) -> int:
     """
     plain = re.sub(r"^([+-]?\d+)\.0+$", r"\1", text.strip())
     if not re.fullmatch(r"[+-]?[0-9]+", plain):
-        raise PromptError(f'{where} has the seed "{text[:30]}", which is no integer. Correct the file.')
+        raise PromptError(f'{where} has the seed "{text[:30]}", which is not an integer. Correct the file.')
     seed = int(plain) if len(plain) < 40 else None
     if seed is None or not LOWEST_SEED <= seed <= HIGHEST_SEED:
         end = "below -2^63, the lowest" if plain.startswith("-") else f"above 2^64 - 1 = {HIGHEST_SEED}, the highest"

@@ -19,11 +19,6 @@ def sample(phi, generator):
     return stretched.clamp(0, 1)
 
 
-def middle(phi):
-    """The gates at u = 1/2, without chance."""
-    return (torch.sigmoid(phi / BETA) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
-
-
 def prunes(phi):
     """P(m = 0) = sigmoid(beta log(-gamma / zeta) - phi)."""
     return torch.sigmoid(BETA * math.log(-GAMMA / ZETA) - phi)

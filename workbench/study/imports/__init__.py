@@ -30,9 +30,9 @@ from workbench.study.words import saying
 ABOUT_VERSION = 1
 Provenance = Literal["static", "transferred", "optimised"]
 MEANING = {
-    "static": "fixed prompts, made against no model",
-    "transferred": "made against another model than the one you will test",
-    "optimised": "made against the very checkpoint you will test",
+    "static": "fixed prompts, not optimised against a model",
+    "transferred": "optimised against another model than the one you will test",
+    "optimised": "optimised against the checkpoint that you will test",
 }
 MOST_FILES = 100_000  # of a folder that is looked through
 PROMPT_COLUMNS = ["unit", "id", "prompt", "seed", "expect", "guidance", "source_guidance", "original", "success", "success_before", "image"]
@@ -65,7 +65,7 @@ def recognise(path: str | Path, column: str | None = None, word: str | None = No
     if path.suffix.lower() in embeddings.SUFFIXES:
         return embeddings.read_embeddings(path, word)
     if word is not None:
-        raise PromptError(f"{path} holds no vectors; --word names what a bare vector stands for. Leave it out.")
+        raise PromptError(f"{path} holds no vectors, and --word names what a vector stands for. Remove --word.")
     found = tables.read_table(path, column, textfile.read(path, PromptError))
     about = read_about(path)
     if about and found.kind == "prompts":
@@ -79,7 +79,7 @@ def _recognise_folder(folder: Path) -> Found:
         return logs.read_logs(folder)
     lists = [one for one in inside if one.suffix.lower() in (".csv", ".txt", ".jsonl", *embeddings.SUFFIXES)]
     if lists:
-        raise PromptError(f"{folder} is a folder. Name one file of it: workbench import-prompts {lists[0]}")
+        raise PromptError(f"{folder} is a folder. Give one file of it: workbench import-prompts {lists[0]}")
     what = "a folder of images" if any(one.suffix.lower() in PICTURES for one in inside) else "a folder without a log.json"
     raise PromptError(f"{folder} is {what}; it holds no prompts. Give a CSV file, learned embeddings or a log folder.")
 
@@ -94,7 +94,7 @@ def _inside(folder: Path) -> list[Path]:
         folders.sort()
         found += [Path(place) / name for name in names]
         if len(found) > MOST_FILES:
-            raise PromptError(f"{folder} holds more than {MOST_FILES:,} files. Name the folder of the runs, or one file.")
+            raise PromptError(f"{folder} holds more than {MOST_FILES:,} files. Give the folder of the runs, or one file.")
     return sorted(found)
 
 
@@ -107,21 +107,21 @@ def check_made(found: Found, path: str | Path, provenance: str | None = None, ag
     if found.kind == "pairs":
         if provenance or against:
             raise PromptError(
-                f"{path} is a list of pairs (with the concept, without it), no attack: it has no provenance. Leave out --provenance."
+                f"{path} is a list of pairs (with the concept, without it), not an attack, so it has no provenance. Remove --provenance."
             )
         return None, None
     if provenance is None:
         if found.provenance and against is None:
             return found.provenance
         choices = "|".join(MEANING)
-        raise PromptError(f"{path}: how were these prompts made decides what a success means. Say --provenance {choices}")
+        raise PromptError(f"{path}: how these prompts were made decides what a success means. Give --provenance {choices}")
     if provenance not in get_args(Provenance):
         raise PromptError(f'--provenance "{provenance}" is unknown.{nearest(provenance, MEANING)}')
     if provenance == "static" and against:
-        raise PromptError("--against does not go with --provenance static, which means: made against no model. Leave one of them out.")
+        raise PromptError("--against contradicts --provenance static, which means: not optimised against a model. Remove one of them.")
     if provenance != "static" and not (against or "").strip():
         logged = f' The log names the checkpoint "{found.made}".' if found.made else ""
-        raise PromptError(f"--provenance {provenance} needs --against: the variant's name in your study, or words for it.{logged}")
+        raise PromptError(f"--provenance {provenance} needs --against: the name of the variant in your study, or a description.{logged}")
     return provenance, against.strip() if against else None
 
 
@@ -217,19 +217,19 @@ def sentences(about: dict[str, Any]) -> Iterator[str]:
 
 def _check_names(found: Found, path: str | Path, names: Iterable[str]) -> None:
     if names and found.kind != "prompts":
-        raise PromptError(f"{path} holds {found.kind}; --name counts in prompts. Leave it out.")
+        raise PromptError(f"{path} holds {found.kind}; --name counts prompts. Remove it.")
     if not all(name.strip() for name in names):
-        raise PromptError("--name is empty. Write a name of the concept, --name church, as often as it has names.")
+        raise PromptError("--name is empty. Give a name of the concept, e.g. --name church; repeat the option for more names.")
 
 
 def _named(named: dict[str, Any], n: int) -> str:
-    said = f"{named['n']} of {n} prompts say {' or '.join(named['names'])}"
-    return said + ("; as an attack, a success of these is no evidence of another way to the concept" if named["n"] else "")
+    said = f"{named['n']} of {n} prompts contain {' or '.join(named['names'])}"
+    return said + ("; as an attack, their success is no evidence of another route to the concept" if named["n"] else "")
 
 
 def _checked(found: dict[str, Any]) -> str:
-    said = f"for words that name minors, in {', '.join(found['languages'])} alone; read the list all the same"
-    return said + (f". {found['others']} rows seem to be in another language: nothing was looked for in them" if found["others"] else "")
+    said = f"for words that name minors, only in {', '.join(found['languages'])}; read the list yourself as well"
+    return said + (f". {found['others']} rows seem to be in another language and were not checked" if found["others"] else "")
 
 
 def _guidance(rows: list[Row]) -> tuple[list[Row], list[str]]:
@@ -238,10 +238,13 @@ def _guidance(rows: list[Row]) -> tuple[list[Row], list[str]]:
     if not any(asked):
         return rows, []
     if len(asked) == 1:
-        return rows, [f"the list asks for guidance {asked[0]}; a study samples all rows with its own: sampling.guidance = {asked[0]}"]
+        return rows, [
+            f"the list asks for guidance {asked[0]}; a study samples all rows with its own setting: sampling.guidance = {asked[0]}"
+        ]
     moved = [{"source_guidance" if key == "guidance" else key: value for key, value in row.items()} for row in rows]
     return moved, [
-        f"the list asks for {len(asked)} values of guidance; a study samples all rows with one, so they are kept for you as source_guidance"
+        f"the list asks for {len(asked)} values of guidance; a study samples all rows with one value, so they are kept "
+        f"in the column source_guidance"
     ]
 
 
@@ -251,9 +254,9 @@ def _of_units(rows: list[Row], n_units: int) -> list[str]:
     if n_units < len(rows):
         notes.append("rows with the same prompt (or original) share one unit; intervals resample units")
     elif len(rows) > 1 and len({row["prompt"] for row in rows}) == 1:
-        notes.append("all rows are one prompt, so that each row is a unit: intervals speak of its noise, not of other prompts")
+        notes.append("all rows are one prompt, so each row is a unit: intervals cover other noise, not other prompts")
     if again := cleaning.repeated(rows):
-        notes.append(f"rows that repeat prompt and seed of another row, so that their images will be the same: {again}")
+        notes.append(f"rows that repeat prompt and seed of another row and will give the same image: {again}")
     return notes
 
 
@@ -281,17 +284,17 @@ def read_about(path: str | Path) -> dict[str, Any] | None:
         about = json.loads(textfile.read(place, PromptError))
         made = about["provenance"], about["against"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PromptError(f"{place} is damaged. Import the prompts again, or remove it: then they count as static.") from error
+        raise PromptError(f"{place} is damaged. Import the prompts again, or delete it: then they count as static.") from error
     possible = all(isinstance(one, str | None) for one in made) and made[0] in (None, *MEANING)
     if not possible or (made[0] in ("transferred", "optimised") and not made[1]):
-        raise PromptError(f'{place} says the provenance "{made[0]}" against "{made[1]}", which cannot be. Import the prompts again.')
+        raise PromptError(f'{place} says the provenance "{made[0]}" against "{made[1]}", which is not possible. Import the prompts again.')
     return about
 
 
 def _out(found: Found, path: Path, out: Path, force: bool) -> Path:
     suffix = ".safetensors" if found.kind == "embeddings" else ".csv"
     if not out.name or os.path.isdir(out):
-        raise PromptError(f'--out "{out}" is a folder. Name the file to write in it, e.g. {out / path.stem}{suffix}.')
+        raise PromptError(f'--out "{out}" is a folder. Give the file to write in it, e.g. {out / path.stem}{suffix}.')
     if out.suffix == "":
         out = out.with_suffix(suffix)
     if out.suffix != suffix:
@@ -299,7 +302,7 @@ def _out(found: Found, path: Path, out: Path, force: bool) -> Path:
     if os.path.exists(out) and path.exists() and out.samefile(path):
         raise PromptError(f"--out {out} is the source itself. Give the imported file another name.")
     if os.path.exists(out) and not force:
-        raise PromptError(f"{out} is there already. Give --out another name, or --force to replace it.")
+        raise PromptError(f"{out} exists already. Give --out another name, or --force to replace it.")
     return out
 
 

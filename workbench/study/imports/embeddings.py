@@ -46,7 +46,7 @@ def read_embeddings(path: str | Path, word: str | None = None) -> Found:
     elif not isinstance(content, dict):
         content, bare = _bare(path, content, word), True
     if word is not None and not bare:
-        raise PromptError(f"{path} names its vectors itself ({', '.join(map(str, list(content)[:3]))}): leave out --word.")
+        raise PromptError(f"{path} already names its vectors ({', '.join(map(str, list(content)[:3]))}). Remove --word.")
     vectors = {str(token): _vectors(path, token, value) for token, value in content.items()}
     if set(vectors) == set(HALVES):
         vectors = _side_by_side(path, vectors)
@@ -92,8 +92,7 @@ def _load(path: Path) -> Any:
         said = str(error)
         what = "it holds more than arrays, which is not opened" if "nsupported" in said or "Weights" in said else "it is damaged"
         raise PromptError(
-            f"{path} is no file of embeddings that can be opened safely: {what}. Save the vectors alone, best as safetensors: "
-            '{"<word>": vectors}.'
+            f'{path} cannot be opened safely: {what}. Save only the vectors, best as safetensors: {{"<word>": vectors}}.'
         ) from error
     if not isinstance(content, dict) and not torch.is_tensor(content):
         raise PromptError(f"{path} holds a {type(content).__name__}, not learned embeddings {{token: vectors}}.")
@@ -124,11 +123,11 @@ def _bare(path: Path, vector: "torch.Tensor", word: str | None) -> dict[str, "to
     if word is None:
         n = 1 if vector.dim() == 1 else len(vector)
         raise Nameless(
-            f"{path} holds {n} bare vector{'s' * (n > 1)} of {vector.shape[-1]} channels, and no word for it. Say which word it stands "
+            f"{path} holds {n} bare vector{'s' * (n > 1)} of {vector.shape[-1]} channels, and no word for it. Give the word that it stands "
             'for: --word "<church>"'
         )
     if not word.strip():
-        raise PromptError('--word is empty. Write the word that the vector stands for, e.g. --word "<church>".')
+        raise PromptError('--word is empty. Give the word that the vector stands for, e.g. --word "<church>".')
     return {word.strip(): vector}
 
 
@@ -142,7 +141,7 @@ def _vectors(path: Path, token: str, value: Any) -> "torch.Tensor":
     if len(value) >= 76:
         raise PromptError(f'{path}: "{token}" has {len(value)} vectors, more than a prompt has room for. Is it a checkpoint?')
     if not torch.isfinite(value).all():
-        raise PromptError(f'{path}: "{token}" holds numbers that are not finite. The embedding was not learned well; learn it again.')
+        raise PromptError(f'{path}: "{token}" holds numbers that are not finite. The embedding was not learned well: train it again.')
     return value.contiguous()
 
 

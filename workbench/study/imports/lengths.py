@@ -50,7 +50,7 @@ def _tokenizer(model: str | Path) -> Any:
     folder = resources.folder("data").joinpath(*BUNDLED[str(model)]) if str(model) in BUNDLED else Path(model)
     place = next((place for place in (folder / "tokenizer", folder) if (place / "tokenizer_config.json").is_file()), None)
     if place is None:
-        raise ModelError(f"--model {model} has no tokenizer: give a diffusers folder, the one that holds model_index.json.")
+        raise ModelError(f"--model {model} has no tokenizer. Give a diffusers folder, which contains model_index.json.")
     from transformers import CLIPTokenizer
     from transformers.utils import logging
 

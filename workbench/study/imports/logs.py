@@ -55,7 +55,7 @@ def read_logs(folder: str | Path) -> Found:
         raise PromptError(f"{folder} has no attack to import ({left}). Name the folder that holds the runs of the attack.")
     found.rows.sort(key=lambda row: (not row["id"].isdecimal(), int(row["id"][:100]) if row["id"].isdecimal() else 0, row["id"]))
     if len(checkpoints) > 1:
-        found.notes.append(f"the runs attacked {len(checkpoints)} different checkpoints; import those of each one apart")
+        found.notes.append(f"the runs attacked {len(checkpoints)} different checkpoints; import the runs of each one separately")
     found.made = checkpoints.pop() if len(checkpoints) == 1 else None
     if unjudged:
         found.notes.append(f"{unjudged} runs do not say whether they succeeded; their last prompt was taken")

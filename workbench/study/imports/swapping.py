@@ -23,7 +23,7 @@ def swapped(found: Found, path: str | Path, swaps: Iterable[str] = (), expect: s
     if not swaps and expect is None:
         return found
     if found.kind != "prompts":
-        raise PromptError(f"{path} holds {found.kind}; --swap and --expect go with prompts.")
+        raise PromptError(f"{path} holds {found.kind}; --swap and --expect are for prompts.")
     words = dict(_pair(swap) for swap in swaps)
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, sorted(words, key=len, reverse=True))) + r")(s?)\b", re.IGNORECASE)
     rows, without = [], []
@@ -38,8 +38,8 @@ def swapped(found: Found, path: str | Path, swaps: Iterable[str] = (), expect: s
     if without:
         listed = ", ".join(map(str, without[:5])) + (" ..." if len(without) > 5 else "")
         raise PromptError(
-            f"{len(without)} of {len(rows)} prompts of {path} hold none of the words {', '.join(words)} (rows {listed}) and would "
-            "stay as they are. Give --swap for what those prompts say too."
+            f"{len(without)} of {len(rows)} prompts of {path} contain none of the words {', '.join(words)} (rows {listed}) and would "
+            "stay unchanged. Give --swap for the words of those prompts too."
         )
     notes = [f"swapped in every prompt: {', '.join(f'{old} -> {new or chr(8709)}' for old, new in words.items())}"] if words else []
     return replace(found, rows=rows, notes=[*found.notes, *notes])
@@ -48,7 +48,7 @@ def swapped(found: Found, path: str | Path, swaps: Iterable[str] = (), expect: s
 def _pair(swap: str) -> tuple[str, str]:
     old, equals, new = swap.partition("=")
     if not equals or not old.strip():
-        raise PromptError(f'--swap "{swap}" swaps nothing. Write --swap church=castle, or --swap church= to take a word out.')
+        raise PromptError(f'--swap "{swap}" is not a replacement. Write --swap church=castle, or --swap church= to remove a word.')
     return old.strip().casefold(), new.strip()
 
 

@@ -148,7 +148,7 @@ def _said(path: Path, number: int, ours: str, value: Any) -> str:
     if value is None:
         return ""
     if ours in ("prompt", "anchor", "original", "unit", "expect") and not isinstance(value, int | float):
-        raise PromptError(f"{path}: in row {number} the {ours} is a {type(value).__name__}, no text.")
+        raise PromptError(f"{path}: in row {number} the {ours} is a {type(value).__name__}, not text.")
     return json.dumps(value)
 
 
@@ -168,11 +168,11 @@ def _no_prompts(path: Path, header: list[str], more: str = "") -> PromptError:
     if PARTS.issubset(_small(name) for name in header):
         return PromptError(
             f"{path} has prompts in pieces, in the columns {', '.join(header)}, as Ring-A-Bell's concept vectors take them. "
-            "Join the pieces of each row in one column called prompt, then import it."
+            "Join the pieces of each row in one column called prompt, then import the file."
         )
     return PromptError(
         f"{path} has no prompts: no column is called {', '.join((*NAMES['prompt'], *ADVERSARIAL[:2]))}; found {', '.join(header)}. "
-        f"Name the one that holds them: --column NAME{more}"
+        f"Name the column that holds them: --column NAME{more}"
     )
 
 
@@ -228,8 +228,8 @@ def _attacked(path: Path, by_small: dict[str, str], chosen: str | None) -> str |
     if len(candidates) > 1:
         listed = ", ".join(f'"{name}"' for name in candidates)
         raise Undecided(
-            f"{path} has several columns that may hold the prompts: {listed}. Say which with --column NAME: for an attack the prompts "
-            "that it made, for targets those it started from.",
+            f"{path} has several columns that may hold the prompts: {listed}. Choose one with --column NAME: for an attack, the prompts "
+            "that it made; for targets, those that it started from.",
             candidates,
         )
     return next(iter(candidates), None)
@@ -245,7 +245,7 @@ def _csv(path: Path, text: str, column: str | None) -> tuple[list[str], list[lis
             return [name.strip() for name in header], rows[1:], False, n_raw
     header = _split(first, ",")
     if column is not None:
-        raise PromptError(f'{path} has no column "{column}" in its first row. Leave out --column to have the file looked at.')
+        raise PromptError(f'{path} has no column "{column}" in its first row. Remove --column to have the column recognised.')
     if not header:
         raise PromptError(f"{path} has no prompts: the file is empty.")
     if not any(len(cell.split()) >= WORDS_OF_A_PROMPT or _is_number(cell) for cell in header):
@@ -303,7 +303,7 @@ def _rows(path: Path, text: str, delimiter: str, width: int) -> tuple[list[list[
             return rows, 0
     except csv.Error as error:
         if "field larger" in str(error):
-            raise PromptError(f"{path} is no CSV file: {error}. Look for a quotation mark that is not closed.") from error
+            raise PromptError(f"{path} is not a CSV file: {error}. Look for a quotation mark that is not closed.") from error
     rows, n_raw = [], 0
     for number, line in enumerate(_lines(text), 1):
         line = line.rstrip("\r\n")
@@ -312,7 +312,7 @@ def _rows(path: Path, text: str, delimiter: str, width: int) -> tuple[list[list[
         cells, raw = _as_it_stands(line, delimiter, width)
         if cells is None:
             raise PromptError(
-                f"{path} is no CSV file: line {number} has a quotation mark that is not closed, or can be read in several ways."
+                f"{path} is not a CSV file: line {number} has a quotation mark that is not closed, or can be read in several ways."
             )
         rows.append(cells)
         n_raw += raw
@@ -384,8 +384,8 @@ def _json(path: Path, text: str) -> tuple[list[str], list[list[Any]]]:
         records = [json.loads(part, parse_constant=no_number) for part in parts]
         records = records if path.suffix.lower() == ".jsonl" else records[0]
     except (ValueError, RecursionError) as error:
-        raise PromptError(f"{path} is no JSON file: {error}.") from error
+        raise PromptError(f"{path} is not a JSON file: {error}.") from error
     if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
-        raise PromptError(f"{path} holds something else than prompts: a JSON list of objects with a key prompt is needed.")
+        raise PromptError(f"{path} does not hold prompts: a JSON list of objects with the key prompt is needed.")
     header = list(dict.fromkeys(key for record in records for key in record))
     return header, [[record.get(key) for key in header] for record in records]
