@@ -15,7 +15,7 @@ ATTACKS = [("erased", "adv", "ctl")]
 
 @pytest.fixture(scope="module")
 def halves():
-    """(labels, Features) of half A; values, index of half B; the true group of each cluster."""
+    """(labels, Features) of the selection half; values, index of the evaluation half; the true group of each cluster."""
     values, index, group = recorded(seed=1)
     other, _, _ = recorded(n_units=20, seed=2)
     found = features(values, index)

@@ -215,8 +215,10 @@ def test_units_stay_whole_in_halves():
 
 
 def population(seed, n_units=20, n=400, special=0.0, shared=0.4):
-    """(kappa of half A, target, reference of half B, chosen, layer): most neurons answer to the concept a little; the chosen ones, the
-    largest of half A in each layer, answer by `special` more."""
+    """(kappa of the selection half, target, reference of the evaluation half, chosen, layer).
+
+    Most neurons answer to the concept a little; the chosen ones, the largest of the selection half in each layer, answer by `special` more.
+    """
     rng = np.random.default_rng(seed)
     lift, layer = np.abs(rng.normal(0, 0.25, n)) * rng.choice([-1, 1], n), np.array(["a", "b"])[np.arange(n) % 2]
     lift[:40] += special
@@ -279,10 +281,10 @@ HELD |= {f"{name}_over_{end}": value for name in ("random", "comparable") for en
         ({"scale_over_se": 4.9, "scale_bounded": True}, HELD, "4.9 standard errors from 0"),
         ({"scale_over_se": 6.0, "scale_bounded": False}, HELD, "6.0 standard errors"),
         ({"scale_over_se": None, "scale_bounded": True}, HELD, None),  # the same contrast on every unit
-        (SURE, HELD | {"random_over_low": 0.0}, "80% are confirmed on half B, of random sets 50%"),
+        (SURE, HELD | {"random_over_low": 0.0}, "80% are confirmed on the evaluation half, of random sets 50%"),
         (SURE, HELD | {"comparable_over_low": -0.1}, "of comparable sets 50% .difference 0.30, -0.10 to 0.50"),
         (SURE, HELD | {"comparable_over": None, "comparable_reason": "too few"}, "no comparable sets to compare it with .too few"),
-        (SURE, None, "could not be tested on half B .too few neurons.[.]"),
+        (SURE, None, "could not be tested on the evaluation half .too few neurons.[.]"),
     ],
 )
 def test_a_valid_set_has_a_sure_scale_and_is_confirmed_beyond_other_sets(scale, confirmed, said):

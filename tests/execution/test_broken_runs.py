@@ -171,7 +171,7 @@ def test_a_damaged_manifest_is_told_and_the_report_can_still_be_read(place, dama
         code, said = invoke(verb, "broken", *more)
         assert code == 2 and "manifest.json is damaged" in said
         # where nothing else shows that the folder is one of ours, running in it would be refused
-        assert ("Running the study again writes it anew" if '"nodes"' in (place / "manifest.json").read_text() else "--take-from") in said
+        assert ("Run the study again to write a new one" if '"nodes"' in (place / "manifest.json").read_text() else "--take-from") in said
     assert invoke("show", "broken")[0] == 0
     if damage == "list":
         assert invoke("report", "broken", "--format", "md")[0] == 0

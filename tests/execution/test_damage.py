@@ -112,7 +112,7 @@ def test_damaged_results_are_named_set_aside_and_computed_again_with_the_same_ve
         if not node.startswith("attack"):  # which keeps how long it took
             assert now == good[node]
     (sentence,) = (one for one in said if "search" in one)
-    assert "starts anew" in sentence and len(said) == len(places) + 1
+    assert "starts from the beginning" in sentence and len(said) == len(places) + 1
     assert verify(run.folder)["whole"]
     first, second = (sorted((one.folder / "report" / "neuron-sets").glob("*.safetensors")) for one in (finished, resumed))
     assert len(first) >= 4 and [(p.name, p.read_bytes()) for p in first] == [(p.name, p.read_bytes()) for p in second]
@@ -234,7 +234,7 @@ def test_a_missing_or_damaged_manifest_is_made_anew_by_running_again(run, finish
     path = run.folder / "manifest.json"
     for content in MANIFESTS:
         path.unlink() if content is None else path.write_text(content)
-        with pytest.raises(RunError, match="manifest.json is damaged.*Running the study again writes it anew.*workbench run tiny"):
+        with pytest.raises(RunError, match="manifest.json is damaged.*Run the study again to write a new one.*workbench run tiny"):
             Store(run.folder).manifest()
         assert open_run(run.folder).document["verdict"]  # the report can still be read
         Store(run.folder).look()  # running again is not refused
@@ -358,7 +358,8 @@ def test_a_damaged_search_is_set_aside_and_starts_anew_with_a_word(store, damage
     assert store.kept_search("attack", "k", "attack") is None
     assert not path.exists() and (store.folder / "set-aside" / "attack" / "k.attack.search").is_file()
     (sentence,) = store.said
-    assert "search attack/k had reached is damaged" in sentence and "starts anew" in sentence and "weights_only" not in sentence
+    assert "search attack/k had reached is damaged" in sentence and "starts from the beginning" in sentence
+    assert "weights_only" not in sentence
 
 
 def test_headers_of_recordings_are_in_order(run):

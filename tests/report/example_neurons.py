@@ -115,7 +115,8 @@ def effects():
             "comparable_reason": None,
         }
         tested |= {"comparable_outcome": "no more" if value < 0.5 else "cannot tell"}
-        null = {"null_low": -0.1, "null_high": 0.16, "null_n": 3, "null_from": "base model: random_tokens against the plain prompt +0.16"}
+        said = "base model: random_tokens against the prompt without attack +0.16"
+        null = {"null_low": -0.1, "null_high": 0.16, "null_n": 3, "null_from": said}
         rows.append(
             {
                 "effect": effect,
@@ -175,7 +176,7 @@ def set_validity():
     row = {"trajectory": "reference", "neuron_set": "concept", "site": "ff", "n": 60, "n_neurons": 160}
     row |= {"scale": 9.2, "scale_se": 0.6, "scale_over_se": 15.3, "scale_bounded": True} | CONFIRMED
     weak = {"scale": 1.1, "scale_se": 0.5, "scale_over_se": 2.2, "valid": False}
-    said = "the base model's contrast of the set is 2.2 standard errors from 0 on half B, and a scale takes 5"
+    said = "the base model's contrast of the set is 2.2 standard errors from 0 on the evaluation half, and a scale takes 5"
     return [
         row | {"valid": True, "reason": None},
         row | weak | {"neuron_set": "watch", "n_neurons": 80, "reason": f"No valid set: {said}. Take more units, or another score"},
@@ -292,7 +293,8 @@ def selection():
 
 
 def stability():
-    row = {"over": "halves", "site": "ff", "first": "half A", "second": "half B", "n": 60, "n_first": 160, "n_second": 160, "iou": 0.71}
+    row = {"over": "halves", "site": "ff", "first": "selection half", "second": "evaluation half"}
+    row |= {"n": 60, "n_first": 160, "n_second": 160, "iou": 0.71}
     row |= {"low": None, "high": None, "n_splits": None, "chance": 0.021, "chance_low": 0.01, "chance_high": 0.04}
     row |= {"n_random": 999, "p_random": 0.001, "reason": None}
     splits = {"over": "repeated halves", "first": "one half", "second": "the other half", "iou": 0.68, "low": 0.61, "high": 0.75}

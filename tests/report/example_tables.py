@@ -215,7 +215,7 @@ def budget():
                 "rate": None,
                 "low": None,
                 "high": None,
-                "reason": "this search never looked at the detector",
+                "reason": "this search made no detector query",
             }
             if variant == "uce":
                 rows.append(control | {"looks": 0, "ended": True} | never)

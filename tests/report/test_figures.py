@@ -127,7 +127,7 @@ def test_budget_draws_each_measured_row_once_a_panel_per_attack_and_says_what_is
     assert len(points(figure)) == len(known) < len(rows)
     assert drawn == {(row["budget"], 100 * row["rate"], row["looks"]) for row in known}
     assert "unlearndiffatk on esd" in words(figure) and "unlearndiffatk on uce" in words(figure)
-    assert words(figure).replace("<br>", " ").count("this search never looked at the detector") == 1
+    assert words(figure).replace("<br>", " ").count("this search made no detector query") == 1
 
 
 def test_budget_marks_where_a_search_had_ended_and_bands_are_the_intervals():
@@ -190,7 +190,8 @@ def test_alternative_texts_hold_the_numbers():
     assert "— the attack ran out" in text
     assert "0.81 (0.74 to 0.88), n = 60" in activity.effects_alt(document["effects"], VARIANTS)
     budget = rates.budget_alt(document["budget"], VARIANTS)
-    assert "65.6 % (58.4 to 72.1 %) within 1240 NFE and 3 detector queries, n = 180" in budget and "— this search never looked" in budget
+    assert "65.6 % (58.4 to 72.1 %) within 1240 NFE and 3 detector queries, n = 180" in budget
+    assert "— this search made no detector query" in budget
     assert "at call 19" in by_call.activity_by_call_alt(document["activity_by_call"], VARIANTS)
     assert "5 have D above 0.5, 5 of these" in neurons.neurons_alt(some(5), "esd", (0.5, 0.25))
     assert "91.0 % (85.0 to 97.0 %)" in neurons.shares_alt(document["neurons"], VARIANTS)

@@ -192,7 +192,7 @@ def test_detectors_thresholds_budgets_and_distances_are_in_every_report(folder, 
     for found in (words, markdown.replace("\\", "")):
         assert "emoji-judge ba9876543210" in found and "no image without the concept was made" in found
         assert "0.5 (used)" in found and "11.7 % (7.8 to 17.2 %)" in found
-        assert "65.6 %" in found and "58.4 to 72.1 %" in found and "this search never looked at the detector" in found
+        assert "65.6 %" in found and "58.4 to 72.1 %" in found and "this search made no detector query" in found
         assert "noise floor" in found and "0.0141 to 0.0250" in found and "−0.0011 to 0.0023" in found
         assert "0.0132 to 0.0251" in found and "farther" in found
     assert {"budget.csv", "detectors.csv", "sweep.csv", "quality.csv"} <= {path.name for path in (folder / "tables").iterdir()}

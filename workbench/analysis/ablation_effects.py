@@ -114,7 +114,7 @@ def leave_one_out(run, clusters, index, template=None, *, n_random=N_RANDOM, see
 def greedy(run, clusters, index, group, outcome, template=None, *, lower=True, n_steps=None, n_random=N_RANDOM, seed=0):
     """Ablate in each step the cluster that, with those before, changes one outcome most.
 
-    The order is found on half A of the units of `group` (statistics.split_halves with `seed`), the rows are of the other units:
+    The order is found on the selection half of the units of `group` (statistics.split_halves with `seed`), the rows are of the other units:
     on the same units the winner of each step would look better than it is.
 
     lower      whether the outcome is to fall (the concept to go) or to rise

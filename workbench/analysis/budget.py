@@ -57,7 +57,7 @@ def success_rows(log, ids, points, units=None, **labels):
         raise StatisticsError("A success rate of no prompts was asked for; it is undefined, not 0.")
     looks, rows = looked(log), []
     if not len(looks):
-        none = {"looks": 0, "ended": True} | rate(0, 0, "this search never looked at the detector")
+        none = {"looks": 0, "ended": True} | rate(0, 0, "this search made no detector query")
         return [labels | {"budget": float(point)} | none for point in points]
     first, last = first_success(log, ids), float(looks["passes"].max())
     for point in points:

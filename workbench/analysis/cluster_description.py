@@ -6,7 +6,7 @@ effects       its deactivation, reactivation and sensitivity, through Sensitivit
 top_prompts   the prompts, and so the images, that excite it most
 
 labels and found   what `clusters.labels_of` returned and the Features it was given
-values             {(variant, prompt set): (unit, call, neuron)} of half B, all recorded neurons
+values             {(variant, prompt set): (unit, call, neuron)} of the evaluation half, all recorded neurons
 """
 
 import numpy as np

@@ -6,7 +6,7 @@ labels_of    clusters by kmeans, agglomerative, hdbscan or spectral of scikit-le
 embed        two axes for a picture, by PCA or t-SNE
 as_sets      each cluster as a NeuronSet
 
-Choose on half A of the units; how sure the clusters are is in `cluster_stability`, what they do on half B in
+Choose on the selection half of the units; how sure the clusters are is in `cluster_stability`, what they do on the evaluation half in
 `cluster_description`. Results do not depend on the order of the neurons, and are the same for the same seed.
 """
 

@@ -103,7 +103,8 @@ def partners(chosen, kappa, layer, exclude=None, rounds=ROUNDS):
 def of_another_concept(choose, other, chosen, layer=None):
     """(own, other), (neuron,) bool each: what the study's rule chose for its concept, and what it chooses for another one.
 
-    choose   (neuron,) scores -> (neuron,) bool, the rule of the study;  other   (neuron,) scores of the other concept, on half A
+    choose   (neuron,) scores -> (neuron,) bool, the rule of the study
+    other    (neuron,) scores of the other concept, on the selection half
     chosen   (neuron,) bool of this concept. Shared neurons say nothing about either concept, so they are in neither set
     layer    (neuron,) names, when the other set is to have no layer in which this concept has no neuron
     Raises   StatisticsError when nothing is left of one of them

@@ -537,7 +537,7 @@ def _comparisons(rows, thresholds):
 def _relocations(rows, thresholds, short):
     findings = []
     for row in rows:
-        numbers = {"mean delta outside the set": evidence(row), "overlap with the set chosen anew (IoU)": Evidence(row["iou"])}
+        numbers = {"mean delta outside the set": evidence(row), "overlap with the set chosen again (IoU)": Evidence(row["iou"])}
         numbers["overlap by chance (IoU)"] = Evidence(row["iou_chance"])
         outcome = TOO_FEW if short else relocation_outcome(row, thresholds)
         findings.append(Finding("relocation", row["variant"], outcome, numbers, **headline.made(row)))

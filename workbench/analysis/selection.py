@@ -1,9 +1,9 @@
-"""Choosing neurons: by one score or by the agreement of several, on half A; confirmed on half B; and is the choice stable?
+"""Choosing neurons on the selection half, by one score or by the agreement of several; confirming them on the evaluation half; stability.
 
 Definitions: docs/reference/definitions.md#validity-of-a-neuron-set.
 
 mean_rank, by_rank   agreement of scores as the mean of their ranks
-confirm              sign and p of every chosen neuron on half B, Benjamini-Hochberg over a stated number of tests; the share confirmed
+confirm              sign and p of every chosen neuron on the evaluation half, Benjamini-Hochberg over a stated number of tests
                      beside random and comparable sets
 valid                is a set about the concept at all? from its scale and from what was confirmed
 stability            overlap of sets chosen by other seeds, triggers or scores, pair by pair, beside chance
@@ -71,16 +71,16 @@ N_UNITS_RESAMPLED, N_SETS_RESAMPLED = 200, 50
 def confirm(
     chosen, kappa_a, target, reference, layer, *, test="sign_flip", alpha=0.05, m=None, n_resamples=1000, n_random=199, exclude=None, seed=0
 ):
-    """Does a set chosen on half A hold on half B? Sign and one-sided p of every neuron, and the set beside other sets.
+    """Does the chosen set hold on the evaluation half? Sign and one-sided p of every neuron, and the set beside other sets.
 
-    kappa = mean_target |a| - mean_reference |a|, tested in the direction it had on half A
+    kappa = mean_target |a| - mean_reference |a|, tested in the direction it had on the selection half
     sign_flip   the sign of each unit's difference flipped: every way where there are at most 10,000, else 9,999 drawn ones and the
                 data themselves
     welch       unequal variances, pairs not used; Welch 1947
     confirmed   same sign and Benjamini-Hochberg p <= alpha over m tests, default the number chosen; m counts more where more
                 were looked at, such as every call
 
-    Shapes    chosen, kappa_a, layer (neuron,) of half A;  target, reference (unit, neuron) of half B, paired
+    Shapes    chosen, kappa_a, layer (neuron,) of the selection half;  target, reference (unit, neuron) of the evaluation half, paired
     returns   data frame (one row per chosen neuron: position, n, kappa, low, high, same_sign, p, p_adjusted, confirmed) and a
               dict n (units), m, alpha, test, chosen, confirmed, same_sign with low and high (bootstrap over units), and the
               same share on matched random sets: random, random_low, random_high, n_random, p_random; and
@@ -97,7 +97,8 @@ def confirm(
         raise StatisticsError("The chosen set is empty; there is nothing to confirm.")
     if target.shape != reference.shape or target.shape[1] != len(chosen) or len(target) < 2:
         raise StatisticsError(
-            f"Target {target.shape} and reference {reference.shape} of half B do not pair, unit by unit, for {len(chosen)} neurons."
+            f"Target {target.shape} and reference {reference.shape} of the evaluation half do not pair, unit by unit, "
+            f"for {len(chosen)} neurons."
         )
     if test not in TESTS:
         raise StatisticsError(f'No test is called "{test}".{nearest(test, TESTS)}')
@@ -174,7 +175,7 @@ def _resampled_p(difference, weights):
 def valid(scale, confirmed, thresholds, why=None):
     """(flag, reason): is a set about the concept at all? Words on its neurons may be said only then.
 
-    Its scale lies `thresholds.sure` standard errors from 0 with a bounded Fieller interval, and on half B more of it is confirmed
+    Its scale lies `thresholds.sure` standard errors from 0 with a bounded Fieller interval, and more of it is confirmed on the other half
     than of random and of comparable sets, each by a difference whose interval lies above 0.
 
     scale       dict of Sensitivity.scale;  confirmed   summary of `confirm`, or None where it could not be made, and why
@@ -184,19 +185,20 @@ def valid(scale, confirmed, thresholds, why=None):
     over = scale["scale_over_se"]
     if over is not None and (over < thresholds.sure or not scale["scale_bounded"]):
         wrong.append(
-            f"the base model's contrast of the set is {over:.1f} standard errors from 0 on half B, and a scale takes {thresholds.sure:g}"
+            f"the base model's contrast of the set is {over:.1f} standard errors from 0 on the evaluation half, "
+            f"and a scale takes {thresholds.sure:g}"
         )
     for name in () if confirmed is None else ("random", "comparable"):
         if confirmed[f"{name}_over"] is None:
             wrong.append(f"there are no {name} sets to compare it with ({confirmed[f'{name}_reason'].rstrip('.')})")
         elif confirmed[f"{name}_over_low"] <= 0:
             wrong.append(
-                f"of its neurons {confirmed['confirmed_share']:.0%} are confirmed on half B, of {name} sets "
+                f"of its neurons {confirmed['confirmed_share']:.0%} are confirmed on the evaluation half, of {name} sets "
                 f"{confirmed[f'{name}_share']:.0%} (difference {confirmed[f'{name}_over']:.2f}, "
                 f"{confirmed[f'{name}_over_low']:.2f} to {confirmed[f'{name}_over_high']:.2f})"
             )
     if confirmed is None:
-        wrong.append("its neurons could not be tested on half B" + (f" ({why.rstrip('.')})" if why else ""))
+        wrong.append("its neurons could not be tested on the evaluation half" + (f" ({why.rstrip('.')})" if why else ""))
     return (not wrong, f"No valid set: {'; '.join(wrong)}. Take more units, or another score" if wrong else None)
 
 

@@ -287,10 +287,10 @@ def _comparison(one, concept):
 
 
 def _relocation(one, concept):
-    overlap, chance = one.evidence["overlap with the set chosen anew (IoU)"], one.evidence["overlap by chance (IoU)"]
+    overlap, chance = one.evidence["overlap with the set chosen again (IoU)"], one.evidence["overlap by chance (IoU)"]
     return (
         f"Under {_attack(one)}, neurons of {one.variant} outside the set change by {_full(one.evidence['mean delta outside the set'])} "
-        f"base standard deviations; the set chosen anew overlaps it by {overlap.value:.2f} (chance {chance.value:.2f}): {one.outcome}."
+        f"base standard deviations; the set chosen again overlaps it by {overlap.value:.2f} (chance {chance.value:.2f}): {one.outcome}."
     )
 
 

@@ -22,14 +22,14 @@ def export(name, variant, form, out, fill="zeros", seed=0):
         study = Study(**run.store.study())
     except ValidationError as error:
         why, again = error.errors()[0]["msg"], run.store.command()
-        raise RunError(f"{run.folder / 'study.json'} is no study ({why}). Running the study again writes it anew: {again}") from None
+        raise RunError(f"{run.folder / 'study.json'} is no study ({why}). Run the study again to write a new one: {again}") from None
     beside = run.store.study_folder()
     change, chain = merged(run.store, study, variant)
     made_by = [part.model_dump(mode="json") for part, _ in chain]
     about = exports.about(change, study.model.base, source_digest(study.model.base, beside), made_by, fill, seed)
     if form == "mask":
         if fill != "zeros":
-            raise RunError("A mask file says where weights are cut, not what stands there: --fill is for diffusers and partial.")
+            raise RunError("A mask file says which weights are pruned, not what replaces them: --fill is for diffusers and partial.")
         return exports.mask(change, out, about), about
     model = load.load(study.model.base, dtype=load.DTYPES[study.model.dtype], beside=beside)
     tensors = exports.changed(model, change, fill, seed)

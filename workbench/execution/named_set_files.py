@@ -57,7 +57,7 @@ def check(study, model, source, layers):
             raise RecordingMismatch(
                 f'The set "{name}" was made on another base model ({found.model[:12]}{f", study {from_study}" if from_study else ""}) than '
                 f"{study.model.base} ({own[:12]}); neuron numbers mean nothing across models. Take a set of a run on {study.model.base}, "
-                "or choose the neurons anew in this study."
+                "or choose the neurons again in this study."
             )
         check_fit(found, index, f'The set "{name}"')
         if ablated and (there := sorted(outside & found.neurons.keys())):

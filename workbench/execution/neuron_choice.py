@@ -1,6 +1,6 @@
 """The rule by which a study chooses neurons: the top share of one score, or the agreement of several.
 
-on_half   the values of the choosing scores on half A or B
+on_half   the values of the choosing scores on the selection or the evaluation half
 chosen    what the rule takes, from such values
 agreed    where several scores put a neuron together, from -1 (last by all of them) to 1 (first by all of them)
 value     how far a neuron of a written neuron table speaks for the concept, by what chose: what halves, rankings and clusters go by

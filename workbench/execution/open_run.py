@@ -49,7 +49,7 @@ class Run:
         try:
             return read_table(path)
         except DamagedFile as error:
-            raise RunError(f"{path} is damaged ({error.why}). Running the study again writes it anew: {self.store.command()}") from None
+            raise RunError(f"{path} is damaged ({error.why}). Run the study again to write a new one: {self.store.command()}") from None
 
     @property
     def images(self):

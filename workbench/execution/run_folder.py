@@ -233,7 +233,7 @@ class Store:
     def kept_search(self, stage, key, name):
         """What a killed attack or training had reached, or None; its result makes it superfluous.
 
-        A damaged one is set aside with a warning, and the search starts anew.
+        A damaged one is set aside with a warning, and the search starts from the beginning.
         """
         path = self.path(stage, f".{key}.{name}.search")
         if not path.exists():
@@ -249,7 +249,9 @@ class Store:
                 with suppress(Exception):  # of an earlier version, without digest: bytes that torch cannot read raise errors of many kinds
                     return torch.load(file, weights_only=True)
         aside = self._put_aside(path, stage, f"{key}.{name}.search")
-        self.warn(f"What the search {stage}/{key} had reached is damaged. It was set aside in {aside}, and the search starts anew.")
+        self.warn(
+            f"What the search {stage}/{key} had reached is damaged. It was set aside in {aside}, and the search starts from the beginning."
+        )
         return None
 
     def search_fault(self, path):
@@ -487,7 +489,7 @@ class Store:
             self.look()
         except RunError:
             return f"Run the study into another folder with --take-from {self.folder}: every result that is whole is copied."
-        return f"Running the study again writes it anew, and results are kept: {self.command()}"
+        return f"Run the study again to write a new one, and results are kept: {self.command()}"
 
     def earlier_seconds(self):
         """{node id: seconds} of earlier runs in this folder: as the manifest says, or the log where there is no manifest."""
@@ -517,7 +519,7 @@ class Store:
             if why := _status_fault(status):
                 raise DamagedFile(path, why)
         except DamagedFile as error:
-            return {}, f"status.json is damaged ({error.why}) and is passed over; the next run writes it anew."
+            return {}, f"status.json is damaged ({error.why}) and is passed over; the next run writes a new one."
         return status, None
 
     def command(self):
@@ -541,7 +543,7 @@ class Store:
             if not isinstance(study, dict):
                 raise DamagedFile(path, "an object was expected")
         except DamagedFile as error:
-            raise RunError(f"{path} is damaged ({error.why}). Running the study again writes it anew: {self.command()}") from None
+            raise RunError(f"{path} is damaged ({error.why}). Run the study again to write a new one: {self.command()}") from None
         return study
 
     def write_study_folder(self, folder):
@@ -556,7 +558,7 @@ class Store:
             if not isinstance(said, dict) or not isinstance(said.get("study_folder"), str):
                 raise DamagedFile(path, "an object with study_folder was expected")
         except DamagedFile as error:
-            raise RunError(f"{path} is damaged ({error.why}). Running the study again writes it anew: {self.command()}") from None
+            raise RunError(f"{path} is damaged ({error.why}). Run the study again to write a new one: {self.command()}") from None
         return said["study_folder"]
 
 

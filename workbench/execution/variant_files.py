@@ -4,7 +4,7 @@ write_change   result of an eraser -> weights.safetensors or mask.safetensors, l
 read_change    the folder -> Variant, its own change only, without its parents
 merged         run folder and variant -> the change over the base model, and how it came about; needs no model
 training_rows  the table `training` of report.json
-watched_caveats   where a mask cuts into the neurons that should tell what it did
+watched_caveats   where a mask prunes weights of the neurons that should show what it did
 """
 
 import json
@@ -105,7 +105,7 @@ def cut_into(pruned, layers, index):
 
 
 def watched_caveats(workspace, table):
-    """A sentence for each pruned variant that cut weights into neurons it is watched by; they are not the untouched ones then.
+    """A sentence for each pruned variant that pruned weights which feed its watched neurons: these are no longer untouched.
 
     table   neurons with layer, index and in_watch
     """
@@ -115,7 +115,7 @@ def watched_caveats(workspace, table):
             shares = cut_into(change.masks, watched["layer"], watched["index"])
             if shares.any():
                 said.append(
-                    f"{part.name} also cuts weights that feed {int((shares > 0).sum())} of the {len(shares)} watched neurons, "
-                    f"{shares.mean():.1%} of these weights on average: where they fall silent, part of it is the cut itself."
+                    f"{part.name} also prunes weights that feed {int((shares > 0).sum())} of the {len(shares)} watched neurons, "
+                    f"{shares.mean():.1%} of these weights on average: part of their deactivation is the pruning itself."
                 )
     return said

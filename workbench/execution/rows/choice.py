@@ -1,7 +1,7 @@
 """Is the choice of neurons stable? Part of the stage `measure`: the report's tables `selection` and `stability`.
 
 tables        both tables, and columns of the neuron table
-selection     does what was chosen on half A hold on half B, neuron by neuron and beside matched random sets?
+selection     does what was chosen on the selection half hold on the evaluation half, neuron by neuron and beside matched random sets?
 stability     overlap of the choice at the site ff with that on other halves, seeds, triggers and by other scores, beside chance
 Recordings of the base model only; activity is averaged over calls and trajectories first, so that tests count neurons.
 """
@@ -58,7 +58,7 @@ def kappa_of_half_a(workspace, means=None):
 def with_validity(workspace, table, scales, thresholds):
     """Rows of set_validity: the concept set and the watched half of it at the site ff, and why words may not rest on them.
 
-    scales   rows of trajectory, neuron_set, site and `Sensitivity.scale` of the set on half B
+    scales   rows of trajectory, neuron_set, site and `Sensitivity.scale` of the set on the evaluation half
     """
     choose, half, means = workspace.study.choose, workspace.units_in_half_a(), base_means(workspace)
     target, reference = (workspace.unit_means(name, means[name])[~half] for name in ("target", "reference"))
@@ -79,7 +79,7 @@ def with_validity(workspace, table, scales, thresholds):
 
 
 def selection_rows(workspace, table, means):
-    """(rows of the table, {p_adjusted, confirmed}): `selection.confirm` of every chosen set on half B."""
+    """(rows of the table, {p_adjusted, confirmed}): `selection.confirm` of every chosen set on the evaluation half."""
     choose, half = workspace.study.choose, workspace.units_in_half_a()
     target, reference = (workspace.unit_means(name, means[name]) for name in ("target", "reference"))
     kappa = kappa_of_half_a(workspace, means)
@@ -109,7 +109,7 @@ def stability_rows(workspace, table, means):
     ff, choose, half = (table["site"] == "ff").to_numpy(), workspace.study.choose, workspace.units_in_half_a()
     by = _Compared(_numbered(table["layer"])[ff], choose.seed)
     a, b = (one[ff] for one in score.on_halves(choose, table, ff))
-    by.add("halves", "half A", a, "half B", b, n=int(half.sum()))
+    by.add("halves", "selection half", a, "evaluation half", b, n=int(half.sum()))
     rule = Rule(workspace, ff, means)
     frequency = np.full(len(table), np.nan)
     try:
@@ -132,7 +132,7 @@ def stability_rows(workspace, table, means):
 
 
 def _add_groups(workspace, by, rule):
-    """Choices on parts of half A: rows of one seed or wording, and prompts that name the concept by one of its names."""
+    """Choices on parts of the selection half: rows of one seed or wording, and prompts that name the concept by one of its names."""
     rows, chosen_on = workspace.prompt_set("target"), workspace.half_a()
     over, labels, mixed = _places(rows)
     groups = {over: labels} if over else {}
@@ -161,9 +161,9 @@ def _add_parts(by, rule, over, labels):
     for label, n in sizes.items():
         if label not in compared:
             why = f"only the {MOST_GROUPS} with most units are compared" if label in large else f"a choice needs {FEWEST_UNITS} units"
-            by.missing(over, label, "the others", f"{why}; half A has {n}")
+            by.missing(over, label, "the others", f"{why}; the selection half has {n}")
     if len(compared) < 2:
-        by.missing(over, "one", "another", f"half A has not two of them with {FEWEST_UNITS} units")
+        by.missing(over, "one", "another", f"the selection half has not two of them with {FEWEST_UNITS} units")
         return
     kept = np.array([label in compared for label in labels])
     choose = rule.on(rule.rows("target", "reference"))
@@ -179,7 +179,7 @@ def _add_attacks(workspace, by, rule, a, half):
     for name in names:
         try:
             if rule.reads("norm") or rule.reads("row_norm"):
-                raise StatisticsError("the choosing score reads norms, which are recorded of plain prompts only")
+                raise StatisticsError("the choosing score reads norms, which are recorded without attack only")
             of_units = rule.units(rule.rows(name, "reference"))
             by.add("triggers", "prompts of the study", a, f"attack {name}", rule.on(of_units)(half), n=int(half.sum()))
         except StatisticsError as error:

@@ -1,8 +1,8 @@
 """The neurons of another concept beside those of the study's: the table `other_concept` of the stage `measure`.
 
 Does the eraser, or an attack, change the concept's neurons only, or those of any concept? The study's rule chooses the neurons of the other
-concept in the base model, on half A, from prompts of that concept. Neurons chosen for both are in neither set. Each set stands on the base
-scale of its own concept, so that 1 is all that the concept asked for adds to its neurons' activity.
+concept in the base model, on the selection half, from prompts of that concept. Neurons chosen for both are in neither set. Each set is
+measured on the base scale of its own concept, so that 1 is all that the concept asked for adds to its neurons' activity.
 
 pair          both sets, as a Pair; None where the study names no other concept
 with_column   the neuron table with in_other;  caveats   why there are no such sets
@@ -33,7 +33,7 @@ class Pair:
     """What the study's rule chose for its concept and for another one, (neuron,) bool over all recorded neurons.
 
     own, other   without the neurons that were chosen for both;  shared   those
-    kappa        (neuron,) contrast of the other concept on half A, by which its comparable sets are found
+    kappa        (neuron,) contrast of the other concept on the selection half, by which its comparable sets are found
     reason       why there is no such pair of sets; then own and other are None
     """
 

@@ -113,7 +113,7 @@ def comparison_rows(workspace):
     """Variants side by side, paired by prompt: each against its parent, a mask against its controls of equal sparsity, and erased ones
     against erased and pruned ones of the same parent; of relearning the same over several parents.
 
-    On plain prompts the share of images with the concept is compared, under an attack the ASR (definition). Where an attack was
+    Without attack the share of images with the concept is compared, under an attack the ASR (definition). Where an attack was
     optimised on each of the two by itself, prompt_set is the one made against a, prompt_set_b the one made against b. provenance_a and
     provenance_b say how it was made for each, control whether the prompts are those of an attack's control, and pair what the two are
     to each other: parent (b was made from a), control (a is a control of b), peer.

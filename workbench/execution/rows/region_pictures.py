@@ -18,8 +18,8 @@ NOT_DRAWN = "the study drew no image of this prompt in this condition"
 def with_pictures(workspace, rows, folder, reveal):
     """Rows of cluster_regions, with drawn, read_on, overlay (paths below `folder`), blurred, place, top, picture_reason.
 
-    A map belongs to the base model's image of the plain prompt, on whose latents every condition was read; it lies over that one. The
-    image of another condition stands beside it. Every prompt here asks for the concept, so all are blurred unless `reveal`.
+    A map belongs to the base model's image of the prompt without attack, on whose latents every condition was read: it is drawn over
+    that one. The image of another condition stands beside it. Every prompt here asks for the concept, so all are blurred unless `reveal`.
     """
     for old in (folder / "images").glob("region-*.webp"):
         old.unlink()

@@ -180,7 +180,7 @@ def _taken_out(lab, given, shard):
         return _records(ablation_effects.alone(run, chosen, workspace.neurons, template, **common))
     groups = members(workspace)
     if not groups:
-        raise StatisticsError("No cluster was found, so there is none to take out.")
+        raise StatisticsError("No cluster was found, so there is none to ablate.")
     if given["effect"] == "leave_one_out":
         return _records(ablation_effects.leave_one_out(run, groups, workspace.neurons, template, **common))
     if given["effect"] == "shapley":

@@ -4,7 +4,7 @@ run                 scores of every neuron of one condition, by one method, on o
 attributed, asked   the conditions that [attribute] asks for, and what all nodes about its target depend on
 kept                writes scores, and those of the stage `conductance`
 Found, found        what a shard of either found
-leading             base x target by the first method on half A: what rankings and clusters read
+leading             base x target by the first method on the selection half: what rankings and clusters read
 rows                {"attribution": rows} of report.json
 columns             columns of the neuron table
 """
@@ -142,7 +142,7 @@ def _nodes(workspace):
 
 
 def leading(workspace):
-    """(neuron,) over all recorded neurons: attribution of base x target by the first method on half A, NaN elsewhere; or None."""
+    """(neuron,) over all recorded neurons: base x target by the first method on the selection half, NaN elsewhere; or None."""
     method = leading_method(workspace)
     first = None if method is None else found(workspace, BASE, "target", method, "a")
     return None if first is None else spread(workspace, first.value)
@@ -155,7 +155,7 @@ def leading_method(workspace):
 
 
 def rows(workspace, table):
-    """The target's value, how complete the attribution is, and how much of it goes to the concept set; all on half B."""
+    """The target's value, how complete the attribution is, and how much of it goes to the concept set; all on the evaluation half."""
     nodes = _nodes(workspace)
     if not nodes:
         return {"attribution": []}

@@ -95,7 +95,7 @@ def run(workspace, node, shard, out):
 
 def to_cluster(workspace, node):
     """(neuron,) bool: the concept and suppressed set, and of the site ff the share with the largest score of either sign, by the
-    choosing score and, where it is a feature, by the leading attribution; all on half A.
+    choosing score and, where it is a feature, by the leading attribution; all on the selection half.
     """
     return _chosen_for(workspace, node) > 0
 
@@ -117,7 +117,7 @@ def _chosen_for(workspace, node):
 
 
 def _credits(workspace, node):
-    """{feature: weights or None -> (neuron,)}: attribution of every attributed condition on half A, as a feature of clusters.
+    """{feature: weights or None -> (neuron,)}: attribution of every attributed condition on the selection half, as a feature of clusters.
 
     A resample of the units resamples the attribution too, where it has all units of the half.
     """
@@ -157,7 +157,7 @@ def _chosen(choices, sure, made, part):
 
 
 def _described(workspace, node, sure, made, values, trajectory):
-    """The tables about the clusters themselves, on half B."""
+    """The tables about the clusters themselves, on the evaluation half."""
     part, index = node.context["cluster"], workspace.neurons
     about = workspace.trajectory(trajectory, workspace.prompt_set(trajectory))
     settings = {"n_resamples": node.parameters["n_resamples"], "seed": node.parameters["seed"]}
@@ -193,7 +193,7 @@ def _described(workspace, node, sure, made, values, trajectory):
 
 
 def one_per_unit(workspace, name):
-    """Data frame, the first prompt of each unit of half B, in the order of `workspace.units`."""
+    """Data frame, the first prompt of each unit of the evaluation half, in the order of `workspace.units`."""
     prompts = workspace.prompt_set(name).table.drop_duplicates("unit").set_index("unit", drop=False)
     return prompts.loc[[unit for unit, mine in zip(workspace.units, workspace.units_in_half_a(), strict=True) if not mine]]
 

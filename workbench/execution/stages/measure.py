@@ -133,7 +133,7 @@ def with_columns(workspace, table):
 def with_headline(table, tables, study, trajectory):
     """The neuron table with the columns a reader looks at first.
 
-    score, score_b      the choosing score on half A, and on half B
+    score, score_b      the choosing score on the selection half, and on the evaluation half
     kappa, kappa_se     base contrast on the trajectory of the headline numbers, and its standard error
     d_<variant>, r_<variant>, delta_<variant>   there too, NaN where |kappa| < 2 SE; R and delta under the attack that is shown first
                         by the rule of analysis/headline.py, as in the headline and on the report's card
@@ -299,7 +299,7 @@ def with_adjusted(rows, watched):
 def wording_changes(workspace, recorded):
     """[(name, plus, minus)] of the base model: what a change of wording does there that was not searched for.
 
-    random words     the attack random_tokens against the plain prompts; the control of every attack that has words or vectors of its own
+    random words     the attack random_tokens, and the control of every attack with words or vectors of its own, against no attack
     other prompts    the retained sets against the prompts without the concept
     """
     methods, found = {part.label: part.method for part in workspace.study.attacks}, []
@@ -310,7 +310,7 @@ def wording_changes(workspace, recorded):
         if name in rate_rows.RETAINED:
             found.append((f"prompts of {name} against the reference", (BASE, name), (BASE, "reference")))
         elif planned.attack and planned.control == (methods[planned.attack] != "random_tokens") and not _as_target(workspace, name):
-            found.append((f"{name.replace(CONTROL, ', control')} against the plain prompt", (BASE, name), (BASE, "target")))
+            found.append((f"{name.replace(CONTROL, ', control')} against the prompt without attack", (BASE, name), (BASE, "target")))
     return found
 
 

@@ -172,7 +172,7 @@ def _fingerprints(prompts):
 
 
 def _n_seen(workspace, found):
-    """How many units of half B the set was chosen on in another study; None when it does not say what it was chosen on."""
+    """How many units of the evaluation half the set was chosen on in another study; None when it does not say what it was chosen on."""
     if "chosen_on" not in found.provenance:
         return None
     target, seen = workspace.prompt_set("target"), set(found.provenance["chosen_on"])
@@ -214,7 +214,7 @@ def _parts(named, name):
 
 
 def _effects(workspace, node, found):
-    """D, R and delta on half B, as of clusters."""
+    """D, R and delta on the evaluation half, as of clusters."""
     given, trajectory, half = node.parameters, workspace.headline_trajectory, workspace.units_in_half_a()
     pairs = [tuple(pair) for pair in node.parameters["conditions"]]
     values = {pair: workspace.unit_means(pair[1], workspace.mean_abs(*pair, trajectory))[~half] for pair in pairs}

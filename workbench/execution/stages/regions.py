@@ -81,7 +81,7 @@ def _random(workspace, members, taken, given):
 
 
 def _exciting(workspace, table, variant, name, n):
-    """Rows of top_prompts of one condition on half B, with the row number of each prompt in the target set."""
+    """Rows of top_prompts of one condition on the evaluation half, with the row number of each prompt in the target set."""
     trajectory, half = workspace.headline_trajectory, workspace.units_in_half_a()
     pairs = [(BASE, "reference"), (variant, name)]
     values = {pair: workspace.unit_means(pair[1], workspace.mean_abs(*pair, trajectory))[~half] for pair in pairs}

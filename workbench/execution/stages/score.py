@@ -81,7 +81,7 @@ def with_erased(workspace, table, by_call):
 
 
 def agreement(workspace, table):
-    """Rows of the report's table `scores`: how many neurons of the site ff each score chooses on half A, IoU with half B, chance."""
+    """Rows of the report's table `scores`: how many neurons of the site ff each score chooses, IoU of both halves, chance."""
     choose, rows = workspace.study.choose, []
     ff = (table["site"] == "ff").to_numpy()
 
@@ -107,7 +107,7 @@ def agreement(workspace, table):
 
 
 def on_halves(choose, table, here):
-    """What the study's rule takes of a site on half A and on half B, boolean (neuron,) each, from a neuron table."""
+    """What the study's rule takes of a site on the selection and on the evaluation half, boolean (neuron,) each, from a neuron table."""
     return tuple(neuron_choice.chosen(choose, neuron_choice.on_half(choose, table, half), here) for half in "ab")
 
 
@@ -135,7 +135,7 @@ def _needing_erased(choose):
 def _scored(workspace, choose, methods, variant=None):
     """({column: (neuron,)}, {column: (call and neuron,) float32}) of scores, one quantity in memory at a time.
 
-    Each score over the window on both halves; at each call on half A, the choosing score on both.
+    Each score over the window on both halves; at each call on the selection half, the choosing score on both.
     """
     columns, by_call = {}, {}
     half = workspace.units_in_half_a()

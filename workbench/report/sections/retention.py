@@ -28,7 +28,7 @@ QUALITIES = {
     "kid_floor_dtype": "noise floor: base model, other number format",
     "image_difference": "mean pixel difference (0 to 1), other number format",
 }
-SETS = wording.RETAINED | {"near and far": "related and unrelated concepts"}
+SETS = wording.RETAINED | {" and ".join(wording.RETAINED): "related and unrelated concepts"}
 WITHOUT_ATTACK = "without attack"
 RETENTION = Table(
     "retention",
