@@ -46,8 +46,9 @@ codes: 0 done; 1 something is wrong with what was looked at; 2 an error with wha
 REPORT = """# report.json
 
 Schema version {version}. Keys are sorted and there is no NaN, so equal results are equal bytes. A table is a list of rows; each
-is also a file `tables/NAME.csv`. Kinds: text, flag, count (whole number), number, list; `?` may be null. A number has its
-interval (`low`, `high`, 95 %) and its n; a null has its `reason`. Tables and columns that came later are empty in older
+is also a file `tables/NAME.csv`. Kinds: text, flag, count (whole number), number, share (a number in [0, 1]), p (a
+probability), list, object; `?` may be null. Heading: what readers of the report see, where they see the column. A number has
+its interval (`low`, `high`, 95 %) and its n; a null has its `reason`. Tables and columns that came later are empty in older
 reports. What the columns mean: [read a report](../guides/read-a-report.md#columns)."""
 
 
@@ -301,17 +302,27 @@ def default_option(parameter):
 
 
 def report_tables():
-    """{table: {column: (kind, meaning)}} of report.json, from wherever the report declares it; a kind with `?` may be null."""
-    from workbench.report.fields import TABLES
+    """{table: {column: (kind, heading)}} of report.json, from the report's sections; a kind with `?` may be null."""
+    from workbench.report.section import found
 
-    return {name: {column: (kind, "") for column, kind in columns.items()} for name, columns in TABLES.items()}
+    tables = [table for section in found().values() for table in section.tables]
+    return {one.name: {column.name: (column.kind, heading(column.title)) for column in one.columns} for one in tables}
+
+
+def heading(title):
+    """The heading of a column where readers see it and it does not depend on the report; else empty."""
+    return title if isinstance(title, str) else ""
 
 
 def report_objects():
-    """{object: keys} of the parts of report.json that are no tables, from wherever the report declares them."""
-    from workbench.report.fields import OBJECTS
+    """{object: keys} of the parts of report.json that are no tables, from the report's sections."""
+    from workbench.report.section import found
 
-    return {name: list(keys) for name, keys in OBJECTS.items()}
+    objects = {}
+    for section in found().values():
+        for one in section.objects:
+            objects.setdefault(one.name, []).extend(column.name for column in one.columns)
+    return objects
 
 
 def report_page():
@@ -326,7 +337,7 @@ def report_page():
         "## Tables",
     ]
     for name, columns in report_tables().items():
-        head = ["column", "kind", *(["meaning"] if any(about for _, about in columns.values()) else [])]
+        head = ["column", "kind", *(["heading"] if any(about for _, about in columns.values()) else [])]
         rows = [[f"`{column}`", kind, about][: len(head)] for column, (kind, about) in columns.items()]
         parts.append(f"### `{name}`\n\n{table(head, rows)}")
     return "\n\n".join(parts) + "\n"

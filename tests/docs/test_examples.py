@@ -1,4 +1,4 @@
-"""What the how-tos show runs: an eraser, a score, a stage."""
+"""What the how-tos show runs: an eraser, a score, a stage, a section, a page."""
 
 import sys
 import textwrap
@@ -14,6 +14,7 @@ from tests.docs.test_commands import blocks
 from workbench.execution import plan as planning
 from workbench.execution import stages
 from workbench.study.study import load_study
+from workbench.ui import navigation
 
 
 def example(page):
@@ -63,3 +64,17 @@ def test_the_stage_of_the_how_to_is_planned_and_computes_what_it_says(brightness
     workspace = SimpleNamespace(prompt_set=lambda name: prompts, source=lambda node, shard: images)
     brightness.run(workspace, node, node.shards[0], tmp_path)
     assert pandas.read_parquet(tmp_path / "brightness.parquet")["brightness"].tolist() == [0.0, 0.5]
+
+
+def test_the_section_of_the_how_to_declares_its_table():
+    section = example("add-a-section.md")["SECTION"]
+    (table,) = section.tables
+    assert table.name == "brightness" and table.names[-4:] == ["value", "low", "high", "reason"]
+    assert table.column("value").needed and table.column("value").title == "Brightness"
+
+
+def test_the_page_of_the_how_to_is_found_by_its_page(tmp_path, monkeypatch):
+    (tmp_path / "brightness.py").write_text(blocks(ROOT / "docs" / "develop" / "add-a-page.md", "python")[0])
+    monkeypatch.setattr(navigation, "folder", lambda name: tmp_path)
+    (page,) = navigation.pages.__wrapped__()
+    assert (page.name, page.title, page.order, page.needs) == ("brightness", "Brightness", 60, None)
