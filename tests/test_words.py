@@ -15,16 +15,12 @@ PACKAGE = ROOT / "workbench"
 NOT_YET = [
     "analysis",
     "analyses",
-    "cli",
     "execution",
-    "methods",
     "pages",
     "report",
-    "study",
     "ui",
-    "files",
 ]
-ROOMS = ["docs", "diffusion", "models", "neurons", *NOT_YET]
+ROOMS = ["docs", "cli", "diffusion", "files", "methods", "models", "neurons", "study", *NOT_YET]
 
 
 @cache
@@ -66,7 +62,7 @@ def of_code(path):
             found.append("".join(part.value if isinstance(part, ast.Constant) else "x" for part in node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
             owner = doc_of.get(id(node))
-            command = isinstance(owner, ast.FunctionDef) and owner.decorator_list and path.is_relative_to(PACKAGE / "cli")
+            command = isinstance(owner, ast.FunctionDef) and not owner.name.startswith("_") and path.is_relative_to(PACKAGE / "cli")
             if owner is None or command:
                 found.append(node.value)
             elif isinstance(owner, ast.Module) and path.is_relative_to(PACKAGE / "methods"):
