@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo app test lint bench attack-table nulls robust-pruning emoji clean
+.PHONY: install demo app test lint docs bench attack-table nulls robust-pruning emoji clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
+
+install: $(VENV)/.installed  ## the environment that the other targets use
 
 demo: $(VENV)/.installed  ## the default study on the bundled model
 	$(BIN)/workbench demo
@@ -20,9 +22,13 @@ app: $(VENV)/.installed  ## the pages, on 127.0.0.1
 test: $(VENV)/.installed  ## the whole test suite, a process per core (at most 4), whole files each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.installed  ## style of code
-	$(BIN)/ruff check workbench pages tests data benchmarks experiments
-	$(BIN)/ruff format --check workbench pages tests data benchmarks experiments
+lint: $(VENV)/.installed  ## style of code, and types of the rooms that pyproject.toml lists
+	$(BIN)/ruff check workbench pages tests data benchmarks experiments docs
+	$(BIN)/ruff format --check workbench pages tests data benchmarks experiments docs
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed  ## the parts of the documentation that the code knows
+	$(BIN)/python -m docs.write
 
 bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/start.py

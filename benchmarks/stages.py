@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inside import inside_the_unet
 
-from workbench.execution import execute
+from workbench.execution import cost, execute
 from workbench.models import load
 from workbench.study.study import load_study
 
@@ -18,9 +18,9 @@ def main(limit=20):
     stages, spent = {}, {}
     study = load_study("emoji-ink-style").with_values([f"prompts.limit={limit}"])
     with tempfile.TemporaryDirectory() as folder:
-        plan, room = execute.prepare(study, Path(folder) / "run", model=model)
-        expected = execute.estimate(plan, room).bytes
-        original = type(room).run
+        plan, workspace = execute.prepare(study, Path(folder) / "run", model=model)
+        expected = cost.estimate(plan, workspace).bytes
+        original = type(workspace).run
 
         def measured(self, node, shard, to):
             before, began = inside[0], time.perf_counter()
@@ -28,7 +28,7 @@ def main(limit=20):
             stages[node.stage] = stages.get(node.stage, 0.0) + inside[0] - before
             spent[node.stage] = spent.get(node.stage, 0.0) + time.perf_counter() - began
 
-        type(room).run = measured
+        type(workspace).run = measured
         with inside_the_unet(model) as inside:
             execute.run(study, Path(folder) / "run", model=model)
         size = sum(p.stat().st_size for p in (Path(folder) / "run" / "nodes").rglob("*") if p.is_file())

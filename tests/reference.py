@@ -6,6 +6,8 @@ from itertools import product
 import numpy as np
 import torch
 
+from workbench.statistics import interval, unit_weights
+
 
 class KeepsEverything:
     """A reducer that stores every raw activation: {(layer, call): list of (row tensor, rows)}."""
@@ -229,3 +231,15 @@ def partners(chosen, kappa, layer, exclude, rounds):
                     pool.remove(nearest)
                     found[i].append(nearest)
     return found
+
+
+def bootstrap(statistic, units, *arrays, n_resamples=1000, seed=0):
+    """Interval of statistic(*arrays) when whole units are resampled: the rows of a unit once for each time it was drawn."""
+    names = sorted(set(units))
+    rows = [[row for row, unit in enumerate(units) if unit == name] for name in names]
+    counts = np.rint(unit_weights(len(names), n_resamples, seed) * len(names)).astype(int)
+    resampled = []
+    for drawn in counts:
+        picked = [row for unit, times in enumerate(drawn) for _ in range(times) for row in rows[unit]]
+        resampled.append(statistic(*(np.asarray(array)[picked] for array in arrays)))
+    return interval(statistic(*map(np.asarray, arrays)), resampled, len(names))

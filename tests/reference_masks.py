@@ -1,4 +1,4 @@
-"""Slow, obvious versions of what masks are made from: loops over single weights, straight from SCIENCE 2.4 and 4."""
+"""Slow, obvious versions of what masks are made from: loops over single weights (docs/reference/definitions.md#weight-scores)."""
 
 import math
 

@@ -1,6 +1,6 @@
 """A diffusers pipeline written as one file in the original spelling, the way Stable Diffusion 1.x and SDXL were published.
 
-FORMATS.md 1.2 has the map of the UNet; `middle_block`, the VAE and the text encoders follow the same published files.
+The map of the UNet is that of the published files; `middle_block`, the VAE and the text encoders follow the same published files.
 """
 
 import torch

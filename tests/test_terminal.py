@@ -113,7 +113,7 @@ def test_ctrl_c_says_that_what_was_finished_is_kept(monkeypatch, capsys):
 
     monkeypatch.setattr("workbench.resources.find_study", interrupted)
     assert call(monkeypatch, "run", "x") == 130
-    assert "Stopped. What was finished is kept" in capsys.readouterr().err
+    assert "Stopped. Finished results are kept" in capsys.readouterr().err
 
 
 def test_logs_studies_and_json_are_safe(monkeypatch, capsys, tmp_path):

@@ -30,9 +30,9 @@ def test_utf8_is_read_with_and_without_its_mark_and_line_ends_stay(tmp_path):
         (WORDS.encode("utf-16-le"), "is text in UTF-16LE. Save it as UTF-8"),
         (WORDS.encode("utf-16-be"), "is text in UTF-16BE. Save it as UTF-8"),
         (WORDS.encode("utf-32"), "is text in UTF-32. Save it as UTF-8"),
-        (WORDS.encode("latin-1"), "no UTF-8 text: byte 13, in line 2, is 0xE9. It looks like Latin-1 or Windows-1252: save it as UTF-8"),
-        (b"prompt\na\0b c d e f g h i j\n", r"holds null bytes, as binary files do \(the first is byte 9\)"),
-        (b"\x80\x02}q\x00.\x07\x08\xff" * 3, "no text file"),
+        (WORDS.encode("latin-1"), "not UTF-8 text: byte 13, in line 2, is 0xE9. It looks like Latin-1 or Windows-1252: save it as UTF-8"),
+        (b"prompt\na\0b c d e f g h i j\n", r"contains null bytes, as binary files do \(the first is byte 9\)"),
+        (b"\x80\x02}q\x00.\x07\x08\xff" * 3, "not a text file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 4\n", "a Git LFS pointer, .* Get the file itself: git lfs pull"),
         (b"\n<!DOCTYPE html>\n<html>", "a web page, .* Get the file itself"),
         (b"%PDF-1.4", "it is a PDF"),
@@ -49,10 +49,10 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path):
     (tmp_path / "folder" / "inside.toml").write_text("x")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
-        for name, what in (("pipe", "is a pipe, no file"), ("socket", "is a socket"), ("folder", "a folder.*e.g. inside.toml")):
+        for name, what in (("pipe", "is a pipe, not a file"), ("socket", "is a socket"), ("folder", "a folder.*e.g. inside.toml")):
             with pytest.raises(StudyError, match=what):
                 textfile.read(tmp_path / name, StudyError)
-    with pytest.raises(StudyError, match="is a device, no file"):
+    with pytest.raises(StudyError, match="is a device, not a file"):
         textfile.read("/dev/zero", StudyError)
 
 
@@ -73,5 +73,5 @@ def test_missing_and_unreadable_and_too_large_files_are_told(tmp_path, monkeypat
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(textfile, "open", refused, raising=False)
-    with pytest.raises(StudyError, match="may not be read: permission denied. Allow it"):
+    with pytest.raises(StudyError, match="cannot be read: permission denied. Allow reading"):
         textfile.read(tmp_path / "church.csv", StudyError)

@@ -53,7 +53,7 @@ def test_the_wheel_holds_pages_analyses_and_the_model(wheel):
         for path in (HERE / folder).iterdir():
             if path.suffix in (".py", ".toml", ".csv"):
                 assert f"workbench/{inside}/{path.name}" in names, path
-    assert "workbench/ui/.streamlit/config.toml" in names
+    assert {"workbench/ui/.streamlit/config.toml", "workbench/py.typed"} <= names
     assert not [name for name in names if "/build/" in name or name.startswith("tests")]
 
 

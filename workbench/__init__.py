@@ -3,17 +3,38 @@
 From Python:  run = workbench.run(workbench.load_study("emoji-ink-style")); run.neurons; run.report("html")
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from workbench.execution.execute import Run, Watcher
+    from workbench.models.load import Model
+    from workbench.study.study import Study
+
 __version__ = "0.1.0"
 
 
-def load_study(path):
+def load_study(path: str | Path | Study) -> Study:
     """Read and check a study file, by path or by the name of a bundled study."""
     from workbench.study.study import load_study as load
 
     return load(path)
 
 
-def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None, others=()):
+def run(
+    study: str | Path | Study,
+    out: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    model: Model | None = None,
+    watcher: Watcher | None = None,
+    command: str | None = None,
+    others: Iterable[str | Path] = (),
+) -> Run:
     """Execute a study, or what is left of it; returns a `Run` with .neurons, .images, .activity and .report(format).
 
     study     a Study, or the path or bundled name of one;  out   the run folder, default runs/<name of the study>

@@ -1,6 +1,7 @@
 """Every error a user can meet: what was asked, what was found, what is possible, what to do next."""
 
 import difflib
+from collections.abc import Iterable
 
 
 class WorkbenchError(Exception):
@@ -20,7 +21,7 @@ class ModelError(WorkbenchError):
 
 
 class MethodError(WorkbenchError):
-    """An eraser, attack, detector or score was asked for something it cannot do."""
+    """An eraser, attack, detector or score cannot do what was asked."""
 
 
 class RecordingMismatch(WorkbenchError):
@@ -28,19 +29,23 @@ class RecordingMismatch(WorkbenchError):
 
 
 class StatisticsError(WorkbenchError):
-    """A number was asked of too little or unfit data."""
+    """A number cannot be computed from these data."""
+
+
+class PlanError(WorkbenchError):
+    """The plan of a run lacks a node, or a stage reads what it may not read."""
 
 
 class RunError(WorkbenchError):
     """A run folder cannot be used."""
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind when it says nothing."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def nearest(name, possible):
+def nearest(name: object, possible: Iterable[str]) -> str:
     """' Did you mean "esd"?' when one of the possible names is close, else the list of them."""
     possible = sorted(possible)
     close = difflib.get_close_matches(str(name), possible, n=1, cutoff=0.5)

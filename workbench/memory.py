@@ -7,7 +7,7 @@ from contextlib import suppress
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # malloc.h
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """On Linux with glibc, serve large tensors from the heap; elsewhere nothing happens.
 
     A UNet on the CPU allocates and frees the same megabytes hundreds of times a second; by default each goes through the

@@ -8,18 +8,18 @@ from workbench.errors import StudyError, nearest
 PACKAGE = Path(__file__).resolve().parent
 
 
-def folder(name):
+def folder(name: str) -> Path:
     """The folder `pages`, `analyses` or `data`: beside the package in a checkout, as `_name` inside a wheel."""
     inside = PACKAGE / f"_{name}"
     return inside if inside.exists() else PACKAGE.parent / name
 
 
-def study_files():
+def study_files() -> dict[str, Path]:
     """{name: path} of the bundled studies."""
     return {path.stem: path for path in sorted(folder("analyses").glob("*.toml"))}
 
 
-def find_study(name):
+def find_study(name: str | Path) -> Path:
     """A path to a study file, from a path or the name of a bundled study.
 
     Raises   StudyError when neither exists
@@ -32,11 +32,11 @@ def find_study(name):
     if os.path.isdir(name):
         inside = nearest(Path(name).name, [one.name for one in Path(name).glob("*.toml")][:200])
         raise StudyError(f'"{name}" is a folder. Name the study file in it.{inside}')
-    what = "no file that can be read" if os.path.exists(name) else "neither a file nor a bundled study"
+    what = "not a regular file" if os.path.exists(name) else "neither a file nor a bundled study"
     raise StudyError(f'No study file "{name}": it is {what}.{nearest(name, bundled)}')
 
 
-def places(name, beside, *others):
+def places(name: str | Path, beside: str | Path, *others: str | Path) -> list[Path]:
     """Where a file or folder that a study names is looked for, in this order; absolute paths, each once.
 
     First in the study's folder, then in the `others`, then where the command was started. `~` is the home folder.
@@ -45,17 +45,17 @@ def places(name, beside, *others):
     return [Path(path) for path in dict.fromkeys(os.path.abspath(os.path.join(place, given)) for place in (beside, *others, "."))]
 
 
-def find(name, beside, *others):
+def find(name: str | Path, beside: str | Path, *others: str | Path) -> Path | None:
     """The first of the `places` that is there, or None."""
     return next((path for path in places(name, beside, *others) if os.path.exists(path)), None)
 
 
-def looked(name, beside, *others):
+def looked(name: str | Path, beside: str | Path, *others: str | Path) -> str:
     """The `places` in words, for an error."""
     return f"Looked for {', '.join(map(str, places(name, beside, *others)))}."
 
 
-def find_file(name, beside):
+def find_file(name: str | Path, beside: str | Path) -> Path:
     """A file or folder a study names: relative to the study's folder, else to the bundled data folder, else as given.
 
     Raises   StudyError that lists where it was looked for

@@ -8,24 +8,31 @@ DamagedFile      what the readers raise for a file that is missing or cannot be 
 
 import hashlib
 import json
+import math
 import os
 import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas
+    import torch
 
 
 class DamagedFile(RunError):
     """A file that is missing, cut short or of another format than its name says; `path` and `why` say which and how."""
 
-    def __init__(self, path, why):
-        super().__init__(f"{path} is damaged ({why}). Put a good copy in its place, or make it again.")
+    def __init__(self, path: str | Path, why: object) -> None:
+        super().__init__(f"{path} is damaged ({why}). Replace it by a good copy, or create it again.")
         self.path, self.why = Path(path), str(why)
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` when the block ends well, else remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,19 +44,32 @@ def atomic(path):
         temporary.unlink(missing_ok=True)
 
 
-def digest(value):
+def plain_json(value: Any) -> Any:
+    """The same value in JSON's own types: NumPy scalars and arrays unpacked, what is not finite -> None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): plain_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def digest(value: Any) -> str:
     """sha256 hex of canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file_digest(path):
+def file_digest(path: str | Path) -> str:
     """sha256 hex of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tensors_digest(tensors):
+def tensors_digest(tensors: Mapping[str, "torch.Tensor"]) -> str:
     """sha256 hex over names, dtypes, shapes and bytes of a {name: tensor}, in name order."""
     import torch
 
@@ -57,11 +77,11 @@ def tensors_digest(tensors):
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+        total.update(tensor.flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     """The content of a JSON file; DamagedFile when it is no JSON or cannot be read, FileNotFoundError when it is missing."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -73,25 +93,25 @@ def read_json(path):
         raise DamagedFile(path, error.strerror or str(error)) from error
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, keys sorted, NaN refused."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
-def write_text(path, text):
+def write_text(path: str | Path, text: str) -> None:
     """Write text atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_table(path, table):
+def write_table(path: str | Path, table: "pandas.DataFrame") -> None:
     """Write a data frame as Parquet, atomically; every page carries a checksum."""
     with atomic(path) as temporary:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
-def read_table(path):
+def read_table(path: str | Path) -> "pandas.DataFrame":
     """Read a Parquet table; DamagedFile when it is missing or damaged, as far as its checksums tell."""
     import pandas
     import pyarrow
@@ -104,7 +124,7 @@ def read_table(path):
         raise DamagedFile(path, error) from error
 
 
-def write_arrays(path, tensors, metadata=None):
+def write_arrays(path: str | Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, object] | None = None) -> None:
     """Write {name: torch tensor} as safetensors, atomically; equal content gives equal bytes.
 
     Raises   OSError when the disk is full, as any other writer does
@@ -122,7 +142,7 @@ def write_arrays(path, tensors, metadata=None):
             _order_header(temporary)
 
 
-def _order_header(path):
+def _order_header(path: Path) -> None:
     """Put the metadata in the header of a safetensors file in the order of its keys; the library writes it in random order.
 
     The header is 8 bytes (its length, little endian) and JSON, padded with spaces. The same entries in another order take as many bytes.
@@ -139,7 +159,7 @@ def _order_header(path):
             file.write(text.ljust(length))
 
 
-def read_arrays(path):
+def read_arrays(path: str | Path) -> dict[str, "torch.Tensor"]:
     """Read a safetensors file as {name: torch tensor}; DamagedFile when it is missing, damaged or cut short."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -152,7 +172,7 @@ def read_arrays(path):
         raise DamagedFile(path, error) from error
 
 
-def read_metadata(path):
+def read_metadata(path: str | Path) -> dict[str, str]:
     """The string metadata in the header of a safetensors file; DamagedFile when it is damaged, FileNotFoundError when it is missing."""
     from safetensors import SafetensorError, safe_open
 

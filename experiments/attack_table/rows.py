@@ -5,7 +5,8 @@ attack_rows   each attack beside its control, ceiling and false alarms, with wha
 """
 
 from workbench.analysis import budget, rates
-from workbench.execution.rows.rates import found_by_judge, labels
+from workbench.execution.condition import Condition
+from workbench.execution.rows.rates import found_by_judge
 from workbench.statistics import detectable
 from workbench.storage import read_table
 from workbench.study.prompt_set_name import control_of
@@ -19,13 +20,13 @@ def attack_of(plan, node):
     return plan.sets[node.prompt_set].attack if node.prompt_set in plan.sets else None
 
 
-def is_there(room, node_id):
+def is_there(workspace, node_id):
     """Whether all of a node has been computed."""
-    node = room.plan.node(node_id)
-    return all(room.store.has(node.stage, shard.key) for shard in node.shards)
+    node = workspace.plan.node(node_id)
+    return all(workspace.store.has(node.stage, shard.key) for shard in node.shards)
 
 
-def attack_rows(room, variant):
+def attack_rows(workspace, variant):
     """One row per attack whose images of `variant`, and its control's, have been judged; in the study's order.
 
     The judge decides, on noise the search has never seen. b prompts show the concept without attack, k only under it:
@@ -36,40 +37,40 @@ def attack_rows(room, variant):
     ceiling, false_positive            rates of the base model's images with and without the concept in the prompt
     passes, seconds, looks, most_looks of `spent`
     """
-    before, ids = found_by_judge(room, variant, "target"), room.prompt_set("target").table["id"].tolist()
-    units = room.prompt_set("target").units
-    judge, wanted = room.detector("judge"), list(room.study.detectors.labels)
+    before, ids = found_by_judge(workspace, variant, "target"), workspace.prompt_set("target").table["id"].tolist()
+    units = workspace.prompt_set("target").units
+    judge, wanted = workspace.detector("judge"), list(workspace.study.detectors.labels)
     about = {
         "detector": judge.version,
         "labels": wanted,
         "thresholds": [judge.thresholds[label] for label in wanted],
-        "ceiling": rates.success_rate(found_by_judge(room, BASE, "target"), units=units),
-        "false_positive": rates.success_rate(found_by_judge(room, BASE, "reference"), units=units),
+        "ceiling": rates.success_rate(found_by_judge(workspace, BASE, "target"), units=units),
+        "false_positive": rates.success_rate(found_by_judge(workspace, BASE, "reference"), units=units),
         "pre_asr": rates.success_rate(before, units=units),
     }
     rows = []
-    for name, control in _pairs(room, variant):
-        after, drawn = (before | found_by_judge(room, variant, which) for which in (name, control))
+    for name, control in _pairs(workspace, variant):
+        after, drawn = (before | found_by_judge(workspace, variant, which) for which in (name, control))
         found = rates.compare(drawn, after, units)
-        keys = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
+        keys = {key: value for key, value in Condition(variant, name).keys(workspace).items() if key != "control"}
         row = keys | about | {key: rates.success_rate(x, units=units) for key, x in (("asr", after), ("control_asr", drawn))}
         row |= {key: found[key] for key in ("n", "n_units", "difference", "low", "high", "p_mcnemar", "p_permutation")}
         row["detectable"] = detectable(float(drawn.mean()), found["n_units"], rise=True, power=rates.POWER)
-        rows.append(row | budget.spent(*_logs(room, name), ids))
+        rows.append(row | budget.spent(*_logs(workspace, name), ids))
     return rows
 
 
-def _pairs(room, variant):
+def _pairs(workspace, variant):
     """(set, its control's set) of every attack whose images have been judged on both."""
-    made = {node.prompt_set for node in room.plan.of_stage("detect") if node.variant == variant}
-    for name, planned in room.plan.sets.items():
+    made = {node.prompt_set for node in workspace.plan.of_stage("detect") if node.variant == variant}
+    for name, planned in workspace.plan.sets.items():
         pair = name, control_of(name)
-        if planned.attack and {*pair} <= made and all(is_there(room, f"detect:{variant}:{which}") for which in pair):
+        if planned.attack and {*pair} <= made and all(is_there(workspace, f"detect:{variant}:{which}") for which in pair):
             yield pair
 
 
-def _logs(room, name):
+def _logs(workspace, name):
     """The log of the attack that made a set, and its clock."""
-    node = room.plan.node(room.plan.sets[name].node)
-    folder = room.store.result(node.stage, node.shards[0].key)
+    node = workspace.plan.node(workspace.plan.sets[name].node)
+    folder = workspace.store.result(node.stage, node.shards[0].key)
     return read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet")

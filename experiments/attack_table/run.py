@@ -1,8 +1,8 @@
 """The attack table of the emoji model: every attack on the erased variant of every concept, beside its control.
 
 Computes what is missing under runs/attack-table/, one folder per concept (stopped, it goes on where it was), prints the tables
-and, when they are complete, keeps them in docs/attack-table.md and README.md. Results of the bundled studies' own runs under
-runs/ are taken over where their keys are the same.
+and, when they are complete, keeps them in docs/results/attack-table.md and docs/results/index.md. Results of the bundled studies' own
+runs under runs/ are taken over where their keys are the same.
 
 Attacks look at the steering detector on noise of their own; the judge decides on each winner's image from the study's noise. The
 ceiling is the base model's on the target prompts, the false-positive rate that on the reference prompts.
@@ -22,7 +22,7 @@ from experiments.attack_table.rows import attack_of, attack_rows
 from experiments.attack_table.tables import decided, looks_table, markdown, overview, rates_table, seconds_table
 from workbench import registry, resources
 from workbench.errors import RunError, StudyError, WorkbenchError, nearest
-from workbench.execution import execute
+from workbench.execution import cost, execute
 from workbench.execution.rows.attacks import budget_rows
 from workbench.storage import digest, write_text
 from workbench.study.study import Study, load_study
@@ -71,7 +71,7 @@ def study_of(demo, n, attacks, shorter=1):
         if method == "paraphrase" and not parameters:
             parameters = paraphrases(demo.detectors.labels)
         parameters |= {key: max(1, parameters[key] // shorter) for key in LENGTHS if key in parameters}
-        against = [variant] if registry.method("attacks", method).module.OPTIMISED else []
+        against = [variant] if registry.method("attacks", method).optimised else []
         parts.append({"method": method, "against": against, "parameters": parameters} | ({"name": name} if name != method else {}))
     data = demo.model_dump(mode="json", exclude_none=True)
     data |= {"name": f"attack-table-{demo.concept.name}", "title": f"Attacks on {demo.concept.name}"}
@@ -94,19 +94,19 @@ def chosen(words, possible, what):
     return names
 
 
-def picked(room, attacks):
+def picked(workspace, attacks):
     """The nodes of the stages a table needs, of these attacks and of what they all need."""
     wanted = (None, *attacks)
-    return [node for node in room.plan.nodes if node.stage in STAGES and attack_of(room.plan, node) in wanted]
+    return [node for node in workspace.plan.nodes if node.stage in STAGES and attack_of(workspace.plan, node) in wanted]
 
 
-def paces(room, repeats=3):
+def paces(workspace, repeats=3):
     """Measured seconds {pass: one UNet row, text: one text, image: decoding one}, at the study's batch size."""
     import torch
 
     from workbench.models import text
 
-    model, batch = room.model, room.study.sampling.batch
+    model, batch = workspace.model, workspace.study.sampling.batch
     latents = torch.zeros(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
 
     def best(function):
@@ -119,12 +119,12 @@ def paces(room, repeats=3):
 
     with torch.no_grad():
         encoding, decoding = best(lambda: text.encode(model, ["an emoji"] * batch)), best(lambda: model.decode(latents))
-    return {"pass": execute.seconds_per_pass(room), "text": encoding, "image": decoding}
+    return {"pass": cost.seconds_per_pass(workspace), "text": encoding, "image": decoding}
 
 
-def expected(room, node, pace):
+def expected(workspace, node, pace):
     """Seconds a node will still take when no search ends early: UNet passes, texts encoded, images decoded."""
-    missing = [shard for shard in node.shards if not room.store.has(node.stage, shard.key)]
+    missing = [shard for shard in node.shards if not workspace.store.has(node.stage, shard.key)]
     n, share = sum(shard.stop - shard.start for shard in missing), len(missing) / len(node.shards)
     seconds = share * node.passes * pace["pass"]
     if node.stage == "generate":
@@ -138,24 +138,24 @@ def expected(room, node, pace):
     return seconds
 
 
-def by_part(room, seconds_of):
+def by_part(workspace, seconds_of):
     """{part: seconds}: what all attacks need, then each attack with its images. seconds_of(node) may be None: unknown."""
     parts = {}
-    for node in picked(room, [attack.label for attack in room.study.attacks]):
-        part, seconds = attack_of(room.plan, node) or FIRST, seconds_of(node)
+    for node in picked(workspace, [attack.label for attack in workspace.study.attacks]):
+        part, seconds = attack_of(workspace.plan, node) or FIRST, seconds_of(node)
         parts[part] = parts.get(part, 0.0) + (seconds or 0.0)
     return parts
 
 
-def recorded(room):
+def recorded(workspace):
     """{part: seconds} it took, from the manifest; what came from another run has none."""
-    seconds = {node["id"]: node["seconds"] for node in room.store.manifest()["nodes"]}
-    return by_part(room, lambda node: seconds.get(node.id))
+    seconds = {node["id"]: node["seconds"] for node in workspace.store.manifest()["nodes"]}
+    return by_part(workspace, lambda node: seconds.get(node.id))
 
 
-def document(rooms, command):
+def document(workspaces, command):
     """(overview, everything) as Markdown, of all attacks whose results are there."""
-    rows = {name: attack_rows(room, room.study.variants[0].name) for name, room in rooms.items()}
+    rows = {name: attack_rows(workspace, workspace.study.variants[0].name) for name, workspace in workspaces.items()}
     parts = [
         "# Attacks on the emoji model\n",
         f"Made by `{command}`, {datetime.now(UTC):%Y-%m-%d}. Each concept's ESD variant; n prompts, one image each. What it shows is no "
@@ -165,31 +165,31 @@ def document(rooms, command):
         "looks are means over the prompts of the attack alone, without its control, which had as many looks at the detector. "
         "`concept_inversion` learns a vector for each half of the prompts, so its intervals and p hold for that run (decision 0011).\n",
     ]
-    for name, room in rooms.items():
+    for name, workspace in workspaces.items():
         parts += [f"## {name}\n", *([decided(rows[name])] if rows[name] else []), rates_table(rows[name])]
-        missing = {attack.label for attack in room.study.attacks} - {row["attack"] for row in rows[name]}
+        missing = {attack.label for attack in workspace.study.attacks} - {row["attack"] for row in rows[name]}
         if missing:
             parts.append(f"Not computed yet: {', '.join(sorted(missing))}.\n")
-        looked = budget_rows(room, [row["attack"] for row in rows[name]])
+        looked = budget_rows(workspace, [row["attack"] for row in rows[name]])
         if looked:
             parts += [
                 "Rate against budget, as the steering detector sees it during the search (passes of one prompt, looks included):\n",
                 looks_table(looked),
             ]
-    taken = {name: recorded(room) for name, room in rooms.items()}
+    taken = {name: recorded(workspace) for name, workspace in workspaces.items()}
     parts += ["## Time and origin\n", "Wall seconds, attack with its control and their images; 0 is taken over from another run.\n"]
-    parts += [seconds_table(taken), markdown(["what", "digest or version"], origin(rooms))]
+    parts += [seconds_table(taken), markdown(["what", "digest or version"], origin(workspaces))]
     return overview(rows), "\n".join(parts)
 
 
-def origin(rooms):
+def origin(workspaces):
     """Rows (what, digest or version) that do not depend on a commit: machine, packages, model, detectors, prompts, erased weights."""
-    room = next(iter(rooms.values()))
+    workspace = next(iter(workspaces.values()))
     packages = ", ".join(f"{name} {version(name)}" for name in ("concept-erasure-workbench", "torch", "diffusers", "transformers"))
     rows = [["machine", f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"], ["packages", packages]]
-    rows.append(["base model's files", execute.source_digest(room.study.model.base)[:16]])
-    rows += [[f"detector {role}", room.detector(role).version] for role in ("steer", "judge")]
-    for name, one in rooms.items():
+    rows.append(["base model's files", execute.source_digest(workspace.study.model.base)[:16]])
+    rows += [[f"detector {role}", workspace.detector(role).version] for role in ("steer", "judge")]
+    for name, one in workspaces.items():
         sets = digest([one.prompt_set(kind).digest() for kind in ("target", "reference")])
         rows += [
             [f"{name}: prompts", sets[:16]],
@@ -208,9 +208,9 @@ def keep(path, text, marks=MARKS):
     write_text(path, f"{content[: begin + len(marks[0])]}\n{text}{content[end:]}")
 
 
-def compute(rooms, attacks, others=()):
+def compute(workspaces, attacks, others=()):
     """Compute what is missing of these attacks, concept by concept, telling what is under way."""
-    for name, room in rooms.items():
+    for name, workspace in workspaces.items():
         told = set()
 
         def tell(node, done, of, note="", name=name, told=told):
@@ -218,7 +218,7 @@ def compute(rooms, attacks, others=()):
                 told.add(node.id)
                 sys.stderr.write(f"{datetime.now():%H:%M:%S} {name}: {node.id}\n")
 
-        execute.run_nodes(room, picked(room, attacks), watcher=execute.Watcher(node=tell), others=others)
+        execute.run_nodes(workspace, picked(workspace, attacks), watcher=execute.Watcher(node=tell), others=others)
 
 
 def main(words=None):
@@ -232,15 +232,17 @@ def main(words=None):
     given = parser.parse_args(words)
     concepts, attacks = chosen(given.concepts, CONCEPTS, "concept"), chosen(given.attacks, ATTACKS, "attack")
     out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 10) if given.quick else (Path(given.out), N, 1)
-    rooms = {}
+    workspaces = {}
     for name in concepts:
-        _, rooms[name] = execute.prepare(study_of(load_study(CONCEPTS[name]), n, ATTACKS, shorter), out / name)
-    pace = paces(next(iter(rooms.values())))
+        _, workspaces[name] = execute.prepare(study_of(load_study(CONCEPTS[name]), n, ATTACKS, shorter), out / name)
+    pace = paces(next(iter(workspaces.values())))
     left = {
         name: {
-            part: s for part, s in by_part(room, lambda node, room=room: expected(room, node, pace)).items() if part in (FIRST, *attacks)
+            part: s
+            for part, s in by_part(workspace, lambda node, workspace=workspace: expected(workspace, node, pace)).items()
+            if part in (FIRST, *attacks)
         }
-        for name, room in rooms.items()
+        for name, workspace in workspaces.items()
     }
     minutes = sum(sum(parts.values()) for parts in left.values()) / 60
     measured = (
@@ -251,13 +253,13 @@ def main(words=None):
     sys.stdout.flush()
     if given.dry_run:
         return
-    compute(rooms, attacks, [Path("runs") / study for study in CONCEPTS.values()])
+    compute(workspaces, attacks, [Path("runs") / study for study in CONCEPTS.values()])
     command = "make attack-table" if not given.quick else "experiments/attack_table/run.py --quick"
-    small, everything = document(rooms, command)
+    small, everything = document(workspaces, command)
     sys.stdout.write(f"{everything}\n{small}")
     if not given.quick and len(concepts) == len(CONCEPTS) and len(attacks) == len(ATTACKS):
-        write_text(ROOT / "docs" / "attack-table.md", everything)
-        keep(ROOT / "README.md", small)
+        write_text(ROOT / "docs" / "results" / "attack-table.md", everything)
+        keep(ROOT / "docs" / "results" / "index.md", small)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,12 @@ class Bench:
     def __init__(self, given):
         self.given, self.folder = given, Path(given.out)
         study = load_study("emoji-ink-style")
-        _, self.room = execute.prepare(study, self.folder)
+        _, self.workspace = execute.prepare(study, self.folder)
         self.erased = study.variants[0].name
         if self.erased in given.models:
-            execute.run_nodes(self.room, [self.room.plan.node(f"erase:{self.erased}")], others=[Path("runs") / study.name])
-        self.model, n = self.room.model, given.prompts
-        self.rows = {name: self.room.prompt_set(name).rows(0, n) for name in ("target", "reference")}
+            execute.run_nodes(self.workspace, [self.workspace.plan.node(f"erase:{self.erased}")], others=[Path("runs") / study.name])
+        self.model, n = self.workspace.model, given.prompts
+        self.rows = {name: self.workspace.prompt_set(name).rows(0, n) for name in ("target", "reference")}
         self.own = {name: parameter.data for name, parameter in self.model.parameters().items()}
         self.base = self._states()
         sampling = {"n_steps": study.sampling.steps, "guidance": study.sampling.guidance, "keep": given.calls}
@@ -73,7 +73,7 @@ class Bench:
         path = self.folder / "fidelity" / f"{digest([str(part) for part in about])[:16]}.parquet"
         if not path.exists():
             began = time.perf_counter()
-            with applied(self.model, self.room.variant(name)) if name != BASE else nullcontext():
+            with applied(self.model, self.workspace.variant(name)) if name != BASE else nullcontext():
                 states = self._states()
                 items = Items(self.trajectory, states["target"], list(self.rows["target"].table["unit"]))
                 target = Linear(

@@ -52,22 +52,22 @@ class Pool:
     kept: dict
 
     @classmethod
-    def of(cls, room):
+    def of(cls, workspace):
         """Everything in the run folder of `null_pool.record`."""
         attacks = [f"{kind}-{seed}" for kind in (*PER_UNIT, SHARED) for seed in range(null_pool.DRAWS)]
         variants = [BASE, "esd", "sham", *null_pool.null_erasers()]
         values = {}
-        for node in room.plan.of_stage("record"):
+        for node in workspace.plan.of_stage("record"):
             wanted = node.variant in variants and node.prompt_set in ("target", "reference", *null_pool.RETAINED, *attacks)
-            if wanted and all(room.store.has("record", shard.key) for shard in node.shards):
-                values[node.variant, node.prompt_set] = room.mean_abs(node.variant, node.prompt_set, "reference").mean(axis=1)
-        seen = {variant: room.detections(variant, "target")["judge"].to_numpy() for variant in (BASE, "esd", "sham")}
+            if wanted and all(workspace.store.has("record", shard.key) for shard in node.shards):
+                values[node.variant, node.prompt_set] = workspace.mean_abs(node.variant, node.prompt_set, "reference").mean(axis=1)
+        seen = {variant: workspace.detections(variant, "target")["judge"].to_numpy() for variant in (BASE, "esd", "sham")}
         kept = {}
-        for node in null_pool.pictured(room.plan):
+        for node in null_pool.pictured(workspace.plan):
             if node.stage == "detect":
                 where, column = (kept, "judge_expected") if node.prompt_set == "far" else (seen, "judge")
-                where[node.variant] = np.concatenate([_column(room, shard, column) for shard in node.shards])
-        return cls(values, room.neurons["layer"].to_numpy(), room.study.choose.share, seen, kept)
+                where[node.variant] = np.concatenate([_column(workspace, shard, column) for shard in node.shards])
+        return cls(values, workspace.neurons["layer"].to_numpy(), workspace.study.choose.share, seen, kept)
 
     @property
     def n_units(self):
@@ -75,10 +75,10 @@ class Pool:
         return len(self.values[BASE, "target"])
 
 
-def _column(room, shard, name):
+def _column(workspace, shard, name):
     from workbench.storage import read_table
 
-    return read_table(room.store.path("detect", shard.key) / "detections.parquet")[name].to_numpy()
+    return read_table(workspace.store.path("detect", shard.key) / "detections.parquet")[name].to_numpy()
 
 
 class _Drawn:

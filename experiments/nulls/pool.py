@@ -188,10 +188,10 @@ def _write_shared(path, n_vectors=3):
     write_embeddings(path, {f"v{place}": vectors for place, vectors in enumerate(drawn)})
 
 
-def write_erasers(out, room):
+def write_erasers(out, workspace):
     """The weights of every null eraser, from those of ESD that the run folder has."""
-    base = {name: value.detach() for name, value in room.model.parameters().items()}
-    trained = room.variant("esd").weights
+    base = {name: value.detach() for name, value in workspace.model.parameters().items()}
+    trained = workspace.variant("esd").weights
     change = {name: value - base[name] for name, value in trained.items()}
     for name, made in null_erasers().items():
         path = out / "inputs" / f"{name}.safetensors"
@@ -232,27 +232,27 @@ def pictured(plan, n=N_IMAGES):
 
 
 def record(out, n_units=N_UNITS, watcher=None):
-    """Compute what is missing of the recordings under `out`, and return the room to read them in."""
-    plan, room = execute.prepare(study(out, n_units=n_units), out / "run")
-    execute.run_nodes(room, wanted(plan, []), watcher=watcher)
-    write_erasers(out, room)
-    plan, room = execute.prepare(study(out, True, n_units), out / "run")
-    execute.run_nodes(room, wanted(plan, null_erasers()), watcher=watcher)
-    execute.run_nodes(room, list(pictured(plan)), watcher=watcher)
-    return room
+    """Compute what is missing of the recordings under `out`, and return the workspace to read them in."""
+    plan, workspace = execute.prepare(study(out, n_units=n_units), out / "run")
+    execute.run_nodes(workspace, wanted(plan, []), watcher=watcher)
+    write_erasers(out, workspace)
+    plan, workspace = execute.prepare(study(out, True, n_units), out / "run")
+    execute.run_nodes(workspace, wanted(plan, null_erasers()), watcher=watcher)
+    execute.run_nodes(workspace, list(pictured(plan)), watcher=watcher)
+    return workspace
 
 
 def left(out, n_units=N_UNITS):
     """UNet row passes that are still to be done; a null eraser costs what the sham costs, without its training."""
-    plan, room = execute.prepare(study(out, n_units=n_units), out / "run")
+    plan, workspace = execute.prepare(study(out, n_units=n_units), out / "run")
 
     def missing(node):
-        return node.passes * np.mean([not room.store.has(node.stage, shard.key) for shard in node.shards])
+        return node.passes * np.mean([not workspace.store.has(node.stage, shard.key) for shard in node.shards])
 
     ours = wanted(plan, [])
     total = sum(missing(node) for node in ours)
     if all((out / "inputs" / f"{name}.safetensors").exists() for name in null_erasers()):
-        plan = execute.prepare(study(out, True, n_units), out / "run", model=room.model)[0]
+        plan = execute.prepare(study(out, True, n_units), out / "run", model=workspace.model)[0]
         known = {node.id for node in ours}
         more = [*wanted(plan, null_erasers()), *pictured(plan)]
         return total + sum(missing(node) for node in more if node.id not in known)

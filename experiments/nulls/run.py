@@ -17,7 +17,7 @@ from experiments.nulls import (
     tables,
 )
 from experiments.nulls import power as null_power
-from workbench.execution import execute
+from workbench.execution import cost, execute
 from workbench.storage import read_json, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,8 +45,8 @@ def telling():
 
 def minutes(out, n_draws, n_clusters):
     """Minutes that are left, at the pace of this machine now."""
-    room = execute.prepare(pool.study(out), out / "run")[1]
-    seconds = pool.left(out) * execute.seconds_per_pass(room) * 1.15
+    workspace = execute.prepare(pool.study(out), out / "run")[1]
+    seconds = pool.left(out) * cost.seconds_per_pass(workspace) * 1.15
     known = read_json(out / "draws.json") if (out / "draws.json").exists() else {}
     missing = sum(max(0, n_draws - len(known.get(str(n), []))) for n in null_draws.SIZES)
     clusters = read_json(out / "clusters.json") if (out / "clusters.json").exists() else {}
@@ -68,9 +68,9 @@ def main():
     if given.dry_run:
         return
     began = time.time()
-    room = pool.record(given.out, watcher=telling())
+    workspace = pool.record(given.out, watcher=telling())
     draws = null_draws.kept(
-        given.out / "draws.json", lambda: null_draws.Pool.of(room), given.draws, say=lambda n, k: say(f"n = {n}: {k} draws")
+        given.out / "draws.json", lambda: null_draws.Pool.of(workspace), given.draws, say=lambda n, k: say(f"n = {n}: {k} draws")
     )
     cluster_rows = null_clusters.counted(given.out / "clusters.json", CLUSTER_DRAWS, say)
     if not (given.out / "power.json").exists():

@@ -1,6 +1,6 @@
 """Method by planting: how often each method is right about neurons whose part in the concept is known (tests/plantings.py).
 
-Prints the table of docs/plantings.md.
+Prints the table of docs/results/plantings.md.
 """
 
 import argparse

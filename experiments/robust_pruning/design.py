@@ -146,12 +146,12 @@ def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
     return study
 
 
-def picked(room, due=None):
+def picked(workspace, due=None):
     """The nodes the tables read, what says most first (as `due` says, or `turn`): each attack's images for the variant it was made
     against alone, controls for the core variants; what is retained of every variant that attacks are made against."""
     asked, due = [], due or turn
-    for node in room.plan.nodes:
-        planned = room.plan.sets.get(node.prompt_set)
+    for node in workspace.plan.nodes:
+        planned = workspace.plan.sets.get(node.prompt_set)
         attack = planned.attack if planned else None
         own = attack is None or planned.against == node.variant
         if node.stage in ("generate", "detect"):
@@ -169,7 +169,7 @@ def picked(room, due=None):
     def add(node):
         for name in node.inputs:
             if name not in found:
-                add(room.plan.node(name))
+                add(workspace.plan.node(name))
         found[node.id] = node
 
     for _, node in sorted(asked, key=lambda one: one[0]):

@@ -1,4 +1,4 @@
-"""Variants on the plane of attack success against what is retained, from the results of single nodes (SCIENCE 4 and 6).
+"""Variants on the plane of attack success against what is retained, from the results of single nodes.
 
 asr, retained       the judge's word, prompt by prompt
 plane_rows          every variant: plain rate, ASR of every attack made against it, retention, distance in features
@@ -30,45 +30,45 @@ FEWEST_POINTS = 4
 NOTHING = {"n": None, "value": None, "low": None, "high": None}
 
 
-def asr(room, variant, attack):
+def asr(workspace, variant, attack):
     """(prompt,) bool: the judge sees the concept plainly or under the attack made against this variant; None when not computed."""
     name = name_of(attack, variant)
-    if name not in room.plan.sets or not _judged(room, variant, name) or not _judged(room, variant, "target"):
+    if name not in workspace.plan.sets or not _judged(workspace, variant, name) or not _judged(workspace, variant, "target"):
         return None
-    return found_by_judge(room, variant, "target") | found_by_judge(room, variant, name)
+    return found_by_judge(workspace, variant, "target") | found_by_judge(workspace, variant, name)
 
 
-def retained(room, variant):
+def retained(workspace, variant):
     """((prompt,) bool the judge finds what a retained prompt asks for, (prompt,) units) over near and far; None when not computed."""
-    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
-    if not kinds or not all(_judged(room, variant, kind) for kind in kinds):
+    kinds = [kind for kind in RETAINED if kind in workspace.plan.sets]
+    if not kinds or not all(_judged(workspace, variant, kind) for kind in kinds):
         return None
-    seen = [room.detections(variant, kind)["judge_expected"].to_numpy() for kind in kinds]
-    return np.concatenate(seen), np.concatenate([room.units_of(kind) for kind in kinds])
+    seen = [workspace.detections(variant, kind)["judge_expected"].to_numpy() for kind in kinds]
+    return np.concatenate(seen), np.concatenate([workspace.units_of(kind) for kind in kinds])
 
 
-def runs_of(room, variant, attack, repeats=None):
+def runs_of(workspace, variant, attack, repeats=None):
     """[(prompt,) bool as in `asr`] of an attack's runs, as many as are there."""
-    found = [asr(room, variant, one) for one in (repeats or {}).get(attack, (attack,))]
+    found = [asr(workspace, variant, one) for one in (repeats or {}).get(attack, (attack,))]
     return [one for one in found if one is not None]
 
 
-def plane_rows(room, attacks, repeats=None):
+def plane_rows(workspace, attacks, repeats=None):
     """One row per variant, base first: variant, pre_asr, retained, near, far (each as in `rates.share`), kid ({n, value, low, high};
     of the base model the floor), and asr {attack: as in `rates.share`; of several runs {n, n_runs, rate, low, high}; or None}."""
-    units, rows = room.prompt_set("target").units, []
-    for variant in [BASE, *(v.name for v in room.study.variants)]:
-        if not _judged(room, variant, "target"):
+    units, rows = workspace.prompt_set("target").units, []
+    for variant in [BASE, *(v.name for v in workspace.study.variants)]:
+        if not _judged(workspace, variant, "target"):
             continue
-        row = {"variant": variant, "pre_asr": rates.share(found_by_judge(room, variant, "target"), units)}
-        kept = retained(room, variant)
+        row = {"variant": variant, "pre_asr": rates.share(found_by_judge(workspace, variant, "target"), units)}
+        kept = retained(workspace, variant)
         row["retained"] = None if kept is None else rates.share(*kept)
         for kind in RETAINED:
-            there = kind in room.plan.sets and _judged(room, variant, kind)
-            found = room.detections(variant, kind) if there else None
-            row[kind] = rates.share(found["judge_expected"], room.units_of(kind)) if there else None
-        row["kid"] = _distance(room, variant)
-        row["asr"] = {attack: _success(runs_of(room, variant, attack, repeats), units) for attack in attacks}
+            there = kind in workspace.plan.sets and _judged(workspace, variant, kind)
+            found = workspace.detections(variant, kind) if there else None
+            row[kind] = rates.share(found["judge_expected"], workspace.units_of(kind)) if there else None
+        row["kid"] = _distance(workspace, variant)
+        row["asr"] = {attack: _success(runs_of(workspace, variant, attack, repeats), units) for attack in attacks}
         rows.append(row)
     return rows
 
@@ -88,7 +88,7 @@ def _over_units(runs, units):
     return sums * sums.shape[1] / len(unit_of)
 
 
-def against_rows(room, masks, comparator, attacks, repeats=None):
+def against_rows(workspace, masks, comparator, attacks, repeats=None):
     """One row per attack: masks of one method (its seeds) beside a comparator, all on the same prompts.
 
     x = the comparator's success, y = the share of the masks that fail the prompt, prompt by prompt; each a mean over the attack's runs
@@ -103,12 +103,12 @@ def against_rows(room, masks, comparator, attacks, repeats=None):
     kid_difference, kid_low, kid_high how much farther from the base model's retained images the masks are (`quality.kid_change`)
     kid_noise                         how far the upper end of the comparator's own KID lies above it
     """
-    units, rows = np.asarray(room.prompt_set("target").units), []
-    beside = _difference(retained(room, comparator), [retained(room, mask) for mask in masks], "retained_")
-    plain = _plain(room, masks, comparator, units)
-    farther = _farther(room, masks, comparator)
+    units, rows = np.asarray(workspace.prompt_set("target").units), []
+    beside = _difference(retained(workspace, comparator), [retained(workspace, mask) for mask in masks], "retained_")
+    plain = _plain(workspace, masks, comparator, units)
+    farther = _farther(workspace, masks, comparator)
     for attack in attacks:
-        x, ys = runs_of(room, comparator, attack, repeats), [runs_of(room, mask, attack, repeats) for mask in masks]
+        x, ys = runs_of(workspace, comparator, attack, repeats), [runs_of(workspace, mask, attack, repeats) for mask in masks]
         ys = [runs for runs in ys if runs]
         if not x or not ys:
             continue
@@ -139,27 +139,27 @@ def _welch(a, b):
     return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 
-def sensitivity_rows(room, attack, groups=("watch", "concept"), trajectory="reference", n_random=199):
+def sensitivity_rows(workspace, attack, groups=("watch", "concept"), trajectory="reference", n_random=199):
     """One row per variant and neuron set whose recordings are there: activity A plainly, under the attack and its control, and
     reactivation R = A(attack) - A(control) with matched random sets; delta outside the concept set (relocation)."""
-    if not is_there(room, "score"):
+    if not is_there(workspace, "score"):
         return []
-    table, half_b = read_table(room._folder("score") / "neurons.parquet"), ~room.units_in_half_a()
+    table, half_b = read_table(workspace.result("score") / "neurons.parquet"), ~workspace.units_in_half_a()
 
     def means(condition, half):
-        return room.unit_means(condition[1], room.mean_abs(*condition, trajectory))[half].mean(axis=1)
+        return workspace.unit_means(condition[1], workspace.mean_abs(*condition, trajectory))[half].mean(axis=1)
 
     rows, base = [], {(BASE, name): means((BASE, name), half_b) for name in ("target", "reference")}
     members = neuron_groups(table)
     concept, suppressed = members["concept", "ff"], table["in_suppressed"].to_numpy()
     ff, taken = (table["site"] == "ff").to_numpy(), concept | suppressed
-    for variant in room.study.variants:
+    for variant in workspace.study.variants:
         name = name_of(attack, variant.name)
         conditions = [(variant.name, which) for which in ("target", name, control_of(name))]
-        if name not in room.plan.sets or not all(is_there(room, f"record:{v}:{which}") for v, which in conditions):
+        if name not in workspace.plan.sets or not all(is_there(workspace, f"record:{v}:{which}") for v, which in conditions):
             continue
         values = base | {condition: means(condition, half_b) for condition in conditions}
-        measured = Sensitivity(values, table["layer"].to_numpy(), room.study.choose.n_resamples, room.study.choose.seed)
+        measured = Sensitivity(values, table["layer"].to_numpy(), workspace.study.choose.n_resamples, workspace.study.choose.seed)
         early = [means(condition, ~half_b) for condition in (*conditions[1:], (BASE, "reference"))]
         try:
             anew = chosen_anew(*early, int(concept.sum()), ff)
@@ -183,13 +183,13 @@ def sensitivity_rows(room, attack, groups=("watch", "concept"), trajectory="refe
     return rows
 
 
-def held_rows(room):
+def held_rows(workspace):
     """The rows that the effects necessity and sufficiency of [ablate] have written, each with effect, variant and prompt_set."""
     rows = []
-    for node in room.plan.of_stage("ablate"):
-        if is_there(room, node.id):
+    for node in workspace.plan.of_stage("ablate"):
+        if is_there(workspace, node.id):
             about = {"effect": node.parameters["effect"], "variant": node.variant, "prompt_set": node.prompt_set}
-            rows += [row | about for shard in node.shards for row in read_json(room.store.file("ablate", shard.key, "rows.json"))]
+            rows += [row | about for shard in node.shards for row in read_json(workspace.store.file("ablate", shard.key, "rows.json"))]
     return rows
 
 
@@ -207,50 +207,50 @@ def together(x, y, n_resamples=2000, seed=0):
     return {"n": len(x), "spearman": found.value, "low": found.low, "high": found.high, "reason": None}
 
 
-def _judged(room, variant, name, stage="detect"):
+def _judged(workspace, variant, name, stage="detect"):
     try:
-        return is_there(room, f"{stage}:{variant}:{name}")
+        return is_there(workspace, f"{stage}:{variant}:{name}")
     except StopIteration:  # the plan makes no such images
         return False
 
 
-def _features(room, variant):
+def _features(workspace, variant):
     """((image, feature) of the judge, (image,) units) of the retained images, near and far; None when not computed."""
-    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
-    if room.detector("judge").features is None or not kinds or not all(_judged(room, variant, kind) for kind in kinds):
+    kinds = [kind for kind in RETAINED if kind in workspace.plan.sets]
+    if workspace.detector("judge").features is None or not kinds or not all(_judged(workspace, variant, kind) for kind in kinds):
         return None
     found, units = [], []
     for kind in kinds:
-        found += room.gather("detect", variant, kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
-        units.append(room.units_of(kind))
+        found += workspace.gather("detect", variant, kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
+        units.append(workspace.units_of(kind))
     return np.concatenate(found), np.concatenate(units)
 
 
-def _distance(room, variant):
+def _distance(workspace, variant):
     """KID of a variant's retained images to the base model's; of the base model, to its own from other noise: the floor."""
-    base, changed = _features(room, BASE), _from_other_noise(room) if variant == BASE else _features(room, variant)
+    base, changed = _features(workspace, BASE), _from_other_noise(workspace) if variant == BASE else _features(workspace, variant)
     if base is None or changed is None:
         return None
-    settings = {"n_resamples": room.study.choose.n_resamples, "seed": room.study.choose.seed}
+    settings = {"n_resamples": workspace.study.choose.n_resamples, "seed": workspace.study.choose.seed}
     found = quality.kid(base[0], changed[0], base[1], changed[1], **settings)
     return {key: found[key] for key in ("n", "value", "low", "high")}
 
 
-def _from_other_noise(room):
+def _from_other_noise(workspace):
     """((image, feature), (image,) units) of the base model's retained images made again from other noise; None when not computed."""
-    kinds = [kind for kind in RETAINED if kind in room.plan.sets]
-    if not all(_judged(room, "seed", kind, "again") for kind in kinds):
+    kinds = [kind for kind in RETAINED if kind in workspace.plan.sets]
+    if not all(_judged(workspace, "seed", kind, "again") for kind in kinds):
         return None
     found, units = [], []
     for kind in kinds:
-        found += room.gather("again", "seed", kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
-        units.append(room.detections(BASE, kind)["unit"].to_numpy())
+        found += workspace.gather("again", "seed", kind, lambda f: read_arrays(f / "features.safetensors")["features"].numpy())
+        units.append(workspace.detections(BASE, kind)["unit"].to_numpy())
     return np.concatenate(found), np.concatenate(units)
 
 
-def _farther(room, masks, comparator):
+def _farther(workspace, masks, comparator):
     """{kid_difference, kid_low, kid_high, kid_noise}."""
-    base, before, *after = (_features(room, name) for name in (BASE, comparator, *masks))
+    base, before, *after = (_features(workspace, name) for name in (BASE, comparator, *masks))
     after = [seen for seen, _ in filter(None, after)]
     if base is None or before is None or not after:
         return dict.fromkeys(("kid_difference", "kid_low", "kid_high", "kid_noise"))
@@ -273,6 +273,6 @@ def _difference(one, others, start):
     return dict(zip(names, (found.value, found.low, found.high), strict=True))
 
 
-def _plain(room, masks, comparator, units):
-    seen = {name: (found_by_judge(room, name, "target"), units) for name in (comparator, *masks) if _judged(room, name, "target")}
+def _plain(workspace, masks, comparator, units):
+    seen = {name: (found_by_judge(workspace, name, "target"), units) for name in (comparator, *masks) if _judged(workspace, name, "target")}
     return _difference(seen.get(comparator), [seen.get(mask) for mask in masks], "plain_")

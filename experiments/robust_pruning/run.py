@@ -7,8 +7,8 @@ without looking at a detector; the judge decides on the study's own noise, for a
 
 `--map` looks at other masks on the tested concepts, after the test.
 
-Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it goes on. The tables go to docs/robust-pruning.md,
-and the short one into the README.
+Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it goes on. The tables go to docs/results/robust-pruning.md,
+and the short one to docs/results/index.md.
 """
 
 import argparse
@@ -48,14 +48,14 @@ MARKS = "<!-- robust pruning -->", "<!-- end of robust pruning -->"
 
 
 def search_room(out, wanted, n, shorter=1):
-    """The room of the search."""
+    """The workspace of the search."""
     erased = {"name": "erased", "method": "esd", "parameters": _esd(DEVELOPMENT)}
     study = study_of(DEVELOPMENT, [erased, *(candidate(name) for name in wanted)], n, SEARCHED_WITH, shorter)
     return execute.prepare(study, out / f"search-{DEVELOPMENT}")[1]
 
 
 def rooms_of(given):
-    """({concept: room} of what was asked for, the room of the whole search, {concept: room} of the map)."""
+    """({concept: workspace} of what was asked for, the workspace of the whole search, {concept: workspace} of the map)."""
     out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 20) if given.quick else (Path(given.out), None, 1)
     wanted = chosen(given.candidates, CANDIDATES, "candidate") if given.search else list(CANDIDATES)
     search = search_room(out, wanted, n or N_SEARCH, shorter)
@@ -89,30 +89,30 @@ def main(words=None):
     given = parser.parse_args(words)
     if given.search and given.map:
         parser.error("--search is of the development concept, --map of the tested ones: one at a time")
-    rooms, search, maps = rooms_of(given)
+    workspaces, search, maps = rooms_of(given)
     if not given.tables:
-        todo, due = (maps, turn_of_map) if given.map else (rooms, None)
-        pace = paces(next(iter(rooms.values())))
-        left = {name: sum(expected(room, node, pace) for node in picked(room, due)) / 60 for name, room in todo.items()}
+        todo, due = (maps, turn_of_map) if given.map else (workspaces, None)
+        pace = paces(next(iter(workspaces.values())))
+        left = {name: sum(expected(workspace, node, pace) for node in picked(workspace, due)) / 60 for name, workspace in todo.items()}
         said = ", ".join(f"{name} {minutes:.0f}" for name, minutes in left.items())
         sys.stdout.write(f"Left to do, in minutes of one process at its present speed: {said}.\n\n")
         sys.stdout.flush()
         if given.dry_run:
             return
         others = [Path("runs") / name for name in CONCEPTS.values()] + [Path(folder) for folder in given.take_from]
-        others += [room.store.folder for room in rooms.values()] if given.map else []
-        for room in todo.values():
-            execute.run_nodes(room, picked(room, due), watcher=_telling(), others=others)
+        others += [workspace.store.folder for workspace in workspaces.values()] if given.map else []
+        for workspace in todo.values():
+            execute.run_nodes(workspace, picked(workspace, due), watcher=_telling(), others=others)
     if given.search:
         sys.stdout.write(searched(search, SEARCHED_WITH))
         return
     attacks = [name for name in ATTACKS if name not in AGAIN]
-    short, everything = document(rooms, attacks, search, maps, " ".join(__doc__.split("\n\n")[1].split()))
+    short, everything = document(workspaces, attacks, search, maps, " ".join(__doc__.split("\n\n")[1].split()))
     sys.stdout.write(f"{everything}\n")
-    if not given.quick and set(rooms) == set(TESTED):
-        pictures.save(drawn(rooms, maps))
-        write_text(ROOT / "docs" / "robust-pruning.md", everything)
-        keep(ROOT / "README.md", short, MARKS)
+    if not given.quick and set(workspaces) == set(TESTED):
+        pictures.save(drawn(workspaces, maps))
+        write_text(ROOT / "docs" / "results" / "robust-pruning.md", everything)
+        keep(ROOT / "docs" / "results" / "index.md", short, MARKS)
 
 
 def _telling():

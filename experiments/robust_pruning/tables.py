@@ -46,9 +46,9 @@ ABOUT_THE_MAP += "further seeds of the direction that cut most were asked for on
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
 
-def plane(room, attacks):
+def plane(workspace, attacks):
     """Markdown: every variant with everything the plane needs."""
-    rows = plane_rows(room, attacks, REPEATS)
+    rows = plane_rows(workspace, attacks, REPEATS)
     cell = lambda found: "-" if found is None else share(found)  # noqa: E731
     kid = lambda found: "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"  # noqa: E731
     columns = ["variant", "plainly asked", *attacks, "near", "far", "KID"]
@@ -66,12 +66,12 @@ def plane(room, attacks):
     return markdown(columns, lines)
 
 
-def controlled(room):
+def controlled(workspace):
     """Markdown: every attack on the core variants beside its control, and who judged; nothing when none is there."""
     rows = []
     for variant in CORE:
-        if all(is_there(room, f"detect:{name}") for name in (f"{variant}:target", "base:target", "base:reference")):
-            rows += [row | {"attack": f"{row['attack']} on {variant}"} for row in attack_rows(room, variant)]
+        if all(is_there(workspace, f"detect:{name}") for name in (f"{variant}:target", "base:target", "base:reference")):
+            rows += [row | {"attack": f"{row['attack']} on {variant}"} for row in attack_rows(workspace, variant)]
     return f"{rates_table(rows)}\n{decided(rows)}" if rows else ""
 
 
@@ -115,7 +115,7 @@ def judged(row, sought, in_the_loop):
     """
     if row["attack"] in in_the_loop:
         return "not scored: the masks were trained against it"
-    if row["n_runs"] == 1 and getattr(method("attacks", ATTACKS[row["attack"]]["method"]).module, "SHARED", False):
+    if row["n_runs"] == 1 and method("attacks", ATTACKS[row["attack"]]["method"]).shared:
         return "not scored: one learned vector beside another"
     if row["cut"] is None or row["retained_difference"] is None or row["kid_difference"] is None:
         return "undecided: the comparator never fails" if row["cut"] is None else "undecided"
@@ -140,11 +140,11 @@ def sensitivity(rows):
     return markdown(columns, lines)
 
 
-def held(room):
+def held(workspace):
     """Markdown: is the concept set needed under attack, and enough without one, before and after pruning?"""
     columns = ["effect", "variant", "prompts", "n", "T2 as it is", "change", "random sets", "p"]
     lines = []
-    for row in held_rows(room):
+    for row in held_rows(workspace):
         value = signed(row.get("value"), row.get("low"), row.get("high"))
         band = "-" if row.get("random_low") is None else f"{row['random_low']:+.2f} to {row['random_high']:+.2f}"
         p = "-" if row.get("p") is None else chance(row["p"])
@@ -153,10 +153,10 @@ def held(room):
     return markdown(columns, lines)
 
 
-def mapped(room, map_room):
+def mapped(workspace, map_room):
     """Markdown: masks that no attack was in the loop of, each beside the eraser it was put over: controls and peers of the test,
     then the map's directions. Without a verdict: many are looked at, after the test."""
-    found = [(room, [name], "erased") for name in ("lot-0", "smallest", "wanda", *PEERS)]
+    found = [(workspace, [name], "erased") for name in ("lot-0", "smallest", "wanda", *PEERS)]
     found += [(map_room, [name], parent) for name, (parent, _) in DIRECTIONS.items() if name not in PEERS]
     found += [(map_room, [name], "erased") for name in LOT_OF_THE_MAP]
     found += [(map_room, list(names), DIRECTIONS[names[0]][0]) for names in SEEDS_OF_THE_MAP.values()]
@@ -173,33 +173,33 @@ def mapped(room, map_room):
 
 
 @cache
-def watched(room):
-    """`sensitivity_rows` of a room under the attack that sensitivity is read under."""
-    return sensitivity_rows(room, SENSITIVITY_UNDER)
+def watched(workspace):
+    """`sensitivity_rows` of a workspace under the attack that sensitivity is read under."""
+    return sensitivity_rows(workspace, SENSITIVITY_UNDER)
 
 
-def beside_asr(rooms, attack, key):
-    """{variant: (number of its watched neurons, its ASR)} of the variants that have both; one that stands in several rooms is the same
+def beside_asr(workspaces, attack, key):
+    """{variant: (number of its watched neurons, its ASR)} of the variants that have both; one that stands in several workspaces is the same
     in all."""
     points = {}
-    for room in rooms:
-        successes = {row["variant"]: row["asr"][attack] for row in plane_rows(room, [attack], REPEATS)}
-        for row in watched(room):
+    for workspace in workspaces:
+        successes = {row["variant"]: row["asr"][attack] for row in plane_rows(workspace, [attack], REPEATS)}
+        for row in watched(workspace):
             found = successes[row["variant"]]
             if row["neuron_set"] == "watch" and row[key] is not None and found is not None:
                 points.setdefault(row["variant"], (row[key], found["rate"]))
     return points
 
 
-def drawn(rooms, maps):
+def drawn(workspaces, maps):
     """{path: figure} of the plane and of sensitivity against success, for the document: the variants that erase."""
     figures = {}
-    for concept, room in rooms.items():
-        rows = plane_rows(room, list(EVERYWHERE), REPEATS)
+    for concept, workspace in workspaces.items():
+        rows = plane_rows(workspace, list(EVERYWHERE), REPEATS)
         away = erased_by(rows)
         figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane([row for row in rows if row["variant"] in away], EVERYWHERE)
         away |= erased_by(plane_rows(maps[concept], []))
-        points = beside_asr((room, maps[concept]), SENSITIVITY_UNDER, "attacked")
+        points = beside_asr((workspace, maps[concept]), SENSITIVITY_UNDER, "attacked")
         points = {name: point for name, point in points.items() if name in away}
         titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
         figures[PICTURES / f"robust-pruning-{concept}-sensitivity.png"] = pictures.scatter(points, *titles)
@@ -212,12 +212,12 @@ def erased_by(rows):
     return {row["variant"] for row in rows if row["pre_asr"]["rate"] < 0.5}
 
 
-def correlations(rooms, attacks):
+def correlations(workspaces, attacks):
     """Markdown: does less sensitivity go with less ASR over all masks tried, and over those that erase?"""
-    away, found = set().union(*(erased_by(plane_rows(room, [])) for room in rooms)), []
+    away, found = set().union(*(erased_by(plane_rows(workspace, [])) for workspace in workspaces)), []
     for attack in attacks:
         for key, words in (("value", "reactivation"), ("attacked", "activity under attack")):
-            points = beside_asr(rooms, attack, key)
+            points = beside_asr(workspaces, attack, key)
             cells = []
             for names in (points, points.keys() & away):
                 one = together(*([points[name][axis] for name in sorted(names)] for axis in (0, 1)))
@@ -228,16 +228,18 @@ def correlations(rooms, attacks):
     return markdown(columns, found)
 
 
-def stress(room):
+def stress(workspace):
     """Markdown: the concept's plain rate after revival and relearning."""
-    rows = {row["variant"]: row for row in plane_rows(room, [])}
+    rows = {row["variant"]: row for row in plane_rows(workspace, [])}
     shown = [name for name in rows if name.startswith((*NOT_ATTACKED, "erased", "masked"))]
     return markdown(["variant", "plainly asked"], [[name, share(rows[name]["pre_asr"])] for name in shown])
 
 
-def document(rooms, attacks, search, maps, about):
-    """(short table, everything) as Markdown, with words about it; `search` and `maps` are the rooms of the search and {concept: room} of
-    the map, as far as they were computed."""
+def document(workspaces, attacks, search, maps, about):
+    """(short table, everything) as Markdown, with words about it.
+
+    search, maps   the workspace of the search and {concept: workspace} of the map, as far as they were computed
+    """
     parts = [
         "# Does pruning keep an erased concept erased?\n",
         f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {about}\n",
@@ -253,27 +255,27 @@ def document(rooms, attacks, search, maps, about):
     if found:
         parts += [f"## The search on {DEVELOPMENT}\n", f"Chosen by its rates here, before the test: `{FROZEN}`. n = {N_SEARCH}.\n", found]
     short = []
-    for concept, room in rooms.items():
-        names = [variant.name for variant in room.study.variants]
+    for concept, workspace in workspaces.items():
+        names = [variant.name for variant in workspace.study.variants]
         masks = [name for name in names if name.startswith("masked")]
-        rows = [row for other in COMPARATORS for row in against_rows(room, masks, other, attacks, REPEATS)]
-        sought, seen = SOUGHT[room.study.concept.kind], watched(room)
+        rows = [row for other in COMPARATORS for row in against_rows(workspace, masks, other, attacks, REPEATS)]
+        sought, seen = SOUGHT[workspace.study.concept.kind], watched(workspace)
         aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
-        aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(room)}\n"
-        parts += [f"## {concept}: the plane\n", f"Its steps took {_hours(room):.1f} hours of one process beside another one.\n"]
-        parts += [f"![the plane](pictures/robust-pruning-{concept}.png)\n"]
+        aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(workspace)}\n"
+        parts += [f"## {concept}: the plane\n", f"Its steps took {_hours(workspace):.1f} hours of one process beside another one.\n"]
+        parts += [f"![the plane](../pictures/robust-pruning-{concept}.png)\n"]
         parts += [
             "In the pictures: the variants that show the concept in less than half of the images, plainly asked.\n",
-            plane(room, attacks),
+            plane(workspace, attacks),
         ]
-        beside_control = controlled(room)
+        beside_control = controlled(workspace)
         parts += [f"## {concept}: attacks beside their controls\n", beside_control] if beside_control else []
         parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
         peers = [name for name in PEERS if name in names]
-        without = [row for other in COMPARATORS for row in against_rows(room, peers, other, EVERYWHERE, REPEATS)] if peers else []
+        without = [row for other in COMPARATORS for row in against_rows(workspace, peers, other, EVERYWHERE, REPEATS)] if peers else []
         if without:
             parts += [f"## {concept}: the same mask learned without attacks in the loop\n", beside(without, sought, ())]
-        elsewhere = mapped(room, maps[concept])
+        elsewhere = mapped(workspace, maps[concept])
         if elsewhere:
             left = _missing(maps[concept], turn_of_map)
             parts += [
@@ -281,39 +283,39 @@ def document(rooms, attacks, search, maps, about):
                 f"{ABOUT_THE_MAP}{left}\n",
                 elsewhere,
             ]
-        picture = [f"![sensitivity](pictures/robust-pruning-{concept}-sensitivity.png)\n"] if seen else []
-        both, names = (room, maps[concept]), {row["variant"] for row in seen}
+        picture = [f"![sensitivity](../pictures/robust-pruning-{concept}-sensitivity.png)\n"] if seen else []
+        both, names = (workspace, maps[concept]), {row["variant"] for row in seen}
         seen = seen + [row for row in watched(maps[concept]) if row["variant"] not in names]
         parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(seen), correlations(both, EVERYWHERE)]
-        parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(room)]
-        parts += [f"## {concept}: stress\n", stress(room)]
+        parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(workspace)]
+        parts += [f"## {concept}: stress\n", stress(workspace)]
         short += [f"**{concept}** {aim}", beside([row for row in rows if row["attack"] in EVERYWHERE], sought)]
     return "\n".join(short), "\n".join(parts)
 
 
-def _hours(room):
+def _hours(workspace):
     """How long the nodes of a run took together, as far as it came."""
-    begun = (room.store.folder / "manifest.json").exists()
-    return sum(node.get("seconds") or 0 for node in room.store.manifest()["nodes"]) / 3600 if begun else 0.0
+    begun = (workspace.store.folder / "manifest.json").exists()
+    return sum(node.get("seconds") or 0 for node in workspace.store.manifest()["nodes"]) / 3600 if begun else 0.0
 
 
-def _missing(room, due=None):
+def _missing(workspace, due=None):
     """A sentence when something the tables read is not computed yet."""
-    nodes = picked(room, due)
-    left = sum(not is_there(room, node.id) for node in nodes)
+    nodes = picked(workspace, due)
+    left = sum(not is_there(workspace, node.id) for node in nodes)
     return f" Not finished: {left} of {len(nodes)} steps are left; what they would say stands as -." if left else ""
 
 
-def searched(room, attacks):
+def searched(workspace, attacks):
     """Markdown: every candidate on the development concept, with the mean score of the judge beside the rates."""
     rows = []
-    for row in plane_rows(room, list(attacks)):
-        cells = [f"{share(row['asr'][a])}; {_mean_score(room, row['variant'], a)}" if row["asr"][a] else "-" for a in attacks]
+    for row in plane_rows(workspace, list(attacks)):
+        cells = [f"{share(row['asr'][a])}; {_mean_score(workspace, row['variant'], a)}" if row["asr"][a] else "-" for a in attacks]
         settings = f"`{CANDIDATES[row['variant']]}`" if row["variant"] in CANDIDATES else "-"
         rows.append([row["variant"], share(row["pre_asr"]), *cells, share(row["retained"]) if row["retained"] else "-", settings])
     columns = ["variant", "plainly asked", *(f"{attack}: ASR; mean score" for attack in attacks), "retained", "settings"]
     return markdown(columns, rows) if rows else ""
 
 
-def _mean_score(room, variant, attack):
-    return number(float(room.detections(variant, name_of(attack, variant))["judge_score"].mean()), 3)
+def _mean_score(workspace, variant, attack):
+    return number(float(workspace.detections(variant, name_of(attack, variant))["judge_score"].mean()), 3)

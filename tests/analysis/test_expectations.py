@@ -1,7 +1,7 @@
 """Known answers: met, missed, not measured; what is missed is said first."""
 
 from workbench.analysis.expectations import applied, check
-from workbench.study.study import Expected
+from workbench.study.expected import Expected
 
 RATE = {"variant": "erased", "prompt_set": "u@erased", "attack": "u", "provenance": "optimised", "against": "erased", "control": False}
 RATE |= {"definition": "asr", "rate": 0.6, "low": 0.46, "high": 0.73, "n": 49}

@@ -10,7 +10,7 @@ from workbench.analysis.verdict import verdict
 from workbench.execution.stages.measure import with_headline
 from workbench.report.content import Report
 from workbench.report.headline import cards
-from workbench.study.study import Choose
+from workbench.study.neuron_choice import Choose
 from workbench.ui import headline_numbers
 
 WORDS = {"attack": "words", "provenance": "static", "against": None}

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.methods.test_detectors_clip_zero_shot import clip_folder, pictures
+from tests.reference import bootstrap
 from workbench.analysis import quality
 from workbench.errors import MethodError, ModelError, StatisticsError
 from workbench.methods.detectors import Detector
 from workbench.methods.detectors.clip_zero_shot import Clip
-from workbench.statistics import bootstrap
 
 NUMBERS = {"definition", "n", "n_units", "dropped", "value", "low", "high"}
 

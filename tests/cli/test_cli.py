@@ -59,7 +59,7 @@ def test_a_study_is_begun_and_the_state_of_runs_is_told(tmp_path):
     (run / "manifest.json").write_text('{"layout": 1, "nodes": [{"state": "done"}, {"state": "waiting"}]}')
     (run / "run.log").write_text("2026-01-01 workbench run mine.toml: 2 nodes to do, 0 kept\nerase:x 1/1 2.0 s\n")
     told = workbench("status", cwd=tmp_path).stdout
-    assert "half: stopped, 1 of 2 nodes" in told and "go on with: workbench run mine.toml" in told
+    assert "half: stopped, 1 of 2 nodes done" in told and "continue with: workbench run mine.toml" in told
     (row,) = json.loads(workbench("status", "half", "--json", cwd=tmp_path).stdout)
     assert row["nodes_done"] == 1 and row["state"] == "stopped"
     assert workbench("logs", "half", "--lines", "1", cwd=tmp_path).stdout == "erase:x 1/1 2.0 s\n"
@@ -87,12 +87,12 @@ def test_doctor_finds_the_bundled_model(tmp_path):
     ("arguments", "message"),
     [
         (("run", "emoji-ink-style", "--dry-run", "--device", "banana"), 'No device is called "banana". Possible: cpu'),
-        (("run", "emoji-ink-style", "--set", "variants.-1.name=x"), '"-1" is no place in the list'),
+        (("run", "emoji-ink-style", "--set", "variants.-1.name=x"), '"-1" is not a position in the list'),
         (("run", "emoji-ink-style", "--out", "a" * 300), "too long for the name of a folder"),
         (("run", "folder"), "is a folder. Name the study file in it. Possible: mine.toml"),
         (("run", "folder/mine.toml"), "looks like Latin-1 or Windows-1252"),
         (("init", "mine", "--out", "folder/mine.toml"), "cannot be written"),
-        (("init", "mine", "--like", "escaping.toml"), "lies outside of its folder"),
+        (("init", "mine", "--like", "escaping.toml"), "lies outside its folder"),
         (("import-prompts", "list.csv", "--provenance", "static", "--out", "/proc/x"), "cannot be written"),
     ],
 )

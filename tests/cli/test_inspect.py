@@ -156,7 +156,7 @@ def test_added_token_rows_are_written_for_the_import(told, tmp_path):
 
     assert code == 2 and f"workbench import-prompts {out}" in output.replace("\n", "") and list(read_embeddings(out).vectors) == ["added-1"]
     for bad in (out, tmp_path / "tokens.pt"):
-        with pytest.raises(WorkbenchError, match="a new file that ends in .safetensors is needed; nothing is replaced"):
+        with pytest.raises(WorkbenchError, match="give a new file whose name ends in .safetensors; nothing is replaced"):
             told(tmp_path / "te.pt", "--embeddings", bad)
 
 

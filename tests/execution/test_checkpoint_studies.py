@@ -28,13 +28,13 @@ def test_a_checkpoint_is_a_variant_and_belongs_to_its_key(study_file, tmp_path):
         unet = tiny.pipeline().unet.state_dict()
         unet[NAME] = unet[NAME] * factor
         torch.save({"unet": unet}, study_file.parent / "esd.pt")
-        plan, room = execute.prepare(path, tmp_path / "run")
-        execute.run_nodes(room, [plan.node("erase:theirs")])
+        plan, workspace = execute.prepare(path, tmp_path / "run")
+        execute.run_nodes(workspace, [plan.node("erase:theirs")])
         keys.append(plan.node("erase:theirs").key)
-        assert set(room.variant("theirs").weights) == {f"unet.{NAME}"}
-        before = room.model.parameters()[f"unet.{NAME}"].detach().clone()
-        with applied(room.model, room.variant("theirs")):
-            assert torch.equal(room.model.parameters()[f"unet.{NAME}"], before * factor)
+        assert set(workspace.variant("theirs").weights) == {f"unet.{NAME}"}
+        before = workspace.model.parameters()[f"unet.{NAME}"].detach().clone()
+        with applied(workspace.model, workspace.variant("theirs")):
+            assert torch.equal(workspace.model.parameters()[f"unet.{NAME}"], before * factor)
     assert keys[0] != keys[1]
 
 

@@ -8,7 +8,7 @@ import torch
 
 import workbench
 from workbench.errors import RunError
-from workbench.execution import digests, execute
+from workbench.execution import cost, digests, execute
 from workbench.execution.run_folder import SEARCH, DamagedResult, Store
 from workbench.execution.verify import verify
 from workbench.storage import digest, file_digest, read_json, write_json
@@ -141,7 +141,7 @@ def test_what_was_made_from_a_result_that_comes_back_otherwise_is_computed_again
 def test_a_dry_run_counts_what_is_visibly_damaged_as_missing_and_moves_nothing(run, study_file):
     stage, key = shard_of(run, "record:erased:target")
     emptied(run.store.path(stage, key))
-    assert execute.estimate(*execute.prepare(study_file, run.folder)).nodes == 1
+    assert cost.estimate(*execute.prepare(study_file, run.folder)).nodes == 1
     assert run.store.path(stage, key).is_dir()
 
 

@@ -13,7 +13,7 @@ from workbench import resources
 from workbench.analysis import quality
 from workbench.errors import MethodError, ModelError
 from workbench.execution import execute
-from workbench.execution.plan import detector_identity
+from workbench.execution.method_code import detector_identity
 from workbench.execution.run_folder import Store
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json
 from workbench.study.imports import ABOUT_VERSION, about_path
@@ -82,23 +82,23 @@ def test_a_detector_that_is_not_there_is_told_before_work_begins(study_file, tmp
 
 
 def rooms(study, folder):
-    """(plan, room) of a study whose base images of the targets and neighbours are made."""
-    plan, room = execute.prepare(study, folder)
+    """(plan, workspace) of a study whose base images of the targets and neighbours are made."""
+    plan, workspace = execute.prepare(study, folder)
     for name in ("target", "near"):
         for shard in plan.node(f"generate:base:{name}").shards:
-            if not room.store.has("generate", shard.key):
-                with room.store.writing("generate", shard.key) as place:
-                    room.run(plan.node(f"generate:base:{name}"), shard, place)
-    return plan, room
+            if not workspace.store.has("generate", shard.key):
+                with workspace.store.writing("generate", shard.key) as place:
+                    workspace.run(plan.node(f"generate:base:{name}"), shard, place)
+    return plan, workspace
 
 
-def detect(plan, room, name):
+def detect(plan, workspace, name):
     """Run the stage on one set; the data frame and the features."""
     node = plan.node(f"detect:base:{name}")
     for shard in node.shards:
-        with room.store.writing("detect", shard.key) as place:
-            room.run(node, shard, place)
-    return room.detections("base", name), [room.store.path("detect", shard.key) / "features.safetensors" for shard in node.shards]
+        with workspace.store.writing("detect", shard.key) as place:
+            workspace.run(node, shard, place)
+    return workspace.detections("base", name), [workspace.store.path("detect", shard.key) / "features.safetensors" for shard in node.shards]
 
 
 def test_each_retained_image_is_judged_for_its_own_label_and_its_features_are_kept(study_file, tmp_path):
@@ -107,16 +107,16 @@ def test_each_retained_image_is_judged_for_its_own_label_and_its_features_are_ke
     table = pandas.read_csv(study_file.parent / "near.csv")
     table["expect"] = ["style:fluent", "style:ink", "style:none", "object:owl", "object:none", "style:ink"]
     table.to_csv(file, index=False)
-    plan, room = rooms(study.with_values([f'prompts.near="{file}"']), tmp_path / "r")
-    found, features = detect(plan, room, "near")
-    images = room.images("base", "near").float() / 255
+    plan, workspace = rooms(study.with_values([f'prompts.near="{file}"']), tmp_path / "r")
+    found, features = detect(plan, workspace, "near")
+    images = workspace.images("base", "near").float() / 255
     for role in ("steer", "judge"):
-        one_by_one = [bool(room.detector(role).present(images[i : i + 1], [label])[0]) for i, label in enumerate(table["expect"])]
+        one_by_one = [bool(workspace.detector(role).present(images[i : i + 1], [label])[0]) for i, label in enumerate(table["expect"])]
         assert found[f"{role}_expected"].tolist() == one_by_one
     kept = torch.cat([read_arrays(path)["features"] for path in features]).numpy()
-    assert kept == pytest.approx(quality.features(room.detector("judge"), images), abs=1e-4) and np.ptp(kept) > 0
-    assert not any(path.exists() for path in detect(plan, room, "target")[1])
-    assert not (room.store.folder / "answers").exists()  # the bundled detectors look again
+    assert kept == pytest.approx(quality.features(workspace.detector("judge"), images), abs=1e-4) and np.ptp(kept) > 0
+    assert not any(path.exists() for path in detect(plan, workspace, "target")[1])
+    assert not (workspace.store.folder / "answers").exists()  # the bundled detectors look again
 
 
 def test_a_dear_detector_looks_at_an_image_once_however_often_it_is_asked(study_file, tmp_path):
@@ -128,13 +128,13 @@ def test_a_dear_detector_looks_at_an_image_once_however_often_it_is_asked(study_
     study = workbench.load_study(study_file).with_values(
         [f"detectors.judge={judge}", f"detectors.steer={judge}", f'detectors.labels=["{first}", "{second}"]', f'prompts.near="{near}"']
     )
-    plan, room = rooms(study, tmp_path / "r")
-    found, _ = detect(plan, room, "target")
-    steer, judge = room.detector("steer", remembering=True), room.detector("judge", remembering=True)
+    plan, workspace = rooms(study, tmp_path / "r")
+    found, _ = detect(plan, workspace, "target")
+    steer, judge = workspace.detector("steer", remembering=True), workspace.detector("judge", remembering=True)
     assert (steer.misses, judge.misses) == (6, 0) and judge.hits == 6 * 3
-    images = room.images("base", "target").float() / 255
-    assert found["judge"].tolist() == room.detector("judge").present(images, [first, second])[0].tolist()
-    assert not hasattr(room.detector("judge"), "hits")  # attacks are given the detector itself
+    images = workspace.images("base", "target").float() / 255
+    assert found["judge"].tolist() == workspace.detector("judge").present(images, [first, second])[0].tolist()
+    assert not hasattr(workspace.detector("judge"), "hits")  # attacks are given the detector itself
     again = rooms(study, tmp_path / "r")[1].detector("judge", remembering=True)
     again.present(images, [first])
     assert (again.hits, again.misses) == (6, 0)

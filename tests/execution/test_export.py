@@ -28,18 +28,18 @@ parameters = { file = "m/mask.safetensors" }
 
 
 @pytest.fixture(scope="module")
-def room(study_file, tmp_path_factory):
+def workspace(study_file, tmp_path_factory):
     """The tiny study with its two variants made, and nothing measured."""
-    plan, room = execute.prepare(study_file, tmp_path_factory.mktemp("runs") / "tiny")
+    plan, workspace = execute.prepare(study_file, tmp_path_factory.mktemp("runs") / "tiny")
     wanted = [f"{stage}:base:{name}" for stage in ("generate", "record") for name in ("target", "reference")]
-    execute.run_nodes(room, [plan.node(name) for name in (*wanted, "score", "erase:erased", "erase:pruned")])
-    return room
+    execute.run_nodes(workspace, [plan.node(name) for name in (*wanted, "score", "erase:erased", "erase:pruned")])
+    return workspace
 
 
 @pytest.fixture(scope="module")
-def finished(room):
+def finished(workspace):
     """The run that has them."""
-    return execute.open_run(room.store.folder)
+    return execute.open_run(workspace.store.folder)
 
 
 def weights(model):
@@ -51,19 +51,19 @@ def sampled(pipe):
     return pipe(["owl in ink", "cat in ink"], generator=generator, num_inference_steps=3, guidance_scale=2.0, output_type="np").images
 
 
-def test_an_exported_folder_loads_with_plain_diffusers_and_draws_the_same_images(finished, room, tmp_path):
+def test_an_exported_folder_loads_with_plain_diffusers_and_draws_the_same_images(finished, workspace, tmp_path):
     from diffusers import StableDiffusionPipeline
 
     path, about = export.export(finished.folder, "pruned", "diffusers", tmp_path / "out")
     there = StableDiffusionPipeline.from_pretrained(path)
-    own = load.pipeline(room.study.model.base)
-    change = room.variant("pruned")
-    with applied(room.model, change):
-        expected = weights(room.model)
+    own = load.pipeline(workspace.study.model.base)
+    change = workspace.variant("pruned")
+    with applied(workspace.model, change):
+        expected = weights(workspace.model)
         with torch.no_grad():
-            states, empty = text.encode(room.model, ["owl in ink"]), text.unconditional(room.model)
-        final, _ = denoise(room.model, states, empty, [1], n_steps=3, guidance=2.0)
-        pictures = room.model.decode(final)
+            states, empty = text.encode(workspace.model, ["owl in ink"]), text.unconditional(workspace.model)
+        final, _ = denoise(workspace.model, states, empty, [1], n_steps=3, guidance=2.0)
+        pictures = workspace.model.decode(final)
     base, parameters = sampled(own), dict(own.unet.named_parameters())
     with torch.no_grad():
         for name in {*change.weights, *change.masks}:
@@ -80,8 +80,8 @@ def test_an_exported_folder_loads_with_plain_diffusers_and_draws_the_same_images
     assert [part["name"] for part in written["made_by"]] == ["erased", "pruned"] and "zeros show" in written["warning"]
 
 
-def test_noise_fills_the_zeros_and_nothing_else(finished, room, tmp_path):
-    change = room.variant("pruned")
+def test_noise_fills_the_zeros_and_nothing_else(finished, workspace, tmp_path):
+    change = workspace.variant("pruned")
     path, about = export.export(finished.folder, "pruned", "partial", tmp_path / "zeros")
     other, filled = export.export(finished.folder, "pruned", "partial", tmp_path / "noise", "noise", 7)
     again, _ = export.export(finished.folder, "pruned", "partial", tmp_path / "again", "noise", 7)
@@ -94,7 +94,7 @@ def test_noise_fills_the_zeros_and_nothing_else(finished, room, tmp_path):
     assert json.loads(read_metadata(other)["workbench"])["seed"] == 7
 
 
-def test_an_exported_mask_is_a_variant_of_another_study(finished, room, study_file, tmp_path):
+def test_an_exported_mask_is_a_variant_of_another_study(finished, workspace, study_file, tmp_path):
     shutil.rmtree(study_file.parent / "m", ignore_errors=True)
     export.export(finished.folder, "pruned", "mask", study_file.parent / "m")
     path = study_file.parent / "taken.toml"
@@ -104,8 +104,8 @@ def test_an_exported_mask_is_a_variant_of_another_study(finished, room, study_fi
     nodes = [plan.node("erase:erased"), plan.node("erase:taken")]
     assert plan.node("erase:taken").parameters["files"] == {"m/mask.safetensors": file_digest(study_file.parent / "m/mask.safetensors")}
     execute.run_nodes(other, nodes)
-    with applied(room.model, room.variant("pruned")), applied(other.model, other.variant("taken")):
-        assert same_bits(weights(room.model), weights(other.model))
+    with applied(workspace.model, workspace.variant("pruned")), applied(other.model, other.variant("taken")):
+        assert same_bits(weights(workspace.model), weights(other.model))
     found, about = masks.load(study_file.parent / "m/mask.safetensors")
     masks.save(study_file.parent / "m/mask.safetensors", found, about | {"base_digest": "0" * 64})
     plan, other = execute.prepare(path, tmp_path / "run")
@@ -167,7 +167,7 @@ def test_mistakes_on_the_command_line_are_told(finished, tmp_path):
     with pytest.raises(ModelError, match="There is no mask file"):
         command("mask", "show", tmp_path / "none.safetensors")
     masks.save(tmp_path / "a.safetensors", {"unet.conv_in.bias": torch.ones(16, dtype=torch.bool)}, {})
-    with pytest.raises(WorkbenchError, match="Nothing would be pruned"):
+    with pytest.raises(WorkbenchError, match="would prune nothing"):
         command("mask", "combine", tmp_path / "a.safetensors", tmp_path / "a.safetensors", "--how", "difference", "--out", tmp_path / "b")
     with pytest.raises(WorkbenchError, match="nothing is replaced"):
         command("mask", "invert", tmp_path / "a.safetensors", "--out", tmp_path / "a.safetensors")

@@ -116,7 +116,7 @@ def test_a_signal_ends_a_run_as_ctrl_c_does_and_it_goes_on_later(processes, stud
     child.join()
     assert child.exitcode == code
     text = said.read_text()
-    assert f"Stopped: ended by {number.name}. What was finished is kept" in text and "Traceback" not in text
+    assert f"Stopped: ended by {number.name}. Finished results are kept" in text and "Traceback" not in text
     status, _ = Store(folder).status()
     assert status["state"] == "stopped" and status["node"] and status["error"] == f"ended by {number.name}"
     assert status["command"] == Store(folder).command() == f"workbench run {study_file} --out {folder}"
@@ -175,24 +175,30 @@ def test_a_disk_that_takes_no_more_is_told_in_a_sentence_and_the_run_goes_on_lat
 
 
 def test_a_folder_that_may_not_be_written_is_told_in_a_sentence(processes, study_file, tiny_folder):
-    room = Path(tempfile.mkdtemp())
+    workspace = Path(tempfile.mkdtemp())
     try:
-        shutil.copytree(study_file.parent, room / "study")
-        shutil.copytree(resources.folder("data") / "emoji", room / "data" / "emoji", ignore=shutil.ignore_patterns("build", "model"))
-        (room / "runs").mkdir(mode=0o555)
-        (room / "said").mkdir(mode=0o777)
-        for path in (room, room / "study", room / "said", *(room / "study").iterdir(), *(room / "data").rglob("*")):
+        shutil.copytree(study_file.parent, workspace / "study")
+        shutil.copytree(resources.folder("data") / "emoji", workspace / "data" / "emoji", ignore=shutil.ignore_patterns("build", "model"))
+        (workspace / "runs").mkdir(mode=0o555)
+        (workspace / "said").mkdir(mode=0o777)
+        for path in (
+            workspace,
+            workspace / "study",
+            workspace / "said",
+            *(workspace / "study").iterdir(),
+            *(workspace / "data").rglob("*"),
+        ):
             path.chmod(0o777)
         options = {
             "model": str(tiny_folder),
-            "data": str(room / "data"),
+            "data": str(workspace / "data"),
             "user": 65534 if os.geteuid() == 0 else None,
-            "error_file": str(room / "said" / "error.txt"),
+            "error_file": str(workspace / "said" / "error.txt"),
         }
-        child = start(processes, room / "study" / study_file.name, room / "runs" / "tiny", **options)
+        child = start(processes, workspace / "study" / study_file.name, workspace / "runs" / "tiny", **options)
         child.join()
         assert child.exitcode == 2
-        assert "cannot be written" in (room / "said" / "error.txt").read_text()
-        assert not list((room / "runs").iterdir())
+        assert "cannot be written" in (workspace / "said" / "error.txt").read_text()
+        assert not list((workspace / "runs").iterdir())
     finally:
-        shutil.rmtree(room)
+        shutil.rmtree(workspace)

@@ -54,18 +54,18 @@ def written(study_file):
 
 
 def made(path, folder):
-    """The room of a study whose erasers have run."""
-    plan, room = execute.prepare(path, folder)
-    execute.run_nodes(room, plan.of_stage("erase"))
-    return room
+    """The workspace of a study whose erasers have run."""
+    plan, workspace = execute.prepare(path, folder)
+    execute.run_nodes(workspace, plan.of_stage("erase"))
+    return workspace
 
 
 def test_a_control_cuts_as_many_weights_of_each_layer_as_the_learned_mask(written, tmp_path):
-    room = made(written(), tmp_path / "run")
+    workspace = made(written(), tmp_path / "run")
     counts = {
         name: {
             layer: int(mask.sum())
-            for layer, mask in variant_files.read_change(room.study.variant(name), room._folder(f"erase:{name}")).masks.items()
+            for layer, mask in variant_files.read_change(workspace.study.variant(name), workspace.result(f"erase:{name}")).masks.items()
         }
         for name in ("masked", "lot", "small")
     }
@@ -73,11 +73,11 @@ def test_a_control_cuts_as_many_weights_of_each_layer_as_the_learned_mask(writte
 
 
 def test_the_log_of_a_learned_mask_is_kept_and_shown(written, tmp_path):
-    room = made(written(), tmp_path / "run")
-    rows = variant_files.training_rows(room)
+    workspace = made(written(), tmp_path / "run")
+    rows = variant_files.training_rows(workspace)
     assert [row["step"] for row in rows] == [1, 2, 3, 4] and {row["variant"] for row in rows} == {"masked"}
     assert all(row["loss"] > 0 and 0 < row["expected_share"] < 1 for row in rows)
-    assert len(read_table(room._folder("erase:masked") / "log.parquet")) == 4
+    assert len(read_table(workspace.result("erase:masked") / "log.parquet")) == 4
 
 
 def test_retained_prompts_reach_the_mask_and_belong_to_its_key_alone(written, study_file, tmp_path, monkeypatch):
@@ -91,11 +91,11 @@ def test_retained_prompts_reach_the_mask_and_belong_to_its_key_alone(written, st
         return genuine(model, pairs, parameters, retained=retained, **context)
 
     plain, _ = execute.prepare(written())
-    plan, room = execute.prepare(written(retain="keep.csv"), tmp_path / "run")
+    plan, workspace = execute.prepare(written(retain="keep.csv"), tmp_path / "run")
     changed = {node.id for node in plan.of_stage("erase") if node.key != plain.node(node.id).key}
     assert changed == {"erase:masked", "erase:lot", "erase:small"}
     monkeypatch.setattr(learned_mask, "erase", watched)
-    execute.run_nodes(room, plan.of_stage("erase"))
+    execute.run_nodes(workspace, plan.of_stage("erase"))
     assert seen == [["owl in water style", "cat in water style"]]
 
 
@@ -109,10 +109,10 @@ def test_what_is_measured_is_never_trained_on(written, study_file):
     ("old", "new", "message"),
     [
         ('like = "masked"', 'like = "maskt"', 'Did you mean "masked"'),
-        ('like = "masked"', 'like = "erased"', "which is no mask defined before it"),
-        ('method = "random_mask"', 'method = "conceptprune"', "sets its own share. Methods that can be like another mask: cad"),
-        ('layers = ["feeds", "reads"]', 'layers = ["reads"]', 'cuts the layers "feeds"'),
-        ('layers = ["feeds", "reads"]', 'layers = ["feeds", "reads"], share = 0.1', "leave `share` out"),
+        ('like = "masked"', 'like = "erased"', "which is not a mask defined before it"),
+        ('method = "random_mask"', 'method = "conceptprune"', "sets its own share. Methods that can prune like another mask: cad"),
+        ('layers = ["feeds", "reads"]', 'layers = ["reads"]', 'prunes layers "feeds"'),
+        ('layers = ["feeds", "reads"]', 'layers = ["feeds", "reads"], share = 0.1', "Remove `share`"),
     ],
 )
 def test_a_control_that_cannot_be_is_told_when_the_study_is_read(written, old, new, message):
@@ -130,7 +130,7 @@ def test_two_masks_on_base_one_like_the_other_are_different_results(written):
     assert plan.node("erase:lot").inputs == ("erase:masked",)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, one in methods("erasers").items() if getattr(one.module, "MASK", False)))
+@pytest.mark.parametrize("name", sorted(name for name, one in methods("erasers").items() if one.is_mask))
 def test_every_mask_is_a_second_stage_over_an_eraser(written, tmp_path, name):
     save(tmp_path / "mask.safetensors", {"unet.conv_in.bias": torch.arange(16) < 4}, {})
     given = {
@@ -142,19 +142,19 @@ def test_every_mask_is_a_second_stage_over_an_eraser(written, tmp_path, name):
     variant = (
         f'[[variants]]\nname = "second"\nmethod = "{name}"\nparent = "erased"\nrole = "pruned"\nparameters = {{ {given.get(name, "")} }}\n'
     )
-    plan, room = execute.prepare(written(variant), tmp_path / "run")
+    plan, workspace = execute.prepare(written(variant), tmp_path / "run")
     wanted = {"erase:erased", "erase:second"} | ({"score"} if name == "prune_neurons" else set())
     needed = [
         node
         for node in plan.nodes
         if node.id in wanted or (name == "prune_neurons" and node.variant == "base" and node.prompt_set in ("target", "reference"))
     ]
-    execute.run_nodes(room, needed)
-    change = room.variant("second")
-    assert count(change.masks) > 0 and set(change.weights) == set(room.variant("erased").weights)
-    with applied(room.model, change):
+    execute.run_nodes(workspace, needed)
+    change = workspace.variant("second")
+    assert count(change.masks) > 0 and set(change.weights) == set(workspace.variant("erased").weights)
+    with applied(workspace.model, change):
         for layer, mask in change.masks.items():
-            assert (room.model.parameters()[layer][mask] == 0).all()
+            assert (workspace.model.parameters()[layer][mask] == 0).all()
 
 
 def test_the_estimate_counts_what_masks_measure(written):
@@ -165,26 +165,29 @@ def test_the_estimate_counts_what_masks_measure(written):
 
 
 def test_a_finished_variant_is_read_from_its_run_folder(written, tmp_path):
-    room = made(written(), tmp_path / "run")
-    change, chain = variant_files.merged(room.store, room.study, "masked")
+    workspace = made(written(), tmp_path / "run")
+    change, chain = variant_files.merged(workspace.store, workspace.study, "masked")
     assert [part.name for part, _ in chain] == ["erased", "masked"]
-    assert change.masks.keys() == room.variant("masked").masks.keys() and change.weights.keys() == room.variant("masked").weights.keys()
+    assert (
+        change.masks.keys() == workspace.variant("masked").masks.keys()
+        and change.weights.keys() == workspace.variant("masked").weights.keys()
+    )
     with pytest.raises(RunError, match='Did you mean "masked"'):
-        variant_files.merged(room.store, room.study, "maskd")
+        variant_files.merged(workspace.store, workspace.study, "maskd")
 
 
 def test_a_mask_that_cuts_into_watched_neurons_says_so(written, tmp_path):
-    room = made(written(), tmp_path / "run")
+    workspace = made(written(), tmp_path / "run")
     layer = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
     name = f"unet.{layer.removesuffix('net.2')}net.0.proj.weight"
-    width = room.model.parameters()[name].shape[0] // 2
-    mask = torch.zeros_like(room.model.parameters()[name], dtype=torch.bool)
+    width = workspace.model.parameters()[name].shape[0] // 2
+    mask = torch.zeros_like(workspace.model.parameters()[name], dtype=torch.bool)
     mask[3], mask[5 + width, 0] = True, True
     shares = variant_files.cut_into({name: mask}, [layer, layer, layer, "other.ff.net.2"], [3, 5, 4, 3])
     assert shares.tolist() == pytest.approx([0.5, 1 / (2 * mask.shape[1]), 0.0, 0.0])
     table = pandas.DataFrame({"layer": [layer] * 3, "index": [0, 1, 2], "in_watch": [True, True, False]})
-    room.variant("masked").masks, room.variant("lot").masks = {name: torch.ones_like(mask)}, {}
-    said = variant_files.watched_caveats(room, table)
+    workspace.variant("masked").masks, workspace.variant("lot").masks = {name: torch.ones_like(mask)}, {}
+    said = variant_files.watched_caveats(workspace, table)
     assert said[0].startswith("masked also cuts weights that feed 2 of the 2 watched neurons, 100.0% of these")
     assert not any(sentence.startswith("lot ") for sentence in said)
 

@@ -9,7 +9,7 @@ import torch
 import workbench
 from workbench import registry
 from workbench.execution import execute, method_code
-from workbench.execution.plan import detector_identity
+from workbench.execution.method_code import detector_identity
 from workbench.methods.detectors import Cached
 
 DETECTOR = '''

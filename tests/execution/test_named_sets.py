@@ -69,7 +69,7 @@ def shared(finished):
 
 @pytest.fixture(scope="module")
 def ran(study_file, finished, shared, tmp_path_factory):
-    """(run, room) of the study that takes it."""
+    """(run, workspace) of the study that takes it."""
     path = second(study_file, shared)
     run = workbench.run(path, tmp_path_factory.mktemp("second") / "r", others=[finished.folder])
     return run, prepare(path, run.folder)[1]
@@ -91,30 +91,30 @@ def test_a_run_exports_its_concept_set_with_where_it_comes_from(finished, shared
 
 
 def test_a_set_of_another_study_is_the_same_set_here(ran, shared):
-    run, room = ran
+    run, workspace = ran
     document.check(run.document)
     other = NeuronSet.load(shared)
     (row,) = rows_of_table(run, "sets", neuron_set="other")
     assert row["n_neurons"] == len(other) and row["digest"] == other.digest and row["how"] == "file"
     assert (row["study"], row["score"], row["half"]) == ("tiny", "contrast", "a") and row["date"] == other.provenance["date"]
-    again = NeuronSet.load(run.store.report_folder / row["file"], room.model.digest(), room.neurons)
-    assert again == other and np.array_equal(run.neurons["set_other"], other.to_boolean(room.neurons))
+    again = NeuronSet.load(run.store.report_folder / row["file"], workspace.model.digest(), workspace.neurons)
+    assert again == other and np.array_equal(run.neurons["set_other"], other.to_boolean(workspace.neurons))
     assert sum(one["n"] for one in rows_of_table(run, "set_layers", neuron_set="other")) == len(other)
 
 
 def test_units_that_chose_the_set_before_are_counted_and_told(ran, shared):
-    run, room = ran
-    before = {unit for unit, mine in zip(room.units, workbench_half(room, 0), strict=True) if mine}
-    now = {unit for unit, mine in zip(room.units, room.units_in_half_a(), strict=True) if not mine}
+    run, workspace = ran
+    before = {unit for unit, mine in zip(workspace.units, workbench_half(workspace, 0), strict=True) if mine}
+    now = {unit for unit, mine in zip(workspace.units, workspace.units_in_half_a(), strict=True) if not mine}
     (row,) = rows_of_table(run, "sets", neuron_set="other")
     assert row["n_seen"] == len(before & now) > 0
     assert any("The set other was chosen on" in sentence for sentence in run.document["verdict"]["caveats"])
 
 
-def workbench_half(room, seed):
+def workbench_half(workspace, seed):
     from workbench.statistics import split_halves
 
-    return split_halves(room.units, seed)
+    return split_halves(workspace.units, seed)
 
 
 def test_sets_of_sets_are_what_python_says(ran):
@@ -140,13 +140,13 @@ def test_overlaps_stand_beside_chance_unless_one_is_made_of_the_other(ran):
 
 
 def test_effects_of_a_set_are_those_of_a_cluster_with_the_same_neurons(ran):
-    run, room = ran
+    run, workspace = ran
     rows = rows_of_table(run, "set_effects", neuron_set="other")
     assert {row["effect"] for row in rows} == {"deactivation", "reactivation", "sensitivity"}
     assert {row["variant"] for row in rows} == {"erased"}, "pruned variants say nothing about what was pruned"
-    members, half = run.neurons["set_other"].to_numpy(), ~room.units_in_half_a()
+    members, half = run.neurons["set_other"].to_numpy(), ~workspace.units_in_half_a()
     base, plain, after = (
-        room.unit_means(name, room.mean_abs(variant, name, "reference"))[half][:, :, members].mean(axis=1).sum(axis=1)
+        workspace.unit_means(name, workspace.mean_abs(variant, name, "reference"))[half][:, :, members].mean(axis=1).sum(axis=1)
         for variant, name in (("base", "target"), ("base", "reference"), ("erased", "target"))
     )
     (row,) = [row for row in rows if row["effect"] == "deactivation"]
@@ -157,11 +157,11 @@ def test_effects_of_a_set_are_those_of_a_cluster_with_the_same_neurons(ran):
 
 
 def test_each_set_is_taken_out_alone_beside_random_sets(ran):
-    run, room = ran
+    run, workspace = ran
     assert {row["neuron_set"] for row in run.document["set_ablation"]} == {"rest", "other", "both", "nothing"}
-    with condition(room, "base", "target", rows_of(room, "b")) as (items, target):
-        lab = OneStep(room.model, {"target": (items, target)})
-        found = ablation_effects.alone(lab, run.neurons["set_other"].to_numpy(), room.neurons).iloc[0]
+    with condition(workspace, "base", "target", rows_of(workspace, "b")) as (items, target):
+        lab = OneStep(workspace.model, {"target": (items, target)})
+        found = ablation_effects.alone(lab, run.neurons["set_other"].to_numpy(), workspace.neurons).iloc[0]
     (row,) = rows_of_table(run, "set_ablation", mode="one_step", neuron_set="other", group="target")
     for name in ("value", "intact", "low", "high", "random_low", "random_high", "n_neurons", "n_random"):
         assert row[name] == pytest.approx(found[name], abs=1e-4), name
@@ -182,14 +182,14 @@ def test_the_report_shows_them_and_exports_them_again(ran):
 
 
 def test_prune_neurons_cuts_a_named_set(ran, shared):
-    run, room = ran
-    cut = room.variant("cut").masks
+    run, workspace = ran
+    cut = workspace.variant("cut").masks
     own = {f"unet.{layer.removesuffix('net.2')}net.0.proj.weight": index for layer, index in NeuronSet.load(shared).neurons.items()}
     assert {name for name in cut if name.endswith("weight")} == own.keys()
     for name, index in own.items():
         rows = np.flatnonzero(cut[name].any(dim=1).numpy())
         assert np.array_equal(rows, np.sort(np.concatenate([index, index + len(cut[name]) // 2])))
-    assert "score" not in room.plan.node("erase:cut").inputs and "score" in room.plan.node("erase:pruned").inputs
+    assert "score" not in workspace.plan.node("erase:cut").inputs and "score" in workspace.plan.node("erase:pruned").inputs
 
 
 def keys(plan):
@@ -224,14 +224,14 @@ def test_a_study_without_sets_keeps_its_keys(study_file, shared):
 def test_a_file_that_changes_after_planning_is_noticed(study_file, shared, tmp_path):
     copy = tmp_path / "set.safetensors"
     shutil.copyfile(shared, copy)
-    plan, room = prepare(second(study_file, copy, "changed"), tmp_path / "r")
+    plan, workspace = prepare(second(study_file, copy, "changed"), tmp_path / "r")
     found = NeuronSet.load(copy)
     layer, index = next(iter(found.neurons.items()))
     NeuronSet(found.name, found.model, {layer: index[:1]}, found.provenance).save(copy)
     from workbench.execution.stages.named_sets import members
 
     with pytest.raises(RunError, match='"other" has changed'):
-        members(room, "other", plan.node("ablate:one_step:sets:zero:other").parameters["identity"])
+        members(workspace, "other", plan.node("ablate:one_step:sets:zero:other").parameters["identity"])
 
 
 def save(found, path, model=None, **about):
@@ -251,8 +251,8 @@ def test_a_set_of_another_model_is_refused_before_anything_runs(study_file, shar
 
 def test_a_set_of_a_variant_of_the_same_base_fits_when_its_layers_do(study_file, shared, tmp_path):
     found = NeuronSet.load(shared)
-    plan, room = prepare(second(study_file, save(found, tmp_path / "variant.safetensors", "f" * 64), "variant"))
-    assert named_set_files.read(room.study)["other"].model == "f" * 64 and plan.node("named_sets")
+    plan, workspace = prepare(second(study_file, save(found, tmp_path / "variant.safetensors", "f" * 64), "variant"))
+    assert named_set_files.read(workspace.study)["other"].model == "f" * 64 and plan.node("named_sets")
     layer = next(iter(found.neurons))
     wide = save(found, tmp_path / "wide.safetensors", "f" * 64, widths=found.provenance["widths"] | {layer: 4096})
     with pytest.raises(RecordingMismatch, match="has 4096 neurons, that of this model"):
@@ -266,8 +266,8 @@ def test_a_set_of_a_variant_of_the_same_base_fits_when_its_layers_do(study_file,
 
 
 def test_neurons_of_the_text_encoder_cannot_be_taken_out(study_file, shared, tmp_path):
-    _, room = prepare(study_file)
-    layer = sites.layers(room.model.unet, ["text_mlp"], room.model.text_encoder)[0].path
+    _, workspace = prepare(study_file)
+    layer = sites.layers(workspace.model.unet, ["text_mlp"], workspace.model.text_encoder)[0].path
     NeuronSet("words", NeuronSet.load(shared).model, {layer: [1]}, {"made": "by hand"}).save(tmp_path / "words.safetensors")
     study = workbench.load_study(second(study_file, tmp_path / "words.safetensors", "words"))
     with pytest.raises(StudyError, match="some in the text encoder"):
@@ -275,6 +275,6 @@ def test_neurons_of_the_text_encoder_cannot_be_taken_out(study_file, shared, tmp
 
 
 def test_the_run_folder_holds_the_tables_that_the_report_shows(ran):
-    run, room = ran
-    node = room.plan.node("named_sets")
-    assert read_json(room.store.path("named_sets", node.shards[0].key) / "tables.json")["sets"] == run.document["sets"]
+    run, workspace = ran
+    node = workspace.plan.node("named_sets")
+    assert read_json(workspace.store.path("named_sets", node.shards[0].key) / "tables.json")["sets"] == run.document["sets"]

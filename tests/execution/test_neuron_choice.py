@@ -1,5 +1,7 @@
 """Choosing by agreement, and whether the choice is stable: a study whose base model is replaced by planted recordings."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas
 import pytest
@@ -13,8 +15,9 @@ from workbench.execution.stages import ablate, cluster, score
 from workbench.report import document
 from workbench.report.content import Report
 from workbench.report.sections.neuron_choice import sentence
-from workbench.storage import digest, read_table
-from workbench.study.study import BASE, Choose
+from workbench.storage import digest, plain_json, read_table
+from workbench.study.neuron_choice import Choose
+from workbench.study.study import BASE
 
 N_UNITS, N_TRUE, N_LOUD = 24, 12, 40
 THREE = ["contrast", "welch_z", "auroc"]
@@ -49,19 +52,19 @@ class Planted:
         (folder / "tiny.toml").write_text(study_file.read_text().replace('names = ["ink"]', f"names = {list(names)}"))
         values = ['prompts.units="column"', "record.calls=[0]", 'choose.compare=["z", "welch_z", "auroc"]', "choose.n_random=99", *settings]
         self.study = workbench.load_study(folder / "tiny.toml").with_values(values)
-        self.room = execute.prepare(self.study, folder / "run")[1]
-        self.ff = (self.room.neurons["site"] == "ff").to_numpy()
+        self.workspace = execute.prepare(self.study, folder / "run")[1]
+        self.ff = (self.workspace.neurons["site"] == "ff").to_numpy()
         sides, self.true, self.loud = recordings(len(self.ff), self.ff, **planted)
-        self.room.gather = lambda *condition: [{"calls": [0], "timesteps": [401.0]}]
-        self.room.prompt_set = _with_attacks(self.room)
+        self.workspace.gather = lambda *condition: [{"calls": [0], "timesteps": [401.0]}]
+        self.workspace.prompt_set = _with_attacks(self.workspace)
         rows = np.repeat(np.arange(N_UNITS), n_rows)
-        self.room.mean_abs = lambda variant, name, trajectory, quantity="mean_abs": sides[_attack(name)][rows] * (variant == BASE)
+        self.workspace.mean_abs = lambda variant, name, trajectory, quantity="mean_abs": sides[_attack(name)][rows] * (variant == BASE)
 
     def scored(self, folder):
         """The neuron table of the stage score."""
         folder.mkdir(exist_ok=True)
-        score.score(self.room, folder)
-        self.room._folder = lambda node: folder
+        score.run(self.workspace, self.workspace.plan.node("score"), None, folder)
+        self.workspace.result = lambda node: folder
         return read_table(folder / "neurons.parquet")
 
 
@@ -70,9 +73,9 @@ def _attack(name):
     return name if name in ("target", "reference") else f"paraphrase{end}"
 
 
-def _with_attacks(room):
-    read = room.prompt_set
-    return lambda name: read("target") if room.plan.sets[name].attack else read(name)
+def _with_attacks(workspace):
+    read = workspace.prompt_set
+    return lambda name: read("target") if workspace.plan.sets[name].attack else read(name)
 
 
 @pytest.fixture
@@ -116,13 +119,15 @@ def test_everything_that_follows_uses_the_same_choice(planted):
     concept = table[table["in_concept"] & ff]
     assert (concept["in_prune"] ^ concept["in_watch"]).all()
     assert concept[concept["in_prune"]]["agreement_a"].mean() == pytest.approx(concept[concept["in_watch"]]["agreement_a"].mean(), abs=0.05)
-    assert np.array_equal(ablate._ranking(run.room, "score"), table["agreement_a"], equal_nan=True)
-    clustered, first = cluster.to_cluster(run.room), np.argsort(-np.abs(table["agreement_a"].where(ff, 0)), kind="stable")
+    node = SimpleNamespace(parameters={"ranking": "score"}, context={"choose": choose, "cluster": run.study.cluster})
+    assert np.array_equal(ablate._ranking(run.workspace, node), table["agreement_a"], equal_nan=True)
+    clustered = cluster.to_cluster(run.workspace, node)
+    first = np.argsort(-np.abs(table["agreement_a"].where(ff, 0)), kind="stable")
     assert set(np.flatnonzero(clustered)) == {
         *first[: round(0.2 * ff.sum())],
         *np.flatnonzero((table["in_concept"] | table["in_suppressed"]) & ff),
     }
-    rows = pandas.DataFrame(score.agreement(run.room, table)).set_index("score")
+    rows = pandas.DataFrame(score.agreement(run.workspace, table)).set_index("score")
     assert rows.loc["rank of contrast, welch_z, auroc", "note"] == "chose the concept set" and rows.loc["z", "note"] == "for comparison"
     assert rows.loc["auroc", "note"] == "agrees on the concept set"
 
@@ -135,7 +140,7 @@ def test_a_single_score_chooses_as_before_and_its_table_has_no_column_more(plant
         first = set(rows[np.argsort(-value[rows], kind="stable")][: round(0.04 * len(rows))])
         assert set(np.flatnonzero(table["in_concept"])) & set(rows) == {row for row in first if value[row] > 0}
     assert not any(column.startswith("agreement") for column in table)
-    rows = score.agreement(run.room, table)
+    rows = score.agreement(run.workspace, table)
     assert rows[[row["score"] for row in rows].index("contrast")]["note"] == "chose the concept set"
 
 
@@ -162,18 +167,18 @@ def test_older_studies_keep_their_keys(study_file):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (['choose.agree=["contrast"]'], "at least 2 scores, each once"),
-        (['choose.agree=["contrast", "contrast"]'], "each once"),
-        (["choose.agree=[]"], "at least 2 scores"),
+        (['choose.agree=["contrast"]'], "at least 2 different scores"),
+        (['choose.agree=["contrast", "contrast"]'], "at least 2 different scores"),
+        (["choose.agree=[]"], "at least 2 different scores"),
         (['choose.agree=["contrast", "welchz"]'], 'Did you mean "welch_z"'),
         (['choose.agree=["contrast", "correlation"]'], '"correlation" needs an erased model'),
         (['choose.agree=["z", "auroc"]'], "is not among choose.agree"),
-        (['choose.agree=["contrast", "z"]', "choose.votes=2"], 'only with choose.by = "votes"'),
-        (['choose.agree=["contrast", "z"]', 'choose.by="rank"', "choose.votes=1"], 'only with choose.by = "votes"'),
+        (['choose.agree=["contrast", "z"]', "choose.votes=2"], 'needs choose.by = "votes"'),
+        (['choose.agree=["contrast", "z"]', 'choose.by="rank"', "choose.votes=1"], 'needs choose.by = "votes"'),
         (['choose.agree=["contrast", "z"]', 'choose.by="votes"'], "how many of the 2 scores"),
         (['choose.agree=["contrast", "z"]', 'choose.by="votes"', "choose.votes=3"], "only 2 scores are listed"),
-        (['choose.by="votes"'], "list at least 2 in choose.agree"),
-        (["choose.votes=1"], "list at least 2 in choose.agree"),
+        (['choose.by="votes"'], "choose.agree lists none"),
+        (["choose.votes=1"], "choose.agree lists none"),
         (['choose.by="vote"', 'choose.agree=["contrast", "z"]'], "choose.by"),
     ],
 )
@@ -184,7 +189,7 @@ def test_contradictory_settings_are_refused(study_file, settings, message):
 
 def checked(tables):
     """The tables of a run as report.json holds them."""
-    tables = document.plain(tables)
+    tables = plain_json(tables)
     for name, rows in tables.items():
         document.check_table(name, rows)
     return tables
@@ -194,7 +199,7 @@ def test_planted_neurons_are_confirmed_and_loud_ones_are_not(planted):
     said = {}
     for name, settings in (("together", [f"choose.agree={THREE}"]), ("alone", [])):
         run, table = planted("choose.share=0.05", *settings)
-        tables, columns = choice.tables(run.room, table)
+        tables, columns = choice.tables(run.workspace, table)
         tables, table = checked(tables), table.assign(**columns)
         assert table["confirmed"].notna().tolist() == (table["in_concept"] | table["in_suppressed"]).tolist()
         assert table.loc[table["in_concept"], "p_adjusted"].between(0, 1).all()
@@ -211,7 +216,7 @@ def test_planted_neurons_are_confirmed_and_loud_ones_are_not(planted):
 
 def test_an_agreed_choice_is_stable_and_stands_beside_chance(planted):
     run, table = planted(f"choose.agree={THREE}", f"choose.share={N_TRUE / 256}")
-    tables, columns = choice.tables(run.room, table)
+    tables, columns = choice.tables(run.workspace, table)
     rows = pandas.DataFrame(checked(tables)["stability"]).set_index("over")
     assert set(rows.index) == {"halves", "repeated halves", "seeds", "triggers", "scores"}
     for over in ("halves", "repeated halves"):
@@ -230,7 +235,7 @@ def test_an_agreed_choice_is_stable_and_stands_beside_chance(planted):
 @pytest.mark.parametrize("over", ["seeds", "triggers"])
 def test_choices_of_two_seeds_or_two_names_are_compared(planted, over):
     run, table = planted(**({"n_rows": 2} if over == "seeds" else {"names": ("ink", "lineart")}))
-    rows = [row for row in choice.tables(run.room, table)[0]["stability"] if row["over"] == over and row["reason"] is None]
+    rows = [row for row in choice.tables(run.workspace, table)[0]["stability"] if row["over"] == over and row["reason"] is None]
     rows = [row for row in rows if "attack" not in row["second"]]
     assert len(rows) == 1 and {rows[0]["first"], rows[0]["second"]} == (
         {"seed 1 of each unit", "seed 2 of each unit"} if over == "seeds" else {'"ink"', '"lineart"'}
@@ -246,9 +251,9 @@ def test_in_a_null_study_the_choice_is_confirmed_no_more_than_chance(planted):
     for seed in range(12):
         run.study.choose.seed = seed
         sides = recordings(len(run.ff), run.ff, 0.0, seed)[0]
-        run.room.mean_abs = lambda variant, name, trajectory, quantity="mean_abs", sides=sides: sides[_attack(name)]
-        table = run.scored(run.room.store.folder.parent / f"null-{seed}")
-        rows = document.plain(choice.selection_rows(run.room, table, choice.base_means(run.room))[0])
+        run.workspace.mean_abs = lambda variant, name, trajectory, quantity="mean_abs", sides=sides: sides[_attack(name)]
+        table = run.scored(run.workspace.store.folder.parent / f"null-{seed}")
+        rows = plain_json(choice.selection_rows(run.workspace, table, choice.base_means(run.workspace))[0])
         row = next(row for row in rows if (row["neuron_set"], row["site"]) == ("concept", "ff"))
         confirmed, chosen = confirmed + row["confirmed"], chosen + row["n_chosen"]
         ps.append(row["p_random"])

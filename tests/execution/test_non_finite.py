@@ -9,7 +9,7 @@ from tests import tiny
 from workbench.errors import MethodError, ModelError
 from workbench.execution import execute
 from workbench.execution.run_folder import Store
-from workbench.execution.workspace import Room
+from workbench.execution.workspace import Workspace
 from workbench.methods.detectors import Detector, check_images
 from workbench.methods.erasers import esd
 from workbench.models.load import from_pipeline
@@ -47,16 +47,16 @@ def broken(monkeypatch, theirs, tmp_path):
     """broken(name, factor) -> (the error a run ends with when a weight of the variant is multiplied by a factor, {node: state})."""
 
     def call(name, factor):
-        own = Room.variant
+        own = Workspace.variant
 
-        def changed(room, asked):
-            given = own(room, asked)
+        def changed(workspace, asked):
+            given = own(workspace, asked)
             if asked != "theirs":
                 return given
-            weight = given.weights.get(name, room.model.parameters()[name].detach())
+            weight = given.weights.get(name, workspace.model.parameters()[name].detach())
             return dataclasses.replace(given, weights=given.weights | {name: weight * factor})
 
-        monkeypatch.setattr(Room, "variant", changed)
+        monkeypatch.setattr(Workspace, "variant", changed)
         with pytest.raises(ModelError) as error:
             execute.run(theirs, tmp_path / "run")
         nodes = {node["id"]: node["state"] for node in Store(tmp_path / "run").manifest()["nodes"]}
@@ -92,16 +92,16 @@ def test_a_narrow_number_format_is_the_first_thing_to_change(theirs, tmp_path):
 
 def test_activations_that_are_not_finite_are_named_with_their_layer(theirs, tmp_path):
     """Recorded on the base model's own latents, so that images may be sound where activations are not."""
-    plan, room = execute.prepare(theirs, tmp_path / "run")
+    plan, workspace = execute.prepare(theirs, tmp_path / "run")
     wanted = ["generate:base:target", "generate:base:reference", "erase:theirs"]
-    execute.run_nodes(room, [plan.node(name) for name in wanted])
-    own = room.variant("theirs")
+    execute.run_nodes(workspace, [plan.node(name) for name in wanted])
+    own = workspace.variant("theirs")
     norm = "unet.mid_block.attentions.0.transformer_blocks.0.norm3.weight"
     for factor in (torch.nan, 1e12):
-        weights = own.weights | {norm: room.model.parameters()[norm].detach() * factor}
-        room._variants["theirs"] = dataclasses.replace(own, weights=weights)
+        weights = own.weights | {norm: workspace.model.parameters()[norm].detach() * factor}
+        workspace._variants["theirs"] = dataclasses.replace(own, weights=weights)
         with pytest.raises(ModelError) as error:
-            execute.run_nodes(room, [plan.node("record:theirs:target")])
+            execute.run_nodes(workspace, [plan.node("record:theirs:target")])
         said = str(error.value)
         assert 'The variant "theirs" has activations that are not finite, on the prompt set "target": in ' in said
         assert 'layers, first in "' in said and "workbench inspect theirs.pt" in said
@@ -109,8 +109,8 @@ def test_activations_that_are_not_finite_are_named_with_their_layer(theirs, tmp_
 
 
 def test_an_eraser_whose_training_diverged_is_refused(study_file, tmp_path, monkeypatch):
-    plan, room = execute.prepare(load_study(study_file), tmp_path / "run")
-    execute.run_nodes(room, [plan.node("generate:base:target")])
+    plan, workspace = execute.prepare(load_study(study_file), tmp_path / "run")
+    execute.run_nodes(workspace, [plan.node("generate:base:target")])
     real = esd.erase
 
     def diverged(*args, **context):
@@ -120,7 +120,7 @@ def test_an_eraser_whose_training_diverged_is_refused(study_file, tmp_path, monk
     with pytest.raises(
         MethodError, match=r'The eraser esd of the variant "erased" made weights that hold NaN or infinity: \d+ of \d+ tensors'
     ):
-        execute.run_nodes(room, [plan.node("erase:erased")])
+        execute.run_nodes(workspace, [plan.node("erase:erased")])
 
 
 def judge(network):

@@ -54,14 +54,18 @@ def test_other_prompts_are_recorded_on_the_same_latents_and_make_no_image(study,
 
 def test_numbers_are_those_of_the_definition(done, study):
     """Every number of the table from the recordings, by loops over units."""
-    room = execute.prepare(workbench.load_study(study), done.folder)[1]
+    workspace = execute.prepare(workbench.load_study(study), done.folder)[1]
     table = read_table(done.folder / "report" / "neurons.parquet")
-    half_b = ~room.units_in_half_a()
+    half_b = ~workspace.units_in_half_a()
     concept, other = (table[name].to_numpy() & (table["site"] == "ff").to_numpy() for name in ("in_concept", "in_other"))
     assert other.any() and not (concept & other).any()
 
     def of(variant, name, members, trajectory):
-        return room.unit_means(name, room.mean_abs(variant, name, trajectory)).mean(axis=1)[half_b][:, members].sum(axis=1, dtype=float)
+        return (
+            workspace.unit_means(name, workspace.mean_abs(variant, name, trajectory))
+            .mean(axis=1)[half_b][:, members]
+            .sum(axis=1, dtype=float)
+        )
 
     rows = done.document["other_concept"]
     assert {(row["effect"], row["variant"], row["prompts"]) for row in rows} == {
@@ -153,11 +157,11 @@ def test_a_file_that_is_not_there_is_told_when_the_study_is_read(tmp_path, tiny_
 def test_the_same_neurons_for_both_concepts_are_said_to_be_that(done, study, monkeypatch):
     from workbench.execution.rows import other_concept
 
-    room = execute.prepare(workbench.load_study(study), done.folder)[1]
-    table = read_table(room._folder("score") / "neurons.parquet")
+    workspace = execute.prepare(workbench.load_study(study), done.folder)[1]
+    table = read_table(workspace.result("score") / "neurons.parquet")
     same = table["in_concept"].to_numpy()[(table["site"] == "ff").to_numpy()]
     monkeypatch.setattr(other_concept.choice.Rule, "on", lambda self, evidence: lambda rows: same)
-    found = other_concept.pair(room, table)
+    found = other_concept.pair(workspace, table)
     assert found.other is None and found.shared == same.sum()
     assert other_concept.caveats(found) == [
         "Nothing is said about neurons of another concept. lineart: The rule chooses the same neurons for both concepts; they cannot be "
@@ -172,15 +176,15 @@ def test_the_rule_is_the_one_that_chose_the_concepts_neurons(study, tmp_path, ru
     from workbench.execution.rows import choice
 
     given = workbench.load_study(study).with_values([*rule, "attacks=[]"])
-    plan, room = execute.prepare(given, tmp_path / "run")
+    plan, workspace = execute.prepare(given, tmp_path / "run")
     execute.run_nodes(
-        room,
+        workspace,
         [n for n in plan.nodes if n.variant == "base" and n.stage in ("generate", "record") and n.prompt_set != "near"]
         + [plan.node("score")],
     )
-    table = read_table(room._folder("score") / "neurons.parquet")
+    table = read_table(workspace.result("score") / "neurons.parquet")
     ff = (table["site"] == "ff").to_numpy()
-    one = choice.Rule(room, ff, {})
-    assert one.on(one.units(one.rows("target", "reference")))(room.units_in_half_a()).tolist() == table["in_concept"][ff].tolist()
-    found = one.on(one.units(one.rows("other-target", "other-reference")))(room.units_in_half_a())
+    one = choice.Rule(workspace, ff, {})
+    assert one.on(one.units(one.rows("target", "reference")))(workspace.units_in_half_a()).tolist() == table["in_concept"][ff].tolist()
+    found = one.on(one.units(one.rows("other-target", "other-reference")))(workspace.units_in_half_a())
     assert found.any()

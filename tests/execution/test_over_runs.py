@@ -25,7 +25,7 @@ ATTACKED = 'method = "embedding_pgd"\nseeds = [3, 4]\n'
 
 @pytest.fixture(scope="module")
 def repeated(tmp_path_factory, tiny_folder):
-    """(run, room) of the tiny study with two trainings of the eraser and two searches of its attack."""
+    """(run, workspace) of the tiny study with two trainings of the eraser and two searches of its attack."""
     path = written(tmp_path_factory.mktemp("seeds"), tiny_folder)
     text = path.read_text().replace('name = "erased"\n', SEEDED, 1).replace('method = "embedding_pgd"\n', ATTACKED, 1)
     text = text.replace('sites = ["ff", "update"]\ncalls = [0, 2]', 'sites = ["ff"]\ncalls = [2]\ntrajectories = ["reference"]')
@@ -40,20 +40,20 @@ def picked(run, **wanted):
 
 
 def test_every_run_is_a_variant_of_its_own_and_each_attack_is_made_against_each(repeated):
-    run, room = repeated
+    run, workspace = repeated
     variants = {row["variant"] for row in run.document["models"]}
     assert variants == {"base", *(f"{name}-seed{s}" for name in ("erased", "pruned") for s in (0, 1))}
     assert len({row["digest"] for row in run.document["models"]}) == 5
-    made = {node.id for node in room.plan.of_stage("attack")}
+    made = {node.id for node in workspace.plan.of_stage("attack")}
     assert made == {f"attack:embedding_pgd-seed{a}@erased-seed{v}" for a in (3, 4) for v in (0, 1)} | {"attack:paraphrase"}
     document.check(run.document)
 
 
 def test_an_effect_over_runs_is_that_of_a_slow_reference(repeated):
-    run, room = repeated
-    half_b = ~room.units_in_half_a()
+    run, workspace = repeated
+    half_b = ~workspace.units_in_half_a()
     chosen = run.neurons["in_concept"].to_numpy()
-    activity = lambda v, s: room.unit_means(s, room.mean_abs(v, s, "reference")).mean(axis=1)[half_b][:, chosen].sum(axis=1)  # noqa: E731
+    activity = lambda v, s: workspace.unit_means(s, workspace.mean_abs(v, s, "reference")).mean(axis=1)[half_b][:, chosen].sum(axis=1)  # noqa: E731
     scale = activity("base", "target") - activity("base", "reference")
     sets = [[f"embedding_pgd-seed{a}@erased-seed{v}" for a in (3, 4)] for v in (0, 1)]
     changes = [
@@ -76,9 +76,9 @@ def test_an_effect_over_runs_is_that_of_a_slow_reference(repeated):
 
 
 def test_rates_over_runs_pool_the_images_and_say_how_many_runs(repeated):
-    run, room = repeated
+    run, workspace = repeated
     (row,) = picked(run, quantity="rate", name="asr", variant="erased", attack=A, control=False)
-    seen = [[rates.seen(room, f"erased-seed{v}", f"embedding_pgd-seed{a}@erased-seed{v}").mean() for a in (3, 4)] for v in (0, 1)]
+    seen = [[rates.seen(workspace, f"erased-seed{v}", f"embedding_pgd-seed{a}@erased-seed{v}").mean() for a in (3, 4)] for v in (0, 1)]
     assert row["value"] == pytest.approx(np.mean(seen)) and row["low"] < row["high"]
     assert (row["n_units"], row["n_runs"], row["n_inner"]) == (6, 2, 2)
     (kept,) = picked(run, quantity="retained", variant="pruned")
@@ -88,11 +88,14 @@ def test_rates_over_runs_pool_the_images_and_say_how_many_runs(repeated):
 
 
 def test_a_child_stands_beside_its_parent_run_by_run_and_runs_of_other_seeds_are_not_compared(repeated):
-    run, room = repeated
+    run, workspace = repeated
     pairs = {(row["variant_a"], row["variant_b"]) for row in run.document["comparisons"]}
     assert pairs == {("base", f"erased-seed{s}") for s in (0, 1)} | {(f"erased-seed{s}", f"pruned-seed{s}") for s in (0, 1)}
     (row,) = picked(run, quantity="difference between variants", variant="pruned", beside="erased", prompt_set="target")
-    found = [rates.seen(room, f"pruned-seed{s}", "target").mean() - rates.seen(room, f"erased-seed{s}", "target").mean() for s in (0, 1)]
+    found = [
+        rates.seen(workspace, f"pruned-seed{s}", "target").mean() - rates.seen(workspace, f"erased-seed{s}", "target").mean()
+        for s in (0, 1)
+    ]
     assert row["value"] == pytest.approx(np.mean(found)) and row["n_runs"] == 2
     met = {row["variant"] for row in run.document["rates"] if row["prompt_set"] == "embedding_pgd-seed3@erased-seed1"}
     assert met == {"erased-seed1", "pruned-seed1"}

@@ -46,15 +46,15 @@ def permuted(unet):
 
 
 def scored(study_file, folder, pipeline, changes=()):
-    """The room of a study on a pipeline, after the stages generate, record and score of the base model."""
+    """The workspace of a study on a pipeline, after the stages generate, record and score of the base model."""
     pipeline.save_pretrained(folder / "model")
     study = workbench.load_study(study_file).with_values([*SETTINGS, *changes, f"model.base={folder / 'model'}"])
-    plan, room = execute.prepare(study, folder / "run")
+    plan, workspace = execute.prepare(study, folder / "run")
     wanted = [
         n for n in plan.nodes if n.stage in ("generate", "record") and n.variant == "base" and n.prompt_set in ("target", "reference")
     ]
-    execute.run_nodes(room, [*wanted, plan.node("score")])
-    return room
+    execute.run_nodes(workspace, [*wanted, plan.node("score")])
+    return workspace
 
 
 def chosen(*args):
@@ -79,20 +79,20 @@ def test_permuting_the_neurons_of_a_model_permutes_the_chosen_set(study_file, tm
 
 
 def test_recordings_of_older_runs_in_half_precision_are_still_read(study_file, tmp_path):
-    room = scored(study_file, tmp_path, tiny.pipeline())
-    before = room.mean_abs("base", "target", "reference")
-    for path in room.store.folder.glob("nodes/record/*/reference.safetensors"):
+    workspace = scored(study_file, tmp_path, tiny.pipeline())
+    before = workspace.mean_abs("base", "target", "reference")
+    for path in workspace.store.folder.glob("nodes/record/*/reference.safetensors"):
         older = {name: value.half() if name.endswith("|mean_abs") else value for name, value in read_arrays(path).items()}
         write_arrays(path, older)
         digests.seal(path.parent)
-    after = room.mean_abs("base", "target", "reference")
+    after = workspace.mean_abs("base", "target", "reference")
     assert before.dtype == after.dtype == np.float32 and not np.array_equal(after, before)
     assert np.allclose(after, before, rtol=1e-3, atol=1e-6)
 
 
 def test_the_disk_that_is_announced_holds_the_recordings(study_file, tmp_path):
-    room = scored(study_file, tmp_path, tiny.pipeline())
-    node = room.plan.node("record:base:reference")
-    files = [path for shard in node.shards for path in room.store.path("record", shard.key).glob("*.safetensors")]
+    workspace = scored(study_file, tmp_path, tiny.pipeline())
+    node = workspace.plan.node("record:base:reference")
+    files = [path for shard in node.shards for path in workspace.store.path("record", shard.key).glob("*.safetensors")]
     values = sum(array.nbytes for path in files for array in read_arrays(path).values())
     assert node.bytes == pytest.approx(values, rel=0.2)

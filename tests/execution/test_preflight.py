@@ -158,8 +158,8 @@ def test_a_detector_is_looked_for_beside_the_study_first_and_errors_say_where(st
     shutil.copytree(resnet, tmp_path / "study" / "judge")
     monkeypatch.chdir(tmp_path)
     study = changed(tmp_path / "study" / study_file.name, classifier("judge"))
-    plan, room = execute.prepare(study)
-    assert room.detector("judge").labels[0] == "style:ink"
+    plan, workspace = execute.prepare(study)
+    assert workspace.detector("judge").labels[0] == "style:ink"
     known = plan.node("detect:base:target").parameters["judge"]
     assert known["parameters"]["model"] == "judge"  # where it lies is in no key
     refused(
@@ -203,7 +203,7 @@ def test_weights_as_pickles_alone_are_refused_with_the_way_to_convert_them(study
         ("preprocessor_config.json", "{", "preprocessor_config.json is damaged"),
         ("preprocessor_config.json", '{"image_mean": [1], "do_normalize": true}', "preprocessor_config.json that cannot be used"),
         ("preprocessor_config.json", '{"image_mean": "x", "image_std": 3, "size": "x"}', "preprocessor_config.json that cannot be used"),
-        ("preprocessor_config.json", "é", "is damaged|no UTF-8 text"),
+        ("preprocessor_config.json", "é", "is damaged|not UTF-8 text"),
     ],
 )
 def test_a_damaged_detector_folder_is_told_file_by_file(study_file, resnet, tmp_path, file, content, message):

@@ -46,8 +46,8 @@ def test_the_report_says_it_of_the_variant_and_among_the_caveats(written, tmp_pa
     assert what["given-back"].endswith("; revive as published.")
     caveats = document["verdict"]["caveats"]
     assert f"pruned: conceptprune as published (style), {BUT}" in caveats and not any("given-back: revive" in one for one in caveats)
-    plan, room = execute.prepare(written, tmp_path / "run")
-    _, about = masks.load(room._folder("erase:pruned") / "mask.safetensors")
+    plan, workspace = execute.prepare(written, tmp_path / "run")
+    _, about = masks.load(workspace.result("erase:pruned") / "mask.safetensors")
     assert about["preset"] == "published" and about["parameters"]["branches"] == "both"
 
 

@@ -29,7 +29,7 @@ noise_floor = ["seed", "dtype"]
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory, tiny_folder):
-    """(run, room) of the study."""
+    """(run, workspace) of the study."""
     folder = tmp_path_factory.mktemp("study")
     clip = clip_folder(tmp_path_factory.mktemp("clip"), seed=2)
     for name, style in {"target": "ink", "reference": "noto", "near": "fluent"}.items():
@@ -61,26 +61,26 @@ def test_two_attacks_of_one_method_are_told_apart_in_every_table(ran):
 
 
 def test_clip_scores_are_those_of_the_images_with_the_change_from_the_base_model(ran):
-    run, room = ran
+    run, workspace = ran
     rows = run.document["clip"]
     assert [(row["variant"], row["prompt_set"]) for row in rows] == [(name, "near") for name in ("base", "erased", "pruned")]
     scores = {}
     for row in rows:
-        images = room.images(row["variant"], "near").float() / 255
-        scores[row["variant"]] = quality.clip_scores(room.study.quality.clip, images, room.prompt_set("near").prompts)
+        images = workspace.images(row["variant"], "near").float() / 255
+        scores[row["variant"]] = quality.clip_scores(workspace.study.quality.clip, images, workspace.prompt_set("near").prompts)
         assert row["value"] == pytest.approx(scores[row["variant"]].mean(), abs=1e-3)
-        assert (row["n"], row["n_units"], row["n_cut"], row["model"]) == (4, 4, 0, f"clip {room.clip.version}")
+        assert (row["n"], row["n_units"], row["n_cut"], row["model"]) == (4, 4, 0, f"clip {workspace.clip.version}")
     base, erased, _ = rows
     assert base["change"] is None
     assert erased["change"] == pytest.approx((scores["erased"] - scores["base"]).mean(), abs=1e-3)
     assert "CLIP score" in run.report("html").read_text() and "CLIP score" in run.report("md").read_text()
 
 
-def again(room, what):
+def again(workspace, what):
     """The base model's retained images, made anew one at a time."""
-    rows, model = room.prompt_set("near"), room.model
+    rows, model = workspace.prompt_set("near"), workspace.model
     if what == "dtype":
-        model = load.load(room.study.model.base, dtype=torch.bfloat16)
+        model = load.load(workspace.study.model.base, dtype=torch.bfloat16)
     images = []
     for prompt, seed in zip(rows.prompts, rows.seeds, strict=True):
         states, empty = (text.encode(model, [words]) for words in (prompt, ""))
@@ -90,32 +90,32 @@ def again(room, what):
 
 
 def test_the_noise_floors_are_the_base_model_against_itself_from_other_noise_and_in_another_format(ran):
-    run, room = ran
-    first = room.images("base", "near").float() / 255
-    judge, units = room.detector("judge"), room.prompt_set("near").units
+    run, workspace = ran
+    first = workspace.images("base", "near").float() / 255
+    judge, units = workspace.detector("judge"), workspace.prompt_set("near").units
     settings = {"n_resamples": 100, "seed": 0}
     for what, limit in (("seed", 1e-3), ("dtype", 0.05)):
         (row,) = rows_of(run, "quality", definition=f"kid_floor_{what}")
-        expected = quality.kid(quality.features(judge, first), quality.features(judge, again(room, what)), units, units, **settings)
+        expected = quality.kid(quality.features(judge, first), quality.features(judge, again(workspace, what)), units, units, **settings)
         assert row["variant"] == "base" and (row["n"], row["n_units"]) == (4, 4)
         assert row["value"] == pytest.approx(expected["value"], abs=limit)
     (row,) = rows_of(run, "quality", definition="image_difference")
-    other = again(room, "seed")
-    gap = float((again(room, "dtype") - first).abs().mean())
+    other = again(workspace, "seed")
+    gap = float((again(workspace, "dtype") - first).abs().mean())
     assert row["value"] == pytest.approx(gap, rel=0.3) and 0 < row["value"] < 0.5 * float((other - first).abs().mean())
 
 
 def test_the_model_itself_keeps_its_number_format(ran):
-    _, room = ran
-    before = room.model.digest()
-    assert room.other_format.dtype == torch.bfloat16 and room.model.dtype == torch.float32 and room.model.digest() == before
-    half = dataclasses.replace(room.model, **{part: getattr(room.other_format, part) for part in ("unet", "vae", "text_encoder")})
+    _, workspace = ran
+    before = workspace.model.digest()
+    assert workspace.other_format.dtype == torch.bfloat16 and workspace.model.dtype == torch.float32 and workspace.model.digest() == before
+    half = dataclasses.replace(workspace.model, **{part: getattr(workspace.other_format, part) for part in ("unet", "vae", "text_encoder")})
     assert half.dtype == torch.bfloat16
 
 
 def test_a_folder_that_is_no_clip_is_told_before_anything_runs(ran, tmp_path):
-    _, room = ran
-    study = room.study.with_values([f'quality.clip="{tmp_path}"'])
+    _, workspace = ran
+    study = workspace.study.with_values([f'quality.clip="{tmp_path}"'])
     with pytest.raises(workbench.errors.ModelError, match="nothing is downloaded"):
         prepare(study, tmp_path / "run")
     assert not (tmp_path / "run").exists()

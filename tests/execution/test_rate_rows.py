@@ -1,4 +1,4 @@
-"""Tables from images: rows that need no model, on a room made by hand."""
+"""Tables from images: rows that need no model, on a workspace made by hand."""
 
 from types import SimpleNamespace as Thing
 
@@ -17,7 +17,7 @@ from workbench.storage import write_arrays
 LABELS = ["object:bomb", "object:dagger"]
 
 
-class Room:
+class Workspace:
     """Two variants, one target set of six units: three ask for each label."""
 
     def __init__(self, labels=LABELS, asked=("object:bomb", "object:dagger") * 3):
@@ -42,7 +42,7 @@ class Room:
 
 
 def test_each_label_is_counted_on_the_units_that_ask_for_it():
-    rows = rates.label_rows(Room())
+    rows = rates.label_rows(Workspace())
     assert {row["prompt_set"] for row in rows} == {"target"}
     found = {(row["variant"], row["label"]): (row["successes"], row["n"]) for row in rows}
     assert found == {
@@ -54,12 +54,12 @@ def test_each_label_is_counted_on_the_units_that_ask_for_it():
 
 
 def test_a_concept_of_one_label_has_no_rows_by_label():
-    assert rates.label_rows(Room(labels=["object:bomb"])) == []
+    assert rates.label_rows(Workspace(labels=["object:bomb"])) == []
 
 
 @pytest.mark.parametrize("asked", [(None,) * 6, ("object:owl",) * 6])
 def test_a_label_that_nobody_asks_for_is_null_with_a_reason(asked):
-    assert all(row["rate"] is None and row["reason"] for row in rates.label_rows(Room(asked=asked)))
+    assert all(row["rate"] is None and row["reason"] for row in rates.label_rows(Workspace(asked=asked)))
 
 
 def red(rule=None, features=True, floor=0.0):
@@ -129,9 +129,11 @@ def checked(table, rows):
 
 
 def test_false_alarms_are_counted_on_the_base_models_images_without_the_concept(tmp_path):
-    room = Pictures(tmp_path, red(), ["red", "green"])
-    expected = sum(float(colour[0]) >= 0.5 or float(colour[1]) >= 0.5 for colour in room.images("base", "reference")[:, :2, 0, 0] / 255)
-    rows = checked("detectors", rates.detector_rows(room))
+    workspace = Pictures(tmp_path, red(), ["red", "green"])
+    expected = sum(
+        float(colour[0]) >= 0.5 or float(colour[1]) >= 0.5 for colour in workspace.images("base", "reference")[:, :2, 0, 0] / 255
+    )
+    rows = checked("detectors", rates.detector_rows(workspace))
     assert [row["role"] for row in rows] == ["steer", "judge"] and 0 < expected < 12
     for row in rows:
         assert (row["successes"], row["n"], row["version"]) == (expected, 12, "colours 1")
@@ -144,15 +146,15 @@ def test_a_false_positive_rate_that_could_not_be_measured_is_null_with_a_reason(
 
 
 def test_the_sweep_has_every_condition_at_every_threshold_and_meets_the_rate_at_the_judges_own(tmp_path):
-    room = Pictures(tmp_path, red())
-    rows = checked("sweep", rates.sweep_rows(room))
+    workspace = Pictures(tmp_path, red())
+    rows = checked("sweep", rates.sweep_rows(workspace))
     assert len(rows) == 12 * len(rates.THRESHOLDS)
-    for variant, name in rates.generated(room):
+    for variant, name in rates.generated(workspace):
         mine = [row for row in rows if (row["variant"], row["prompt_set"]) == (variant, name)]
         counts = [row["successes"] for row in mine]
         assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
         (own,) = [row for row in mine if row["own"]]
-        assert own["threshold"] == 0.5 and own["successes"] == room.detections(variant, name)["judge"].sum()
+        assert own["threshold"] == 0.5 and own["successes"] == workspace.detections(variant, name)["judge"].sum()
 
 
 def test_a_judge_with_a_rule_is_swept_by_its_rule(tmp_path):
@@ -177,13 +179,13 @@ def test_a_floor_cuts_the_sweep_and_labels_of_several_thresholds_have_no_own_row
 
 
 def test_distances_join_near_and_far_and_a_variant_that_changed_nothing_has_none(tmp_path):
-    room = Pictures(tmp_path, red())
-    rows = checked("quality", quality_rows.quality_rows(room))
+    workspace = Pictures(tmp_path, red())
+    rows = checked("quality", quality_rows.quality_rows(workspace))
     assert [(row["variant"], row["definition"]) for row in rows] == [("base", "kid_floor_seed"), ("erased", "kid"), ("same", "kid")]
     floor, erased, same = rows
     assert (floor["n"], erased["n"], erased["n_units"], erased["features"]) == (24, 24, 6, "colours 1")
     assert same["value"] == pytest.approx(0, abs=1e-9) and erased["value"] > 0.05
-    base, changed = (torch.cat([room.seen[v, k] for k in ("near", "far")]).numpy() for v in ("base", "erased"))
+    base, changed = (torch.cat([workspace.seen[v, k] for k in ("near", "far")]).numpy() for v in ("base", "erased"))
     units = [f"u{row % 6}" for row in range(12)] * 2
     expected = quality.kid(base, changed, units, units, n_resamples=50, seed=3)
     assert [erased[key] for key in ("value", "low", "high")] == pytest.approx([expected[key] for key in ("value", "low", "high")])
@@ -191,9 +193,9 @@ def test_distances_join_near_and_far_and_a_variant_that_changed_nothing_has_none
 
 def test_every_distance_is_read_against_the_same_prompts_from_other_noise(tmp_path):
     """The floor used to be one half of the units against the other: half as many images, other prompts, so everything was within it."""
-    room = Pictures(tmp_path, red())
-    floor, erased, same = checked("quality", quality_rows.quality_rows(room))
-    base, again, changed = (torch.cat([room.seen[v, k] for k in ("near", "far")]).numpy() for v in ("base", "seed", "erased"))
+    workspace = Pictures(tmp_path, red())
+    floor, erased, same = checked("quality", quality_rows.quality_rows(workspace))
+    base, again, changed = (torch.cat([workspace.seen[v, k] for k in ("near", "far")]).numpy() for v in ("base", "seed", "erased"))
     units = [f"u{row % 6}" for row in range(12)] * 2
     expected = quality.kid(base, again, units, units, n_resamples=50, seed=3)
     assert [floor[key] for key in ("value", "low", "high")] == pytest.approx([expected[key] for key in ("value", "low", "high")])
@@ -219,38 +221,38 @@ def test_without_features_distances_are_null_with_a_reason_and_without_retained_
 
 
 def test_an_attack_is_set_beside_its_control_on_the_same_prompts():
-    room = Room()
+    workspace = Workspace()
     seen = {"target": [1, 0, 0, 0, 0, 0], "pgd@erased": [0, 1, 1, 1, 0, 0], "pgd@erased~control": [0, 0, 0, 1, 1, 0], "near": [1] * 6}
     nodes = [Thing(variant="erased", prompt_set=name) for name in seen]
-    room.plan.of_stage = lambda stage: nodes
+    workspace.plan.of_stage = lambda stage: nodes
     for name in list(seen)[1:3]:
-        room.plan.sets[name] = Thing(kind="adversarial", attack="pgd", against="erased", control=name.endswith("control"))
-    room.detections = lambda variant, name: pandas.DataFrame({"judge": np.array(seen[name], bool)[::-1]})
-    (row,) = rates.control_rows(room)
+        workspace.plan.sets[name] = Thing(kind="adversarial", attack="pgd", against="erased", control=name.endswith("control"))
+    workspace.detections = lambda variant, name: pandas.DataFrame({"judge": np.array(seen[name], bool)[::-1]})
+    (row,) = rates.control_rows(workspace)
     assert (row["variant"], row["prompt_set"], row["attack"], row["against"]) == ("erased", "pgd@erased", "pgd", "erased")
     assert (row["n"], row["both"], row["only_control"], row["only_attack"], row["neither"]) == (6, 2, 1, 2, 1)
     assert row["difference"] == pytest.approx(1 / 6) and row["p_mcnemar"] == 1.0
 
 
 def test_variants_are_compared_with_their_parents_and_their_likes_by_the_rates_of_the_report():
-    room = Room()
+    workspace = Workspace()
     role = {"base": "base", "esd": "erased", "uce": "erased", "pruned": "pruned", "sham": "sham"}
     parent = {"pruned": "esd"}
-    room.study.variants = [
+    workspace.study.variants = [
         Thing(name=name, role=role[name], parent=parent.get(name, "base"), like=None, method="esd", run_of=None) for name in list(role)[1:]
     ]
     for name in ("pgd@esd", "pgd@pruned", "words"):
         for control in (False, True):
             planned = Thing(kind="control" if control else "adversarial", attack=name.split("@")[0], control=control)
             planned.against = name.partition("@")[2] or None
-            room.plan.sets[f"{name}~control" if control else name] = planned
+            workspace.plan.sets[f"{name}~control" if control else name] = planned
     draws = np.random.default_rng(0)
     seen = {(v, s): draws.random(6) < 0.5 for v in role for s in ("target", "reference", "near")}
     for variant, name in (("esd", "pgd@esd"), ("pruned", "pgd@esd"), ("pruned", "pgd@pruned"), ("esd", "words"), ("uce", "words")):
         seen |= {(variant, s): draws.random(6) < 0.5 for s in (name, f"{name}~control")}
-    room.plan.of_stage = lambda stage: [Thing(variant=variant, prompt_set=name) for variant, name in seen]
-    room.detections = lambda variant, name: pandas.DataFrame({"judge": seen[variant, name][::-1]})
-    rows = checked("comparisons", rates.comparison_rows(room))
+    workspace.plan.of_stage = lambda stage: [Thing(variant=variant, prompt_set=name) for variant, name in seen]
+    workspace.detections = lambda variant, name: pandas.DataFrame({"judge": seen[variant, name][::-1]})
+    rows = checked("comparisons", rates.comparison_rows(workspace))
     found = {(r["variant_a"], r["variant_b"], r["prompt_set"], r["prompt_set_b"]): r for r in rows}
     plain = ("target", "reference")
     pairs = [("base", name) for name in ("esd", "uce", "sham")] + [("esd", "pruned"), ("esd", "uce")]

@@ -1,4 +1,4 @@
-"""What the rows of a report say by themselves, on a room made by hand and in a finished run."""
+"""What the rows of a report say by themselves, on a workspace made by hand and in a finished run."""
 
 from types import SimpleNamespace as Thing
 
@@ -26,7 +26,7 @@ def prompts(name, kind, texts, **more):
     return PromptSet(name, kind, pandas.DataFrame(rows), **more)
 
 
-class Room:
+class Workspace:
     """Targets of three units, an imported attack, one that was imported as vectors, and a native one."""
 
     def __init__(self, forbidden=None):
@@ -73,30 +73,32 @@ def tables(**more):
 
 
 def test_prompts_that_say_a_name_are_counted_for_every_attack_beside_those_whose_target_says_one_too():
-    found = report_columns.with_stated(Room(), tables())
+    found = report_columns.with_stated(Workspace(), tables())
     assert [(row["named"], row["named_as_asked"]) for row in found["attacks"]] == [(2, 1), (1, 1)]
     assert [(row["named"], row["named_of"]) for row in found["rates"]] == [(None, None), (2, 3), (None, None), (1, 3)]
 
 
 def test_an_imported_attack_that_says_the_name_is_a_caveat_and_vectors_and_native_attacks_are_none():
-    (first, named, *_) = report_columns.with_stated(Room(), tables())["verdict"]["caveats"]
-    assert first == "first" and sum("imported" in one for one in report_columns.with_stated(Room(), tables())["verdict"]["caveats"]) == 1
+    (first, named, *_) = report_columns.with_stated(Workspace(), tables())["verdict"]["caveats"]
+    assert (
+        first == "first" and sum("imported" in one for one in report_columns.with_stated(Workspace(), tables())["verdict"]["caveats"]) == 1
+    )
     assert named.startswith("2 of the 3 imported prompts of made say the concept's name (church), 1 of them where the target prompt says")
     assert "no evidence that an attack found another way" in named
-    room = Room()
-    room.made["made"] = prompts("made", "adversarial", ["x", "y", "z"])
-    assert not any("imported" in one for one in report_columns.with_stated(room, tables())["verdict"]["caveats"])
+    workspace = Workspace()
+    workspace.made["made"] = prompts("made", "adversarial", ["x", "y", "z"])
+    assert not any("imported" in one for one in report_columns.with_stated(workspace, tables())["verdict"]["caveats"])
 
 
 def test_forbidden_words_count_as_names_do():
-    found = report_columns.with_stated(Room(["steeple"]), tables())
+    found = report_columns.with_stated(Workspace(["steeple"]), tables())
     assert found["attacks"][0]["named"] == 3
     assert "say the concept's name or a forbidden word (church, steeple)" in found["verdict"]["caveats"][1]
 
 
 def test_every_rate_says_who_decided_it_and_how_often_that_errs():
     found = report_columns.with_stated(
-        Room(), tables(rates_by_label=[{"label": "b"}], retention=[{"kind": "near"}], budget=[{}], sweep=[{}])
+        Workspace(), tables(rates_by_label=[{"label": "b"}], retention=[{"kind": "near"}], budget=[{}], sweep=[{}])
     )
     for row in found["rates"]:
         assert (row["labels"], row["thresholds"], row["false_positive_rate"], row["false_positive_n"]) == (["a", "b"], [0.3, 0.6], 0.05, 40)
@@ -106,31 +108,31 @@ def test_every_rate_says_who_decided_it_and_how_often_that_errs():
 
 
 def test_few_units_are_a_caveat_that_says_what_could_have_been_found():
-    found = report_columns.with_stated(Room(), tables())
+    found = report_columns.with_stated(Workspace(), tables())
     cut, rise = found["comparisons"][0]["detectable"], found["against_control"][0]["detectable"]
     assert 0.3 < cut < 0.7 and rise is None and "even a rise to 100 %" in found["against_control"][0]["reason"]
     few = found["verdict"]["caveats"][2:]
     assert few[0] == "With 20 units a rise to 100 % would be found with less power than 0.8 in 1 of 1 comparisons."
     assert few[1] == f"With 20 units a variant must cut another one's rate by {cut:.2f} to be found with power 0.8."
     many = [compared() | {"n": 200, "n_units": 200, "both": 100, "only_a": 40, "neither": 50, "only_b": 10}]
-    assert len(report_columns.with_stated(Room(), tables(comparisons=many, against_control=[]))["verdict"]["caveats"]) == 2
+    assert len(report_columns.with_stated(Workspace(), tables(comparisons=many, against_control=[]))["verdict"]["caveats"]) == 2
 
 
 def test_the_headline_says_once_that_one_attack_seed_was_tried_and_not_where_all_have_seeds():
-    room, said = Room(), "All intervals hold for one attack seed (p4d); to include other seeds, set `seeds` on [[attacks]]."
-    assert report_columns.with_stated(room, tables())["verdict"]["headline"] == f"Found. {said}"
-    for part in room.study.attacks:
+    workspace, said = Workspace(), "All intervals hold for one attack seed (p4d); to include other seeds, set `seeds` on [[attacks]]."
+    assert report_columns.with_stated(workspace, tables())["verdict"]["headline"] == f"Found. {said}"
+    for part in workspace.study.attacks:
         part.run_of = part.label, 0
-    assert report_columns.with_stated(room, tables())["verdict"]["headline"] == "Found."
+    assert report_columns.with_stated(workspace, tables())["verdict"]["headline"] == "Found."
 
 
 def test_what_cannot_fall_says_so_and_what_was_not_compared_stays_null():
     nothing = dict.fromkeys(compared()) | {"reason": "no images"}
     never = compared(both=0, only_a=0, neither=19, difference=0.05)
-    rows = report_columns.with_stated(Room(), tables(comparisons=[never, nothing]))["comparisons"]
+    rows = report_columns.with_stated(Workspace(), tables(comparisons=[never, nothing]))["comparisons"]
     assert (rows[0]["detectable"], rows[0]["reason"]) == (None, "the first rate is 0, there is nothing to cut")
     assert rows[1] == nothing | {"detectable": None}
-    units = report_columns.with_stated(Room(), tables(comparisons=[compared(5, reason="several images per unit")]))["comparisons"][0]
+    units = report_columns.with_stated(Workspace(), tables(comparisons=[compared(5, reason="several images per unit")]))["comparisons"][0]
     assert units["detectable"] is None and units["reason"].startswith("several images per unit; on 5 units even a cut to 0")
 
 
@@ -171,7 +173,7 @@ def test_an_attack_that_searches_once_for_all_prompts_says_what_its_intervals_le
     assert "one vector for each half of the prompts" in once and "Repeat it with other seeds" in once
     (twice,) = said(one="concept_inversion", two="concept_inversion")
     assert "one, two" in twice and "Repeat" not in twice
-    room = Room()
-    assert not [one for one in report_columns.with_stated(room, tables())["verdict"]["caveats"] if "one vector" in one]
-    room.study.attacks.append(Thing(label="inversion", method="concept_inversion", run_of=None))
-    assert [one for one in report_columns.with_stated(room, tables())["verdict"]["caveats"] if "one vector" in one]
+    workspace = Workspace()
+    assert not [one for one in report_columns.with_stated(workspace, tables())["verdict"]["caveats"] if "one vector" in one]
+    workspace.study.attacks.append(Thing(label="inversion", method="concept_inversion", run_of=None))
+    assert [one for one in report_columns.with_stated(workspace, tables())["verdict"]["caveats"] if "one vector" in one]

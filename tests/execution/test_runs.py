@@ -77,12 +77,12 @@ def test_the_scale_is_one_and_zero_in_the_base_model(finished):
 
 
 def test_the_rows_of_effects_say_whether_there_is_a_change_and_what_a_change_of_wording_does(finished, study_file):
-    room, rows = execute.prepare(workbench.load_study(study_file), finished.folder)[1], finished.document["effects"]
+    workspace, rows = execute.prepare(workbench.load_study(study_file), finished.folder)[1], finished.document["effects"]
     members = (finished.neurons["in_concept"] & (finished.neurons["site"] == "ff")).to_numpy()
-    half_b, checked = ~room.units_in_half_a(), 0
+    half_b, checked = ~workspace.units_in_half_a(), 0
 
     def sums(variant, name, trajectory):
-        values = room.unit_means(name, room.mean_abs(variant, name, trajectory))[half_b].mean(axis=1)
+        values = workspace.unit_means(name, workspace.mean_abs(variant, name, trajectory))[half_b].mean(axis=1)
         return values[:, members].sum(axis=1, dtype=float)
 
     for row in rows:
@@ -197,9 +197,9 @@ def test_more_prompts_compute_only_the_missing_shards(study_file, tmp_path):
     small = workbench.load_study(study_file).with_values(["prompts.limit=4", "sampling.batch=2"])
     large = workbench.load_study(study_file).with_values(["sampling.batch=2"])
     run = workbench.run(small, tmp_path / "r")
-    plan, room = execute.prepare(large, run.folder)
+    plan, workspace = execute.prepare(large, run.folder)
     node = plan.node("generate:base:target")
-    assert [room.store.has("generate", shard.key) for shard in node.shards] == [True, True, False]
+    assert [workspace.store.has("generate", shard.key) for shard in node.shards] == [True, True, False]
 
 
 def test_a_changed_seed_of_the_eraser_changes_only_what_follows_from_it(study_file):
@@ -266,34 +266,34 @@ def test_the_report_of_a_real_run_shows_single_neurons(finished):
 
 
 def test_with_one_row_per_unit_every_number_is_that_of_plain_rows(finished, study_file):
-    _, room = execute.prepare(study_file, finished.folder)
-    units = room.prompt_set("target").units
-    half = split_halves(units, room.study.choose.seed)
-    assert room.units == units and (room.units_in_half_a() == room.half_a()).all() and (room.half_a() == half).all()
-    for (variant, name), trajectory in ((c, t) for c in rates.generated(room) for t in room.study.record.trajectories):
-        plain = room.mean_abs(variant, name, trajectory)
-        assert np.array_equal(room.unit_means(name, plain), plain[[room.prompt_set(name).units.index(unit) for unit in units]])
-    assert "place" not in room.prompt_set("target").table and "place" not in room.prompt_set("paraphrase").table
+    _, workspace = execute.prepare(study_file, finished.folder)
+    units = workspace.prompt_set("target").units
+    half = split_halves(units, workspace.study.choose.seed)
+    assert workspace.units == units and (workspace.units_in_half_a() == workspace.half_a()).all() and (workspace.half_a() == half).all()
+    for (variant, name), trajectory in ((c, t) for c in rates.generated(workspace) for t in workspace.study.record.trajectories):
+        plain = workspace.mean_abs(variant, name, trajectory)
+        assert np.array_equal(workspace.unit_means(name, plain), plain[[workspace.prompt_set(name).units.index(unit) for unit in units]])
+    assert "place" not in workspace.prompt_set("target").table and "place" not in workspace.prompt_set("paraphrase").table
     for row in finished.document["rates"]:
         if row["definition"] in ("asr", "pre_asr", "asr_fail") or row["rate"] is None:
             continue
-        found = room.detections(row["variant"], row["prompt_set"])["judge"]
+        found = workspace.detections(row["variant"], row["prompt_set"])["judge"]
         one = wilson(int(found.sum()), len(found))
         assert (row["rate"], row["low"], row["high"], row["n"], row["n_units"]) == (one.value, one.low, one.high, 6, 6)
     for row in finished.document["comparisons"]:
         if row["attack"] is None:
-            sides = [room.detections(row[key], row["prompt_set"])["judge"].to_numpy() for key in ("variant_a", "variant_b")]
+            sides = [workspace.detections(row[key], row["prompt_set"])["judge"].to_numpy() for key in ("variant_a", "variant_b")]
             plain = mcnemar(*sides)
             assert {key: row[key] for key in plain} == plain and row["p_permutation"] is None
 
 
 def test_with_one_row_per_unit_effects_are_those_of_unaveraged_rows(finished, study_file):
-    _, room = execute.prepare(study_file, finished.folder)
-    for trajectory in room.study.record.trajectories:
-        recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record")]
-        values = {c: room.mean_abs(*c, trajectory)[~room.half_a()].mean(axis=1) for c in recorded}
+    _, workspace = execute.prepare(study_file, finished.folder)
+    for trajectory in workspace.study.record.trajectories:
+        recorded = [(node.variant, node.prompt_set) for node in workspace.plan.of_stage("record")]
+        values = {c: workspace.mean_abs(*c, trajectory)[~workspace.half_a()].mean(axis=1) for c in recorded}
         layer = finished.neurons["layer"].to_numpy()
-        plain = Sensitivity(values, layer, room.study.choose.n_resamples, room.study.choose.seed)
+        plain = Sensitivity(values, layer, workspace.study.choose.n_resamples, workspace.study.choose.seed)
         groups = measure.neuron_groups(finished.neurons)
         for row in finished.document["activity"]:
             members = groups.get((row["neuron_set"], row["site"]))

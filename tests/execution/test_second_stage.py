@@ -15,18 +15,18 @@ MASK += "parameters = { iterations = 3, steps = 3, trajectories = 2, batch = 2 }
 
 @pytest.fixture
 def two_stages(study_file, tmp_path):
-    """(room, nodes) of the tiny study's eraser and a learned mask over it."""
+    """(workspace, nodes) of the tiny study's eraser and a learned mask over it."""
     text = study_file.read_text()
     path = study_file.parent / "masked.toml"
     path.write_text(text[: text.index("[[attacks]]")] + MASK + text[text.index("[record]") :])
-    plan, room = execute.prepare(workbench.load_study(path), tmp_path / "run")
-    return room, [plan.node("erase:erased"), plan.node("erase:masked")]
+    plan, workspace = execute.prepare(workbench.load_study(path), tmp_path / "run")
+    return workspace, [plan.node("erase:erased"), plan.node("erase:masked")]
 
 
 def test_the_second_stage_aims_at_the_base_model_not_at_its_parent(two_stages, monkeypatch):
-    room, nodes = two_stages
+    workspace, nodes = two_stages
     seen, genuine = {}, learned_mask.erase
-    whole = room.model.digest()
+    whole = workspace.model.digest()
 
     def watched(model, pairs, parameters, *, base, **context):
         seen["parent"] = model.digest()
@@ -35,14 +35,14 @@ def test_the_second_stage_aims_at_the_base_model_not_at_its_parent(two_stages, m
         return genuine(model, pairs, parameters, base=base, **context)
 
     monkeypatch.setattr(learned_mask, "erase", watched)
-    execute.run_nodes(room, nodes)
-    with applied(room.model, room.variant("erased")):
-        assert seen == {"parent": room.model.digest(), "base": whole} and seen["parent"] != whole
-    assert any(mask.any() for mask in room.variant("masked").masks.values())
+    execute.run_nodes(workspace, nodes)
+    with applied(workspace.model, workspace.variant("erased")):
+        assert seen == {"parent": workspace.model.digest(), "base": whole} and seen["parent"] != whole
+    assert any(mask.any() for mask in workspace.variant("masked").masks.values())
 
 
 def test_a_killed_training_goes_on_where_it_was(two_stages, monkeypatch):
-    room, nodes = two_stages
+    workspace, nodes = two_stages
     monkeypatch.setattr(learned_mask, "KEEP_EVERY", 0.0)
     steps, progress = [], lambda step, of, note="": steps.append(step)
 
@@ -61,9 +61,9 @@ def test_a_killed_training_goes_on_where_it_was(two_stages, monkeypatch):
     with monkeypatch.context() as once:
         once.setattr(learned_mask, "erase", with_progress(until_two))
         with contextlib.suppress(KeyboardInterrupt):
-            execute.run_nodes(room, nodes)
-    left = list((room.store.folder / "nodes" / "erase").glob(".*.mask.search"))
+            execute.run_nodes(workspace, nodes)
+    left = list((workspace.store.folder / "nodes" / "erase").glob(".*.mask.search"))
     assert len(left) == 1
     monkeypatch.setattr(learned_mask, "erase", with_progress(progress))
-    execute.run_nodes(room, nodes)
+    execute.run_nodes(workspace, nodes)
     assert steps == [3] and not left[0].exists()

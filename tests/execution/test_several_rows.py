@@ -15,7 +15,7 @@ THINGS = ["owl", "cat", "house", "church"]
 
 @pytest.fixture(scope="module")
 def twofold(study_file, tmp_path_factory):
-    """(run, room): four units of two seeds; the rows of the reference file stand in another order than those of the target."""
+    """(run, workspace): four units of two seeds; the rows of the reference file stand in another order than those of the target."""
     folder = tmp_path_factory.mktemp("twofold")
     rows = [(f"u{i}", thing, 10 * i + k) for i, thing in enumerate(THINGS) for k in (1, 2)]
     texts = {"target": "{} in ink style", "reference": "{} in noto style", "near": "{} in fluent style"}
@@ -29,11 +29,13 @@ def twofold(study_file, tmp_path_factory):
     return run, execute.prepare(study, run.folder)[1]
 
 
-def seen(room, variant, name, column="judge"):
+def seen(workspace, variant, name, column="judge"):
     """{(unit, seed of the target): bool}, row by row; an attack's set stands in the order of the targets."""
-    rows = room.prompt_set(name)
-    seeds = room.prompt_set("target").seeds if room.plan.sets[name].attack else rows.seeds
-    return {(unit, seed): bool(found) for unit, seed, found in zip(rows.units, seeds, room.detections(variant, name)[column], strict=True)}
+    rows = workspace.prompt_set(name)
+    seeds = workspace.prompt_set("target").seeds if workspace.plan.sets[name].attack else rows.seeds
+    return {
+        (unit, seed): bool(found) for unit, seed, found in zip(rows.units, seeds, workspace.detections(variant, name)[column], strict=True)
+    }
 
 
 def test_reports_say_how_many_images_of_how_many_units(twofold):
@@ -56,17 +58,17 @@ def test_choices_by_the_seeds_of_the_units_stand_beside_each_other(twofold):
 
 
 def test_every_row_has_a_picture_of_its_own(twofold):
-    run, room = twofold
+    run, workspace = twofold
     shown = run.images
     assert not shown["path"].duplicated().any()
     for (_, name), rows in shown.groupby(["variant", "prompt_set"]):
-        assert len(rows) == 8 and rows["id"].nunique() == 8 and sorted(rows["id"]) == sorted(room.prompt_set(name).table["id"])
+        assert len(rows) == 8 and rows["id"].nunique() == 8 and sorted(rows["id"]) == sorted(workspace.prompt_set(name).table["id"])
 
 
 def test_rates_pair_by_unit_and_seed_and_are_those_of_a_loop(twofold):
-    run, room = twofold
+    run, workspace = twofold
     for row in run.document["rates"]:
-        before, after = (seen(room, row["variant"], name) for name in ("target", row["prompt_set"]))
+        before, after = (seen(workspace, row["variant"], name) for name in ("target", row["prompt_set"]))
         if row["definition"] == "asr":
             after = {key: before[key] or after[key] for key in after}
         if row["definition"] in ("asr", "success_rate", "ceiling", "false_positive"):
@@ -83,27 +85,27 @@ def test_rates_pair_by_unit_and_seed_and_are_those_of_a_loop(twofold):
 
 
 def test_the_reference_row_of_a_target_starts_from_the_same_noise(twofold):
-    _, room = twofold
-    targets, reference = room.prompt_set("target"), room.prompt_set("reference")
-    noise = room.trajectory("reference", targets).inputs[:, 0]
-    kept = room.gather("generate", "base", "reference", lambda folder: read_arrays(folder / "latents.safetensors")["inputs"])
+    _, workspace = twofold
+    targets, reference = workspace.prompt_set("target"), workspace.prompt_set("reference")
+    noise = workspace.trajectory("reference", targets).inputs[:, 0]
+    kept = workspace.gather("generate", "base", "reference", lambda folder: read_arrays(folder / "latents.safetensors")["inputs"])
     own = {key: row for row, key in enumerate(zip(reference.units, reference.seeds, strict=True))}
     for place, key in enumerate(zip(targets.units, targets.seeds, strict=True)):
-        shard, row = divmod(own[key], room.study.sampling.batch)
+        shard, row = divmod(own[key], workspace.study.sampling.batch)
         assert (noise[place] == kept[shard][row, 0]).all()
-    assert (noise == room.trajectory("target", targets).inputs[:, 0]).all()
+    assert (noise == workspace.trajectory("target", targets).inputs[:, 0]).all()
 
 
 def test_activity_is_averaged_over_a_units_rows_before_anything_else(twofold):
-    run, room = twofold
+    run, workspace = twofold
     table, trajectory = run.neurons, "reference"
     concept = (table["in_concept"] & (table["site"] == "ff")).to_numpy()
-    half_a = split_halves(room.units, room.study.choose.seed)
-    assert half_a.tolist() == room.units_in_half_a().tolist() and room.units == ["u0", "u1", "u2", "u3"]
-    wanted = [unit for unit, chosen in zip(room.units, half_a, strict=True) if not chosen]
+    half_a = split_halves(workspace.units, workspace.study.choose.seed)
+    assert half_a.tolist() == workspace.units_in_half_a().tolist() and workspace.units == ["u0", "u1", "u2", "u3"]
+    wanted = [unit for unit, chosen in zip(workspace.units, half_a, strict=True) if not chosen]
     values = {}
     for variant, name in (("base", "target"), ("base", "reference"), ("erased", "target"), ("erased", "paraphrase")):
-        rows, recorded = room.prompt_set(name).units, room.mean_abs(variant, name, trajectory)
+        rows, recorded = workspace.prompt_set(name).units, workspace.mean_abs(variant, name, trajectory)
         means = [[recorded[row].mean(axis=0) for row in range(8) if rows[row] == unit] for unit in wanted]
         values[variant, name] = np.array([sum(mine) / len(mine) for mine in means])
     for condition in values:
@@ -116,7 +118,7 @@ def test_activity_is_averaged_over_a_units_rows_before_anything_else(twofold):
         if row["value"] is not None:
             assert row["value"] == pytest.approx(slow.concept_activity(values, concept, condition), rel=1e-4, abs=1e-4)
     target, reference = (
-        room.unit_means(name, sum(room.mean_abs("base", name, t) for t in room.study.record.trajectories))[half_a].mean(
+        workspace.unit_means(name, sum(workspace.mean_abs("base", name, t) for t in workspace.study.record.trajectories))[half_a].mean(
             axis=(0, 1), dtype=float
         )
         for name in ("target", "reference")
@@ -125,17 +127,17 @@ def test_activity_is_averaged_over_a_units_rows_before_anything_else(twofold):
 
 
 def test_an_attack_and_its_control_keep_the_rows_of_the_targets(twofold):
-    _, room = twofold
-    targets = room.prompt_set("target")
+    _, workspace = twofold
+    targets = workspace.prompt_set("target")
     for name in ("embedding_pgd@erased", "embedding_pgd@erased~control", "paraphrase", "paraphrase~control"):
-        made = room.prompt_set(name)
+        made = workspace.prompt_set(name)
         assert made.keys == targets.keys and len(set(made.seeds)) == 8
         if made.prefix is not None:
             assert len(made.prefix) == 8
 
 
 def test_a_finished_twofold_run_is_found_finished(twofold):
-    run, room = twofold
+    run, workspace = twofold
     todo = []
-    again = workbench.run(room.study, run.folder, watcher=execute.Watcher(start=todo.append))
+    again = workbench.run(workspace.study, run.folder, watcher=execute.Watcher(start=todo.append))
     assert todo[0].passes == 0 and again.document["rates"] == run.document["rates"]

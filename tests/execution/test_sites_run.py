@@ -15,7 +15,7 @@ CHANGES = [f"record.sites={list(SITES)}", "choose.score=auroc", "attacks=[]"]
 
 @pytest.fixture(scope="module")
 def five(study_file, tmp_path_factory):
-    """The finished run, and the room to read its recordings in."""
+    """The finished run, and the workspace to read its recordings in."""
     study = workbench.load_study(study_file).with_values(CHANGES)
     run = workbench.run(study, tmp_path_factory.mktemp("five") / "r")
     return run, execute.prepare(study, run.folder)[1]
@@ -45,22 +45,22 @@ def test_every_score_is_in_the_neuron_table_and_in_the_report(five):
 
 
 def test_the_text_encoder_says_the_same_at_every_call_and_an_eraser_of_the_unet_leaves_it(five):
-    _, room = five
-    text = (room.neurons["site"] == "text_mlp").to_numpy()
-    base, erased = (room.mean_abs(variant, "target", "target")[..., text] for variant in ("base", "erased"))
+    _, workspace = five
+    text = (workspace.neurons["site"] == "text_mlp").to_numpy()
+    base, erased = (workspace.mean_abs(variant, "target", "target")[..., text] for variant in ("base", "erased"))
     assert np.array_equal(base[:, 0], base[:, 1]) and np.array_equal(base, erased) and base.std(axis=0).max() > 0
-    assert np.array_equal(base, room.mean_abs("base", "target", "reference")[..., text])
+    assert np.array_equal(base, workspace.mean_abs("base", "target", "reference")[..., text])
 
 
 def test_scores_by_call_stand_beside_the_neuron_table(five):
-    run, room = five
+    run, workspace = five
     by_call = pandas.read_parquet(run.store.report_folder / "neurons_by_call.parquet")
     assert len(by_call) == len(run.neurons) * 2 and sorted(by_call["call"].unique()) == [0, 2]
     assert by_call.groupby("call")["timestep"].nunique().eq(1).all()
     recorded = {
-        name: np.mean([room.mean_abs("base", name, t) for t in ("target", "reference")], axis=0) for name in ("target", "reference")
+        name: np.mean([workspace.mean_abs("base", name, t) for t in ("target", "reference")], axis=0) for name in ("target", "reference")
     }
-    half, z = room.half_a(), method("scores", "z").module.score
+    half, z = workspace.half_a(), method("scores", "z").module.score
     for place, call in enumerate((0, 2)):
         at = by_call[by_call["call"] == call]
         assert np.array_equal(at["index"], run.neurons["index"]) and (at["layer"].astype(str).to_numpy() == run.neurons["layer"]).all()
@@ -70,8 +70,8 @@ def test_scores_by_call_stand_beside_the_neuron_table(five):
 
 
 def test_norms_are_recorded_for_the_base_model_only_when_a_listed_score_reads_them(five, study_file):
-    _, room = five
-    recorded = {node.id: node.parameters.get("also") for node in room.plan.of_stage("record")}
+    _, workspace = five
+    recorded = {node.id: node.parameters.get("also") for node in workspace.plan.of_stage("record")}
     assert recorded["record:base:target"] == ["norm", "row_norm"] and recorded["record:erased:target"] is None
     plan, _ = execute.prepare(workbench.load_study(study_file).with_values(['choose.compare=["z"]']))
     assert plan.node("record:base:target").parameters["also"] == []
@@ -79,7 +79,7 @@ def test_norms_are_recorded_for_the_base_model_only_when_a_listed_score_reads_th
 
 def test_a_score_that_needs_an_erased_model_cannot_choose_and_unknown_ones_are_named(study_file):
     study = workbench.load_study(study_file)
-    with pytest.raises(workbench.errors.StudyError, match="choose by a score of the base model alone"):
+    with pytest.raises(workbench.errors.StudyError, match="Choose by a score of the base model only"):
         study.with_values(["choose.score=correlation"])
     with pytest.raises(workbench.errors.StudyError, match='Did you mean "welch_z"'):
         study.with_values(['choose.compare=["welchz"]'])

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 import workbench
 from workbench.cli.main import app
 from workbench.errors import MethodError, StudyError
-from workbench.execution import execute, training_data
+from workbench.execution import execute
 from workbench.execution import plan as planning
 from workbench.registry import methods
 from workbench.resources import study_files
@@ -96,15 +96,9 @@ def test_only_what_an_eraser_learns_from_counts(study):
     both = "owl in ink style,owl in fluent style\n"
     assert build(study(both, method="magnitude")).node("erase:erased").parameters["pairs"] == [("owl in ink style", "owl in fluent style")]
     shown = methods("erasers")["relearn"]
-    assert training_data.learns_from(shown, shown.parameters()) == ("prompt",)
-    assert training_data.learns_from(shown, shown.parameters(shows="anchor")) == ("anchor",)
-    assert training_data.learns_from(methods("erasers")["from_checkpoint"], None) == ()
-
-
-def test_an_eraser_that_does_not_say_is_taken_to_learn_from_both_sides():
-    from types import SimpleNamespace as Thing
-
-    assert training_data.learns_from(Thing(module=Thing()), None) == ("prompt", "anchor")
+    assert shown.learns_from(shown.parameters()) == ("prompt",)
+    assert shown.learns_from(shown.parameters(shows="anchor")) == ("anchor",)
+    assert methods("erasers")["from_checkpoint"].learns_from(None) == ()
 
 
 def test_rows_beyond_the_limit_are_not_measured(study):

@@ -5,7 +5,7 @@ import torch
 
 from tests import tiny_xl
 from tests.execution.conftest import STUDY
-from workbench.execution import execute
+from workbench.execution import cost, execute
 from workbench.models.variants import applied
 from workbench.storage import read_arrays, read_table
 
@@ -22,7 +22,7 @@ def with_inputs(plan, name):
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory):
+def workspace(tmp_path_factory):
     """Four units, erased, attacked with vectors, scored, pruned and recorded."""
     folder = tmp_path_factory.mktemp("xl")
     tiny_xl.xl_pipeline().save_pretrained(folder / "model")
@@ -32,40 +32,40 @@ def room(tmp_path_factory):
         (folder / f"{name}.csv").write_text("unit,prompt,seed,expect\n" + "\n".join(lines) + "\n")
     study = STUDY.format(base=folder / "model").replace('["ff", "update"]', '["ff", "text_mlp"]').replace("batch = 3", "batch = 4")
     (folder / "xl.toml").write_text(study)
-    plan, room = execute.prepare(folder / "xl.toml", folder / "run")
-    execute.run_nodes(room, with_inputs(plan, GOAL))
-    return room
+    plan, workspace = execute.prepare(folder / "xl.toml", folder / "run")
+    execute.run_nodes(workspace, with_inputs(plan, GOAL))
+    return workspace
 
 
-def test_every_stage_runs_on_two_text_encoders(room):
-    stages = {node.stage for node in with_inputs(room.plan, GOAL)}
+def test_every_stage_runs_on_two_text_encoders(workspace):
+    stages = {node.stage for node in with_inputs(workspace.plan, GOAL)}
     assert {"generate", "erase", "attack", "record", "score"} <= stages
-    [shard] = room.plan.node(GOAL).shards
-    kept = read_arrays(room.store.path("record", shard.key) / "target.safetensors")
-    assert all(torch.isfinite(kept[f"{layer.path}|mean_abs"]).all() for layer in room.layers if layer.site.name == "ff")
-    table = read_table(next((room.store.folder / "nodes" / "score").glob("*/neurons.parquet")))
+    [shard] = workspace.plan.node(GOAL).shards
+    kept = read_arrays(workspace.store.path("record", shard.key) / "target.safetensors")
+    assert all(torch.isfinite(kept[f"{layer.path}|mean_abs"]).all() for layer in workspace.layers if layer.site.name == "ff")
+    table = read_table(next((workspace.store.folder / "nodes" / "score").glob("*/neurons.parquet")))
     assert set(table["site"]) == {"ff", "text_mlp"} and table["in_prune"].any()
-    assert execute.estimate(room.plan, room).passes > 0
+    assert cost.estimate(workspace.plan, workspace).passes > 0
 
 
-def test_the_vectors_of_the_attack_stand_in_both_encoders(room):
-    [path] = (room.store.folder / "nodes" / "attack").glob("*/adversarial.safetensors")
+def test_the_vectors_of_the_attack_stand_in_both_encoders(workspace):
+    [path] = (workspace.store.folder / "nodes" / "attack").glob("*/adversarial.safetensors")
     assert read_arrays(path)["prefix"].shape == (4, 3, sum(tiny_xl.WIDTHS))
 
 
-def test_variants_differ_in_the_unet_alone_and_are_told_apart_by_their_digest(room):
-    base = room.model.digest()
-    changed = room.variant("pruned")
+def test_variants_differ_in_the_unet_alone_and_are_told_apart_by_their_digest(workspace):
+    base = workspace.model.digest()
+    changed = workspace.variant("pruned")
     assert all(name.startswith("unet.") for name in {**changed.weights, **changed.masks})
-    with applied(room.model, changed):
-        assert room.model.digest() != base
-    assert room.model.digest() == base
+    with applied(workspace.model, changed):
+        assert workspace.model.digest() != base
+    assert workspace.model.digest() == base
 
 
-def test_another_number_format_takes_both_encoders_along(room):
-    other = room.other_format
+def test_another_number_format_takes_both_encoders_along(workspace):
+    other = workspace.other_format
     assert {next(module.parameters()).dtype for module in other.modules.values()} == {torch.bfloat16}
-    assert len(other.modules) == 4 and room.model.dtype == torch.float32
+    assert len(other.modules) == 4 and workspace.model.dtype == torch.float32
 
 
 def test_the_source_of_a_single_file_is_the_file_and_the_folder_beside_it(tmp_path):

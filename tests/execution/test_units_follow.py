@@ -83,8 +83,8 @@ def test_rates_of_a_set_go_by_its_own_prompts_and_pairs_by_those_of_the_targets(
     assert (ceiling["n"], ceiling["n_units"]) == (6, 4) and run.document["study"]["n_units"] == 4
     assert all((row["n"], row["n_units"]) == (6, 4) for row in run.document["comparisons"] if row["n"])
     assert {row["n"] for row in run.document["activity"] if row["neuron_set"] == "concept"} == {2}
-    room = execute.prepare(repeated, run.folder)[1]
-    assert room.units_of("near") == ["u0"] * 6 and room.units_of("target") == ["u0", "u1", "u0", "u3", "u1", "u5"]
+    workspace = execute.prepare(repeated, run.folder)[1]
+    assert workspace.units_of("near") == ["u0"] * 6 and workspace.units_of("target") == ["u0", "u1", "u0", "u3", "u1", "u5"]
 
 
 def test_a_list_of_one_prompt_says_how_its_seeds_may_count(repeated, tmp_path):

@@ -17,7 +17,7 @@ from workbench.analysis.verdict import verdict
 from workbench.execution import plan as planning
 from workbench.execution.rows import choice, rates
 from workbench.execution.stages import measure, score
-from workbench.execution.workspace import Room
+from workbench.execution.workspace import Workspace
 from workbench.study.prompts import PromptSet
 from workbench.study.study import BASE
 
@@ -76,8 +76,8 @@ EMPTY = '[[attacks]]\nmethod = "random_tokens"\nname = "nothing"\nparameters = {
 TEMPLATES = {"target": "{} in ink style", "reference": "{} plain", "near": "{} in fluent style", "noto": "{} in noto style", "plain": "{}"}
 
 
-class Planted(Room):
-    """A room whose recordings and pictures are made up; everything else is the real one's.
+class Planted(Workspace):
+    """A workspace whose recordings and pictures are made up; everything else is the real one's.
 
     strength   how much of what erasing took the attack gives back;  order   (neuron,) the place of each neuron in the tables
     """
@@ -168,25 +168,25 @@ def study(tmp_path):
 
 
 def answered(study, folder, **planted):
-    """(tables, verdict, neuron table) of a planted room."""
-    room = Planted(study, planning.build(study, "model", 5), **planted)
+    """(tables, verdict, neuron table) of a planted workspace."""
+    workspace = Planted(study, planning.build(study, "model", 5), **planted)
     folder.mkdir(exist_ok=True)
-    score.score(room, folder)
+    score.run(workspace, workspace.plan.node("score"), None, folder)
     table = pandas.read_parquet(folder / "neurons.parquet")
     made = {
-        "rates": rates.rate_rows(room),
+        "rates": rates.rate_rows(workspace),
         "retention": [],
-        "comparisons": rates.comparison_rows(room),
-        "against_control": rates.control_rows(room),
+        "comparisons": rates.comparison_rows(workspace),
+        "against_control": rates.control_rows(workspace),
     }
-    other = measure.other_concept.pair(room, table)
+    other = measure.other_concept.pair(workspace, table)
     table = measure.other_concept.with_column(table, other)
-    found, table = measure.trajectory_tables(room, "reference", table, other, made["rates"])
+    found, table = measure.trajectory_tables(workspace, "reference", table, other, made["rates"])
     more = found.pop("validity of the other concept")
     made |= found
-    made["set_validity"] = choice.with_validity(room, table, made["set_validity"], measure.Thresholds()) + more
+    made["set_validity"] = choice.with_validity(workspace, table, made["set_validity"], measure.Thresholds()) + more
     variants = [(variant.name, variant.role) for variant in study.variants]
-    n = int(room.units_in_half_a().sum())
+    n = int(workspace.units_in_half_a().sum())
     return made, verdict(variants, made, "ink", relocations=made["relocation"], n_choosing=n), table
 
 

@@ -138,5 +138,5 @@ def test_the_table_is_kept_between_its_marks_and_nowhere_else(tmp_path):
     path.write_text("nothing here")
     with pytest.raises(RunError, match="no place for the table"):
         run.keep(path, "x")
-    readme = (ROOT / "README.md").read_text()
-    assert 0 < readme.find(begin) < readme.find(end) and "make attack-table" in readme
+    page = (ROOT / "docs" / "results" / "index.md").read_text()
+    assert 0 < page.find(begin) < page.find(end) and "make attack-table" in page

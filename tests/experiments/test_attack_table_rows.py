@@ -28,27 +28,27 @@ def room_in(folder, study_file):
     return execute.prepare(run.study_of(workbench.load_study(study_file), 6, ATTACKS), folder)[1]
 
 
-def watched(room, attacks, **more):
+def watched(workspace, attacks, **more):
     """Compute these attacks; the ids of the nodes that were worked on."""
     touched = []
     watcher = execute.Watcher(node=lambda node, done, of, note="": touched.append(node.id))
-    execute.run_nodes(room, run.picked(room, attacks), watcher=watcher, **more)
+    execute.run_nodes(workspace, run.picked(workspace, attacks), watcher=watcher, **more)
     return list(dict.fromkeys(touched))
 
 
 @pytest.fixture(scope="module")
 def computed(study_file, tmp_path_factory):
     """All attacks of the tiny study, computed once."""
-    room = room_in(tmp_path_factory.mktemp("table") / "ink", study_file)
-    watched(room, list(ATTACKS))
-    return room
+    workspace = room_in(tmp_path_factory.mktemp("table") / "ink", study_file)
+    watched(workspace, list(ATTACKS))
+    return workspace
 
 
-def detected(room, variant, prompt_set):
+def detected(workspace, variant, prompt_set):
     """The judge's word {unit: bool}, read row by row from the shards."""
     found = {}
-    for shard in room.plan.node(f"detect:{variant}:{prompt_set}").shards:
-        for row in read_table(room.store.path("detect", shard.key) / "detections.parquet").to_dict("records"):
+    for shard in workspace.plan.node(f"detect:{variant}:{prompt_set}").shards:
+        for row in read_table(workspace.store.path("detect", shard.key) / "detections.parquet").to_dict("records"):
             found[row["unit"]] = bool(row["judge"])
     return found
 
@@ -142,32 +142,32 @@ def test_again_computes_nothing_and_a_stopped_table_goes_on_to_the_same_numbers(
         if node.id == "generate:erased:p4d_n@erased":
             raise KeyboardInterrupt
 
-    room = room_in(tmp_path / "ink", study_file)
+    workspace = room_in(tmp_path / "ink", study_file)
     with pytest.raises(KeyboardInterrupt):
-        execute.run_nodes(room, run.picked(room, ["p4d_n"]), watcher=execute.Watcher(node=stop))
-    assert attack_rows(room, "erased") == []
+        execute.run_nodes(workspace, run.picked(workspace, ["p4d_n"]), watcher=execute.Watcher(node=stop))
+    assert attack_rows(workspace, "erased") == []
     resumed = watched(room_in(tmp_path / "ink", study_file), ["p4d_n"])
     assert "attack:p4d_n@erased" not in resumed and "generate:erased:p4d_n@erased" in resumed and "attack:other_seeds" not in resumed
-    row, wanted = attack_rows(room, "erased")[0], attack_rows(computed, "erased")[1]
+    row, wanted = attack_rows(workspace, "erased")[0], attack_rows(computed, "erased")[1]
     assert {**row, "seconds": 0} == {**wanted, "seconds": 0}
 
 
 def test_a_folder_killed_in_its_first_node_is_known_as_a_run_folder_again(study_file, tmp_path):
-    room, there = room_in(tmp_path / "ink", study_file), []
+    workspace, there = room_in(tmp_path / "ink", study_file), []
 
     def stop(node, done, of, note=""):
-        there.append((room.store.folder / "manifest.json").exists())
+        there.append((workspace.store.folder / "manifest.json").exists())
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute.run_nodes(room, run.picked(room, ["p4d_n"]), watcher=execute.Watcher(node=stop))
+        execute.run_nodes(workspace, run.picked(workspace, ["p4d_n"]), watcher=execute.Watcher(node=stop))
     assert there == [True]
 
 
 def test_results_of_another_run_are_copied_instead_of_computed(computed, study_file, tmp_path):
-    room = room_in(tmp_path / "ink", study_file)
-    assert watched(room, list(ATTACKS), others=[tmp_path / "no such run", computed.store.folder]) == []
-    assert attack_rows(room, "erased") == attack_rows(computed, "erased")
+    workspace = room_in(tmp_path / "ink", study_file)
+    assert watched(workspace, list(ATTACKS), others=[tmp_path / "no such run", computed.store.folder]) == []
+    assert attack_rows(workspace, "erased") == attack_rows(computed, "erased")
 
 
 def test_the_keys_are_those_of_the_whole_study(computed, study_file):
@@ -177,9 +177,9 @@ def test_the_keys_are_those_of_the_whole_study(computed, study_file):
 
 
 def test_a_node_whose_input_is_not_there_is_refused_by_name(study_file, tmp_path):
-    room = room_in(tmp_path / "ink", study_file)
+    workspace = room_in(tmp_path / "ink", study_file)
     with pytest.raises(RunError, match="generate:erased:target needs the result of erase:erased"):
-        execute.run_nodes(room, [room.plan.node("generate:erased:target")])
+        execute.run_nodes(workspace, [workspace.plan.node("generate:erased:target")])
 
 
 def test_nothing_is_left_to_do_when_all_is_there_and_everything_before(computed, study_file, tmp_path):
@@ -205,14 +205,15 @@ def test_the_command_says_what_is_left_prints_the_tables_and_keeps_them_when_the
 ):
     for name, value in (("CONCEPTS", {"ink": str(study_file)}), ("ATTACKS", ATTACKS), ("N", 6), ("ROOT", tmp_path)):
         monkeypatch.setattr(run, name, value)
-    readme = tmp_path / "README.md"
-    readme.write_text("\n".join(run.MARKS))
+    page = tmp_path / "docs" / "results" / "index.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("\n".join(run.MARKS))
     out = ["--out", str(computed.store.folder.parent)]
     run.main([*out, "--dry-run"])
     told = capsys.readouterr().out
     assert "Left to do: 0 minutes" in told and "## ink" not in told
     run.main([*out, "--attacks", "p4d_k"])
-    assert "## ink" in capsys.readouterr().out and not (tmp_path / "docs").exists()
+    assert "## ink" in capsys.readouterr().out and not (tmp_path / "docs" / "results" / "attack-table.md").exists()
     run.main(out)
-    kept = (tmp_path / "docs" / "attack-table.md").read_text()
-    assert kept in capsys.readouterr().out and "| p4d_n | optimised | 6 | " in kept and "| `p4d_n` | " in readme.read_text()
+    kept = (tmp_path / "docs" / "results" / "attack-table.md").read_text()
+    assert kept in capsys.readouterr().out and "| p4d_n | optimised | 6 | " in kept and "| `p4d_n` | " in page.read_text()

@@ -11,7 +11,7 @@ from workbench.study.study import load_study
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory):
+def workspace(tmp_path_factory):
     esd = load_study("emoji-ink-style").variants[0].parameters
     study = bench.study_of("ink", bench.tested_variants(esd, bench.MASK), 8)
     return execute.prepare(study, tmp_path_factory.mktemp("claim") / "ink")[1]
@@ -24,8 +24,8 @@ def map_room(tmp_path_factory):
     return execute.prepare(study, tmp_path_factory.mktemp("map") / "ink")[1]
 
 
-def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(room):
-    parts = {variant.name: variant for variant in room.study.variants}
+def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(workspace):
+    parts = {variant.name: variant for variant in workspace.study.variants}
     esd = parts["erased"].parameters
     assert parts["longer"].parent == "erased" and parts["longer"].parameters["iterations"] == bench.MASK["iterations"]
     assert parts["twice"].parameters["iterations"] == 2 * esd["iterations"] and parts["eta"].parameters["eta"] > esd["eta"]
@@ -36,31 +36,31 @@ def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(r
     assert {"lot-0", "smallest", "twice", "eta", "longer", "erased"} == set(bench.COMPARATORS)
 
 
-def test_the_development_concept_is_not_tested_and_nothing_retained_in_training_is_measured(room):
+def test_the_development_concept_is_not_tested_and_nothing_retained_in_training_is_measured(workspace):
     assert bench.DEVELOPMENT not in bench.TESTED
-    kept = set(room.plan.node("erase:masked-0").parameters["retained"])
-    measured = {prompt for name in ("target", "near", "far") for prompt in room.prompt_set(name).prompts}
+    kept = set(workspace.plan.node("erase:masked-0").parameters["retained"])
+    measured = {prompt for name in ("target", "near", "far") for prompt in workspace.prompt_set(name).prompts}
     assert kept and not kept & measured
 
 
-def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(room):
-    sets = room.plan.sets
-    nodes = bench.picked(room)
+def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(workspace):
+    sets = workspace.plan.sets
+    nodes = bench.picked(workspace)
     attacked = [node for node in nodes if node.stage == "generate" and sets[node.prompt_set].attack]
     assert all(sets[node.prompt_set].against == node.variant for node in attacked)
     assert {node.variant for node in attacked if sets[node.prompt_set].attack == "uda"} == set(bench.CORE)
-    everyone = {v.name for v in room.study.variants if not v.name.startswith(bench.NOT_ATTACKED)}
+    everyone = {v.name for v in workspace.study.variants if not v.name.startswith(bench.NOT_ATTACKED)}
     assert {node.variant for node in attacked if sets[node.prompt_set].attack == "pgd"} == everyone
     assert all(node.parameters["parameters"].get("looks", 0) == 0 for node in nodes if node.stage == "attack")
     for small, large in (("pgd-small", "pgd"), ("inversion-small", "inversion"), ("p4d-small", "p4d")):
         assert 4 * bench.ATTACKS[small]["iterations"] == bench.ATTACKS[large]["iterations"]
 
 
-def test_an_attack_that_learns_one_vector_is_run_several_times_on_whatever_is_compared(room):
+def test_an_attack_that_learns_one_vector_is_run_several_times_on_whatever_is_compared(workspace):
     shared = {name for name, given in bench.ATTACKS.items() if given["method"] == "concept_inversion" and not name.endswith("small")}
     assert shared == set(bench.REPEATS["inversion"]) and len(shared) >= 3
     assert len({bench.ATTACKS[name].get("seed", 0) for name in shared}) == len(shared)
-    detected = {node.id for node in bench.picked(room) if node.stage == "detect"}
+    detected = {node.id for node in bench.picked(workspace) if node.stage == "detect"}
     compared = {*bench.COMPARATORS, *bench.CORE, *(f"masked-{seed}" for seed in bench.SEEDS)}
     assert {f"detect:{variant}:{name}@{variant}" for variant in compared for name in shared} <= detected
     assert not [name for name in detected if "inversion-2" in name and "control" in name]
@@ -84,34 +84,36 @@ def test_each_direction_of_the_map_changes_the_frozen_mask_in_one_thing_and_has_
     assert all(parts[name].like == like for name, like in bench.LOT_OF_THE_MAP.items())
 
 
-def test_the_map_takes_one_variant_after_the_other_and_shares_what_the_test_has_computed(room, map_room):
+def test_the_map_takes_one_variant_after_the_other_and_shares_what_the_test_has_computed(workspace, map_room):
     nodes = bench.picked(map_room, bench.turn_of_map)
     ids = [node.id for node in nodes]
     assert all(map_room.plan.sets[n.prompt_set].against in (None, n.variant) for n in nodes if n.stage == "generate")
     for one, two in pairwise(bench.DIRECTIONS):
         assert ids.index(f"detect:{one}:pgd@{one}") < ids.index(f"attack:pgd@{two}")
-    shared = [name for name in ids if name in {node.id for node in room.plan.nodes} and name.partition(":")[0] in ("generate", "detect")]
-    keys = [{name: [part.key for part in one.plan.node(name).shards] for name in shared} for one in (room, map_room)]
+    shared = [
+        name for name in ids if name in {node.id for node in workspace.plan.nodes} and name.partition(":")[0] in ("generate", "detect")
+    ]
+    keys = [{name: [part.key for part in one.plan.node(name).shards] for name in shared} for one in (workspace, map_room)]
     same = [name for name in shared if keys[0][name] == keys[1][name]]
     assert "detect:erased:target" in same and f"detect:{bench.PEERS[0]}:pgd@{bench.PEERS[0]}" in same
 
 
-def test_the_document_of_what_is_not_computed_yet_says_so(room, map_room):
-    short, everything = tables.document({"ink": room}, list(bench.ATTACKS), map_room, {"ink": map_room}, "Asked.")
-    assert f"Not finished: {len(bench.picked(room))} of" in short and "## ink: stress" in everything
+def test_the_document_of_what_is_not_computed_yet_says_so(workspace, map_room):
+    short, everything = tables.document({"ink": workspace}, list(bench.ATTACKS), map_room, {"ink": map_room}, "Asked.")
+    assert f"Not finished: {len(bench.picked(workspace))} of" in short and "## ink: stress" in everything
     assert "the map" not in everything and "no correlation can be told" in everything
-    assert not [figure for figure in tables.drawn({"ink": room}, {"ink": map_room}).values() if figure is not None]
+    assert not [figure for figure in tables.drawn({"ink": workspace}, {"ink": map_room}).values() if figure is not None]
 
 
-def test_every_node_that_is_picked_comes_once_and_after_its_inputs(room):
+def test_every_node_that_is_picked_comes_once_and_after_its_inputs(workspace):
     done = set()
-    for node in bench.picked(room):
+    for node in bench.picked(workspace):
         assert node.id not in done and set(node.inputs) <= done
         done.add(node.id)
 
 
-def test_a_run_that_stops_early_knows_the_masks_beside_no_pruning_first(room):
-    ids = [node.id for node in bench.picked(room)]
+def test_a_run_that_stops_early_knows_the_masks_beside_no_pruning_first(workspace):
+    ids = [node.id for node in bench.picked(workspace)]
     masks = ["erased", "longer", "masked-0", "masked-1", "masked-2"]
     core = [f"detect:{name}:{about}" for name in masks for about in ("target", f"inversion@{name}", "near", "far")]
     last = max(ids.index(name) for name in core)

@@ -17,7 +17,7 @@ UNITS = [f"u{i}" for i in range(10)]
 
 
 class Made:
-    """A room whose judge has already answered: {(variant, set): seen}, retained sets too."""
+    """A workspace whose judge has already answered: {(variant, set): seen}, retained sets too."""
 
     def __init__(self, seen, variants, missing=(), ids=()):
         names = dict.fromkeys(name for _, name in seen)
@@ -163,14 +163,16 @@ def test_a_correlation_over_variants_has_n_interval_and_a_reason_when_there_is_n
 
 
 def test_the_watched_neurons_are_those_of_the_report(finished, study_file):
-    room = execute.prepare(workbench.load_study(study_file), finished.folder)[1]
+    workspace = execute.prepare(workbench.load_study(study_file), finished.folder)[1]
     report = finished.document
-    optimised = {p.attack for p in room.plan.sets.values() if p.against and not p.control}
+    optimised = {p.attack for p in workspace.plan.sets.values() if p.against and not p.control}
     compared = 0
     for attack in optimised:
-        for row in sensitivity_rows(room, attack, trajectory=room.study.record.trajectories[0], n_random=room.study.choose.n_random):
+        for row in sensitivity_rows(
+            workspace, attack, trajectory=workspace.study.record.trajectories[0], n_random=workspace.study.choose.n_random
+        ):
             wanted = {"variant": row["variant"], "effect": "reactivation", "attack": attack, "against": row["variant"]}
-            wanted |= {"neuron_set": row["neuron_set"], "trajectory": room.study.record.trajectories[0]}
+            wanted |= {"neuron_set": row["neuron_set"], "trajectory": workspace.study.record.trajectories[0]}
             (own,) = [effect for effect in report["effects"] if wanted.items() <= effect.items()]
             if own["value"] is not None and row["value"] is not None:
                 assert [row[k] for k in ("value", "low", "high", "p_random")] == pytest.approx(

@@ -1,18 +1,23 @@
 """Every registered method runs on the tiny model and keeps the contract of its kind."""
 
+import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import BaseModel
+from typing_extensions import get_protocol_members
 
 import workbench
 from tests.reference import same_bits
 from workbench.errors import MethodError, PromptError
+from workbench.methods import contract
 from workbench.methods.attacks import Context
 from workbench.models.masks import cut_incoming, save
 from workbench.models.variants import Variant, applied, exchanged
-from workbench.registry import VERBS, method, methods
+from workbench.registry import DECLARATIONS, VERBS, Function, declared, method, methods
 from workbench.storage import write_arrays
 from workbench.study.prompts import read_prompts
 
@@ -62,29 +67,83 @@ def test_every_method_has_help_and_parameters_with_meanings(kind):
         assert one.help.endswith((".", "?")) and one.parameters.model_config["extra"] == "forbid"
 
 
-@pytest.mark.parametrize("name", sorted(methods("scores")))
-def test_every_score_declares_its_unit(name):
-    unit = methods("scores")[name].module.UNIT
-    assert isinstance(unit, str) and unit == unit.strip() and unit and not unit.endswith(".")
+@pytest.mark.parametrize("kind", VERBS)
+def test_the_protocols_name_what_the_registry_reads(kind):
+    stated = [name for protocol in (contract.KINDS[kind], *contract.OPTIONAL[kind]) for name in get_protocol_members(protocol)]
+    assert sorted(stated) == sorted(["Parameters", VERBS[kind], *DECLARATIONS[kind]])
+    needed = {name for name, form in DECLARATIONS[kind].items() if form.needed}
+    assert get_protocol_members(contract.KINDS[kind]) == {"Parameters", VERBS[kind], *needed}
+    for protocol in contract.OPTIONAL[kind]:
+        for name in get_protocol_members(protocol):
+            if isinstance(form := DECLARATIONS[kind][name], Function):
+                assert tuple(inspect.signature(getattr(protocol, name)).parameters)[1:] == form.arguments
 
 
-def read_of_modules():
-    """Names of the attributes that the workbench reads of a method's module."""
-    found = set()
+def test_only_the_registry_reads_attributes_of_a_method_module():
+    reads = re.compile(r"(?:method|one|rule|registry\.method\([^)]*\)|\w+\[[^\]]*\])\.module\b(?!\.__)")
     for path in Path(workbench.__file__).parent.rglob("*.py"):
-        text = path.read_text()
-        found |= set(re.findall(r'(?:getattr|hasattr)\((?:[^()]|\([^()]*\)|\[[^\]]*\])*?\.?module, "(\w+)"', text))
-        found |= set(re.findall(r"\b(?:method|one|rule|[a-z_.]*\)|[a-z]+\[[^\]]*\])\.module\.(\w+)", text))
-    return found
+        found = [line for line in path.read_text().splitlines() if reads.search(line)]
+        assert path.name in ("registry.py", "method_code.py") or not found, f"{path}: {found}"
 
 
-def test_every_attribute_that_is_read_of_a_module_is_documented():
-    stated = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
-    read = {name for name in read_of_modules() if not name.startswith("__")} - {"out_features"}
-    assert {"VERSION", "PUBLISHED", "NO_PRESET", "learns_from", "check", "passes", "files", "MASK", "SHARED", "NEUTRAL"} <= read
-    said = {name for name in read if re.search(rf"`{name}\b", stated)}
-    assert read - said <= {"NEEDS"}, "say what it is in CONTRIBUTING.md"
-    assert "NEEDS says which" in (Path(workbench.__file__).parent / "methods" / "scores" / "__init__.py").read_text()
+def test_every_declaration_is_documented():
+    stated = (Path(__file__).parents[2] / "docs" / "develop" / "method-contract.md").read_text()
+    known = {name for kind in VERBS for name in DECLARATIONS[kind]}
+    assert [name for name in sorted(known) if not re.search(rf"`{name}\b", stated)] == [], "say what it is in the method contract"
+
+
+def module(kind, **declarations):
+    """A module of a kind with all that is needed, changed as said; None leaves something out."""
+    needed = {
+        "erasers": {"erase": lambda model, pairs, parameters: {}},
+        "attacks": {"attack": lambda m, t, p, c: t, "control": lambda m, t, a, p, c: t, "OPTIMISED": False},
+        "detectors": {"load": lambda parameters: None},
+        "scores": {"score": lambda t, r, e, layer: t, "NEEDS": ("target",), "UNIT": "activation units"},
+    }[kind]
+    given = {"Parameters": type("Parameters", (BaseModel,), {}), "__file__": "/their/mine.py", "__doc__": "Mine."} | needed | declarations
+    return SimpleNamespace(**{name: value for name, value in given.items() if value is not None})
+
+
+@pytest.mark.parametrize("kind", VERBS)
+def test_a_module_with_what_is_needed_is_a_method_with_the_defaults(kind):
+    made = declared(kind, "mine", module(kind))
+    assert (made.help, made.version if kind != "detectors" else None) == ("Mine.", 1 if kind != "detectors" else None)
+    assert not made.reads_files and not made.has_cost and made.passes(None, 3, 20) == 0.0 and made.files(None, ".") == {}
+    if kind == "erasers":
+        assert made.learns_from(None) == ("prompt", "anchor") and not made.is_mask and made.needs == () and not made.lifts_masks(None)
+        assert declared(kind, "mine", module(kind, files=lambda p, folder: {})).learns_from(None) == ()
+    if kind == "scores":
+        assert made.neutral == 0.0 and made.unit() == "activation units" and made.quantity == "mean_abs"
+
+
+@pytest.mark.parametrize(
+    ("kind", "declarations", "message"),
+    [
+        ("erasers", {"erase": None}, '/their/mine.py has no "erase"'),
+        ("erasers", {"Parameters": 3}, "/their/mine.py: `Parameters` is no pydantic model"),
+        ("erasers", {"MASK": "yes"}, "/their/mine.py: `MASK` must be True or False; found 'yes'"),
+        ("erasers", {"NEEDS": ("neuron",)}, "/their/mine.py: `NEEDS` must be a tuple of any of neurons"),
+        ("erasers", {"NEEDS": "neurons"}, "`NEEDS` must be a tuple"),
+        ("erasers", {"VERSION": "2"}, "`VERSION` must be a whole number, at least 1"),
+        ("erasers", {"PUBLISHED": {"steps": 3}}, "`PUBLISHED` must be a Published of workbench.study.published"),
+        ("erasers", {"passes": lambda parameters, n_pairs: 0.0}, "`passes` must be a function passes(parameters, n, passes_per_image)"),
+        ("erasers", {"learns_from": ("prompt",)}, "`learns_from` must be a function learns_from(parameters)"),
+        ("attacks", {"OPTIMISED": None}, '/their/mine.py has no "OPTIMISED"'),
+        ("attacks", {"OPTIMISED": 1}, "`OPTIMISED` must be True or False"),
+        ("attacks", {"control": lambda model: model}, "`control` must be a function control(model, targets, adversarial"),
+        ("attacks", {"files": lambda parameters: {}}, "`files` must be a function files(parameters, folder)"),
+        ("attacks", {"PUBLISHED": 3}, "`PUBLISHED` must be {parameter: value}"),
+        ("detectors", {"load": 3}, "`load` is no function"),
+        ("detectors", {"REMEMBERED": "no"}, "`REMEMBERED` must be True or False"),
+        ("scores", {"UNIT": None}, '/their/mine.py has no "UNIT"'),
+        ("scores", {"UNIT": ""}, "`UNIT` must be what its values count, in words"),
+        ("scores", {"NEEDS": ("target", "gradients")}, "`NEEDS` must be a tuple of any of target, reference"),
+        ("scores", {"NEUTRAL": "0"}, "`NEUTRAL` must be a number"),
+    ],
+)
+def test_a_wrong_declaration_names_file_and_attribute(kind, declarations, message):
+    with pytest.raises(MethodError, match=re.escape(message)):
+        declared(kind, "mine", module(kind, **declarations))
 
 
 def test_an_unknown_method_offers_the_nearest():
@@ -100,7 +159,7 @@ def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(mo
         before = {n: p.detach().clone() for n, p in model.parameters().items()}
         changed = one.call(model, PAIRS, one.parameters(**SETTINGS.get(name, {})), prune={layer: [0, 3]}, folder=files)
         assert changed and all(before[n].shape == value.shape for n, value in changed.items())
-        assert {value.dtype == torch.bool for value in changed.values()} == {getattr(one.module, "MASK", False)}
+        assert {value.dtype == torch.bool for value in changed.values()} == {one.is_mask}
         assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
     assert not any(p.requires_grad for p in model.unet.parameters())
 
@@ -135,10 +194,10 @@ def test_every_attack_is_seeded_keeps_its_rows_and_brings_a_control(model, targe
     again = one.call(model, targets, parameters, context)
     assert made.digest() == again.digest() and made.digest() != targets.digest()
     assert made.units == targets.units and made.kind == "adversarial"
-    if made.prefix is not None and one.module.OPTIMISED:
+    if made.prefix is not None and one.optimised:
         n_searches = len({tuple(vectors.flatten().tolist()) for vectors in made.prefix})  # one for each half of the prompts, or each prompt
-        assert n_searches == (2 if getattr(one.module, "SHARED", False) else 3)
-    control = one.module.control(model, targets, made, parameters, context)
+        assert n_searches == (2 if one.shared else 3)
+    control = one.control(model, targets, made, parameters, context)
     assert control.control and control.units == targets.units and control.digest() != made.digest()
     if made.prefix is not None and control.prefix is not None:
         assert torch.allclose(made.prefix.norm(dim=-1), control.prefix.norm(dim=-1), rtol=1e-4)
@@ -146,17 +205,17 @@ def test_every_attack_is_seeded_keeps_its_rows_and_brings_a_control(model, targe
 
 def test_every_optimising_attack_was_published_and_its_values_are_parameters():
     for name, one in methods("attacks").items():
-        if hasattr(one.module, "PUBLISHED"):
-            settings = one.parameters(**one.module.PUBLISHED)
-            assert one.module.PUBLISHED.items() <= settings.model_dump().items() and settings != one.parameters()
+        if one.published is not None:
+            settings = one.parameters(**one.published)
+            assert one.published.items() <= settings.model_dump().items() and settings != one.parameters()
             assert "Source of PUBLISHED" in one.parameters.__doc__
-        assert hasattr(one.module, "PUBLISHED") or not one.module.OPTIMISED, name
+        assert one.published is not None or not one.optimised, name
 
 
 def white_box():
     """(name, parameters) of every attack that works on each prompt with the model's gradient; P4D in both forms."""
     for name in sorted(methods("attacks")):
-        if methods("attacks")[name].module.OPTIMISED and name != "concept_inversion":
+        if methods("attacks")[name].optimised and name != "concept_inversion":
             yield name, {"looks": 0}
     yield "p4d", {"looks": 0, "form": "K"}
 

@@ -255,7 +255,7 @@ def test_a_study_can_name_the_detector(folder):
     data["detectors"] = {"labels": ["church"], "judge": {"method": "clip_zero_shot", "model": str(folder), **PROMPTS}}
     data["detectors"]["steer"] = data["detectors"]["judge"]
     study = load_study(type(load_study("emoji-church"))(**data))
-    from workbench.execution.workspace import Room
+    from workbench.execution.workspace import Workspace
 
-    judge = Room(study, SimpleNamespace(), None).detector("judge")
+    judge = Workspace(study, SimpleNamespace(), None).detector("judge")
     assert judge.present(pictures(2), study.detectors.labels)[0].dtype == torch.bool

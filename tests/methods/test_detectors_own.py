@@ -1,4 +1,4 @@
-"""The guide docs/own-detector.md is true: its file is found by its entry point, fits a study, and its examples run."""
+"""The guide docs/guides/own-detector.md is true: its file is found by its entry point, fits a study, and its examples run."""
 
 import importlib
 import re
@@ -14,7 +14,7 @@ from workbench import registry
 from workbench.errors import ModelError
 from workbench.study.study import Study, load_study
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "own-detector.md").read_text()
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "own-detector.md").read_text()
 
 
 def blocks(language):

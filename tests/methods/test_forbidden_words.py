@@ -18,7 +18,7 @@ def said(model, targets, context, name):
     one = method("attacks", name)
     parameters = one.parameters(**SETTINGS.get(name, {}))
     made = one.call(model, targets, parameters, context)
-    controls = one.module.control(model, targets, made, parameters, context)
+    controls = one.control(model, targets, made, parameters, context)
     own = {word for prompt in targets.prompts for word in prompt.split()}
     return {word for prompt in made.prompts + controls.prompts for word in prompt.split()} - own
 

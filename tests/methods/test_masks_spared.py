@@ -123,22 +123,22 @@ SPARED = VARIANTS.replace('parent = "erased"\n', 'parent = "erased"\nspare = "wa
 def test_in_a_study_no_mask_cuts_into_the_watched_neurons(written, tmp_path):  # noqa: F811
     path = written(SPARED)
     path.write_text(path.read_text().replace("[choose]", "[choose]\nshare = 0.2"))
-    planned, room = execute.prepare(path, tmp_path / "run")
+    planned, workspace = execute.prepare(path, tmp_path / "run")
     assert all("score" in planned.node(f"erase:{name}").inputs for name in ("masked", "lot", "small"))
     first = [node for node in planned.nodes if node.stage in ("generate", "record") and node.variant == "base"]
     needed = [node for node in first if node.prompt_set in ("target", "reference")]
-    execute.run_nodes(room, [*needed, planned.node("score"), *planned.of_stage("erase")])
-    table = read_table(room._folder("score") / "neurons.parquet")
+    execute.run_nodes(workspace, [*needed, planned.node("score"), *planned.of_stage("erase")])
+    table = read_table(workspace.result("score") / "neurons.parquet")
     watch = table[table["in_watch"] & (table["site"] == "ff")]
     counts = {}
     for name in ("masked", "lot", "small"):
-        masks = variant_files.read_change(room.study.variant(name), room._folder(f"erase:{name}")).masks
+        masks = variant_files.read_change(workspace.study.variant(name), workspace.result(f"erase:{name}")).masks
         assert len(watch) and not variant_files.cut_into(masks, watch["layer"], watch["index"]).any()
         for layer, index in zip(watch["layer"], watch["index"], strict=True):
             assert not masks.get(f"unet.{layer}.weight", torch.zeros(1, 1000, dtype=torch.bool))[:, index].any()
         counts[name] = {layer: int(mask.sum()) for layer, mask in masks.items()}
     assert counts["masked"] == counts["lot"] == counts["small"]
-    assert variant_files.watched_caveats(room, table) == []
+    assert variant_files.watched_caveats(workspace, table) == []
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,11 @@ def test_in_a_study_no_mask_cuts_into_the_watched_neurons(written, tmp_path):  #
             "esd takes no `spare`. Methods that can spare the watched neurons: cad",
         ),
         ('spare = "watch"\nrole', "role", "which does not spare the watched neurons"),
-        ('spare = "watch"\nrole = "pruned"\nlike', 'role = "pruned"\nlike', 'set spare = "watch", so that both choose among the same'),
+        (
+            'spare = "watch"\nrole = "pruned"\nlike',
+            'role = "pruned"\nlike',
+            'Set spare = "watch" here too, so that both masks choose among the same',
+        ),
         ('spare = "watch"', 'spare = "concept"', "spare"),
     ],
 )

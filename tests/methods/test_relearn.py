@@ -17,7 +17,7 @@ from workbench.methods.erasers import _training, relearn
 from workbench.models import text
 from workbench.models.masks import cut_incoming
 from workbench.models.variants import Variant, applied, exchanged
-from workbench.study.study import VariantPart
+from workbench.study.variants import VariantTable
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
 SMALL = {"steps": 3, "images": 2, "batch": 2, "iterations": 4}
@@ -239,26 +239,26 @@ def test_a_pruned_variant_relearns_in_a_study(study_file, tmp_path):  # noqa: F8
     text_, path = study_file.read_text(), study_file.parent / "relearned.toml"
     start, end = text_.index("[[variants]]", text_.index("[[variants]]") + 1), text_.index("[record]")
     path.write_text(text_[:start] + lot + parts + text_[end:])
-    plan, room = execute.prepare(workbench.load_study(path), tmp_path / "run")
+    plan, workspace = execute.prepare(workbench.load_study(path), tmp_path / "run")
     assert plan.node("erase:lifted").passes > 0
-    execute.run_nodes(room, plan.of_stage("erase"))
-    masks = room.variant("lot").masks
+    execute.run_nodes(workspace, plan.of_stage("erase"))
+    masks = workspace.variant("lot").masks
     for name in ("lifted", "held"):
-        with applied(room.model, room.variant(name)):
-            back = sum(int((room.model.parameters()[layer][mask] != 0).sum()) for layer, mask in masks.items())
+        with applied(workspace.model, workspace.variant(name)):
+            back = sum(int((workspace.model.parameters()[layer][mask] != 0).sum()) for layer, mask in masks.items())
         assert (back > 0) == (name == "lifted")
-    rows = variant_files.training_rows(room)
+    rows = variant_files.training_rows(workspace)
     assert [(row["variant"], row["step"]) for row in rows] == [("lifted", 1), ("lifted", 2), ("held", 1), ("held", 2)]
     assert all(row["loss"] > 0 and row["retention"] is None and row["expected_share"] is None for row in rows)
 
 
 def test_the_same_relearning_over_a_mask_and_over_the_unpruned_eraser_is_compared():
     def part(name, parent, method="relearn", **given):
-        return VariantPart(name=name, method=method, parent=parent, parameters=given)
+        return VariantTable(name=name, method=method, parent=parent, parameters=given)
 
     erased, masked = (
-        VariantPart(name="erased", method="esd"),
-        VariantPart(name="masked", method="magnitude", parent="erased", role="pruned"),
+        VariantTable(name="erased", method="esd"),
+        VariantTable(name="masked", method="magnitude", parent="erased", role="pruned"),
     )
     first, again = part("erased-20", "erased", iterations=20), part("masked-20", "masked", iterations=20)
     others = [part("masked-40", "masked", iterations=40), part("control-20", "masked", iterations=20, shows="anchor")]

@@ -189,11 +189,11 @@ def test_a_pruned_variant_is_revived_in_a_study(study_file, tmp_path):  # noqa: 
     study = workbench.load_study(path)
     folder = tmp_path / "run"
     workbench.run(study, folder)
-    plan, room = execute.prepare(study, folder)
-    pruned, back = (room.variant(name) for name in ("pruned", "revived"))
+    plan, workspace = execute.prepare(study, folder)
+    pruned, back = (workspace.variant(name) for name in ("pruned", "revived"))
     assert set(back.weights) - set(pruned.weights) == {name for name in pruned.masks if name.endswith("weight")}
-    with applied(room.model, pruned):
-        cut = {name: (value == 0).clone() for name, value in room.model.parameters().items() if name in pruned.masks}
-    with applied(room.model, back):
-        found = sum(int((room.model.parameters()[name][cut[name]] != 0).sum()) for name in cut if name.endswith("weight"))
+    with applied(workspace.model, pruned):
+        cut = {name: (value == 0).clone() for name, value in workspace.model.parameters().items() if name in pruned.masks}
+    with applied(workspace.model, back):
+        found = sum(int((workspace.model.parameters()[name][cut[name]] != 0).sum()) for name in cut if name.endswith("weight"))
     assert found == sum(n_back(zero) for name, zero in cut.items() if name.endswith("weight"))

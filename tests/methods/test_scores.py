@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from tests import reference, reference_scores
+from workbench import registry
 from workbench.errors import MethodError
 from workbench.methods import scores
 from workbench.methods.scores import wanda_contrast
-from workbench.registry import Method, methods
-from workbench.study.study import Choose
+from workbench.registry import methods
+from workbench.study.neuron_choice import Choose
 
 LAYER = np.array(["one"] * 7 + ["two"] * 5 + ["no weights"] * 2)
 N_PROMPTS, N_CALLS = 6, 3
@@ -74,8 +75,8 @@ def test_every_score_is_neutral_where_the_concept_changes_nothing(name):
     method, seen = methods("scores")[name], evidence()
     same = scores.Evidence(seen.target, seen.target, seen.target, LAYER, seen.weights)
     found = scores.evaluate(method, same)
-    assert np.allclose(found[~np.isnan(found)], scores.neutral(method))
-    assert np.isnan(found).any() == ("weights" in method.module.NEEDS)
+    assert np.allclose(found[~np.isnan(found)], method.neutral)
+    assert np.isnan(found).any() == ("weights" in method.needs)
 
 
 def test_an_auroc_of_swapped_sets_is_what_is_left_to_one_and_knows_order_only():
@@ -127,8 +128,8 @@ def test_only_listed_scores_are_computed_and_only_their_norms_are_recorded():
 
 @pytest.mark.parametrize("name", sorted(methods("scores")))
 def test_every_score_says_what_it_needs_in_known_words(name):
-    known = {"target", "reference", "erased", "calls", "weights", *scores.QUANTITIES}
-    assert set(methods("scores")[name].module.NEEDS) <= known and "target" in methods("scores")[name].module.NEEDS
+    known = {"target", "reference", "erased", "calls", "weights", *registry.QUANTITIES}
+    assert set(methods("scores")[name].needs) <= known and "target" in methods("scores")[name].needs
 
 
 UNITS = {
@@ -144,13 +145,13 @@ UNITS = {
 
 
 def test_every_score_declares_what_its_values_count():
-    assert {name: scores.unit(method) for name, method in methods("scores").items()} == UNITS
+    assert {name: method.unit() for name, method in methods("scores").items()} == UNITS
 
 
 def test_the_unit_of_a_score_follows_its_settings():
     wanda = methods("scores")["wanda_contrast"]
-    assert scores.unit(wanda, {"group": "layer"}) == "multiples of the layer's mean Wanda score"
-    assert scores.unit(wanda, {"group": "global"}) == "Wanda score, weight times activation units"
+    assert wanda.unit({"group": "layer"}) == "multiples of the layer's mean Wanda score"
+    assert wanda.unit({"group": "global"}) == "Wanda score, weight times activation units"
 
 
 @pytest.mark.parametrize(
@@ -165,13 +166,5 @@ def test_only_a_score_in_activation_units_grows_with_the_activations(name, given
     method, seen = methods("scores")[name], evidence()
     twice = scores.Evidence(2 * seen.target, 2 * seen.reference, 2 * seen.erased, LAYER, seen.weights)
     one, two = (scores.evaluate(method, each, parameters=given) for each in (seen, twice))
-    factor = 2 if "activation units" in scores.unit(method, given) else 1
+    factor = 2 if "activation units" in method.unit(given) else 1
     assert np.allclose(two, factor * one, equal_nan=True) and np.nanmax(np.abs(one)) > 0
-
-
-def test_a_score_that_declares_no_unit_is_said_not_to():
-    class Silent:
-        __doc__ = "A score from elsewhere."
-        Parameters = methods("scores")["z"].parameters
-
-    assert scores.unit(Method("scores", "silent", "A score.", Silent)) == "unit not declared"

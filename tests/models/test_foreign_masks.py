@@ -306,8 +306,8 @@ def test_mask_show_and_import_take_a_folder_of_conceptprune(told, still, tmp_pat
     assert list(found) == layers(still) and about["calls"] == 2 and about["base"] == "tiny" and about["base_digest"]
     assert masks.compare(found, foreign_masks.read(tmp_path / "masks", still, 2)[0])[-1]["iou"] == 1
     for arguments, message in (
-        (("import", tmp_path / "masks", "--model", "tiny", "--out", tmp_path / "n"), "Say how many of the first calls count: --calls 10"),
-        (("import", out, "--model", "tiny", "--out", tmp_path / "n"), "is no folder of ConceptPrune's masks and no saliency mask"),
+        (("import", tmp_path / "masks", "--model", "tiny", "--out", tmp_path / "n"), "Give how many of the first calls to use: --calls 10"),
+        (("import", out, "--model", "tiny", "--out", tmp_path / "n"), "is neither a folder of ConceptPrune's masks nor a saliency mask"),
         (("import", tmp_path / "masks", "--model", "tiny", "--calls", 2, "--out", out), "nothing is replaced"),
         (("show", out, "--calls", 2), "are for folders of ConceptPrune's masks"),
         (("compare", tmp_path / "masks", out), "is a folder, no mask file.*workbench mask import"),
@@ -318,7 +318,7 @@ def test_mask_show_and_import_take_a_folder_of_conceptprune(told, still, tmp_pat
 
 def test_mask_show_says_what_a_saliency_mask_marks(told, still, tmp_path):
     save_file({"conv_in.bias": (torch.arange(16) < 4).to(torch.uint8)}, tmp_path / "salun_mask.safetensors")
-    said = "It marks the weights that were trained, not weights to cut."
+    said = "It marks the weights that were trained, not weights to prune."
     assert said in told("show", tmp_path / "salun_mask.safetensors").replace("\n", " ")
     out = tmp_path / "m.safetensors"
     assert said in told("import", tmp_path / "salun_mask.safetensors", "--model", "tiny", "--out", out).replace("\n", " ")
@@ -336,7 +336,7 @@ def test_inspect_sends_masks_where_they_are_read(still, tmp_path):
     folder_of(tmp_path / "masks", still, 1)
     with pytest.raises(ModelError, match="holds ConceptPrune's masks, which say what is cut.*workbench mask show"):
         formats.read(tmp_path / "masks", still)
-    with pytest.raises(ModelError, match="a sparse matrix of SciPy, no weights.*workbench mask show"):
+    with pytest.raises(ModelError, match="a sparse matrix of SciPy instead of weights.*workbench mask show"):
         formats.read(tmp_path / "masks" / "timestep_0_layer_0.pkl", still)
     whole = {name: torch.ones(p.shape, dtype=torch.uint8) for name, p in tiny.pipeline().unet.named_parameters()}
     save_file(whole, tmp_path / "salun_mask.safetensors")

@@ -19,15 +19,15 @@ from workbench.models.formats import container
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "4d" * 32 + "\nsize 4265380512\n"
 NO_DATA = {
-    "pointer": (POINTER.encode(), "is a Git LFS pointer: it stands for a file of 4,265,380,512 bytes. Get the file itself"),
+    "pointer": (POINTER.encode(), "is a Git LFS pointer, a placeholder for a file of 4,265,380,512 bytes. Get the file itself"),
     "annex": (b"/annex/objects/SHA256E-s4--aa.ckpt\n", "is a git-annex pointer"),
     "page": (b"<!DOCTYPE html><html><body>Quota exceeded</body></html>", "is a web page"),
     "page with a mark": ("\ufeff\n <HTML>Sign in</HTML>".encode(), "is a web page"),
     "page in UTF-16": ("<html>quota</html>".encode("utf-16"), "is a web page"),
     "refusal": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
-    "text": (b'{"error": "not found"}', "holds text"),
+    "text": (b'{"error": "not found"}', "contains text"),
     "nothing": (b"", "is an empty file"),
-    "zeros": (bytes(4000), "begins with nothing but zeros: its download never finished"),
+    "zeros": (bytes(4000), "begins with zeros only: its download was not finished"),
     "gzip": (b"\x1f\x8b\x08\x00aaaaaaaa", "is a gzip archive. Unpack it"),
     "gguf": (b"GGUF\x03\x00\x00\x00", "is a GGUF file"),
 }
@@ -112,7 +112,7 @@ def test_a_whole_module_says_what_to_save_in_its_place(still, tmp_path):
     pipe = tiny.pipeline()
     for zipped in (True, False):
         torch.save(pipe.unet, tmp_path / "unet.pt", _use_new_zipfile_serialization=zipped)
-        with pytest.raises(ModelError, match=r"is a whole module \(\S*UNet2DConditionModel\).*save its state_dict\(\) alone") as told:
+        with pytest.raises(ModelError, match=r"is a whole module \(\S*UNet2DConditionModel\).*Save only its state_dict\(\)") as told:
             formats.read(tmp_path / "unet.pt", still)
         assert "weights_only" not in str(told.value) and "\x1b" not in str(told.value)
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
@@ -317,10 +317,10 @@ def test_two_files_of_weights_in_one_folder_are_not_merged(still, own, tmp_path)
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("", "is no JSON"),
-        ("{", "is no JSON"),
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
         ("[1]", "holds a list; a mapping"),
-        ("\udcff", "is no JSON"),
+        ("\udcff", "is not JSON"),
         ('{"architectures": 3}', "does not name its class"),
         ('{"architectures": [3]}', "does not name its class"),
         ('{"architectures": null}', "does not name its class"),

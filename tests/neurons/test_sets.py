@@ -179,7 +179,7 @@ def test_neurons_beyond_the_widths_the_file_states_are_told(tmp_path):
 
 
 def test_what_came_in_the_place_of_a_set_is_called_by_its_name(tmp_path):
-    for content, message in ((b"", "is an empty file"), (b"<html>quota</html>", "is a web page"), (b"made by hand", "holds text")):
+    for content, message in ((b"", "is an empty file"), (b"<html>quota</html>", "is a web page"), (b"made by hand", "contains text")):
         (tmp_path / "set.safetensors").write_bytes(content)
         with pytest.raises(ModelError, match=message):
             NeuronSet.load(tmp_path / "set.safetensors")

@@ -230,9 +230,7 @@ def test_a_run_without_pictures_or_neurons_says_so(opened, tmp_path):
     run = finished(tmp_path / "bare")
     content = schema.load(run / "report") | {"images": [], "neuron_table": None, "neurons": [], "activity_by_call": []}
     schema.write(content, run / "report")
-    assert "kept no images" in words(opened("overview", "bare", tmp_path)) and "kept no images" in words(
-        opened("images", "bare", tmp_path)
-    )
+    assert "kept no images" in words(opened("overview", "bare", tmp_path)) and "kept no images" in words(opened("images", "bare", tmp_path))
     text = words(opened("sensitivity", "bare", tmp_path))
     assert "no table of single neurons" in text and "not recorded call by call" in text
 

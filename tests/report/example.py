@@ -17,6 +17,7 @@ from workbench.report.images import blurred
 from workbench.report.region_pictures import overlay, small, webp
 from workbench.report.section import found
 from workbench.report.sections.verdict import DATA
+from workbench.storage import plain_json
 
 UNITS = (
     "heart-noto",
@@ -80,7 +81,7 @@ def example(n_image_units=4):
 def _with_added(document):
     for table in schema.tables().values():
         document.setdefault(table.name, invented.rows(table))
-    return schema.with_added(schema.plain(document))
+    return schema.with_added(plain_json(document))
 
 
 def write_example(folder, **options):

@@ -273,7 +273,7 @@ def clip():
 
 
 def wilson(successes, n, z=1.96):
-    """The interval of SCIENCE.md 6, written out."""
+    """Wilson's interval, written out."""
     p = successes / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)

@@ -7,7 +7,7 @@ import pytest
 
 from workbench.report.document import tables
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "read-a-report.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "read-a-report.md").read_text(encoding="utf-8")
 # ends of an interval, said once for all tables
 ENDS = re.compile(r"(.*?)_?(low|high)$")
 

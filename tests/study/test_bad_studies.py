@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from workbench import registry
 from workbench.errors import StudyError
 from workbench.resources import study_files
-from workbench.study import part
+from workbench.study import fields
 from workbench.study.study import Study, load_study
 
 INK = study_files()["emoji-ink-style"].read_text()
@@ -92,8 +92,8 @@ def test_a_folder_a_pipe_and_a_device_are_no_studies(tmp_path):
     (tmp_path / "folder" / "mine.toml").write_text(INK)
     refused(tmp_path / "folder", "is a folder. Name the study file in it. Possible: mine.toml")
     os.mkfifo(tmp_path / "pipe.toml")
-    refused(tmp_path / "pipe.toml", "no file that can be read")
-    refused("/dev/zero", "no file that can be read")
+    refused(tmp_path / "pipe.toml", "not a regular file|not a file")
+    refused("/dev/zero", "not a regular file|not a file")
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_a_folder_a_pipe_and_a_device_are_no_studies(tmp_path):
         ("[concept]\nx = " + "[" * 20 + "]" * 20, "more than 12 deep"),
         ("[" + ".".join("a" * 20) + "]\nx = 1", "more than 12 deep"),
         ("x = " + "9" * 5000, "not valid TOML: .*4300"),
-        ("x = " + "9" * 60, "at most 63 bits, found a number of 200 bits"),
+        ("x = " + "9" * 60, "a finite number of at most 63 bits is needed, found a number of 200 bits"),
         ("name = 2020-01-01", "Put it into quotation marks if it is text"),
-        ("x = [" + "1," * 1001 + "]", "1,001 entries, more than the 1,000"),
+        ("x = [" + "1," * 1001 + "]", "1,001 entries, more than the limit of 1,000"),
         ("\n".join(f"k{n} = 1" for n in range(1001)), "1,001 entries"),
-        ('x = "' + "y" * 10_001 + '"', "10,001 letters"),
-        ('title = "\\u0000"', r"title: the control character U\+0000"),
+        ('x = "' + "y" * 10_001 + '"', "10,001 letters, more than the limit of 10,000"),
+        ('title = "\\u0000"', r"title: it contains the control character U\+0000"),
         ('title = "\\u001b[31m"', r"the control character U\+001B"),
         ("#" + "x" * 2**20, "more than 1 MB"),
     ],
@@ -121,8 +121,8 @@ def test_endless_deep_and_unprintable_studies_are_refused_at_once(tmp_path, text
     ("old", "new", "message"),
     [
         ("steps = 10\nguidance", "steps = 1000000000000000000\nguidance", "sampling.steps: Input should be less than or equal to 1000"),
-        ("guidance = 5.0", "guidance = inf", "sampling.guidance: a finite number is needed"),
-        ("guidance = 5.0", "guidance = nan", "sampling.guidance: a finite number is needed"),
+        ("guidance = 5.0", "guidance = inf", "sampling.guidance: a finite number of at most 63 bits is needed"),
+        ("guidance = 5.0", "guidance = nan", "sampling.guidance: a finite number of at most 63 bits is needed"),
         ("guidance = 5.0", "guidance = 1e6", "sampling.guidance: Input should be less than or equal to 100"),
         ("batch = 20", "batch = 1000000000", "sampling.batch: Input should be less than or equal to 4096"),
         ("n_resamples = 1000", "n_resamples = 1000000000000", "n_resamples: Input should be less than or equal to 100000"),
@@ -131,12 +131,12 @@ def test_endless_deep_and_unprintable_studies_are_refused_at_once(tmp_path, text
         ("calls = [1, 4, 7]", "calls = []", "record.calls: List should have at least 1 item"),
         ("calls = [1, 4, 7]", "calls = [-1]", "record.calls.0: Input should be greater than or equal to 0"),
         ('sites = ["ff", "update"]', "sites = []", "record.sites: List should have at least 1 item"),
-        ('sites = ["ff", "update"]', 'sites = ["ff", "ff"]', 'record.sites: "ff" stands there twice. Keep one'),
+        ('sites = ["ff", "update"]', 'sites = ["ff", "ff"]', 'record.sites: "ff" is listed twice. Keep one'),
         ("[record]\n", "[record]\ntrajectories = []\n", "record.trajectories: List should have at least 1 item"),
         ("[choose]\n", "[choose]\nseed = -1\n", "choose.seed: Input should be greater than or equal to 0"),
         ("iterations = 50", "iterations = 1000000000000000", "variant erased: iterations: Input should be less than or equal to 1000000"),
-        ("learning_rate = 1e-3", "learning_rate = inf", "a finite number is needed"),
-        ('names = ["ink", "lineart"]', 'names = ["ink", ""]', "concept.names.1: it is empty. Say something, or leave it out"),
+        ("learning_rate = 1e-3", "learning_rate = inf", "a finite number of at most 63 bits is needed"),
+        ('names = ["ink", "lineart"]', 'names = ["ink", ""]', "concept.names.1: it is empty. Write a value, or remove the key"),
         ('names = ["ink", "lineart"]', 'names = ["ink", " "]', "concept.names.1: it is empty"),
         ('labels = ["style:ink"]', 'labels = [""]', "detectors.labels.0: it is empty"),
         ('name = "ink"', 'name = ""', "concept.name: it is empty"),
@@ -145,10 +145,10 @@ def test_endless_deep_and_unprintable_studies_are_refused_at_once(tmp_path, text
         ('pairs = "prompts/emoji-twemoji-erase.csv"', 'pairs = ""', "variants.2.pairs: it is empty"),
         ('name = "emoji-ink-style"', f'name = "{"a" * 300}"', "name: String should have at most 100 characters"),
         ('name = "sham"', f'name = "{"a" * 300}"', "variants.2.name: String should have at most 100 characters"),
-        ('against = ["erased", "pruned"]', 'against = ["erased", "erased"]', 'attacks.0.against: "erased" stands there twice'),
+        ('against = ["erased", "pruned"]', 'against = ["erased", "erased"]', 'attacks.0.against: "erased" is listed twice'),
         ('judge = { method = "emoji"', 'judge = { method = ["emoji"]', r"detectors.judge: No detector is called \"\['emoji'\]\""),
         ('score = "contrast"', 'score = ["contrast"]', "choose.score: Input should be a valid string"),
-        ("[record]\n", '[quality]\nnoise_floor = ["seed", "seed"]\n[record]\n', 'noise_floor: "seed" stands there twice'),
+        ("[record]\n", '[quality]\nnoise_floor = ["seed", "seed"]\n[record]\n', 'noise_floor: "seed" is listed twice'),
     ],
 )
 def test_a_value_that_cannot_be_meant_names_its_place_and_what_is_possible(tmp_path, old, new, message):
@@ -172,19 +172,19 @@ def test_long_chains_of_sets_are_read_and_endless_ones_refused(tmp_path):
     doubled = [("a0", 'union = ["concept", "suppressed"]'), ("b0", 'union = ["suppressed", "concept"]')]
     for n in range(1, 60):
         doubled += [(f"{one}{n}", f'union = ["a{n - 1}", "b{n - 1}"]') for one in "ab"]
-    refused(study(tmp_path, sets(*doubled)), "made of sets that are made of sets, more than 1,000 written out")
+    refused(study(tmp_path, sets(*doubled)), "made of sets that are made of sets, more than 1,000 when written out")
     refused(study(tmp_path, sets(("a", 'union = ["b", "concept"]'), ("b", 'union = ["a", "concept"]'))), "a circle")
 
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("variants.-1.name=x", '"-1" is no place in the list. Possible: 0 to 2'),
-        ("variants.9.name=x", '"9" is no place in the list'),
-        ("variants.x=1", '"x" is no place in the list'),
+        ("variants.-1.name=x", '"-1" is not a position in the list. Possible: 0 to 2'),
+        ("variants.9.name=x", '"9" is not a position in the list'),
+        ("variants.x=1", '"x" is not a position in the list'),
         ("sampling.steps=8\nsampling.guidance=2", "more than one assignment. Give --set once for each"),
         ("sampling.steps=8\n[x]\ny=1", "more than one assignment"),
-        ("sampling.steps.x=8", "names nothing in the study"),
+        ("sampling.steps.x=8", "does not exist in the study"),
         ("sampling.steps=" + "9" * 5000, "sampling.steps: Unable to parse"),
         ("concept.names=[]", "at least 1 item"),
     ],
@@ -201,5 +201,5 @@ def test_a_bare_word_is_a_string_and_a_comment_is_none_of_it():
 
 
 def test_control_characters_are_told_from_letters_line_ends_and_tabs():
-    assert part.control_character("a\tb\nc\r\u202e\u200bé") is None
-    assert [part.control_character(one) for one in ("\0", "a\x1b", "\x7f", "\x85")] == ["U+0000", "U+001B", "U+007F", "U+0085"]
+    assert fields.control_character("a\tb\nc\r\u202e\u200bé") is None
+    assert [fields.control_character(one) for one in ("\0", "a\x1b", "\x7f", "\x85")] == ["U+0000", "U+001B", "U+007F", "U+0085"]

@@ -260,7 +260,7 @@ def test_a_bad_table_is_told_in_one_sentence(tmp_path, content, message):
         ("a.csv", b"\x89PNG\r\n", "it is a PNG image"),
         ("a.npy", b"\x93NUMPY\x01", "concept vectors of Ring-A-Bell"),
         ("a.csv", b"prompt\n\0\1", "binary file"),
-        ("a.csv", "prompt\ncafé\n".encode("latin-1"), "no UTF-8 text"),
+        ("a.csv", "prompt\ncafé\n".encode("latin-1"), "not UTF-8 text"),
         ("a.xlsx", b"PK\x03\x04", "spreadsheet; export it as CSV"),
     ],
 )

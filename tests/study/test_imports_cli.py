@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.study.imported import table
-from workbench.cli import main
+from workbench.cli import main, prompts
 from workbench.errors import PromptError
 
 
@@ -44,7 +44,7 @@ def test_without_a_terminal_the_missing_option_is_named(source):
 
 
 def test_at_a_terminal_the_provenance_is_asked(source, monkeypatch):
-    monkeypatch.setattr(main, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr(prompts, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     done = workbench(source, answers="transferred\nSD 1.4 ESD\n")
     assert done.exit_code == 0, done.output
     assert "Provenance  transferred against SD 1.4 ESD" in done.output

@@ -107,7 +107,7 @@ def test_an_embedding_stands_before_every_prompt_and_its_control_has_its_norms(m
     made = ATTACK.call(model, targets, parameters, context)
     assert made.prompts == targets.prompts and made.seeds == targets.seeds
     assert torch.equal(made.prefix, torch.stack([vector, vector]))
-    control = ATTACK.module.control(model, targets, made, parameters, context)
+    control = ATTACK.control(model, targets, made, parameters, context)
     assert control.control and torch.allclose(control.prefix.norm(dim=-1), made.prefix.norm(dim=-1), rtol=1e-4)
     assert not torch.allclose(control.prefix, made.prefix)
 
@@ -172,11 +172,11 @@ def test_a_token_without_embeddings_is_refused(model, targets, tmp_path):
 def test_the_attack_knows_what_its_file_was_made_against(tmp_path, made, against, told):
     (tmp_path / "s.csv").write_text("prompt\nowl\n")
     _, out = bring(tmp_path / "s.csv", made, against)
-    module, parameters = ATTACK.module, ATTACK.parameters(file=out.name)
-    assert module.made_against(parameters, tmp_path) == told
-    assert module.made_against(ATTACK.parameters(file="s.csv"), tmp_path) is None
-    before = module.files(parameters, tmp_path)
+    parameters = ATTACK.parameters(file=out.name)
+    assert ATTACK.made_against(parameters, tmp_path) == told
+    assert ATTACK.made_against(ATTACK.parameters(file="s.csv"), tmp_path) is None
+    before = ATTACK.files(parameters, tmp_path)
     out.write_text(out.read_text() + "9,9,cat,0\n")
-    assert list(before) == [out.name] and module.files(parameters, tmp_path) != before
+    assert list(before) == [out.name] and ATTACK.files(parameters, tmp_path) != before
     with pytest.raises(StudyError, match="was not found"):
-        module.files(ATTACK.parameters(file="none.csv"), tmp_path)
+        ATTACK.files(ATTACK.parameters(file="none.csv"), tmp_path)

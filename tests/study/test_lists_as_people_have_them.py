@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from workbench.cli import main
+from workbench.cli import main, prompts
 from workbench.errors import PromptError
 from workbench.methods.attacks import Context
 from workbench.registry import method
@@ -65,7 +65,7 @@ def test_of_two_candidates_the_choice_is_asked_for(tmp_path, monkeypatch, header
         imports.recognise(source)
     assert imports.recognise(source, candidates[1]).rows[0]["prompt"] == "zz church"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr(prompts, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     done = CliRunner().invoke(main.app, ["import-prompts", "source.csv", "--provenance", "static"], input=f"{candidates[1]}\n")
     assert done.exit_code == 0, done.output
     assert read_back(tmp_path / "source-imported.csv").prompts == ["zz church"]
@@ -277,7 +277,7 @@ def test_a_bare_vector_becomes_an_embedding_of_the_word_it_stands_for(tmp_path, 
     made = attack.call(model, targets, attack.parameters(file="out.safetensors", token="<church>"), Context([], folder=tmp_path))
     assert torch.equal(made.prefix[0], vector)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr(prompts, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     done = CliRunner().invoke(main.app, ["import-prompts", name, "--provenance", "static", "--out", "asked"], input="<mill>\n")
     assert done.exit_code == 0 and json.loads((tmp_path / "asked.about.json").read_text())["tokens"] == ["<mill>"], done.output
 

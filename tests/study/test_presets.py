@@ -14,7 +14,7 @@ from workbench.study.study import Study
 
 INK = tomllib.loads(study_files()["emoji-ink-style"].read_text())
 ERASERS = methods("erasers")
-WITH = sorted(name for name, one in ERASERS.items() if getattr(one.module, "PUBLISHED", None))
+WITH = sorted(name for name, one in ERASERS.items() if one.published)
 
 
 def study(kind="style", **variant):
@@ -42,7 +42,7 @@ def test_every_eraser_says_what_was_published_or_why_nothing_was():
 
 @pytest.mark.parametrize("name", WITH)
 def test_a_table_accounts_for_every_parameter_once_and_its_values_can_be_set(name):
-    one, table = ERASERS[name], ERASERS[name].module.PUBLISHED
+    one, table = ERASERS[name], ERASERS[name].published
     assert isinstance(table, Published) and table.source and table.differs
     by_task = {parameter for values in table.tasks.values() for parameter in values}
     stated = [*table.values, *(by_task - set(table.values)), *table.unknown, *table.ours]
@@ -70,20 +70,20 @@ def test_a_task_may_be_named():
 
 def test_a_preset_that_cannot_be_meant_is_told_with_those_that_can():
     refused(
-        'for a concept of the kind "group" it cannot tell. Possible: "published:style", "published:object"',
+        'the kind of concept "group" does not say which task applies. Possible: "published:style", "published:object"',
         kind="group",
         preset="published",
     )
     refused('names the task "celebrity", for which nothing was published. Possible: "published:style"', preset="published:celebrity")
     refused('variant "erased": there is no preset "publshed". Did you mean "published"?', preset="publshed")
-    refused('names the task "style", for which nothing was published. Say "published" alone', method="revive", preset="published:style")
+    refused('names the task "style", for which nothing was published. Write "published" only', method="revive", preset="published:style")
     refused(
         "learned_mask has no preset: what its model, P-ESD (arXiv 2405.16534), was trained with is not known",
         method="learned_mask",
         preset="published",
     )
     refused(f"Erasers with one: {', '.join(WITH)}", method="magnitude", preset="published")
-    refused('"etta" is no setting here. Did you mean "eta"', preset="published", parameters={"etta": 1})
+    refused('"etta" is not a setting here. Did you mean "eta"', preset="published", parameters={"etta": 1})
     refused('No eraser is called "esdd"', method="esdd", preset="published")
 
 
@@ -121,10 +121,10 @@ def test_a_preset_has_the_key_of_the_same_settings_written_out_and_a_study_witho
 
 
 def test_the_table_is_listed_by_parameter():
-    listed = published.column(ERASERS["esd"].module)
+    listed = published.column(ERASERS["esd"])
     assert listed["iterations"] == "200, or 1000 (style-2023, object-2023, nudity-2023)"
     assert listed["modules"].startswith('"x" (style, style-2023); "u" (object, nudity') and listed["seed"] == "ours"
-    assert published.column(ERASERS["cad"].module)["draws"].startswith("not known: of the form amplify")
-    assert published.column(methods("attacks")["p4d"].module)["form"] == "N"  # attacks keep plain values
-    assert published.column(ERASERS["magnitude"].module) == {}
-    assert published.about(ERASERS["magnitude"].module) == ["No preset: it is a control of this project."]
+    assert published.column(ERASERS["cad"])["draws"].startswith("not known: of the form amplify")
+    assert published.column(methods("attacks")["p4d"])["form"] == "N"  # attacks keep plain values
+    assert published.column(ERASERS["magnitude"]) == {}
+    assert published.about(ERASERS["magnitude"]) == ["No preset: it is a control of this project."]

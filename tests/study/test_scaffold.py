@@ -33,7 +33,7 @@ def test_nothing_is_replaced_and_nothing_half_written(tmp_path):
     scaffold("mine", folder=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for name in ("mine", "another"):
-        with pytest.raises(StudyError, match="is there already"):
+        with pytest.raises(StudyError, match="exists already"):
             scaffold(name, folder=tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -36,7 +36,7 @@ def test_a_study_of_prompts_that_are_not_shipped_says_which_it_needs():
         ("iterations = 50", "iteration = 50", 'Did you mean "iterations"'),
         ('parent = "erased"', 'parent = "eraser"', 'Did you mean "erased"'),
         ('against = ["erased", "pruned"]', 'against = ["prune"]', 'Did you mean "pruned"'),
-        ('against = ["erased", "pruned"]', "against = []", "say which with `against`"),
+        ('against = ["erased", "pruned"]', "against = []", "Name it with `against`"),
         ("steps = 10\nguidance", "steps = 1\nguidance", "greater than or equal to 2"),
         ("[sampling]\n", "[sampling]\nguidence = 2\n", 'Did you mean "guidance"'),
         ('name = "sham"', 'name = "pruned"', 'two variants are called "pruned"'),

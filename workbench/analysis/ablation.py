@@ -1,11 +1,13 @@
 """Ablations: what is done to a set of neurons while the model runs, as data.
 
+Definitions: docs/reference/definitions.md#ablation.
+
 Ablation   neurons, kind, calls, branch; combinations that mean nothing are refused when it is made
 gating     several of them as the gate rows of one batch, for `Taps`
 check      that they do something, and pair with the prompts they are used on
 derangement   for `resampled`: from which prompt each prompt takes its values
 
-    a' = a f + (1 - f) v        f the factor, v by kind (SCIENCE 3.3: zero is off-manifold where the mean is not zero)
+    a' = a f + (1 - f) v        f the factor, v by kind; zero is off-manifold where the mean is not zero
 
 Results come from one_step.py (a scalar of the predicted noise) and ablation_images.py (a detector on the images); what is
 concluded from them from ablation_effects.py.

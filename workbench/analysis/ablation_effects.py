@@ -184,7 +184,7 @@ def necessity(run, record, chosen, index, *, calls=None, n_random=199, seed=0):
     run       measures the attacked prompts on the erased model
     record    {layer: indices} -> Columns of the same model on the unattacked prompts, row by row the same units and noise
     chosen    (neuron,) bool, the set S
-    returns   data frame; for outcomes with a side p counts random sets that lower it as much (SCIENCE 2.5)
+    returns   data frame; for outcomes with a side p counts random sets that lower it as much
     """
     return _held(run, record, chosen, index, calls, n_random, seed, "less")
 

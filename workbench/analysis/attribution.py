@@ -1,4 +1,6 @@
-"""Attribution: how much each neuron or cluster adds to a stated target, with Captum on gates (SCIENCE 3.2, 3.3).
+"""Attribution: how much each neuron or cluster adds to a stated target, with Captum on gates.
+
+Formulas: docs/reference/definitions.md#attribution.
 
 attribute     the scores of one model and prompt set, averaged over calls and units, with intervals, value and completeness
 METHODS       gradient    dJ/dg at g = 1: CAD per neuron, all neurons of all layers in one forward and backward

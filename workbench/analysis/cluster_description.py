@@ -3,7 +3,7 @@
 describe      all of the tables below, by name
 profiles      mean contrast of each cluster in every condition at every call
 layers        where its neurons are, beside where all clustered neurons are
-effects       its deactivation, reactivation and sensitivity, through Sensitivity (SCIENCE 2.5); effects_of_sets: of any sets
+effects       its deactivation, reactivation and sensitivity, through Sensitivity; effects_of_sets: of any sets
 top_prompts   the prompts, and so the images, that excite it most
 
 labels and found   what `cluster` returned and the Features it was given

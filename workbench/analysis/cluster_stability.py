@@ -1,5 +1,7 @@
 """How sure is a clustering? Do its clusters come back, are they groups at all, and are they just layers?
 
+Definitions: docs/reference/definitions.md#clusters.
+
 stability           adjusted Rand over bootstrap resamples of the units; silhouette; both beside clouds without groups
 choose_k            the same for several k, and which k to take
 aligned             labels renamed to fit other labels best

@@ -1,5 +1,7 @@
 """Clusters: groups of neurons that answer alike over conditions and calls. A cluster is a neuron set.
 
+Definitions: docs/reference/definitions.md#clusters.
+
 cluster      kmeans, agglomerative, hdbscan or spectral of scikit-learn, on Features (cluster_features)
 embed        two axes for a picture, by PCA or t-SNE
 as_sets      each cluster as a NeuronSet

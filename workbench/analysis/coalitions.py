@@ -1,5 +1,7 @@
 """Which sets of players a Shapley value is made of, and with which weights.
 
+Definitions: docs/reference/definitions.md#ablation.
+
 weights    the coalitions to measure, and how much each counts for each player
 n_sets     how many coalitions that is at most
 """

@@ -1,5 +1,7 @@
 """Sets of other neurons that are like a set: what an effect on the set is compared with.
 
+Definitions: docs/reference/definitions.md#is-it-these-neurons.
+
 A random set mixes neurons that rise and neurons that fall with the concept; on the set's own scale such sums cancel, so that any
 set looks special beside them. A comparable set has, for every neuron of the set, one of the same layer, with the same sign of
 kappa and nearly the same |kappa|, and stands on its own base scale.

@@ -1,5 +1,7 @@
 """Conductance of every neuron over the text embedding: how much of what the text changes in a target flows through each neuron.
 
+Definitions: docs/reference/definitions.md#conductance.
+
 conductance   per neuron, averaged over calls and units, with intervals; an Attribution like those of analysis/attribution.py
 by_neuron, module_of   where a layer is read
 

@@ -1,4 +1,6 @@
-"""Fidelity: do cheap scores say what happens when neurons are really taken out? Like with like (SCIENCE 3.4).
+"""Fidelity: do cheap scores say what happens when neurons are really taken out? Like with like.
+
+Definitions: docs/reference/definitions.md#fidelity.
 
 one_by_one   scores per neuron against gating that neuron alone, on a fixed random sample and on the top of the list
 by_sets      sums of scores against gating whole random sets (Pearson). CAD asked the same of random sets of weights, under its own

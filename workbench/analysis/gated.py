@@ -1,4 +1,6 @@
-"""The target as a function of gates: the one forward function that every attribution and exact ablation shares (SCIENCE 3.2).
+"""The target as a function of gates: the one forward function that every attribution and exact ablation shares.
+
+Formula: docs/reference/definitions.md#gates.
 
 Gated         gates (row, column) -> target (row,) of one batch; what Captum sees
 single        columns that gate chosen neurons one by one

@@ -1,5 +1,7 @@
 """Quality: how far a variant's images are from the base model's, and what counts as no difference.
 
+Definitions: docs/reference/definitions.md#image-quality.
+
 features           what a detector sees in images before it answers
 kid                distance of two sets of images, in features, with an interval
 kid_change         how much farther from the base model some variants are than another one, on the same prompts

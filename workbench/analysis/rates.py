@@ -1,5 +1,7 @@
 """Rates: what the detector sees in the images of each condition.
 
+Definitions: docs/reference/definitions.md#rates.
+
 b successes without attack among N prompts, k prompts that only the attack brings back:
 pre_asr = b / N        asr = (b + k) / N        asr_fail = k / (N - b)
 

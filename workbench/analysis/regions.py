@@ -1,5 +1,7 @@
 """Where in the image the neurons of a set are active: recorded on given inputs, then one map per prompt.
 
+Definitions: docs/reference/definitions.md#clusters.
+
 record_maps   token maps of a neuron set, in the shared regime
 regions       a table of where each cluster is active, and the maps to draw
 """

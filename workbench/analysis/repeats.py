@@ -1,5 +1,7 @@
 """Intervals that hold for more than one checkpoint: several runs (seeds of an eraser, a mask or an attack) on the same units.
 
+Definitions: docs/reference/definitions.md#several-runs.
+
 Intervals over units alone say what other prompts would give with this very checkpoint and this very attack. Runs differ too, and a
 few of them say little of how much: both are taken into account, each by the degrees of freedom it has.
 

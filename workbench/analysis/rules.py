@@ -1,5 +1,7 @@
 """The rules of the verdict: rows of the result in, outcomes and findings out.
 
+Definitions: docs/reference/definitions.md#outcomes.
+
 ..._outcome   one rule each: rows in, an outcome of findings.OUTCOMES out
 found         every finding of the tables of a result
 

@@ -1,5 +1,7 @@
 """Choosing neurons: by one score or by the agreement of several, on half A; confirmed on half B; and is the choice stable?
 
+Definitions: docs/reference/definitions.md#validity-of-a-neuron-set.
+
 mean_rank, by_rank   agreement of scores as the mean of their ranks
 votes, by_votes      agreement as k of n: in the top share of at least k scores
 agreement            how many neurons how many scores agree on, beside chance

@@ -1,5 +1,7 @@
 """Deactivation, reactivation and the effect of pruning on concept neurons.
 
+Definitions: docs/reference/definitions.md#concept-activity.
+
 All values are mean |a| in the shared regime, averaged over a window of calls fixed beforehand, on the half of the units that
 did not choose the neurons. One scale, from the base model alone: base x target = 1, base x reference = 0.
 

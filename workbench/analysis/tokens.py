@@ -1,5 +1,7 @@
 """From the text to the neurons: which words drive a neuron. Which neurons the text drives the prediction through: conductance.py.
 
+Definitions: docs/reference/definitions.md#driving-words.
+
 word_vectors   token vectors of a prompt's words, behind an attack's own vectors
 drivers        Neuron Integrated Gradients: which words drive one neuron, for each prompt and call
 

@@ -1,16 +1,23 @@
-"""What a bug report needs: versions, devices, bundled data, free disk."""
+"""The command that prints what a bug report needs: doctor."""
 
 import shutil
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from workbench import __version__, resources
+from workbench.cli.output import AsJson, say
 
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "streamlit", "plotly")
 
 
-def findings():
-    """Rows {what, found, state}; state is ok, or what to do."""
-    rows = [{"what": "workbench", "found": __version__, "state": "ok"}]
+def doctor(as_json: AsJson = False) -> None:
+    """Print versions, devices, bundled data and free disk space, for a bug report."""
+    say(findings(), as_json)
+
+
+def findings() -> list[dict[str, Any]]:
+    """Rows {what, found, state}; state is ok, or says what to do."""
+    rows: list[dict[str, Any]] = [{"what": "workbench", "found": __version__, "state": "ok"}]
     for package in PACKAGES:
         try:
             rows.append({"what": package, "found": version(package), "state": "ok"})

@@ -1,8 +1,9 @@
-"""The verb `workbench inspect`: what is this checkpoint, does it fit, and what did it change? Starts without torch."""
+"""The command `workbench inspect`: what is this checkpoint, does it fit, and what did it change? Starts without torch."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -10,26 +11,33 @@ from rich.markup import escape
 from workbench.cli.output import console, say, shortened
 from workbench.errors import ModelError, WorkbenchError
 
+if TYPE_CHECKING:
+    import torch
+
+    from workbench.models.formats import Checkpoint
+
 SHOWN = 12
 NAMED = 4
 
 
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(help="file or folder of an erased model")],
-    model: Annotated[str, typer.Option("--model", help="the base model it was made from")],
-    multiplier: Annotated[float, typer.Option("--multiplier", help="of a LoRA's strength; -1 takes away what it adds")] = 1.0,
+    checkpoint: Annotated[Path, typer.Argument(help="file or folder of a checkpoint")],
+    model: Annotated[str, typer.Option("--model", help="the base model that it was made from")],
+    multiplier: Annotated[float, typer.Option("--multiplier", help="multiplies the strength of a LoRA; -1 subtracts what it adds")] = 1.0,
     embeddings: Annotated[
         Path | None,
-        typer.Option("--embeddings", help="write the token rows it adds, for `workbench import-prompts`: a new .safetensors file"),
+        typer.Option(
+            "--embeddings", help="write the token embeddings that it adds to a new .safetensors file, for `workbench import-prompts`"
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts, every tensor")] = False,
-):
-    """What a checkpoint is, whether it fits a base model, and what it changed. Exit code 2 where it cannot be a variant."""
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON with every tensor, for scripts")] = False,
+) -> None:
+    """Show what a checkpoint is, whether it fits a base model, and what it changed. Exit code 2 when it cannot be used as a variant."""
     from workbench.models import formats, load
     from workbench.models import inspect as inspected
 
     if embeddings is not None and (embeddings.exists() or embeddings.suffix != ".safetensors"):
-        raise WorkbenchError(f"--embeddings {embeddings}: a new file that ends in .safetensors is needed; nothing is replaced.")
+        raise WorkbenchError(f"--embeddings {embeddings}: give a new file whose name ends in .safetensors; nothing is replaced.")
     base = load.load(model)
     found = formats.read(checkpoint, base, multiplier)
     reason = None
@@ -73,47 +81,55 @@ def inspect(
         raise typer.Exit(2)
 
 
-def _write_embeddings(vectors, path):
+def _write_embeddings(vectors: dict[str, "torch.Tensor"], path: Path) -> None:
     from workbench.storage import write_arrays
 
     write_arrays(path, vectors)
 
 
-def _show(found, about, places, changes, checkpoint, model, embeddings):
+def _show(
+    found: "Checkpoint",
+    about: dict[str, Any],
+    places: list[dict[str, Any]],
+    changes: list[dict[str, Any]],
+    checkpoint: Path,
+    model: str,
+    embeddings: Path | None,
+) -> None:
     made = f"{found.container}, names as in {' and '.join(found.formats) or 'no known format'}"
-    made += f", taken out of {', '.join(found.peeled)}" if found.peeled else ""
+    made += f", unpacked from {', '.join(found.peeled)}" if found.peeled else ""
     console.print(f"[bold]{escape(found.path)}[/]: {escape(made)}", soft_wrap=True, highlight=False)
     if found.declared:
         _line(f"Declared by the file, not checked: {', '.join(f'{key} = {value}' for key, value in found.declared.items())}.")
     _line(
-        f"{len(found.tensors)} tensors fit, {len(found.shapes)} have another shape, {len(found.unexpected)} have no place in the model; "
-        f"complete: {', '.join(found.complete) or 'no part, a partial checkpoint'}."
+        f"{len(found.tensors)} tensors fit, {len(found.shapes)} have another shape, {len(found.unexpected)} are not in the model. "
+        + _complete(found.complete)
     )
     for why, n in found.ignored.items():
-        _line(f"Left aside: {n} of {why}.")
+        _line(f"Ignored: {n} of {why}.")
     for note in found.notes:
         _line(note)
     for problem in dict.fromkeys(row["problem"] for row in found.unfit):
         names = [row["parameter"] for row in found.unfit if row["problem"] == problem]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        _line(f"Cannot be weights, {problem}: {', '.join(names[:NAMED])}{more}.")
+        _line(f"Not usable as weights, {problem}: {', '.join(names[:NAMED])}{more}.")
     if found.not_finite:
-        _line("Numbers that are not finite, per tensor:")
+        _line("Tensors with numbers that are not finite:")
         _table([{"parameter": name} | counts for name, counts in found.not_finite.items()][:SHOWN], {"overflow": "too large here"})
         if len(found.not_finite) > SHOWN:
             _line(f"and {len(found.not_finite) - SHOWN} more tensors.")
     if places:
         _table([_place(row) for row in places])
         largest = sorted(changes, key=lambda row: -(row["relative_change"] or 0))[:SHOWN]
-        _line(f"The {len(largest)} largest changes of {len(changes)}, by |W - W0| / |W0|:")
+        _line(f"The {len(largest)} largest of {len(changes)} changes, by |W - W0| / |W0|:")
         _table([_change(row, any(one["zeroed"] for one in largest)) for row in largest])
     if found.tensors:
         _line(f"{about['like']} {about['base']}")
     if found.added:
         _line(
-            f"Written: {embeddings}. Bring it as an attack with: workbench import-prompts {embeddings}"
+            f"Written: {embeddings}. Import it as an attack: workbench import-prompts {embeddings}"
             if embeddings
-            else f"Take the added token rows out, as an attack: workbench inspect {checkpoint} --model {model} "
+            else f"To use the added token embeddings as an attack: workbench inspect {checkpoint} --model {model} "
             "--embeddings tokens.safetensors, then: workbench import-prompts tokens.safetensors"
         )
     if about["reason"]:
@@ -122,14 +138,21 @@ def _show(found, about, places, changes, checkpoint, model, embeddings):
     path = json.dumps(str(checkpoint.resolve()), ensure_ascii=False)
     more = f", multiplier = {found.multiplier:g}" if found.multiplier != 1 else ""
     _line(f'As a variant of a study: method = "from_checkpoint", parameters = {{ path = {path}{more} }}')
-    _line("The path is absolute, so it holds wherever the study lies; a relative path counts from the folder of the study file.")
+    _line("The path is absolute and works from any folder; a relative path starts at the folder of the study file.")
 
 
-def _line(text):
+def _complete(parts: Sequence[str]) -> str:
+    """Which parts of the model a checkpoint replaces as a whole."""
+    if not parts:
+        return "It is partial: it replaces no part of the model as a whole."
+    return f"It holds all weights of {' and '.join(parts)}."
+
+
+def _line(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True, highlight=False)
 
 
-def _place(row):
+def _place(row: dict[str, Any]) -> dict[str, Any]:
     """A row of `by_place` in few columns."""
     weights = f"{row['weights_changed']:,} of {row['of_weights']:,}"
     return {
@@ -140,19 +163,19 @@ def _place(row):
     }
 
 
-def _change(row, zeroed):
+def _change(row: dict[str, Any], zeroed: bool) -> dict[str, Any]:
     """A row of `rows` in few columns."""
     shown = {"parameter": row["parameter"], "changed": f"{row['changed'] / row['n']:.1%}"}
     shown |= {"relative": _short(row["relative_change"]), "rank 1": _short(row["rank_one"])}
     return shown | ({"zeroed": f"{row['zeroed']:,}"} if zeroed else {})
 
 
-def _short(value):
+def _short(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}" if value < 1000 else f"{value:.1e}"
 
 
-def _table(rows, titles=None):
-    """Print rows; names in the first column are shortened in the middle to what the width leaves, and told apart."""
+def _table(rows: list[dict[str, Any]], titles: dict[str, str] | None = None) -> None:
+    """Print rows; names in the first column are shortened in the middle to fit, and stay distinct."""
     first, *others = rows[0]
     titles = {key: key for key in others} | (titles or {})
     taken = sum(max(*map(len, titles[key].split()), *(len(str(row[key])) for row in rows)) for key in others)

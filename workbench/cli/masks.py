@@ -1,27 +1,37 @@
-"""The verbs about masks and about taking a variant out: `workbench mask ...` and `workbench export`. Starts without torch."""
+"""The commands for mask files: `workbench mask ...`. Starts without torch."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.output import console, say, shortened
 from workbench.errors import WorkbenchError, nearest
 
-app = typer.Typer(no_args_is_help=True, help="Masks as files: look, combine, compare, invert, cut, undo.")
+if TYPE_CHECKING:
+    import torch
+
+app = typer.Typer(no_args_is_help=True, help="Mask files: show, import, compare, combine, invert, apply, undo.")
 
 MaskFile = Annotated[Path, typer.Argument(help="a mask file")]
 OutFile = Annotated[Path, typer.Option("--out", help="file to write")]
 OutFolder = Annotated[Path, typer.Option("--out", help="folder to write; must be new or empty")]
-AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
-Fill = Annotated[str, typer.Option("--fill", help="what stands where it is cut: zeros | noise")]
-Seed = Annotated[int, typer.Option("--seed", help="of the noise")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
+Fill = Annotated[str, typer.Option("--fill", help="what replaces pruned weights: zeros | noise")]
+Seed = Annotated[int, typer.Option("--seed", help="seed of the noise")]
 ModelName = Annotated[str, typer.Argument(help="bundled name, diffusers folder, single file or hub id")]
-Calls = Annotated[int | None, typer.Option("--calls", min=1, help="ConceptPrune's folders: how many of the first calls count")]
+Calls = Annotated[int | None, typer.Option("--calls", min=1, help="for folders of ConceptPrune: use the masks of the first N calls")]
 SelectRatio = Annotated[
-    float, typer.Option("--select-ratio", min=0, max=1, help="ConceptPrune's folders: cut what more than this share of the calls name")
+    float,
+    typer.Option(
+        "--select-ratio",
+        min=0,
+        max=1,
+        help="for folders of ConceptPrune: prune weights that are in the masks of more than this share of the calls",
+    ),
 ]
-FILLS, FORMS = ("zeros", "noise"), ("diffusers", "partial", "mask")
+FILLS = ("zeros", "noise")
 LAYERS = ("reads", "feeds", "key", "value", "text")
 
 
@@ -31,8 +41,8 @@ def show(
     calls: Calls = None,
     select_ratio: SelectRatio = 0.0,
     as_json: AsJson = False,
-):
-    """How much a mask prunes in each layer, and where it comes from."""
+) -> None:
+    """Show how much a mask prunes in each layer, and how it was made."""
     import json
 
     from workbench.models import foreign_masks, masks
@@ -40,14 +50,14 @@ def show(
     kind = foreign_masks.kind(file)
     _for_folders(kind, calls, select_ratio)
     if kind == "ConceptPrune":
-        found, about, said = _conceptprune(file, calls, select_ratio)
+        found, about, note = _conceptprune(file, calls, select_ratio)
     elif kind == "saliency":
         found, about = foreign_masks.saliency(file), {"made": "a saliency mask as SalUn writes it", "marks": foreign_masks.TRAINED}
-        said = "It marks the weights that were trained, not weights to cut."
+        note = "It marks the weights that were trained, not weights to prune."
     else:
         found, about = masks.load(file)
-        said = "It marks the weights that were trained, not weights to cut." if about.get("marks") == foreign_masks.TRAINED else ""
-    word = "pruned" if not said or kind == "ConceptPrune" else "marked"
+        note = "It marks the weights that were trained, not weights to prune." if about.get("marks") == foreign_masks.TRAINED else ""
+    word = "pruned" if not note or kind == "ConceptPrune" else "marked"
     rows = [
         {"layer": name, "weights": mask.numel(), word: int(mask.sum()), "share": f"{mask.float().mean().item() if mask.numel() else 0:.4%}"}
         for name, mask in found.items()
@@ -57,11 +67,11 @@ def show(
         return
     say(_narrow(rows), False)
     console.print(f"{masks.count(found)} weights. Made by: {json.dumps(about)}", markup=False, soft_wrap=True)
-    if said:
-        console.print(said, markup=False, soft_wrap=True)
+    if note:
+        console.print(note, markup=False, soft_wrap=True)
 
 
-def _conceptprune(folder, calls, select_ratio):
+def _conceptprune(folder: Path, calls: int | None, select_ratio: float) -> "tuple[dict[str, torch.Tensor], dict[str, Any], str]":
     """({layer as its files number it: mask}, where it comes from, what to do next) of a folder, without a model."""
     import torch
 
@@ -69,17 +79,18 @@ def _conceptprune(folder, calls, select_ratio):
 
     found, n = foreign_masks.united(foreign_masks.calls(folder), folder, calls, select_ratio)
     named = {f"layer {number}, {mask.shape[0]} x {mask.shape[1]}": torch.from_numpy(mask) for number, mask in found.items()}
-    said = (
-        f"What more than {select_ratio:g} of {'the first' if calls else 'all'} {n} calls name is cut. Published: the first 10 calls (9 for "
+    note = (
+        f"It prunes weights that are in the masks of more than {select_ratio:g} of {'the first' if calls else 'all'} "
+        f"{n} calls. Published: the first 10 calls (9 for "
         "nudity). Layers are numbered in the order of their sorted names; their names come with a model: "
         f"workbench mask import {folder} --model BASE --calls 10 --out FILE"
     )
-    return named, {"made": "ConceptPrune's masks", "calls": n, "select_ratio": select_ratio}, said
+    return named, {"made": "ConceptPrune's masks", "calls": n, "select_ratio": select_ratio}, note
 
 
-def _for_folders(kind, calls, select_ratio):
+def _for_folders(kind: str | None, calls: int | None, select_ratio: float) -> None:
     if kind != "ConceptPrune" and (calls is not None or select_ratio):
-        raise WorkbenchError("--calls and --select-ratio are for folders of ConceptPrune's masks, which have one mask a call.")
+        raise WorkbenchError("--calls and --select-ratio are for folders of ConceptPrune's masks, which hold one mask per call.")
 
 
 @app.command("import")
@@ -90,31 +101,40 @@ def import_(
     calls: Calls = None,
     select_ratio: SelectRatio = 0.0,
     layers: Annotated[
-        str | None, typer.Option("--layers", help="ConceptPrune's folders: reads | feeds | key | value | text, where shapes leave it open")
+        str | None,
+        typer.Option(
+            "--layers",
+            help="for folders of ConceptPrune: which layers the masks belong to, where their shapes do not say: reads "
+            "| feeds | key | value | text",
+        ),
     ] = None,
-):
-    """Write a mask of another tool as a mask file, under the names of a base model."""
+) -> None:
+    """Convert a mask of another tool to a mask file with the parameter names of a base model."""
     from workbench.execution.execute import source_digest
     from workbench.models import foreign_masks, load
 
     kind = foreign_masks.kind(file)
     _for_folders(kind, calls, select_ratio)
     if kind is None:
-        raise WorkbenchError(f"{file} is no folder of ConceptPrune's masks and no saliency mask of SalUn. Look with: workbench mask show")
+        raise WorkbenchError(
+            f"{file} is neither a folder of ConceptPrune's masks nor a saliency mask of SalUn. See what it is: workbench mask show"
+        )
     if kind == "ConceptPrune" and calls is None:
-        raise WorkbenchError(f"{file} has one mask a call. Say how many of the first calls count: --calls 10, as published (9 for nudity).")
+        raise WorkbenchError(
+            f"{file} has one mask per call. Give how many of the first calls to use: --calls 10, as published (9 for nudity)."
+        )
     if layers is not None:
-        _one_of(layers, LAYERS, "--layers")
+        one_of(layers, LAYERS, "--layers")
     _new(out)
     found, about = foreign_masks.read(file, load.load(model), calls, select_ratio, layers)
     _write(out, found, about | {"file": str(file), "base": model, "base_digest": source_digest(model)})
     if about.get("marks"):
-        console.print("Mind     It marks the weights that were trained, not weights to cut.", markup=False, soft_wrap=True)
+        console.print("Warning  It marks the weights that were trained, not weights to prune.", markup=False, soft_wrap=True)
 
 
 @app.command()
-def compare(a: MaskFile, b: MaskFile, as_json: AsJson = False):
-    """How far two masks prune the same weights, per layer, beside what chance would give."""
+def compare(a: MaskFile, b: MaskFile, as_json: AsJson = False) -> None:
+    """Compare two masks: how much they prune the same weights in each layer, and how much random masks would."""
     from workbench.models import masks
 
     rows = masks.compare(masks.load(a)[0], masks.load(b)[0])
@@ -122,12 +142,17 @@ def compare(a: MaskFile, b: MaskFile, as_json: AsJson = False):
         rows = _narrow([{key: _short(value) for key, value in row.items()} for row in rows])
     say(rows, as_json)
     if not as_json:
-        console.print("iou: weights both prune / weights either prunes. chance, its 95 % band: two masks that prune as many by lot.")
+        console.print(
+            "iou: weights pruned by both masks / weights pruned by either. chance, with its 95 % interval: two random "
+            "masks of the same size."
+        )
 
 
 @app.command()
-def combine(a: MaskFile, b: MaskFile, out: OutFile, how: Annotated[str, typer.Option("--how", help="union | intersection | difference")]):
-    """A mask from two: what either, both, or only the first one prunes."""
+def combine(
+    a: MaskFile, b: MaskFile, out: OutFile, how: Annotated[str, typer.Option("--how", help="union | intersection | difference")]
+) -> None:
+    """Combine two masks: what either of them, both of them, or only the first one prunes."""
     from workbench.models import masks
 
     (one, first), (other, second) = masks.load(a), masks.load(b)
@@ -139,8 +164,8 @@ def combine(a: MaskFile, b: MaskFile, out: OutFile, how: Annotated[str, typer.Op
 
 
 @app.command()
-def invert(file: MaskFile, out: OutFile):
-    """A mask of the weights that this one keeps, in the layers it names."""
+def invert(file: MaskFile, out: OutFile) -> None:
+    """Write a mask of the weights that this mask keeps, in the layers it names."""
     from workbench.models import masks
 
     found, about = masks.load(file)
@@ -155,15 +180,15 @@ def apply(
     out: OutFolder,
     fill: Fill = "zeros",
     seed: Seed = 0,
-    undo: Annotated[Path | None, typer.Option("--undo", help="file to keep what is cut in, for `workbench mask undo`")] = None,
-):
-    """Cut a model by a mask and write it as a diffusers folder."""
+    undo: Annotated[Path | None, typer.Option("--undo", help="file to keep the pruned weights in, for `workbench mask undo`")] = None,
+) -> None:
+    """Prune a model by a mask and write it as a diffusers folder."""
     from workbench.execution.execute import source_digest
     from workbench.models import export as exports
     from workbench.models import load, masks
     from workbench.models.variants import Variant
 
-    _one_of(fill, FILLS, "--fill")
+    one_of(fill, FILLS, "--fill")
     _new(undo)
     found, made = masks.load(file)
     base = load.load(model)
@@ -174,17 +199,21 @@ def apply(
     console.print(f"Model    {out}", markup=False, soft_wrap=True)
     if undo:
         masks.save(undo, found, about, masks.prune(base.parameters(), found))
-        console.print(f"Undo     {undo} holds what was cut: keep it to yourself", markup=False, soft_wrap=True)
-    _warn(about)
+        console.print(
+            f"Undo     {undo} holds the pruned weights, with which the pruning can be undone: do not publish it",
+            markup=False,
+            soft_wrap=True,
+        )
+    warn(about)
 
 
 @app.command("undo")
 def undo_(
-    folder: Annotated[Path, typer.Argument(help="diffusers folder that was cut")],
-    file: Annotated[Path, typer.Argument(help="what `workbench mask apply --undo` wrote")],
+    folder: Annotated[Path, typer.Argument(help="diffusers folder of the pruned model")],
+    file: Annotated[Path, typer.Argument(help="the file that `workbench mask apply --undo` wrote")],
     out: OutFolder,
-):
-    """Put back what was cut, bit for bit."""
+) -> None:
+    """Restore pruned weights, bit for bit."""
     from workbench.models import export as exports
     from workbench.models import load, masks
 
@@ -196,52 +225,32 @@ def undo_(
     console.print(f"Model    {out}", markup=False, soft_wrap=True)
 
 
-def export(
-    name: Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")],
-    variant: Annotated[str, typer.Option("--variant", help="which variant of the run")],
-    out: OutFolder,
-    as_: Annotated[
-        str, typer.Option("--as", help="diffusers: a whole folder | partial: what changed | mask: what is pruned")
-    ] = "diffusers",
-    fill: Fill = "zeros",
-    seed: Seed = 0,
-):
-    """Take a variant of a run out: as a diffusers folder, partial safetensors or a mask file."""
-    from workbench.execution import export as export_variant
-
-    _one_of(as_, FORMS, "--as")
-    _one_of(fill, FILLS, "--fill")
-    path, about = export_variant.export(name, variant, as_, out, fill, seed)
-    console.print(f"Written  {path}", markup=False, soft_wrap=True)
-    _warn(about)
-
-
-def _write(out, found, about):
+def _write(out: Path, found: "dict[str, torch.Tensor]", about: dict[str, Any]) -> None:
     from workbench.models import masks
 
     _new(out)
     if not masks.count(found):
-        raise WorkbenchError("Nothing would be pruned by this mask, so none is written.")
+        raise WorkbenchError("This mask would prune nothing, so it is not written.")
     masks.save(out, found, about)
     console.print(f"Mask     {out}: {masks.count(found)} weights in {len(found)} layers", markup=False, soft_wrap=True)
 
 
-def _new(path):
+def _new(path: Path | None) -> None:
     if path is not None and path.exists():
-        raise WorkbenchError(f"{path} is there already, and nothing is replaced. Choose another name.")
+        raise WorkbenchError(f"{path} exists already, and nothing is replaced. Choose another name.")
 
 
-def _warn(about):
+def warn(about: dict[str, Any]) -> None:
     if about["warning"]:
-        console.print(f"Mind     {about['warning']}", markup=False, soft_wrap=True)
+        console.print(f"Warning  {about['warning']}", markup=False, soft_wrap=True)
 
 
-def _one_of(word, possible, option):
+def one_of(word: str, possible: Iterable[str], option: str) -> None:
     if word not in possible:
         raise WorkbenchError(f'{option} "{word}" is not possible.{nearest(word, possible)}')
 
 
-def _narrow(rows):
+def _narrow(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows whose layers are shortened in the middle to what the width leaves, so that they can be told apart."""
     if not rows:
         return rows
@@ -250,5 +259,5 @@ def _narrow(rows):
     return [row | {"layer": name} for row, name in zip(rows, names, strict=True)]
 
 
-def _short(value):
+def _short(value: Any) -> Any:
     return "none" if value is None else f"{value:.4f}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: consoles, arguments, rows as a table or as JSON, durations and sizes in words.
+"""What the commands share: consoles, arguments, rows as a table or as JSON, durations and sizes in words.
 
 All text reaches the terminal through here: `console` and `errors` style it, and `safely` guards what is written past them.
 Neither lets a control character of a name, a prompt or a message through; see `workbench.terminal`.
@@ -7,14 +7,16 @@ Neither lets a control character of a name, a prompt or a message through; see `
 import json
 import sys
 import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import IO, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from workbench.terminal import Visible, visible
@@ -23,55 +25,59 @@ from workbench.terminal import Visible, visible
 class VisibleConsole(Console):
     """A console that shows control characters of what it prints as escapes; its own styles and cursor movements stay."""
 
-    def render_str(self, text, **options):
+    def render_str(self, text: str, **options: Any) -> Text:
         """A string as rich text; here already, so that tables are as wide as what they show."""
         return super().render_str(visible(text), **options)
 
-    def render(self, renderable, options=None):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Anything as segments of text."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
-    def _file(self):
-        file = Console.file.fget(self)
-        while hasattr(file, "rich_proxied_file"):  # a progress bar stands in front of `safely`
+    @property
+    def file(self) -> IO[str]:
+        """Where it writes: behind a progress bar, which stands in front of `safely`."""
+        file = super().file
+        while hasattr(file, "rich_proxied_file"):
             file = file.rich_proxied_file
         return file
 
-    file = property(_file, Console.file.fset)
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
 
 class VisibleGroup(TyperGroup):
-    """The verbs; what is wrong with the words of a command line is said without their control characters, and Ctrl-C is answered."""
+    """The commands. Usage errors are printed without control characters of the words given, and Ctrl-C ends with a message."""
 
-    def make_context(self, *words, **options):
+    def make_context(self, *words: Any, **options: Any) -> Any:
         """As in typer."""
         with _visible_message():
             return super().make_context(*words, **options)
 
-    def invoke(self, context):
-        """As in typer, which would end without a word after Ctrl-C."""
+    def invoke(self, context: Any) -> Any:
+        """As in typer, with a message after Ctrl-C."""
         try:
             with _visible_message():
                 return super().invoke(context)
         except KeyboardInterrupt:
-            errors.print("\nStopped. What was finished is kept; run the same command again to go on.")
+            errors.print("\nStopped. Finished results are kept; run the same command again to continue.")
             raise typer.Exit(130) from None
 
 
 @contextmanager
-def _visible_message():
+def _visible_message() -> Iterator[None]:
     try:
         yield
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error, which typer prints itself
-            said = visible(error.format_message())
-            error.format_message = lambda: said
+            message = visible(error.format_message())
+            error.format_message = lambda: message
         raise
 
 
 @contextmanager
-def safely():
+def safely() -> Iterator[None]:
     """Guard standard output and standard error; an unexpected error is printed with its traceback and ends with exit code 1."""
     kept = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Visible(kept[0]), Visible(kept[1])
@@ -88,10 +94,10 @@ def safely():
 console, errors = VisibleConsole(emoji=False), VisibleConsole(stderr=True, emoji=False)
 
 RunName = Annotated[str, typer.Argument(help="a run: its folder, or its name under runs/")]
-AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
 
-def say(value, as_json, columns=None):
+def say(value: Any, as_json: bool, columns: Sequence[str] | None = None) -> None:
     """Print [{column: value}] as a table, or as JSON for scripts."""
     if as_json:
         typer.echo(json.dumps(value, indent=1, default=str))
@@ -102,18 +108,18 @@ def say(value, as_json, columns=None):
     console.print(table)
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """Seconds in words: 80 s, 12 min, 3.1 h."""
     seconds = max(0, round(seconds))
     return f"{seconds} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def size(n_bytes):
+def size(n_bytes: float) -> str:
     """Bytes in words: 3.4 MB, 1.2 GB."""
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.1f} GB"
 
 
-def shortened(names, width):
+def shortened(names: Sequence[str], width: int) -> list[str]:
     """Names of parameters or layers cut in the middle to a width, so that they can still be told apart; in their order.
 
     First the words between the numbers go, then letters in the middle. Where no cut keeps them apart, they stay longer than the width.
@@ -131,7 +137,7 @@ def shortened(names, width):
     return without_words if len(set(without_words)) == len(set(names)) else list(names)
 
 
-def _without_words(name):
+def _without_words(name: str) -> str:
     """down_blocks.0.attentions.1.transformer_blocks.0.attn2.to_k.weight -> down_blocks.0…1…0.attn2.to_k.weight."""
     parts = name.split(".")
     first = 2 if parts[0] in ("unet", "text_encoder", "text_encoder_2") else 1

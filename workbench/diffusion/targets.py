@@ -1,4 +1,6 @@
-"""Targets: the scalar that attribution and one-step ablation explain, one value per row of predicted noise (SCIENCE 3.1).
+"""Targets: the scalar that attribution and one-step ablation explain, one value per row of predicted noise.
+
+Formulas: docs/reference/definitions.md#targets.
 
 T1 Quadratic   || eps(P) - eps(null) ||^2                                    CAD's; fades in every neuron at once when the concept does
 T2 Linear      < eps(P) - eps(ref), d > / ||d||^2,  d = eps_0(tgt) - eps_0(ref)      the default; base x target = 1

@@ -25,43 +25,43 @@ IMAGE_NOISE = 13_000_003
 OVER_EMPTY = "T2 J_lin over the empty prompt"
 
 
-def layers(room):
+def layers(workspace):
     """The recorded layers of the site ff."""
-    return [layer for layer in room.layers if layer.site.name == SITE]
+    return [layer for layer in workspace.layers if layer.site.name == SITE]
 
 
-def here(room):
+def here(workspace):
     """(neuron,) bool: which recorded neurons are at the site ff."""
-    return (room.neurons["site"] == SITE).to_numpy()
+    return (workspace.neurons["site"] == SITE).to_numpy()
 
 
-def spread(room, values):
+def spread(workspace, values):
     """(neuron,) over all recorded neurons from values at the site ff; NaN elsewhere."""
-    found = np.full(len(room.neurons), np.nan)
-    found[here(room)] = values
+    found = np.full(len(workspace.neurons), np.nan)
+    found[here(workspace)] = values
     return found
 
 
-def rows_of(room, half, n_units=None):
+def rows_of(workspace, half, n_units=None):
     """Row numbers of the target set in the first n_units units of half "a" or "b"."""
-    inside = room.units_in_half_a() == (half == "a")
-    wanted = [unit for unit, mine in zip(room.units, inside, strict=True) if mine][:n_units]
-    return np.flatnonzero(np.isin(room.prompt_set("target").units, wanted))
+    inside = workspace.units_in_half_a() == (half == "a")
+    wanted = [unit for unit, mine in zip(workspace.units, inside, strict=True) if mine][:n_units]
+    return np.flatnonzero(np.isin(workspace.prompt_set("target").units, wanted))
 
 
-def picked(room, name, rows):
+def picked(workspace, name, rows):
     """The prompts of a set that pair with these rows of the target set, in their order."""
-    return room.prompt_set(name).picked(np.array(pairing(room.prompt_set("target"), room.prompt_set(name)))[rows])
+    return workspace.prompt_set(name).picked(np.array(pairing(workspace.prompt_set("target"), workspace.prompt_set(name)))[rows])
 
 
 @torch.no_grad()
-def encoded(room, prompts):
+def encoded(workspace, prompts):
     """(prompt, token, channel) text states by the model as it is now."""
-    return text.encode(room.model, prompts.prompts, prompts.prefix)
+    return text.encode(workspace.model, prompts.prompts, prompts.prefix)
 
 
 @contextmanager
-def condition(room, variant, name, rows, calls=None, target="T2", own_direction=False):
+def condition(workspace, variant, name, rows, calls=None, target="T2", own_direction=False):
     """(Items, target) of some rows; the latents are the base model's on the way to its target images.
 
     rows            row numbers of the target set; other sets are paired with them
@@ -70,14 +70,14 @@ def condition(room, variant, name, rows, calls=None, target="T2", own_direction=
                     it is 1 in the base model: for retained concepts
     Raises          MethodError when the target can be asked at none of the calls
     """
-    model, own = room.model, {key: parameter.data for key, parameter in room.model.parameters().items()}
-    plain = {one: picked(room, one, rows) for one in ("target", "reference")}
-    trajectory = _some_calls(room, room.trajectory("target", plain["target"]), calls, target)
+    model, own = workspace.model, {key: parameter.data for key, parameter in workspace.model.parameters().items()}
+    plain = {one: picked(workspace, one, rows) for one in ("target", "reference")}
+    trajectory = _some_calls(workspace, workspace.trajectory("target", plain["target"]), calls, target)
     units = list(plain["target"].units)
-    before = {one: encoded(room, prompts) for one, prompts in (plain | {name: picked(room, name, rows)}).items()}
+    before = {one: encoded(workspace, prompts) for one, prompts in (plain | {name: picked(workspace, name, rows)}).items()}
     empty = text.unconditional(model)
-    with applied(model, room.variant(variant)):
-        states = encoded(room, picked(room, name, rows))
+    with applied(model, workspace.variant(variant)):
+        states = encoded(workspace, picked(workspace, name, rows))
         if target == "T1":
             found = targets.Quadratic(text.unconditional(model))
         elif target == "T2" and own_direction:
@@ -86,20 +86,20 @@ def condition(room, variant, name, rows, calls=None, target="T2", own_direction=
             found.name = OVER_EMPTY
         elif target == "T2":
             base = before["target"], before["reference"]
-            found = targets.Linear(encoded(room, plain["reference"]), *base, base=lambda: exchanged(model, own))
+            found = targets.Linear(encoded(workspace, plain["reference"]), *base, base=lambda: exchanged(model, own))
         elif target == "T3":
-            trajectory, noise = _noised(room, trajectory, plain["target"], rows)
+            trajectory, noise = _noised(workspace, trajectory, plain["target"], rows)
             found = targets.Denoising(noise, text.unconditional(model))
         else:
-            found = targets.Detected(targets.detector_logit(room.detector("steer"), room.study.detectors.labels[0]))
+            found = targets.Detected(targets.detector_logit(workspace.detector("steer"), workspace.labels[0]))
         yield targets.Items(trajectory, states, units), found
 
 
-def _some_calls(room, trajectory, calls, target):
+def _some_calls(workspace, trajectory, calls, target):
     wanted = trajectory.calls if calls is None else calls
     kept = [(place, call) for place, call in enumerate(trajectory.calls) if call in wanted]
     if target == "T4" and calls is None:
-        signal = [float(room.model.signal(timestep, torch.zeros(()))) for timestep in trajectory.timesteps]
+        signal = [float(workspace.model.signal(timestep, torch.zeros(()))) for timestep in trajectory.timesteps]
         kept = [(place, call) for place, call in kept if signal[place] >= targets.LEAST_SIGNAL]
     if not kept:
         raise MethodError(
@@ -110,10 +110,10 @@ def _some_calls(room, trajectory, calls, target):
     return Trajectory(trajectory.inputs[:, places], [call for _, call in kept], [trajectory.timesteps[place] for place in places])
 
 
-def _noised(room, trajectory, prompts, rows):
+def _noised(workspace, trajectory, prompts, rows):
     """The base model's images of the concept, noised to the timesteps of a trajectory; (Trajectory, noise)."""
-    kept = torch.cat(room.gather("generate", BASE, "target", lambda folder: read_arrays(folder / "latents.safetensors")["latents"]))
+    kept = torch.cat(workspace.gather("generate", BASE, "target", lambda folder: read_arrays(folder / "latents.safetensors")["latents"]))
     clean = kept[rows].float()
-    noise = initial_noise(room.model, [seed + IMAGE_NOISE for seed in prompts.seeds])
-    made = [add_noise(room.model, clean, noise, torch.full((len(clean),), float(t))) for t in trajectory.timesteps]
+    noise = initial_noise(workspace.model, [seed + IMAGE_NOISE for seed in prompts.seeds])
+    made = [add_noise(workspace.model, clean, noise, torch.full((len(clean),), float(t))) for t in trajectory.timesteps]
     return Trajectory(torch.stack(made, dim=1), trajectory.calls, trajectory.timesteps), noise

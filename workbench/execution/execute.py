@@ -1,7 +1,6 @@
 """Run a study: plan, estimate, execute node by node, resume, report.
 
-prepare   study -> (plan, room) in a run folder, nothing computed yet
-estimate  what is left to do: seconds, disk, memory
+prepare   study -> (plan, workspace) in a run folder, nothing computed yet
 run       do it; running again resumes
 run_nodes some nodes of it only, without a report
 open_run  a finished or running folder as a `Run`;  find_run  the folder alone;  list_runs  names of the run folders there are
@@ -11,15 +10,14 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import psutil
-
-from workbench.errors import RunError, StudyError
+from workbench.errors import RunError
 from workbench.execution import digests
+from workbench.execution.cost import estimate
 from workbench.execution.run_folder import SET_ASIDE, Store
 from workbench.execution.signals import heeding
 from workbench.memory import keep_freed_memory
@@ -28,23 +26,6 @@ from workbench.storage import DamagedFile, digest, file_digest, read_table
 from workbench.study.study import Study, load_study
 
 DEFAULT_FOLDER = "runs"
-MOST_MEASURED = 64  # rows of the UNet pass that is measured; more of them are not faster by the row
-OTHER_SECONDS = {"measure": 8, "report": 8, "cluster": 20, "named_sets": 3}  # outside the UNet
-
-
-@dataclass
-class Estimate:
-    """What is left of a plan: nodes, UNet row passes, seconds, bytes to write, the memory it will need, and what weakens the study."""
-
-    nodes: int
-    kept: int
-    passes: float
-    seconds: float
-    bytes: int
-    memory_mb: float
-    rows: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    warnings: list = field(default_factory=list)
 
 
 class Run:
@@ -131,14 +112,14 @@ def folder_of(study, out=None):
 
 
 def prepare(study, out=None, device="cpu", model=None, command=None):
-    """(plan, room) of a study in its run folder; the folder is not touched yet.
+    """(plan, workspace) of a study in its run folder; the folder is not touched yet.
 
     Raises   WorkbenchError: everything that can be told before work begins, see `opening`
     """
     from workbench.diffusion.denoise import n_calls
     from workbench.execution import named_set_files, preflight
     from workbench.execution import plan as planning
-    from workbench.execution.workspace import DTYPES, Room
+    from workbench.execution.workspace import Workspace
     from workbench.neurons.sites import layers
 
     study = load_study(study)
@@ -148,7 +129,7 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
     store.look()
     planning.read_sets(study)
     if model is None:
-        from workbench.models.load import load
+        from workbench.models.load import DTYPES, load
 
         model = load(study.model.base, device, DTYPES[study.model.dtype], study.folder)
         source = source_digest(study.model.base, study.folder)
@@ -161,58 +142,9 @@ def prepare(study, out=None, device="cpu", model=None, command=None):
     channels, height, width = model.latent_shape
     size = {"image_bytes": 3 * height * width * model.vae_scale**2, "latent_bytes": 4 * channels * height * width}
     plan = planning.build(study, source, n_calls(model, study.sampling.steps), n_neurons, **size)
-    room = Room(study, plan, store, device, model)
-    preflight.check(room)
-    return plan, room
-
-
-def seconds_per_pass(room, repeats=2):
-    """Measured time of one UNet row pass at the study's batch size."""
-    import torch
-
-    model, batch = room.model, min(room.study.sampling.batch, len(room.prompt_set("target")), MOST_MEASURED)
-    timestep = torch.tensor(500, device=model.device)
-    best = float("inf")
-    try:
-        latents = torch.randn(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
-        states = room.empty.expand(batch, -1, -1)
-        with torch.no_grad():
-            for _ in range(repeats + 1):
-                began = time.perf_counter()
-                model.run_unet(latents, timestep, states)
-                best = min(best, time.perf_counter() - began)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise StudyError(
-            f"sampling.batch = {room.study.sampling.batch} does not fit into the memory of {model.device}. Take less."
-        ) from error
-    return best / batch
-
-
-def estimate(plan, room):
-    """What is left to do, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else."""
-    from workbench.execution import preflight
-
-    pace = seconds_per_pass(room) * 1.15
-    rows, left, kept = {}, 0, 0
-    for node in plan.nodes:
-        missing = sum(not _looks_whole(room.store, node.stage, shard.key) for shard in node.shards)
-        share = missing / len(node.shards)
-        row = rows.setdefault(node.stage, {"stage": node.stage, "nodes": 0, "kept": 0, "passes": 0.0, "seconds": 0.0, "bytes": 0})
-        row["nodes"] += 1
-        row["kept"] += missing == 0
-        row["passes"] += node.passes * share
-        row["seconds"] += node.passes * share * pace + (OTHER_SECONDS.get(node.stage, 0) if missing else 0)
-        row["bytes"] += int(node.bytes * share)
-        left, kept = left + (missing > 0), kept + (missing == 0)
-    weights = sum(p.numel() * p.element_size() for p in room.model.parameters().values())
-    memory = psutil.Process().memory_info().rss / 2**20 + 4 * weights / 2**20 + 300
-    total = {key: sum(row[key] for row in rows.values()) for key in ("passes", "seconds", "bytes")}
-    return Estimate(left, kept, memory_mb=memory, rows=list(rows.values()), notes=plan.notes, warnings=preflight.warnings(room), **total)
-
-
-def _looks_whole(store, stage, key):
-    """Whether a result is there with all its files in their sizes; the run itself looks at the bytes."""
-    return store.has(stage, key) and not store.fault(stage, key, sizes_only=True)
+    workspace = Workspace(study, plan, store, device, model)
+    preflight.check(workspace)
+    return plan, workspace
 
 
 @dataclass
@@ -241,12 +173,12 @@ def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None
     if device == "cpu":
         keep_freed_memory()
     with heeding():
-        plan, room = prepare(study, out, device, model)
-        store = room.store
+        plan, workspace = prepare(study, out, device, model)
+        store = workspace.store
         with store.lock():
             store.open_for(study)
             try:
-                return _execute(plan, room, watcher, command or f"workbench run {shlex.quote(study.name)}", others)
+                return _execute(plan, workspace, watcher, command or f"workbench run {shlex.quote(study.name)}", others)
             except OSError as error:
                 raise RunError(
                     f"The run folder {store.folder} cannot be written: {error}. What was finished is kept; make room and run the same "
@@ -263,13 +195,13 @@ def _check_others(others):
             raise RunError(f"{folder} is no run folder: it has no results to take (no nodes/STAGE/KEY). List runs: workbench list runs")
 
 
-def _execute(plan, room, watcher, command, others=()):
+def _execute(plan, workspace, watcher, command, others=()):
     from workbench.execution.stages.report import write_report
 
-    store, began = room.store, time.time()
+    store, began = workspace.store, time.time()
     seconds = store.earlier_seconds()
     history = {"seconds": seconds, "started": datetime.now(UTC).isoformat(timespec="seconds"), "finished": None, "wall_seconds": None}
-    store.write_study_folder(room.study.folder)
+    store.write_study_folder(workspace.study.folder)
     log = (store.folder / "run.log").open("a", encoding="utf-8")
 
     def warn(sentence):
@@ -290,7 +222,7 @@ def _execute(plan, room, watcher, command, others=()):
         store.warn = warn
         _mend(plan, plan.nodes, store, others)
         store.write_manifest(plan, seconds)
-        todo = estimate(plan, room)
+        todo = estimate(plan, workspace)
         watcher.start(todo)
         log.write(f"{history['started']} {command}: {todo.nodes} nodes to do, {todo.kept} kept\n")
         log.flush()
@@ -300,7 +232,7 @@ def _execute(plan, room, watcher, command, others=()):
             if node.stage == "report":
                 continue
             missing = False
-            for reached, note in _compute(node, room, seconds, watcher, done, todo.passes):
+            for reached, note in _compute(node, workspace, seconds, watcher, done, todo.passes):
                 missing, done = True, reached
                 log.write(f"{node.id} {note}\n")
                 log.flush()
@@ -312,16 +244,16 @@ def _execute(plan, room, watcher, command, others=()):
                 if missing:
                     history["wall_seconds"] = time.time() - began
                     with store.naming_unreadable():
-                        write_report(room, history, command, formats=("html",))
+                        write_report(workspace, history, command, formats=("html",))
                     watcher.picture(store.report_folder / "report.html")
         current = "report"
         history |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "wall_seconds": sum(s or 0 for s in seconds.values())}
         with store.naming_unreadable():
-            write_report(room, history, command)
+            write_report(workspace, history, command)
         node = plan.node("report")
         if not store.has("report", node.shards[0].key):
             with store.writing("report", node.shards[0].key) as folder:
-                room.run(node, node.shards[0], folder)
+                workspace.run(node, node.shards[0], folder)
         store.write_manifest(plan, seconds)
         done = todo.passes
         say("done", left_seconds=0)
@@ -375,40 +307,40 @@ def drop_derived(plan, node, shard, store, seal):
         )
 
 
-def _compute(node, room, seconds, watcher, done, of):
+def _compute(node, workspace, seconds, watcher, done, of):
     """Compute the missing shards of a node one by one; after each, yields (passes done so far, "1/5 3.2 s").
 
     seconds   {node id: seconds}, kept up to date; the time of shards that were there before stays in it
     """
-    store, part = room.store, node.passes / len(node.shards)
+    store, part = workspace.store, node.passes / len(node.shards)
     missing = [shard for shard in node.shards if not store.has(node.stage, shard.key)]
     before = (seconds.get(node.id) or 0.0) if len(missing) < len(node.shards) else 0.0
     for number, shard in enumerate(missing, start=1):
-        room.progress = lambda step, of_steps, note="", done=done: watcher.node(node, done + part * step / of_steps, of, note)
+        workspace.progress = lambda step, of_steps, note="", done=done: watcher.node(node, done + part * step / of_steps, of, note)
         watcher.node(node, done, of)
         start = time.time()
-        made = partial(drop_derived, room.plan, node, shard, store)
+        made = partial(drop_derived, workspace.plan, node, shard, store)
         with store.writing(node.stage, shard.key, made) as folder, store.naming_unreadable():
-            room.run(node, shard, folder)
+            workspace.run(node, shard, folder)
         took = time.time() - start
         before, done = before + took, done + part
         seconds[node.id] = before
         yield done, f"{number}/{len(missing)} {took:.1f} s"
 
 
-def run_nodes(room, nodes, *, watcher=None, others=()):
+def run_nodes(workspace, nodes, *, watcher=None, others=()):
     """Compute what is missing of some nodes of a plan, in their order, and write no report.
 
-    room     from `prepare`, which also gives the plan that `nodes` are picked from. Keys are those of `run`: what either has
+    workspace     from `prepare`, which also gives the plan that `nodes` are picked from. Keys are those of `run`: what either has
              computed in this folder the other finds
     others   run folders whose results of the same key are copied instead of computed anew
     Raises   RunError when a node needs the result of one that is neither picked nor there
     """
-    watcher, store, plan = watcher or Watcher(), room.store, room.plan
-    if room.device == "cpu":
+    watcher, store, plan = watcher or Watcher(), workspace.store, workspace.plan
+    if workspace.device == "cpu":
         keep_freed_memory()
     with heeding(), store.lock():
-        store.open_for(room.study)
+        store.open_for(workspace.study)
         store.warn = watcher.warning
         seconds, done = store.earlier_seconds(), 0.0
         _mend(plan, _with_inputs(plan, nodes), store, others)
@@ -417,7 +349,7 @@ def run_nodes(room, nodes, *, watcher=None, others=()):
         of = sum(node.passes for node in nodes if not all(store.has(node.stage, shard.key) for shard in node.shards))
         try:
             for node in nodes:
-                for reached, _ in _compute(node, room, seconds, watcher, done, of):
+                for reached, _ in _compute(node, workspace, seconds, watcher, done, of):
                     done = reached
                     store.write_manifest(plan, seconds)
         finally:
@@ -467,4 +399,4 @@ def list_runs(folder=DEFAULT_FOLDER):
     return sorted(path.name for path in Path(folder).glob("*") if Store(path).is_run())
 
 
-__all__ = ["Estimate", "Run", "Study", "Watcher", "estimate", "find_run", "list_runs", "open_run", "prepare", "run", "run_nodes"]
+__all__ = ["Run", "Study", "Watcher", "find_run", "list_runs", "open_run", "prepare", "run", "run_nodes"]

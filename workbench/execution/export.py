@@ -5,7 +5,6 @@ from pydantic import ValidationError
 from workbench.errors import RunError
 from workbench.execution.execute import open_run, source_digest
 from workbench.execution.variant_files import merged
-from workbench.execution.workspace import DTYPES
 from workbench.models import export as exports
 from workbench.models import load
 from workbench.study.study import Study
@@ -31,7 +30,7 @@ def export(name, variant, form, out, fill="zeros", seed=0):
         if fill != "zeros":
             raise RunError("A mask file says where weights are cut, not what stands there: --fill is for diffusers and partial.")
         return exports.mask(change, out, about), about
-    model = load.load(study.model.base, dtype=DTYPES[study.model.dtype], beside=beside)
+    model = load.load(study.model.base, dtype=load.DTYPES[study.model.dtype], beside=beside)
     tensors = exports.changed(model, change, fill, seed)
     path = exports.partial(tensors, out, about) if form == "partial" else exports.folder(model, tensors, out, about)
     return path, about

@@ -2,14 +2,34 @@
 
 read       {name: NeuronSet} of the sets that come from files
 check      refuse files that are no neuron set, of another model, or of layers that are not recorded
+NamedSets  the sets with the folder their files are in, for stages that get no study
 identity   what a set is, for keys: neurons by digest, never a path
 inputs     nodes whose results a set is made of
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 from workbench.errors import RecordingMismatch, StudyError
 from workbench.neurons.combining import belongs, check_fit
 from workbench.neurons.sets import NeuronSet, index_table
-from workbench.study.named import CLUSTER, OWN, uses
+from workbench.study.neuron_sets import CLUSTER, OWN, uses
+
+
+@dataclass(frozen=True)
+class NamedSets:
+    """The [[sets]] of a study, the folder where their files are looked for, and what the sets that the study chooses say of themselves."""
+
+    sets: list[Any]
+    folder: Any
+    study: str
+    concept: str
+    choose: Any
+
+    @classmethod
+    def of(cls, study: Any) -> "NamedSets":
+        """Those of a study."""
+        return cls(study.sets or [], study.folder, study.name, study.concept.name, study.choose)
 
 
 def read(study):

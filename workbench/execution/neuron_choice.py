@@ -4,7 +4,6 @@ on_half   the values of the choosing scores on half A or B
 chosen    what the rule takes, from such values
 agreed    where several scores put a neuron together, from -1 (last by all of them) to 1 (first by all of them)
 value     how far a neuron of a written neuron table speaks for the concept, by what chose: what halves, rankings and clusters go by
-in_words  the rule in words
 Values are those of scores minus what a neuron has that tells nothing, so that what is above 0 speaks for the concept.
 """
 
@@ -13,13 +12,13 @@ import numpy as np
 from workbench import registry
 from workbench.analysis import selection
 from workbench.errors import StatisticsError
-from workbench.methods import scores
 from workbench.neurons import sets
+from workbench.study.neuron_choice import in_words
 
 
 def on_half(choose, table, half):
     """{score: (neuron,)} of the choosing scores on half `a` or `b`, from a neuron table."""
-    return {name: table[f"{name}_{half}"].to_numpy() - scores.neutral(registry.method("scores", name)) for name in choose.choosing}
+    return {name: table[f"{name}_{half}"].to_numpy() - registry.method("scores", name).neutral for name in choose.choosing}
 
 
 def chosen(choose, values, here):
@@ -67,11 +66,3 @@ def refuse_empty(choose, concept):
             f"The concept set is empty: no neuron of the site ff is chosen by {in_words(choose)}. "
             "Take a larger choose.share, fewer votes, or scores that are more alike."
         )
-
-
-def in_words(choose):
-    """The rule, such as "rank of contrast, welch_z" or "2 of 3 votes: contrast, z, welch_z"."""
-    if not choose.agree:
-        return choose.score
-    how = f"{choose.votes} of {len(choose.agree)} votes:" if choose.by == "votes" else "rank of"
-    return f"{how} {', '.join(choose.agree)}"

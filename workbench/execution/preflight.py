@@ -47,7 +47,7 @@ def check_steps(study, model):
             raise StudyError(f"{where} = {steps}: the scheduler of the model, {kind}, cannot make them ({first_line(error)}).") from error
 
 
-def check(room):
+def check(workspace):
     """Open what the study names.
 
     Raises   WorkbenchError that begins with the place in the study: a detector, checkpoint or mask that cannot be opened or does not fit, a
@@ -55,21 +55,21 @@ def check(room):
     """
     for role in ("steer", "judge"):
         with _at(f"detectors.{role}"):
-            _check_labels(room, room.detector(role))
-    if room.study.quality and room.study.quality.clip:
+            _check_labels(workspace, workspace.detector(role))
+    if workspace.study.quality and workspace.study.quality.clip:
         with _at("quality.clip"):
-            _ = room.clip
-    for variant in room.study.variants:
+            _ = workspace.clip
+    for variant in workspace.study.variants:
         with _at(f"variant {variant.name}"):
-            _check_method(room, "erasers", variant.method, variant.parameters)
-    for attack in room.study.attacks:
+            _check_method(workspace, "erasers", variant.method, variant.parameters)
+    for attack in workspace.study.attacks:
         with _at(f"attack {attack.label}"):
-            _check_method(room, "attacks", attack.method, attack.settings)
+            _check_method(workspace, "attacks", attack.method, attack.settings)
 
 
-def warnings(room):
+def warnings(workspace):
     """Sentences about what a reader must know of this study's inputs."""
-    return [*_one_detector(room), *_cut(room), *_bare_names(room.study)]
+    return [*_one_detector(workspace), *_cut(workspace), *_bare_names(workspace.study)]
 
 
 class _at:
@@ -86,31 +86,30 @@ class _at:
             error.args = (f"{self.place}: {error}", *error.args[1:])
 
 
-def _check_labels(room, detector):
-    detector.check_labels(room.study.detectors.labels)
-    for name, planned in room.plan.sets.items():
+def _check_labels(workspace, detector):
+    detector.check_labels(workspace.study.detectors.labels)
+    for name, planned in workspace.plan.sets.items():
         if planned.kind == "retained":
             with _at(f"the column expect of prompts.{name}"):
                 detector.check_labels(dict.fromkeys(planned.table.table["expect"]))
 
 
-def _check_method(room, kind, name, settings):
+def _check_method(workspace, kind, name, settings):
     """What a module checks itself, `check(parameters, model)`, and the guidance of lists that an attack reads."""
-    module = registry.method(kind, name).module
-    parameters, folder = registry.method(kind, name).parameters(**settings), room.study.folder
-    files = getattr(module, "files", lambda parameters, folder: {})(parameters, folder)
+    method, folder = registry.method(kind, name), workspace.study.folder
+    parameters = method.parameters(**settings)
+    files = method.files(parameters, folder)
     named = {field: value for field, value in parameters if isinstance(value, str) and value in files}
     placed = {field: str(resources.find_file(value, folder)) for field, value in named.items()}
-    if hasattr(module, "check"):
-        module.check(parameters.model_copy(update=placed), room.model)
+    method.check(parameters.model_copy(update=placed), workspace.model)
     for path in placed.values():
         if kind == "attacks" and path.endswith(".csv"):
-            prompt_files.check_guidance(path, prompt_files.read_csv(path), room.study.sampling.guidance)
+            prompt_files.check_guidance(path, prompt_files.read_csv(path), workspace.study.sampling.guidance)
 
 
-def _one_detector(room):
+def _one_detector(workspace):
     """A sentence when the network that attacks look at is the one that judges."""
-    looks = room.plan.of_stage("detect")[0].parameters
+    looks = workspace.plan.of_stage("detect")[0].parameters
     steer, judge = looks["steer"], looks["judge"]
     texts = [{key: value for key, value in one["parameters"].items() if not isinstance(value, int | float)} for one in (steer, judge)]
     if steer["method"] != judge["method"] or (steer["files"] != judge["files"] and texts[0] != texts[1]):
@@ -123,9 +122,9 @@ def _one_detector(room):
     ]
 
 
-def _cut(room):
+def _cut(workspace):
     """A sentence for each list with prompts that are longer than the model's context."""
-    study, read = room.study, {name: one.table.prompts for name, one in room.plan.sets.items() if one.table is not None}
+    study, read = workspace.study, {name: one.table.prompts for name, one in workspace.plan.sets.items() if one.table is not None}
     lists = {f"prompts.{name.replace('other-', 'other.')}": prompts for name, prompts in read.items()}
     if study.prompts.erase:
         lists["prompts.erase"] = [prompt for pair in prompt_files.read_pairs(_file(study, study.prompts.erase)) for prompt in pair]
@@ -133,9 +132,9 @@ def _cut(room):
         lists["prompts.retain"] = prompt_files.read_prompts(_file(study, study.prompts.retain), "retain", "adversarial").prompts
     found = []
     for where, prompts in lists.items():
-        lost = [n for n in text.n_cut(room.model, prompts) if n]
+        lost = [n for n in text.n_cut(workspace.model, prompts) if n]
         if lost:
-            room_for = room.model.tokenizer.model_max_length - 2
+            room_for = workspace.model.tokenizer.model_max_length - 2
             found.append(
                 f"{where}: {len(lost)} of {len(prompts)} prompts are longer than the {room_for} tokens that {study.model.base} "
                 "reads and lose "
@@ -150,9 +149,7 @@ def _file(study, name):
 
 def _bare_names(study):
     """A sentence when erasers train on names alone, for want of pairs."""
-    training = [
-        one.name for one in study.variants if one.pairs is None and hasattr(registry.method("erasers", one.method).module, "passes")
-    ]
+    training = [one.name for one in study.variants if one.pairs is None and registry.method("erasers", one.method).has_cost]
     if study.prompts.erase is not None or not training:
         return []
     names = ", ".join(f'"{name}"' for name in study.concept.names)

@@ -8,9 +8,9 @@ a variant would be praised, or blamed, for what it was shown. Prompts are the sa
 
 from workbench import resources
 from workbench.errors import StudyError
+from workbench.registry import SIDES
 from workbench.study import prompts as prompt_files
 
-SIDES = ("prompt", "anchor")
 LEAVE_OUT = "leave out"
 
 
@@ -19,13 +19,6 @@ def read_pairs(study, file):
     if file:
         return prompt_files.read_pairs(resources.find_file(file, study.folder))
     return [(name, "") for name in study.concept.names]
-
-
-def learns_from(method, parameters):
-    """Which sides of its pairs an eraser learns from: what its module says, nothing for one that reads a file, else both."""
-    if hasattr(method.module, "learns_from"):
-        return method.module.learns_from(parameters)
-    return () if hasattr(method.module, "files") else SIDES
 
 
 def same(prompt):
@@ -48,7 +41,7 @@ def pairs(study, sets, variant, method, parameters):
     Raises   StudyError when a side it learns from is measured and nothing says to leave it out, or when nothing is left
     """
     file = variant.pairs or study.prompts.erase
-    given, known, sides = read_pairs(study, file), measured(sets), learns_from(method, parameters)
+    given, known, sides = read_pairs(study, file), measured(sets), method.learns_from(parameters)
     found = [[(side, pair[SIDES.index(side)]) for side in sides if same(pair[SIDES.index(side)]) in known] for pair in given]
     both = [one for of_pair in found for one in of_pair]
     if not both:

@@ -15,6 +15,7 @@ import torch
 
 from workbench import registry
 from workbench.errors import RunError, nearest
+from workbench.execution.condition import erasing
 from workbench.models import masks
 from workbench.models.variants import Variant
 from workbench.storage import read_arrays, read_table, write_arrays, write_table
@@ -43,8 +44,7 @@ def read_change(part, folder):
     weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
     pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
     method = registry.method("erasers", part.method)
-    lifts = getattr(method.module, "lifts_masks", lambda parameters: False)
-    return Variant(part.name, part.parent, weights, pruned, lifts(method.parameters(**part.settings)))
+    return Variant(part.name, part.parent, weights, pruned, method.lifts_masks(method.parameters(**part.settings)))
 
 
 def merged(store, study, name):
@@ -62,7 +62,7 @@ def merged(store, study, name):
         name = chain[0].parent
     made = []
     for part in chain:
-        keys = shards.get(f"erase:{part.name}")
+        keys = shards.get(erasing(part.name))
         if not keys or not store.has("erase", keys[0]):
             raise RunError(f'The variant "{part.name}" is not made yet. Go on with the run first: {store.command()}')
         folder = store.result("erase", keys[0])
@@ -72,17 +72,17 @@ def merged(store, study, name):
     return change, made
 
 
-def training_rows(room):
+def training_rows(workspace):
     """[{variant, method, step, loss, retention, expected_share}] of masks that were learned and concepts relearned.
 
     At most 200 steps of each; relearning has neither a retention term nor gates, so both are None.
     """
     rows = []
-    for part in room.study.variants:
-        node = room.plan.node(f"erase:{part.name}")
-        if not room.store.has("erase", node.shards[0].key):
+    for part in workspace.study.variants:
+        node = workspace.plan.node(erasing(part.name))
+        if not workspace.store.has("erase", node.shards[0].key):
             continue
-        path = room.store.result("erase", node.shards[0].key) / "log.parquet"
+        path = workspace.store.result("erase", node.shards[0].key) / "log.parquet"
         if path.exists():
             table = read_table(path)
             every = -(-len(table) // SHOWN_STEPS)
@@ -104,14 +104,14 @@ def cut_into(pruned, layers, index):
     return np.array(shares)
 
 
-def watched_caveats(room, table):
+def watched_caveats(workspace, table):
     """A sentence for each pruned variant that cut weights into neurons it is watched by; they are not the untouched ones then.
 
     table   neurons with layer, index and in_watch
     """
     watched, said = table[table["in_watch"]], []
-    for part in room.study.variants:
-        if part.role == "pruned" and (change := room.variant(part.name)).masks and len(watched):
+    for part in workspace.study.variants:
+        if part.role == "pruned" and (change := workspace.variant(part.name)).masks and len(watched):
             shares = cut_into(change.masks, watched["layer"], watched["index"])
             if shares.any():
                 said.append(

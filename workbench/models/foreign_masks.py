@@ -227,7 +227,7 @@ def sparse(path):
             f"{path} is no mask: beside a sparse matrix it asks for {error}, which could run code. Nothing of it was run."
         ) from error
     except Exception as error:  # damaged bytes lead anywhere
-        raise ModelError(f"{path} is damaged: no sparse matrix can be read from it. Get the file anew.") from error
+        raise ModelError(f"{path} is damaged: no sparse matrix can be read from it. Get the file again.") from error
     try:
         return _places(found)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:

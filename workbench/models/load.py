@@ -17,6 +17,7 @@ from workbench.storage import tensors_digest
 BUNDLED = {"emoji": "emoji/model"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 GET = " Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 READING_ERRORS = (*foreign.READING_ERRORS, SafetensorError)
 
 
@@ -149,7 +150,7 @@ def _check_finite(module, part, name):
         if not value.isfinite().all():
             raise ModelError(
                 f'The model "{name}" holds weights that are not finite, e.g. "{part}.{parameter}": every image of it would be broken. '
-                "Get the model anew, or load it in float32 if its weights are only too large for float16."
+                "Get the model again, or load it in float32 if its weights are only too large for float16."
             )
 
 

@@ -54,11 +54,11 @@ def load(path):
     masks, shapes, provenance = {}, _mapping(path, header, "shapes"), _mapping(path, header, "provenance")
     packed = {name: arrays[name] for name in shapes if name in arrays}
     if len(packed) < len(shapes) or ("digest" in header and tensors_digest(packed) != header["digest"]):
-        raise ModelError(f"{path} is not as it was written: its bits do not fit its header. Get the file anew.")
+        raise ModelError(f"{path} is not as it was written: its bits do not fit its header. Get the file again.")
     for name, shape in shapes.items():
         sides = shape if isinstance(shape, list) else [None]
         if not all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides):
-            raise ModelError(f'{path} is no mask file: the shape of "{name}" in its header is {json.dumps(shape)[:60]}. Get the file anew.')
+            raise ModelError(f'{path} is no mask file: the shape of "{name}" in its header is {json.dumps(shape)[:60]}. Get it again.')
         n = math.prod(sides)
         if packed[name].dtype != torch.uint8 or packed[name].numel() != -(-n // 8):
             raise ModelError(f'{path} is no mask file: "{name}" has {packed[name].numel()} bytes, {n} bits need {-(-n // 8)}.')
@@ -78,7 +78,7 @@ def load_values(path):
             f"{path} holds no weights that were cut, so nothing can be put back. It is written by: workbench mask apply --undo"
         )
     if "values_digest" in header and tensors_digest(values) != header["values_digest"]:
-        raise ModelError(f"{path} is not as it was written: the weights that were cut do not fit its header. Get the file anew.")
+        raise ModelError(f"{path} is not as it was written: the weights that were cut do not fit its header. Get the file again.")
     return {name.removesuffix(VALUES): value for name, value in values.items()}
 
 
@@ -116,9 +116,9 @@ def _mapping(path, header, key):
         found = json.loads(header[key], parse_constant=_no_number)
     except (KeyError, ValueError, RecursionError) as error:
         what = "is missing" if key not in header else "is no JSON"
-        raise ModelError(f"{path} is no mask file: {key} {what} in its header. Get the file anew, or make the mask again.") from error
+        raise ModelError(f"{path} is no mask file: {key} {what} in its header. Get the file again, or make the mask again.") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path} is no mask file: {key} in its header is no mapping. Get the file anew, or make the mask again.")
+        raise ModelError(f"{path} is no mask file: {key} in its header is no mapping. Get the file again, or make the mask again.")
     return found
 
 
@@ -237,9 +237,9 @@ def undo(parameters, masks, values):
     check_fit(masks, parameters, "The mask")
     for name, mask in masks.items():
         if name not in values or values[name].numel() != int(mask.sum()):
-            raise ModelError(f'The weights that were cut do not belong to this mask: "{name}" needs {int(mask.sum())} of them.')
+            raise ModelError(f'The pruned weights do not belong to this mask: "{name}" needs {int(mask.sum())} of them.')
         if values[name].dtype != parameters[name].dtype:
-            raise ModelError(f'The weights cut from "{name}" are {values[name].dtype}, the model is {parameters[name].dtype}.')
+            raise ModelError(f'The weights pruned from "{name}" are {values[name].dtype}, the model is {parameters[name].dtype}.')
     for name, mask in masks.items():
         parameters[name].data[mask.to(parameters[name].device)] = values[name].to(parameters[name].device)
 

@@ -160,7 +160,7 @@ class NeuronSet:
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is no neuron set that can be read ({type(error).__name__}: {error}). Save it again.") from error
         if "digest" in about and about["digest"] != _written(about, arrays):  # files of the first version have none
-            raise ModelError(f"{path} is not as it was written: its neurons or what it says of them were changed. Get the file anew.")
+            raise ModelError(f"{path} is not as it was written: its neurons or what it says of them were changed. Get the file again.")
         _check_provenance(path, found)
         if model is not None and model != found.model:
             sentence = (
@@ -168,7 +168,7 @@ class NeuronSet:
                 "nothing across models."
             )
             if strict:
-                raise RecordingMismatch(f"{sentence} Choose the set anew on this model, or load it with strict=False.")
+                raise RecordingMismatch(f"{sentence} Choose the set again on this model, or load it with strict=False.")
             warnings.warn(sentence, stacklevel=2)
         if index is not None:
             found.to_boolean(index)

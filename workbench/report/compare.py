@@ -13,7 +13,8 @@ from typing import Any
 from workbench.analysis.findings import OUTCOMES
 from workbench.errors import RunError, nearest
 from workbench.report.content import Document, Row
-from workbench.report.document import plain, tables
+from workbench.report.document import tables
+from workbench.storage import plain_json
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 CONDITION = re.compile(r"\s*([a-z_]+)(?:\.(low|high))?\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d*)?)\s*")
@@ -117,7 +118,7 @@ def differences(a: Document, b: Document) -> list[Row]:
             apart = None if missing or None in ends else x["high"] < y["low"] or y["high"] < x["low"]
             difference = None if missing else y[number] - x[number]
             rows.append({"table": table, "about": about, "a": x[number], "b": y[number], "difference": difference, "apart": apart})
-    return plain(rows)
+    return plain_json(rows)
 
 
 def _nothing(number: str) -> Row:

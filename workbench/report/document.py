@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError, nearest
-from workbench.storage import write_text
+from workbench.storage import plain_json, write_text
 
 if TYPE_CHECKING:
     from workbench.report.section import Section
@@ -110,25 +110,12 @@ def with_added(document: Any) -> Any:
 
 def write(document: dict[str, Any], folder: str | Path) -> Path:
     """Write report.json: keys sorted, NaN and infinities as null, checked; returns the path."""
-    document = plain(with_added(document))
+    document = plain_json(with_added(document))
     check(document)
     text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     path = Path(folder) / "report.json"
     write_text(path, text + "\n")
     return path
-
-
-def plain(value: Any) -> Any:
-    """The same document in JSON's own types: NumPy scalars and arrays unpacked, NaN -> None."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def check(document: Any) -> None:

@@ -23,7 +23,7 @@ class PromptSetName(NamedTuple):
     against: str | None = None
     control: bool = False
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.made + (f"{AGAINST}{self.against}" if self.against else "") + (CONTROL if self.control else "")
 
     @classmethod

@@ -9,8 +9,10 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas
@@ -18,9 +20,13 @@ import pandas
 from workbench import textfile
 from workbench.errors import PromptError
 from workbench.storage import digest
-from workbench.study.part import control_character
+from workbench.study.fields import control_character
+
+if TYPE_CHECKING:
+    import torch
 
 LOWEST_SEED, HIGHEST_SEED, HIGHEST_SIGNED = -(2**63), 2**64 - 1, 2**63 - 1  # what torch takes; a negative one counts from 2^64 down
+Kind = Literal["target", "reference", "retained", "other", "adversarial", "control"]
 COLUMNS = ["id", "unit", "prompt", "seed", "expect"]
 
 
@@ -36,43 +42,43 @@ class PromptSet:
     """
 
     name: str
-    kind: Literal["target", "reference", "retained", "other", "adversarial", "control"]
+    kind: Kind
     table: pandas.DataFrame
-    prefix: object = None
+    prefix: "torch.Tensor | None" = None
     attack: str | None = None
     against: str | None = None
     control: bool = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.table)
 
     @property
-    def prompts(self):
+    def prompts(self) -> list[str]:
         """The texts, list of str."""
         return self.table["prompt"].tolist()
 
     @property
-    def seeds(self):
+    def seeds(self) -> list[int]:
         """The latent seeds, list of int."""
         return [int(seed) for seed in self.table["seed"]]
 
     @property
-    def units(self):
+    def units(self) -> list[str]:
         """What is resampled and split into halves, list of str; see `following_prompts`."""
         return self.table["group" if "group" in self.table else "unit"].tolist()
 
     @property
-    def pair_units(self):
+    def pair_units(self) -> list[str]:
         """The units as the file says them, by which rows pair across sets, list of str."""
         return self.table["unit"].tolist()
 
     @property
-    def keys(self):
+    def keys(self) -> list[tuple[str, int]]:
         """(unit of the file, place in it) of each row; equal keys pair across sets."""
         places = self.table["place"] if "place" in self.table else [0] * len(self)
         return [(unit, int(place)) for unit, place in zip(self.pair_units, places, strict=True)]
 
-    def provenance(self, variant):
+    def provenance(self, variant: str) -> str | None:
         """static | optimised (made against this variant) | transferred (made against another); None without attack."""
         if self.attack is None:
             return None
@@ -80,7 +86,7 @@ class PromptSet:
             return "static"
         return "optimised" if variant == self.against else "transferred"
 
-    def rows(self, start, stop):
+    def rows(self, start: int, stop: int) -> "PromptSet":
         """The rows start..stop as a set."""
         return replace(
             self,
@@ -88,35 +94,35 @@ class PromptSet:
             prefix=None if self.prefix is None else self.prefix[start:stop],
         )
 
-    def picked(self, rows):
+    def picked(self, rows: Iterable[int]) -> "PromptSet":
         """The rows of these numbers as a set, in that order."""
         return replace(self, table=self.table.iloc[list(rows)], prefix=None if self.prefix is None else self.prefix[list(rows)])
 
-    def joined(self, parts):
+    def joined(self, parts: "Sequence[PromptSet]") -> "PromptSet":
         """The rows of several sets of this kind, one after the other; vectors too when all have them."""
-        prefix = None
-        if all(part.prefix is not None for part in parts):
+        prefix, vectors = None, [part.prefix for part in parts if part.prefix is not None]
+        if len(vectors) == len(parts):
             import torch
 
-            prefix = torch.cat([part.prefix for part in parts])
+            prefix = torch.cat(vectors)
         return replace(self, table=pandas.concat([part.table for part in parts], ignore_index=True), prefix=prefix)
 
-    def to_plain(self):
+    def to_plain(self) -> dict[str, Any]:
         """Rows and vectors as lists and tensors, which `torch.save` keeps."""
         return {"table": self.table.astype(object).where(self.table.notna(), None).to_dict("list"), "prefix": self.prefix}
 
-    def from_plain(self, plain):
+    def from_plain(self, plain: dict[str, Any]) -> "PromptSet":
         """A set of this one's kind from what `to_plain` gave."""
         return replace(self, table=pandas.DataFrame(plain["table"]), prefix=plain["prefix"])
 
-    def digest(self):
+    def digest(self) -> str:
         """sha256 of rows and vectors."""
         vectors = None if self.prefix is None else self.prefix.double().tolist()
         table = self.table.drop(columns="group", errors="ignore")
         return digest([table.astype(object).where(table.notna(), None).values.tolist(), vectors])
 
 
-def read_prompts(path, name, kind, limit=None, guidance=None):
+def read_prompts(path: str | Path, name: str, kind: Kind, limit: int | None = None, guidance: float | None = None) -> PromptSet:
     """Read a prompt CSV.
 
     Columns   prompt (needed); unit (default: the row's number; rows may share one), seed (default 0; -2^63 to 2^64 - 1), id
@@ -157,15 +163,16 @@ def read_prompts(path, name, kind, limit=None, guidance=None):
     return PromptSet(name, kind, table)
 
 
-def following_prompts(rows):
+def following_prompts(rows: PromptSet) -> PromptSet:
     """The set with a column `group`: units that share a prompt are one, under the name of the first; as it was where none do.
 
     100 units of 15 prompts are 15 prompts: as units they would be taken for independent, and a prompt would be on both halves.
     What pairs and what is drawn stays.
     """
-    first, group = {}, {}
+    first: dict[str, str] = {}
+    group: dict[str, str] = {}
 
-    def root(unit):
+    def root(unit: str) -> str:
         while group[unit] != unit:
             unit = group[unit]
         return unit
@@ -173,13 +180,13 @@ def following_prompts(rows):
     order = {unit: place for place, unit in enumerate(dict.fromkeys(rows.pair_units))}
     group.update({unit: unit for unit in order})
     for unit, prompt in zip(rows.pair_units, rows.prompts, strict=True):
-        one, other = sorted((root(unit), root(first.setdefault(prompt, unit))), key=order.get)
+        one, other = sorted((root(unit), root(first.setdefault(prompt, unit))), key=order.__getitem__)
         group[other] = one
     groups = [root(unit) for unit in rows.pair_units]
     return rows if groups == rows.pair_units else replace(rows, table=rows.table.assign(group=groups))
 
 
-def read_pairs(path):
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """Read prompt pairs for erasers: list of (prompt with the concept, anchor without it); an empty anchor is allowed.
 
     Raises   PromptError when a column is missing, there are no pairs, or a prompt is blank
@@ -196,7 +203,7 @@ def read_pairs(path):
     return list(zip(table["prompt"], table["anchor"].fillna(""), strict=True))
 
 
-def read_csv(path):
+def read_csv(path: str | Path) -> pandas.DataFrame:
     """A CSV file as a data frame; rows without any cell are left out.
 
     Only an empty cell is missing: a prompt may read "NA", "None" or "null". The columns prompt, unit, seed, expect, anchor and original
@@ -214,7 +221,7 @@ def read_csv(path):
     return pandas.read_csv(text, keep_default_na=False, na_values=[""], skip_blank_lines=False, index_col=False, dtype=kept)
 
 
-def check_guidance(path, table, guidance):
+def check_guidance(path: str | Path, table: pandas.DataFrame, guidance: float) -> None:
     """Refuse a column `guidance` that asks for another scale than the one that all rows are sampled with.
 
     Raises   PromptError that says what the column asks for and both ways out
@@ -232,7 +239,7 @@ def check_guidance(path, table, guidance):
     )
 
 
-def _rows(path, text):
+def _rows(path: str | Path, text: str) -> tuple[list[str], list[list[str]]]:
     """(header, rows of cells as wide as the header) of CSV text."""
     read, found = csv.reader(io.StringIO(text, newline=""), strict=True), []
     try:
@@ -241,8 +248,8 @@ def _rows(path, text):
                 found.append((read.line_num, cells))
     except csv.Error as error:
         raise PromptError(
-            f"{path} is no CSV file: {error}, in line {read.line_num}. Look for a quotation mark that is not closed, or that stands inside "
-            f"a cell. Lists as people have them are read by: workbench import-prompts {path}"
+            f"{path} is no CSV file: {error}, in line {read.line_num}. Look for a quotation mark that is not closed, or that is inside "
+            f"a cell. Other lists of prompts are read by: workbench import-prompts {path}"
         ) from error
     if not found:
         raise PromptError(f"{path} is no CSV file: it is empty.")
@@ -257,11 +264,11 @@ def _rows(path, text):
             )
         for cell in cells:
             if code := control_character(cell):
-                raise PromptError(f"{path}: line {line} holds the control character {code}, which no prompt needs. Take it out.")
+                raise PromptError(f"{path}: line {line} holds the control character {code}, which no prompt needs. Remove it.")
     return header, [cells + [""] * (len(header) - len(cells)) for _, cells in rows]
 
 
-def _check_said(path, table, columns):
+def _check_said(path: str | Path, table: pandas.DataFrame, columns: Iterable[str]) -> None:
     for column in columns:
         blank = table[column].fillna("").str.strip() == ""
         if blank.any():
@@ -271,7 +278,7 @@ def _check_said(path, table, columns):
             )
 
 
-def _seeds(path, column):
+def _seeds(path: str | Path, column: Iterable[Any]) -> "np.ndarray[Any, Any]":
     """Seeds as written, int64, or uint64 where one needs 64 bits; 36416.0 is 36416."""
     seeds = []
     for row, text in enumerate(column, start=1):
@@ -281,11 +288,11 @@ def _seeds(path, column):
     if max(seeds) <= HIGHEST_SIGNED:
         return np.array(seeds, dtype=np.int64)
     if min(seeds) < 0:
-        raise PromptError(f"{path} has seeds below 0 and above 2^63 - 1, which no one column of numbers holds. Take others for one kind.")
+        raise PromptError(f"{path} has seeds below 0 and above 2^63 - 1, which no one column of numbers holds. Choose seeds of one kind.")
     return np.array(seeds, dtype=np.uint64)
 
 
-def seed_of(text, where):
+def seed_of(text: str, where: str) -> int:
     """The seed that a text says; 36416.0 is 36416.
 
     Raises   PromptError when it is no integer, or none that torch takes: below -2^63 or above 2^64 - 1
@@ -296,18 +303,18 @@ def seed_of(text, where):
     seed = int(plain) if len(plain) < 40 else None
     if seed is None or not LOWEST_SEED <= seed <= HIGHEST_SEED:
         end = "below -2^63, the lowest" if plain.startswith("-") else f"above 2^64 - 1 = {HIGHEST_SEED}, the highest"
-        raise PromptError(f"{where} has the seed {plain[:30]}, which is {end} that torch takes. Take another one.")
+        raise PromptError(f"{where} has the seed {plain[:30]}, which is {end} that torch takes. Choose another one.")
     return seed
 
 
-def _number(text):
+def _number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
         return None
 
 
-def paired(sets):
+def paired(sets: Sequence[PromptSet]) -> list[PromptSet]:
     """The sets, with places by which every row pairs with one of the first set.
 
     A unit has as many rows in every set. They pair by their seed where both sets have the same seeds for the unit, and in
@@ -318,13 +325,13 @@ def paired(sets):
     return [sets[0], *(_paired_with(sets[0], other) for other in sets[1:])]
 
 
-def pairing(rows, others):
+def pairing(rows: PromptSet, others: PromptSet) -> list[int]:
     """(row,) positions in the set `others` of what the rows of a set pair with."""
     position = {key: row for row, key in enumerate(others.keys)}
     return [position[key] for key in rows.keys]
 
 
-def by_seed(wanted, found):
+def by_seed(wanted: Sequence[int], found: Sequence[int]) -> list[int] | None:
     """The place among the wanted seeds of each found one, equal seeds in their order; None unless they are the same seeds."""
     if Counter(wanted) != Counter(found):
         return None
@@ -332,7 +339,7 @@ def by_seed(wanted, found):
     return [free[seed].pop(0) for seed in found]
 
 
-def _paired_with(first, other):
+def _paired_with(first: PromptSet, other: PromptSet) -> PromptSet:
     wanted, found = seeds_by_unit(first), seeds_by_unit(other)
     for missing, lacks, has in ((set(wanted) - set(found), other, first), (set(found) - set(wanted), first, other)):
         if missing:
@@ -352,15 +359,15 @@ def _paired_with(first, other):
     return replace(other, table=other.table.assign(place=[places[unit][place] for unit, place in other.keys]))
 
 
-def seeds_by_unit(rows):
+def seeds_by_unit(rows: PromptSet) -> dict[str, list[int]]:
     """{unit: seeds of its rows, by their place}."""
-    seeds = {}
+    seeds: dict[str, list[int]] = {}
     for (unit, _), seed in sorted(zip(rows.keys, rows.seeds, strict=True)):
         seeds.setdefault(unit, []).append(seed)
     return seeds
 
 
-def _places(wanted, found, unit, first, other):
+def _places(wanted: Sequence[int], found: Sequence[int], unit: str, first: PromptSet, other: PromptSet) -> list[int]:
     """The place in the first set of each of a unit's rows in the other one, from the seeds of both."""
     places = by_seed(wanted, found)
     if places is not None:
@@ -373,5 +380,5 @@ def _places(wanted, found, unit, first, other):
     return list(range(len(found)))
 
 
-def _listed(seeds):
+def _listed(seeds: Iterable[int]) -> str:
     return ", ".join(map(str, seeds))

@@ -8,9 +8,14 @@ column, about   {parameter: what was published}, and where that is from: what `w
 
 import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from workbench import registry
 from workbench.errors import MethodError, nearest
+
+if TYPE_CHECKING:
+    from workbench.study.study import Study
+    from workbench.study.variants import VariantTable
 
 PRESET = "published"
 
@@ -34,41 +39,41 @@ class Published:
     ours: tuple = ()
     differs: tuple = ()
 
-    def task(self, preset, kind):
+    def task(self, preset: str, kind: str | None) -> str | None:
         """The task of a preset: what it names after the colon, else the kind of the concept; None where the table has no tasks.
 
         Raises   MethodError for a task that is not there, or when none is named and the kind is none
         """
         named = preset.partition(":")[2] if ":" in preset else None
-        possible = "Possible: " + ", ".join(f'"{PRESET}:{task}"' for task in self.tasks) if self.tasks else f'Say "{PRESET}" alone'
+        possible = "Possible: " + ", ".join(f'"{PRESET}:{task}"' for task in self.tasks) if self.tasks else f'Write "{PRESET}" only'
         if named is not None and named not in self.tasks:
             raise MethodError(f'the preset "{preset}" names the task "{named}", for which nothing was published. {possible}')
         if named is None and self.tasks and kind not in self.tasks:
             raise MethodError(
-                f'the preset "{preset}" differs by what is erased, and for a concept of the kind "{kind}" it cannot tell. {possible}'
+                f'the preset "{preset}" depends on what is erased, and the kind of concept "{kind}" does not say which '
+                f"task applies. {possible}"
             )
         return named or (kind if self.tasks else None)
 
-    def settings(self, preset, kind):
+    def settings(self, preset: str, kind: str | None) -> dict[str, Any]:
         """{parameter: value} of a preset."""
         return self.values | self.tasks.get(self.task(preset, kind), {})
 
 
-def table(name):
+def table(name: str) -> Published:
     """The `Published` of an eraser.
 
     Raises   MethodError when it has none, with its reason, or when there is no such eraser
     """
-    module = registry.method("erasers", name).module
-    found = getattr(module, "PUBLISHED", None)
+    eraser = registry.method("erasers", name)
+    found = eraser.published
     if found is None:
-        having = ", ".join(one for one, method in registry.methods("erasers").items() if getattr(method.module, "PUBLISHED", None))
-        why = getattr(module, "NO_PRESET", "it states no published values.")
-        raise MethodError(f"{name} has no preset: {why} Leave `preset` out and give `parameters`. Erasers with one: {having}")
+        having = ", ".join(one for one, method in registry.methods("erasers").items() if method.published)
+        raise MethodError(f"{name} has no preset: {eraser.no_preset} Remove `preset` and give `parameters`. Erasers with one: {having}")
     return found
 
 
-def settings(name, preset, kind):
+def settings(name: str, preset: str | None, kind: str | None) -> dict[str, Any]:
     """{parameter: value} that a preset gives an eraser; nothing without a preset.
 
     preset   None, "published", or "published:<task>"
@@ -82,7 +87,7 @@ def settings(name, preset, kind):
     return table(name).settings(preset, kind)
 
 
-def deviations(part):
+def deviations(part: "VariantTable") -> list[tuple[str, Any, Any]]:
     """[(parameter, what the variant sets, what was published)] of a variant with a preset, in the order of the parameters."""
     if part.preset is None:
         return []
@@ -92,7 +97,7 @@ def deviations(part):
     return [(name, own[name], theirs[name]) for name in own if name in given and own[name] != theirs[name]]
 
 
-def sentence(part):
+def sentence(part: "VariantTable") -> str | None:
     """Whether a variant is as published, in one or two sentences; None without a preset."""
     if part.preset is None:
         return None
@@ -105,18 +110,18 @@ def sentence(part):
     return said + (f" The published value is not known of {', '.join(unknown)}." if unknown else "")
 
 
-def sentences(study, deviating=False):
+def sentences(study: "Study", deviating: bool = False) -> list[str]:
     """["<variant>: <sentence>"] of every variant with a preset; only of those that are not as published where `deviating`."""
     parts = [part for part in study.variants if part.preset and (deviations(part) or not deviating)]
     return [f"{part.name}: {sentence(part)}" for part in parts]
 
 
-def column(module):
+def column(method: registry.Method) -> dict[str, Any]:
     """{parameter: what was published, as text or value} of a method's PUBLISHED; empty without one."""
-    found = getattr(module, "PUBLISHED", None) or {}
+    found = method.published or {}
     if isinstance(found, dict):
         return found
-    by_task = {}
+    by_task: dict[str, dict[str, list[str]]] = {}
     for task, values in found.tasks.items():
         for name, value in values.items():
             by_task.setdefault(name, {}).setdefault(shown(value), []).append(task)
@@ -125,14 +130,14 @@ def column(module):
     return texts | {name: f"not known: {why}" for name, why in found.unknown.items()} | dict.fromkeys(found.ours, "ours")
 
 
-def about(module):
+def about(method: registry.Method) -> list[str]:
     """Sentences on where an eraser's published values are from and what it does otherwise, or why it has none."""
-    found = getattr(module, "PUBLISHED", None)
+    found = method.published
     if isinstance(found, Published):
         return [f"Published: {found.source}.", *(f"Otherwise here: {said}" for said in found.differs)]
-    return [f"No preset: {module.NO_PRESET}"] if hasattr(module, "NO_PRESET") else []
+    return [f"No preset: {method.no_preset}"] if method.kind == "erasers" and not method.reads_files else []
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """A value as a study file writes it."""
     return json.dumps(list(value) if isinstance(value, tuple) else value)

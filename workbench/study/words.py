@@ -5,9 +5,10 @@ saying   which prompts say one of them
 """
 
 import re
+from collections.abc import Iterable
 
 
-def any_of(names, plural=False):
+def any_of(names: Iterable[str], plural: bool = False) -> re.Pattern[str]:
     """A pattern for any of these words or phrases in any case, the longest first; part of a longer word is no match.
 
     plural   an `s` or `es` behind counts as the same word
@@ -16,7 +17,7 @@ def any_of(names, plural=False):
     return re.compile(rf"(?<![^\W_])({words}){'(?:e?s)?' if plural else ''}(?![^\W_])", re.IGNORECASE)
 
 
-def saying(prompts, names):
+def saying(prompts: Iterable[str], names: Iterable[str]) -> list[bool]:
     """[bool]: does a prompt say one of the names, or the plural of one?"""
     pattern = any_of(names, plural=True)
     return [pattern.search(prompt) is not None for prompt in prompts]

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from workbench.errors import RunError
+from workbench.execution.condition import Condition
 from workbench.execution.run_folder import Store
 from workbench.report.content import Row
 from workbench.statistics import jackknife, split_halves, unit_means
@@ -40,7 +41,7 @@ def of_neuron(state: State, layer: str, index: int, trajectory: str) -> list[Row
             continue
         values, about = found
         for place, (call, timestep) in enumerate(zip(about["calls"], about["timesteps"], strict=True)):
-            one = jackknife(lambda mean: mean, np.arange(len(values)), values[:, place])
+            one = jackknife(lambda mean: mean, range(len(values)), values[:, place])
             where = {"neuron_set": f"{layer} {index}", "trajectory": trajectory, "call": call, "timestep": timestep}
             rows.append(keys | where | {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
     return rows
@@ -51,7 +52,7 @@ def _values(
 ) -> tuple[np.ndarray, dict[str, Any]] | None:
     """((unit of the evaluation half, call) mean |a| of a neuron, {calls, timesteps}); None where something of it is not there."""
     store, nodes = Store(state.folder), {node["id"]: node for node in state.nodes}
-    node, units = nodes.get(f"record:{variant}:{prompt_set}"), _units(store, nodes, prompt_set)
+    node, units = nodes.get(Condition(variant, prompt_set).node("record")), _units(store, nodes, prompt_set)
     if node is None or units is None or not all(store.has("record", shard) for shard in node["shards"]):
         return None
     parts: list[np.ndarray] = []

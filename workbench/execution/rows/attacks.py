@@ -3,52 +3,54 @@
 import json
 
 from workbench.analysis import budget
-from workbench.execution.rows.rates import labels
+from workbench.execution.condition import Condition
 from workbench.storage import read_table
 from workbench.study.study import BASE
 
 
-def settings_rows(room):
+def settings_rows(workspace):
     """What each attack is, by the name every table calls it: method, preset, settings, and what it spent on a prompt, means.
 
     Seconds differ from run to run, so they are no result of the stage that measures: `with_seconds` fills them in.
     """
-    parts, rows = {part.label: part for part in room.study.attacks}, []
-    for node in room.plan.of_stage("attack"):
-        planned = next(planned for planned in room.plan.sets.values() if planned.node == node.id)
+    parts, rows = {part.label: part for part in workspace.study.attacks}, []
+    for node in workspace.plan.of_stage("attack"):
+        planned = next(planned for planned in workspace.plan.sets.values() if planned.node == node.id)
         settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in node.parameters["parameters"].items())
         about = {"attack": planned.attack, "method": node.parameters["method"], "preset": parts[planned.attack].preset}
-        about |= {"against": planned.against, "settings": settings, "n": len(room.prompt_set("target"))}
-        rows.append(about | _spent(room, node) | {"seconds": None})
+        about |= {"against": planned.against, "settings": settings, "n": len(workspace.prompt_set("target"))}
+        rows.append(about | _spent(workspace, node) | {"seconds": None})
     return rows
 
 
-def with_seconds(room, rows):
+def with_seconds(workspace, rows):
     """The rows of `settings_rows` with the seconds a prompt took, mean."""
-    return [row | {"seconds": _spent(room, node)["seconds"]} for row, node in zip(rows, room.plan.of_stage("attack"), strict=True)]
+    return [
+        row | {"seconds": _spent(workspace, node)["seconds"]} for row, node in zip(rows, workspace.plan.of_stage("attack"), strict=True)
+    ]
 
 
-def _spent(room, node):
-    folder, ids = room._folder(node.id), room.prompt_set("target").table["id"].tolist()
+def _spent(workspace, node):
+    folder, ids = workspace.result(node.id), workspace.prompt_set("target").table["id"].tolist()
     return budget.spent(read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet"), ids)
 
 
-def budget_rows(room, attacks=None):
+def budget_rows(workspace, attacks=None):
     """Every attack that looked at the detector, and its control, at the budgets at which either of them looked.
 
     attacks   names of the attacks wanted, as every table calls them; default: all of the study
     """
-    rows, targets = [], room.prompt_set("target")
-    for node in room.plan.of_stage("attack"):
-        names = {planned.control: name for name, planned in room.plan.sets.items() if planned.node == node.id}
-        if attacks is not None and room.plan.sets[names[False]].attack not in attacks:
+    rows, targets = [], workspace.prompt_set("target")
+    for node in workspace.plan.of_stage("attack"):
+        names = {planned.control: name for name, planned in workspace.plan.sets.items() if planned.node == node.id}
+        if attacks is not None and workspace.plan.sets[names[False]].attack not in attacks:
             continue
-        log = read_table(room._folder(node.id) / "log.parquet")
+        log = read_table(workspace.result(node.id) / "log.parquet")
         logs = {control: log[log["of"] == name] for control, name in ((False, "attack"), (True, "control"))}
         if not len(budget.looked(logs[False])):
             continue
         points = sorted({point for part in logs.values() for point in budget.budgets(part)})
         for control, part in logs.items():
-            keys = labels(room, node.variant or BASE, names[control]) | {"detector": room.detector("steer").version}
+            keys = Condition(node.variant or BASE, names[control]).keys(workspace) | {"detector": workspace.detector("steer").version}
             rows += budget.success_rows(part, targets.table["id"].tolist(), points, targets.units, **keys)
     return rows

@@ -31,38 +31,38 @@ NO_SELECTION = dict.fromkeys(
 OVERLAP = ("n", "n_first", "n_second", "iou", "low", "high", "n_splits", "chance", "chance_low", "chance_high", "n_random", "p_random")
 
 
-def tables(room, table):
+def tables(workspace, table):
     """({selection: rows, stability: rows}, {column of the neuron table: (neuron,)}).
 
     p_adjusted, confirmed   of the chosen neurons, concept and suppressed set; null for all others
     frequency               in what share of random halves of the units a neuron of the site ff is in the concept set; NaN elsewhere
     """
-    means = base_means(room)
-    confirmed, columns = selection_rows(room, table, means)
-    found, columns["frequency"] = stability_rows(room, table, means)
+    means = base_means(workspace)
+    confirmed, columns = selection_rows(workspace, table, means)
+    found, columns["frequency"] = stability_rows(workspace, table, means)
     return {"selection": confirmed, "stability": found}, columns
 
 
-def base_means(room):
+def base_means(workspace):
     """{target, reference: (prompt, neuron)} mean |a| of the base model over trajectories and calls, in float64."""
-    return {name: mean_over_calls(room, name) for name in ("target", "reference")}
+    return {name: mean_over_calls(workspace, name) for name in ("target", "reference")}
 
 
-def kappa_of_half_a(room, means=None):
+def kappa_of_half_a(workspace, means=None):
     """(neuron,) contrast of the base model on the choosing half, over trajectories and calls: comparable sets are matched by it."""
-    means = means or base_means(room)
-    target, reference = (room.unit_means(name, means[name]) for name in ("target", "reference"))
-    return (target - reference)[room.units_in_half_a()].mean(axis=0)
+    means = means or base_means(workspace)
+    target, reference = (workspace.unit_means(name, means[name]) for name in ("target", "reference"))
+    return (target - reference)[workspace.units_in_half_a()].mean(axis=0)
 
 
-def with_validity(room, table, scales, thresholds):
+def with_validity(workspace, table, scales, thresholds):
     """Rows of set_validity: the concept set and the watched half of it at the site ff, and why words may not rest on them.
 
     scales   rows of trajectory, neuron_set, site and `Sensitivity.scale` of the set on half B
     """
-    choose, half, means = room.study.choose, room.units_in_half_a(), base_means(room)
-    target, reference = (room.unit_means(name, means[name])[~half] for name in ("target", "reference"))
-    ff, kappa, found = (table["site"] == "ff").to_numpy(), kappa_of_half_a(room, means), {}
+    choose, half, means = workspace.study.choose, workspace.units_in_half_a(), base_means(workspace)
+    target, reference = (workspace.unit_means(name, means[name])[~half] for name in ("target", "reference"))
+    ff, kappa, found = (table["site"] == "ff").to_numpy(), kappa_of_half_a(workspace, means), {}
     how = {"n_random": choose.n_random, "exclude": (table["in_concept"] | table["in_suppressed"]).to_numpy(), "seed": choose.seed}
     for name in dict.fromkeys(row["neuron_set"] for row in scales):
         members = table[f"in_{name}"].to_numpy() & ff
@@ -78,17 +78,17 @@ def with_validity(room, table, scales, thresholds):
     return rows
 
 
-def selection_rows(room, table, means):
+def selection_rows(workspace, table, means):
     """(rows of the table, {p_adjusted, confirmed}): `selection.confirm` of every chosen set on half B."""
-    choose, half = room.study.choose, room.units_in_half_a()
-    target, reference = (room.unit_means(name, means[name]) for name in ("target", "reference"))
-    kappa = kappa_of_half_a(room, means)
+    choose, half = workspace.study.choose, workspace.units_in_half_a()
+    target, reference = (workspace.unit_means(name, means[name]) for name in ("target", "reference"))
+    kappa = kappa_of_half_a(workspace, means)
     layer, taken = table["layer"].to_numpy(), (table["in_concept"] | table["in_suppressed"]).to_numpy()
     how = {"n_resamples": choose.n_resamples, "n_random": choose.n_random, "exclude": taken, "seed": choose.seed}
     p_adjusted = np.full(len(table), np.nan)
     confirmed, rows = pandas.array([None] * len(table), dtype="boolean"), []
     for name in ("concept", "suppressed"):
-        for site in room.study.record.sites:
+        for site in workspace.study.record.sites:
             members = (table[f"in_{name}"] & (table["site"] == site)).to_numpy()
             row = {"neuron_set": name, "site": site, "chosen_by": neuron_choice.in_words(choose), "share": choose.share} | NO_SELECTION
             row |= {"n_chosen": int(members.sum()), "reason": None}
@@ -104,26 +104,26 @@ def selection_rows(room, table, means):
     return rows, {"p_adjusted": p_adjusted, "confirmed": confirmed}
 
 
-def stability_rows(room, table, means):
+def stability_rows(workspace, table, means):
     """(rows of the table, (neuron,) frequency), all of the concept set of the site ff."""
-    ff, choose, half = (table["site"] == "ff").to_numpy(), room.study.choose, room.units_in_half_a()
+    ff, choose, half = (table["site"] == "ff").to_numpy(), workspace.study.choose, workspace.units_in_half_a()
     by = _Compared(_numbered(table["layer"])[ff], choose.seed)
     a, b = (one[ff] for one in score.on_halves(choose, table, ff))
     by.add("halves", "half A", a, "half B", b, n=int(half.sum()))
-    rule = Rule(room, ff, means)
+    rule = Rule(workspace, ff, means)
     frequency = np.full(len(table), np.nan)
     try:
         n_splits = N_SPLITS_OF_WEIGHTS if rule.reads("weights") else N_SPLITS
         whole = rule.on(rule.units(rule.rows("target", "reference")))
-        found, frequency[ff] = selection.over_halves(whole, room.units, by.layer, n_splits=n_splits, seed=choose.seed)
+        found, frequency[ff] = selection.over_halves(whole, workspace.units, by.layer, n_splits=n_splits, seed=choose.seed)
         by.add_splits(found)
     except StatisticsError as error:
         by.missing("repeated halves", "one half", "the other half", str(error))
-    _add_groups(room, by, rule)
-    _add_attacks(room, by, rule, a, half)
+    _add_groups(workspace, by, rule)
+    _add_attacks(workspace, by, rule, a, half)
     others = {name: method for name, method in scores.listed(choose).items() if choose.agree or name != choose.score}
     for name, method in others.items():
-        value = table[f"{name}_a"].to_numpy()[ff] - scores.neutral(method)
+        value = table[f"{name}_a"].to_numpy()[ff] - method.neutral
         other = neuron_choice.positive(value, choose.share, np.ones(len(value), bool))
         by.add("scores", neuron_choice.in_words(choose), a, name, other, n=int(half.sum()))
     if not others:
@@ -131,12 +131,12 @@ def stability_rows(room, table, means):
     return by.rows, frequency
 
 
-def _add_groups(room, by, rule):
+def _add_groups(workspace, by, rule):
     """Choices on parts of half A: rows of one seed or wording, and prompts that name the concept by one of its names."""
-    rows, chosen_on = room.prompt_set("target"), room.half_a()
+    rows, chosen_on = workspace.prompt_set("target"), workspace.half_a()
     over, labels, mixed = _places(rows)
     groups = {over: labels} if over else {}
-    named = _named(rows.prompts, room.study.concept.names)
+    named = _named(rows.prompts, workspace.study.concept.names)
     if "triggers" not in groups and len(set(named) - {None}) > 1:
         groups["triggers"] = named
     for over, labels in groups.items():
@@ -154,7 +154,7 @@ def _add_groups(room, by, rule):
 
 def _add_parts(by, rule, over, labels):
     """Pairs of the choices on rows of one label each; None is no label."""
-    units = np.array(rule.room.prompt_set("target").units, object)
+    units = np.array(rule.workspace.prompt_set("target").units, object)
     sizes = {label: len(set(units[labels == label])) for label in dict.fromkeys(labels) if label is not None}
     large = sorted((label for label, n in sizes.items() if n >= FEWEST_UNITS), key=lambda label: -sizes[label])
     compared = large[:MOST_GROUPS]
@@ -173,9 +173,9 @@ def _add_parts(by, rule, over, labels):
             by.add(over, first, chosen[first], second, chosen[second], n=min(sizes[first], sizes[second]))
 
 
-def _add_attacks(room, by, rule, a, half):
+def _add_attacks(workspace, by, rule, a, half):
     """The choice by each attack's prompts in place of the study's, against the same prompts without the concept."""
-    names = [name for name, planned in room.plan.sets.items() if planned.attack and not planned.control]
+    names = [name for name, planned in workspace.plan.sets.items() if planned.attack and not planned.control]
     for name in names:
         try:
             if rule.reads("norm") or rule.reads("row_norm"):
@@ -191,29 +191,29 @@ def _add_attacks(room, by, rule, a, half):
 class Rule:
     """The study's rule at the site ff, on any rows of the base model's recordings."""
 
-    def __init__(self, room, ff, means):
-        self.room, self.ff, self.means, self.choose = room, ff, means, room.study.choose
+    def __init__(self, workspace, ff, means):
+        self.workspace, self.ff, self.means, self.choose = workspace, ff, means, workspace.study.choose
         self.methods = {name: method for name, method in scores.listed(self.choose).items() if name in self.choose.choosing}
-        weighed, layer = self.reads("weights"), room.neurons["layer"]
+        weighed, layer = self.reads("weights"), workspace.neurons["layer"]
         # numbers are compared many times faster than names, but weights go by name
         self.layer = (layer.to_numpy() if weighed else _numbered(layer))[ff]
-        self.weights = sites.reading_weights(room.layers, room.model.unet, room.model.text_encoder) if weighed else {}
+        self.weights = sites.reading_weights(workspace.layers, workspace.model.unet, workspace.model.text_encoder) if weighed else {}
 
     def reads(self, what):
         """Whether a choosing score needs it."""
-        return any(what in method.module.NEEDS for method in self.methods.values())
+        return any(what in method.needs for method in self.methods.values())
 
     def rows(self, target, reference):
         """{quantity: Evidence} of two sets, row by row of the target set."""
         found = {}
-        for quantity in {scores.quantity(method) for method in self.methods.values()}:
+        for quantity in {method.quantity for method in self.methods.values()}:
             sides = (self._rows(name, quantity) for name in (target, reference))
             found[quantity] = scores.Evidence(*sides, layer=self.layer, weights=self.weights)
         return found
 
     def units(self, rows):
         """The same, averaged over the rows of each unit; norms by their squares."""
-        names = self.room.prompt_set("target").units
+        names = self.workspace.prompt_set("target").units
         if len(set(names)) == len(names):
             return rows
 
@@ -235,8 +235,8 @@ class Rule:
             values = {}
             for name, method in self.methods.items():
                 given = self.choose.parameters if name == self.choose.score else None
-                found = scores.evaluate(method, evidence[scores.quantity(method)], rows, parameters=given)
-                values[name] = found - scores.neutral(method)
+                found = scores.evaluate(method, evidence[method.quantity], rows, parameters=given)
+                values[name] = found - method.neutral
             return neuron_choice.chosen(self.choose, values, here)
 
         return choose
@@ -244,10 +244,10 @@ class Rule:
     def _rows(self, name, quantity):
         """(row, call or 1, neuron of ff); averaged over calls where no choosing score looks at single calls."""
         if quantity == "mean_abs" and not self.reads("calls"):
-            values = (self.means[name] if name in self.means else mean_over_calls(self.room, name))[:, None]
+            values = (self.means[name] if name in self.means else mean_over_calls(self.workspace, name))[:, None]
         else:
-            values = score.pooled(self.room, (BASE, name), quantity)
-        return self.room.in_units(name, values[:, :, self.ff])
+            values = score.pooled(self.workspace, (BASE, name), quantity)
+        return self.workspace.in_units(name, values[:, :, self.ff])
 
 
 class _Compared:
@@ -279,9 +279,9 @@ class _Compared:
         self.rows.append(about | {key: found.get(key) for key in OVERLAP} | {"reason": found.get("reason")})
 
 
-def mean_over_calls(room, name):
+def mean_over_calls(workspace, name):
     """(prompt, neuron) mean |a| of the base model on a prompt set, over trajectories and calls, in float64."""
-    return score.pooled(room, (BASE, name), "mean_abs").mean(axis=1, dtype=float)
+    return score.pooled(workspace, (BASE, name), "mean_abs").mean(axis=1, dtype=float)
 
 
 def _numbered(layer):

@@ -17,8 +17,8 @@ from workbench.analysis import headline, selection
 from workbench.analysis.comparable import of_another_concept
 from workbench.analysis.sensitivity import Sensitivity, adjust, of_two_sets
 from workbench.errors import StatisticsError
+from workbench.execution.condition import Condition
 from workbench.execution.rows import choice
-from workbench.execution.rows.rates import labels
 from workbench.report.sections.activity import EFFECTS_ON_ANOTHER as EFFECTS
 from workbench.report.sections.activity import OTHER_CONCEPT
 from workbench.report.table import CONFIRMED, names
@@ -45,14 +45,14 @@ class Pair:
     reason: str | None = None
 
 
-def pair(room, table):
+def pair(workspace, table):
     """The Pair of a study, from its neuron table; None where the study names no other concept."""
-    part = room.study.prompts.other
+    part = workspace.study.prompts.other
     if part is None:
         return None
-    ff, half = (table["site"] == "ff").to_numpy(), room.units_in_half_a()
-    kappa = _contrast(room)[half].mean(axis=0)
-    rule = choice.Rule(room, ff, {})
+    ff, half = (table["site"] == "ff").to_numpy(), workspace.units_in_half_a()
+    kappa = _contrast(workspace)[half].mean(axis=0)
+    rule = choice.Rule(workspace, ff, {})
     choose = rule.on(rule.units(rule.rows(*OTHER)))
     found, concept = np.zeros(len(table), bool), table["in_concept"].to_numpy() & ff
     found[ff] = choose(half)
@@ -73,9 +73,9 @@ def caveats(found):
     return [] if found is None or not found.reason else [f"Nothing is said about neurons of another concept. {found.reason}"]
 
 
-def _contrast(room):
+def _contrast(workspace):
     """(unit, neuron) base contrast of the other concept, over trajectories and calls."""
-    target, reference = (room.unit_means(name, choice.mean_over_calls(room, name)) for name in OTHER)
+    target, reference = (workspace.unit_means(name, choice.mean_over_calls(workspace, name)) for name in OTHER)
     return target - reference
 
 
@@ -90,15 +90,15 @@ def measures(values, found, layer, choose):
     )
 
 
-def rows(room, found, measured, values, table, trajectory):
+def rows(workspace, found, measured, values, table, trajectory):
     """Rows of the table other_concept on one trajectory.
 
     measured   the study's own Sensitivity;  values   as in `measures`
     """
-    study = room.study
+    study = workspace.study
     second = measures(values, found, table["layer"].to_numpy(), study.choose)
     made = []
-    for keys, prompts, plus, minus in _contrasts(room):
+    for keys, prompts, plus, minus in _contrasts(workspace):
         role = study.variant(keys["variant"]).role
         row = dict.fromkeys(OTHER_CONCEPT.names) | keys | {"concept": found.name, "prompts": prompts, "trajectory": trajectory}
         row["n_shared"] = found.shared
@@ -125,16 +125,16 @@ def _on_own_prompts(plus, minus):
     return tuple((variant, "target" if name == OTHER[0] else name) for variant, name in (plus, minus))
 
 
-def _contrasts(room):
+def _contrasts(workspace):
     """(labels, prompts, plus, minus): deactivation on the prompts of either concept, reactivation on the attacked prompts."""
     nothing = {"attack": None, "provenance": None, "against": None}
-    recorded = {(node.variant, node.prompt_set) for node in room.plan.of_stage("record")}
-    for variant in room.study.variants:
+    recorded = {(node.variant, node.prompt_set) for node in workspace.plan.of_stage("record")}
+    for variant in workspace.study.variants:
         for prompts in (OTHER[0], "target"):
             yield {"effect": EFFECTS[0], "variant": variant.name} | nothing, prompts, (BASE, prompts), (variant.name, prompts)
-        for name, planned in room.plan.sets.items():
+        for name, planned in workspace.plan.sets.items():
             if variant.role != "sham" and planned.attack and not planned.control and (variant.name, name) in recorded:
-                full = labels(room, variant.name, name)
+                full = Condition(variant.name, name).keys(workspace)
                 keys = {"effect": EFFECTS[1], "variant": variant.name} | {key: full[key] for key in nothing}
                 yield keys, "target", (variant.name, name), (variant.name, control_of(name))
 
@@ -154,14 +154,14 @@ def with_adjusted(found, shams=()):
     return found
 
 
-def validity(room, found, values, table, trajectory, thresholds):
+def validity(workspace, found, values, table, trajectory, thresholds):
     """The row of set_validity of the other concept's neurons; None where there are none."""
     if found.reason:
         return None
-    second = measures(values, found, table["layer"].to_numpy(), room.study.choose)
+    second = measures(values, found, table["layer"].to_numpy(), workspace.study.choose)
     scale = {"trajectory": trajectory, "neuron_set": "other", "site": "ff"} | second.scale(found.other)
-    half, choose = ~room.units_in_half_a(), room.study.choose
-    target, reference = (room.unit_means(name, choice.mean_over_calls(room, name))[half] for name in OTHER)
+    half, choose = ~workspace.units_in_half_a(), workspace.study.choose
+    target, reference = (workspace.unit_means(name, choice.mean_over_calls(workspace, name))[half] for name in OTHER)
     taken = found.other | table["in_concept"].to_numpy()
     try:
         how = {"n_random": choose.n_random, "exclude": taken, "seed": choose.seed}

@@ -114,32 +114,38 @@ def neurons(runs, measured, activity, contrasts, groups, effect, about_effect):
     return found
 
 
-def images(room, runs, tables):
+def images(workspace, runs, tables):
     """{table: rows} over runs of rates, retention, comparisons and against_control, from the rows of each run."""
     if not runs:
         return {}
-    found, target = {}, room.prompt_set("target").units
-    items = [(row, _seen(room, row)) for row in tables["rates"] if runs.has(row) and row["definition"] != "asr_fail"]
+    found, target = {}, workspace.prompt_set("target").units
+    items = [(row, _seen(workspace, row)) for row in tables["rates"] if runs.has(row) and row["definition"] != "asr_fail"]
     groups = runs.gathered(items, "variant", "prompt_set", "definition")
     found["rates"] = [_rate(*group) for group in groups]
     items = [
-        (row, _by_unit(room.units_of(row["kind"]), room.detections(row["variant"], row["kind"])["judge_expected"].to_numpy()))
+        (row, _by_unit(workspace.units_of(row["kind"]), workspace.detections(row["variant"], row["kind"])["judge_expected"].to_numpy()))
         for row in tables["retention"]
         if runs.has(row)
     ]
     found["retention"] = [_rate(*group) for group in runs.gathered(items, "variant", "kind")]
     seen = rate_rows.seen
     items = [
-        (row, (seen(room, row["variant_a"], row["prompt_set"]), seen(room, row["variant_b"], row["prompt_set_b"] or row["prompt_set"])))
+        (
+            row,
+            (
+                seen(workspace, row["variant_a"], row["prompt_set"]),
+                seen(workspace, row["variant_b"], row["prompt_set_b"] or row["prompt_set"]),
+            ),
+        )
         for row in tables["comparisons"]
         if runs.has(row)
     ]
     groups = runs.gathered(
-        [(_with_against(room, row), pair) for row, pair in items], "variant_a", "variant_b", "prompt_set", "prompt_set_b"
+        [(_with_against(workspace, row), pair) for row, pair in items], "variant_a", "variant_b", "prompt_set", "prompt_set_b"
     )
     found["comparisons"] = [_difference(*group, target) for group in groups]
     items = [
-        (row, tuple(seen(room, row["variant"], name) for name in (control_of(row["prompt_set"]), row["prompt_set"])))
+        (row, tuple(seen(workspace, row["variant"], name) for name in (control_of(row["prompt_set"]), row["prompt_set"])))
         for row in tables["against_control"]
         if runs.has(row)
     ]
@@ -207,19 +213,19 @@ def _by_unit(units, success):
     return unit_means(units, np.asarray(success, float)), len(success)
 
 
-def _seen(room, row):
+def _seen(workspace, row):
     """Successes by unit behind a row of the table rates."""
-    variant, name, target = row["variant"], row["prompt_set"], room.prompt_set("target").units
+    variant, name, target = row["variant"], row["prompt_set"], workspace.prompt_set("target").units
     if row["definition"] == "asr":
-        return _by_unit(target, rate_rows.seen(room, variant, name))
+        return _by_unit(target, rate_rows.seen(workspace, variant, name))
     if row["definition"] == "pre_asr":
-        return _by_unit(target, rate_rows.found_by_judge(room, variant, "target"))
-    return _by_unit(room.units_of(name), room.detections(variant, name)["judge"].to_numpy())
+        return _by_unit(target, rate_rows.found_by_judge(workspace, variant, "target"))
+    return _by_unit(workspace.units_of(name), workspace.detections(variant, name)["judge"].to_numpy())
 
 
-def _with_against(room, row):
+def _with_against(workspace, row):
     """A comparison with what its attack was made against, so that its run is known."""
-    return row | {"against": room.plan.sets[row["prompt_set"]].against}
+    return row | {"against": workspace.plan.sets[row["prompt_set"]].against}
 
 
 def _rate(row, runs, counts):

@@ -17,7 +17,7 @@ NOTHING = dict.fromkeys(("n", "n_units", "dropped", "value", "low", "high"))
 BESIDE = dict.fromkeys(("beyond", "beyond_low", "beyond_high", "outcome"))
 
 
-def quality_rows(room):
+def quality_rows(workspace):
     """How far each variant's images of retained concepts are from the base model's, in the judge's features.
 
     A judge without features gives nulls with a reason; a study without retained images gives no rows.
@@ -28,16 +28,16 @@ def quality_rows(room):
                      `quality.distance_word`. Null where no images from other noise were made
     image_difference   mean |image - image in the other number format|, pixel by pixel
     """
-    judge, have = room.detector("judge"), generated(room)
+    judge, have = workspace.detector("judge"), generated(workspace)
     kinds = [kind for kind in RETAINED if (BASE, kind) in have]
-    variants = [v.name for v in room.study.variants if kinds and all((v.name, kind) in have for kind in kinds)]
+    variants = [v.name for v in workspace.study.variants if kinds and all((v.name, kind) in have for kind in kinds)]
     if not variants:
         return []
-    settings = _settings(room)
-    floors = [what for what in ("seed", "dtype") if all(_made_again(room, what, kind) for kind in kinds)]
+    settings = _settings(workspace)
+    floors = [what for what in ("seed", "dtype") if all(_made_again(workspace, what, kind) for kind in kinds)]
 
     def seen(variant, stage="detect"):
-        found = [_features(room, stage, variant, kind) for kind in kinds]
+        found = [_features(workspace, stage, variant, kind) for kind in kinds]
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
     def again(what):
@@ -64,48 +64,50 @@ def quality_rows(room):
             rows.append(about | BESIDE | measured() | {"definition": definition, "reason": None})
         except StatisticsError as error:
             rows.append(about | NOTHING | BESIDE | {"definition": definition, "reason": str(error)})
-    return rows + (_rounding(room, kinds) if "dtype" in floors else [])
+    return rows + (_rounding(workspace, kinds) if "dtype" in floors else [])
 
 
-def clip_rows(room):
+def clip_rows(workspace):
     """How well each variant's images of retained concepts fit their prompts, and the change from the base model's, prompt by prompt."""
     rows, scored = [], {}
-    for node in room.plan.of_stage("clip"):
-        parts = room.gather("clip", node.variant, node.prompt_set, lambda folder: read_table(folder / "scores.parquet"))
+    for node in workspace.plan.of_stage("clip"):
+        parts = workspace.gather("clip", node.variant, node.prompt_set, lambda folder: read_table(folder / "scores.parquet"))
         scored[node.variant, node.prompt_set] = pandas.concat(parts, ignore_index=True)
     for (variant, name), table in scored.items():
         base = None if variant == BASE else scored[BASE, name]["score"]
-        about = {"variant": variant, "prompt_set": name, "model": f"clip {room.clip.version}", "n_cut": int((table["cut"] > 0).sum())}
+        about = {"variant": variant, "prompt_set": name, "model": f"clip {workspace.clip.version}", "n_cut": int((table["cut"] > 0).sum())}
         try:
-            rows.append(about | quality.mean_score(table["score"], room.units_of(name), base, **_settings(room)) | {"reason": None})
+            rows.append(
+                about | quality.mean_score(table["score"], workspace.units_of(name), base, **_settings(workspace)) | {"reason": None}
+            )
         except StatisticsError as error:
             rows.append(about | dict.fromkeys(quality.MEAN_SCORE) | {"n": len(table), "reason": str(error)})
     return rows
 
 
-def _settings(room):
-    return {"n_resamples": room.study.choose.n_resamples, "seed": room.study.choose.seed}
+def _settings(workspace):
+    return {"n_resamples": workspace.study.choose.n_resamples, "seed": workspace.study.choose.seed}
 
 
-def _rounding(room, kinds):
+def _rounding(workspace, kinds):
     """The difference, pixel by pixel, of the base model's images in the two number formats."""
     read = lambda folder: read_table(folder / "differences.parquet")  # noqa: E731
-    table = pandas.concat([part for kind in kinds for part in room.gather("again", "dtype", kind, read)], ignore_index=True)
+    table = pandas.concat([part for kind in kinds for part in workspace.gather("again", "dtype", kind, read)], ignore_index=True)
     about = {"variant": BASE, "definition": "image_difference", "prompt_sets": " and ".join(kinds), "features": None, "dropped": 0} | BESIDE
     try:
-        units = [unit for kind in kinds for unit in room.units_of(kind)]
-        found = quality.mean_score(table["difference"], units, **_settings(room))
+        units = [unit for kind in kinds for unit in workspace.units_of(kind)]
+        found = quality.mean_score(table["difference"], units, **_settings(workspace))
         return [about | {key: found[key] for key in ("n", "n_units", "value", "low", "high")} | {"reason": None}]
     except StatisticsError as error:
         return [about | NOTHING | BESIDE | {"reason": str(error)}]
 
 
-def _made_again(room, what, kind):
+def _made_again(workspace, what, kind):
     """Whether the base model's images of a retained set were made again from other noise (seed) or in another format (dtype)."""
-    return any(node.prompt_set == kind and node.parameters["what"] == what for node in room.plan.of_stage("again"))
+    return any(node.prompt_set == kind and node.parameters["what"] == what for node in workspace.plan.of_stage("again"))
 
 
-def _features(room, stage, variant, kind):
+def _features(workspace, stage, variant, kind):
     """((prompt, feature), (prompt,) units) of a retained set, as the stages `detect` and `again` kept them."""
-    parts = room.gather(stage, variant, kind, lambda folder: read_arrays(folder / "features.safetensors")["features"].numpy())
-    return np.concatenate(parts), np.array(room.units_of(kind), object)
+    parts = workspace.gather(stage, variant, kind, lambda folder: read_arrays(folder / "features.safetensors")["features"].numpy())
+    return np.concatenate(parts), np.array(workspace.units_of(kind), object)

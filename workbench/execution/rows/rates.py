@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench import registry
 from workbench.analysis import rates
+from workbench.execution.condition import Condition
 from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE
 
@@ -17,111 +18,98 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 RETAINED = ("near", "far")
 
 
-def labels(room, variant, name):
-    """The keys that say which condition a row is about."""
-    planned = room.plan.sets[name]
-    return {
-        "variant": variant,
-        "prompt_set": name,
-        "attack": planned.attack,
-        "provenance": room.prompt_set(name).provenance(variant),
-        "against": planned.against,
-        "control": planned.control,
-    }
-
-
-def generated(room):
+def generated(workspace):
     """(variant, prompt set) pairs that have images."""
-    return [(node.variant, node.prompt_set) for node in room.plan.of_stage("detect")]
+    return [(node.variant, node.prompt_set) for node in workspace.plan.of_stage("detect")]
 
 
-def found_by_judge(room, variant, name):
+def found_by_judge(workspace, variant, name):
     """(prompt,) bool of the judge, in the order of the target's rows."""
-    return room.in_units(name, room.detections(variant, name)["judge"].to_numpy())
+    return workspace.in_units(name, workspace.detections(variant, name)["judge"].to_numpy())
 
 
-def detector_rows(room):
+def detector_rows(workspace):
     """Each detector with its false alarms on the base model's images of prompts without the concept."""
-    wanted, rows = room.study.detectors.labels, []
+    wanted, rows = workspace.study.detectors.labels, []
     for role in ("steer", "judge"):
-        detector = room.detector(role)
-        about = {"role": role, "method": getattr(room.study.detectors, role)["method"], "version": detector.version}
+        detector = workspace.detector(role)
+        about = {"role": role, "method": getattr(workspace.study.detectors, role)["method"], "version": detector.version}
         about |= {"labels": list(wanted), "thresholds": [detector.thresholds[label] for label in wanted]}
         seen, units = {role: []}, []
-        if (BASE, "reference") in generated(room):
-            seen, units = room.detections(BASE, "reference"), room.units_of("reference")
+        if (BASE, "reference") in generated(workspace):
+            seen, units = workspace.detections(BASE, "reference"), workspace.units_of("reference")
         missing = "the base model made no images of prompts without the concept"
         rows.append(about | rates.share(seen[role], units, reason=missing))
     return rows
 
 
-def sweep_rows(room):
+def sweep_rows(workspace):
     """The share of each condition's images in which the judge would see the concept at other thresholds, and at its own.
 
     `own` marks the judge's threshold; labels with several thresholds have no such row. A judge that answers by more than its
     threshold looks at the images again.
     """
-    judge, wanted, rows = room.detector("judge"), room.study.detectors.labels, []
+    judge, wanted, rows = workspace.detector("judge"), workspace.study.detectors.labels, []
     own = {judge.thresholds[label] for label in wanted}
     own = own if len(own) == 1 else set()
     grid = sorted({threshold for threshold in THRESHOLDS if threshold >= judge.floor} | own)
-    for variant, name in generated(room):
-        keys = labels(room, variant, name) | {"detector": judge.version}
-        judged = room.detections(variant, name)
+    for variant, name in generated(workspace):
+        keys = Condition(variant, name).keys(workspace) | {"detector": judge.version}
+        judged = workspace.detections(variant, name)
         if judge.rule is None:
-            found = rates.sweep(judged["judge_score"].to_numpy(), grid, room.units_of(name))
+            found = rates.sweep(judged["judge_score"].to_numpy(), grid, workspace.units_of(name))
         else:
-            images = room.images(variant, name).float() / 255
-            seen = room.detector("judge", remembering=True).present_at(images, wanted, grid)
-            found = [{"threshold": t} | rates.share(one.numpy(), room.units_of(name)) for t, one in zip(grid, seen, strict=True)]
+            images = workspace.images(variant, name).float() / 255
+            seen = workspace.detector("judge", remembering=True).present_at(images, wanted, grid)
+            found = [{"threshold": t} | rates.share(one.numpy(), workspace.units_of(name)) for t, one in zip(grid, seen, strict=True)]
         rows += [keys | {"own": row["threshold"] in own} | row for row in found]
     return rows
 
 
-def rate_rows(room):
+def rate_rows(workspace):
     """ceiling, false_positive and success_rate of plain sets; pre_asr, asr, asr_fail of attacks and controls."""
-    judge, rows = room.detector("judge"), []
-    about = {"detector": judge.version, "threshold": max(judge.thresholds[x] for x in room.study.detectors.labels)}
-    about |= {"units": room.prompt_set("target").units}
-    for variant, name in generated(room):
-        keys = labels(room, variant, name) | about
+    judge, rows = workspace.detector("judge"), []
+    about = {"detector": judge.version, "threshold": max(judge.thresholds[x] for x in workspace.study.detectors.labels)}
+    about |= {"units": workspace.prompt_set("target").units}
+    for variant, name in generated(workspace):
+        keys = Condition(variant, name).keys(workspace) | about
         if keys["attack"]:
-            rows += rates.attack_rates(found_by_judge(room, variant, "target"), found_by_judge(room, variant, name), **keys)
+            rows += rates.attack_rates(found_by_judge(workspace, variant, "target"), found_by_judge(workspace, variant, name), **keys)
         elif name in ("target", "reference"):
             definition = {("target", True): "ceiling", ("reference", True): "false_positive"}
-            keys["units"] = room.units_of(name)
-            found = room.detections(variant, name)["judge"].to_numpy()
+            keys["units"] = workspace.units_of(name)
+            found = workspace.detections(variant, name)["judge"].to_numpy()
             rows.append(rates.success_rate(found, definition.get((name, variant == BASE), "success_rate"), **keys))
     return rows
 
 
-def label_rows(room):
+def label_rows(workspace):
     """For a concept of several labels: how often the prompts that ask for one label show that label; empty for other concepts."""
-    wanted, rows = room.study.detectors.labels, []
+    wanted, rows = workspace.study.detectors.labels, []
     if len(wanted) < 2:
         return rows
-    asked, units = room.prompt_set("target").table["expect"].to_numpy(), np.asarray(room.prompt_set("target").units)
-    for variant, name in generated(room):
-        if room.plan.sets[name].kind == "retained" or name == "reference":
+    asked, units = workspace.prompt_set("target").table["expect"].to_numpy(), np.asarray(workspace.prompt_set("target").units)
+    for variant, name in generated(workspace):
+        if workspace.plan.sets[name].kind == "retained" or name == "reference":
             continue
-        found = room.detections(variant, name)
+        found = workspace.detections(variant, name)
         for label in wanted:
-            seen, mine = room.in_units(name, found[f"judge|{label}"].to_numpy()), asked == label
-            rows.append(labels(room, variant, name) | {"label": label} | rates.share(seen[mine], units[mine]))
+            seen, mine = workspace.in_units(name, found[f"judge|{label}"].to_numpy()), asked == label
+            rows.append(Condition(variant, name).keys(workspace) | {"label": label} | rates.share(seen[mine], units[mine]))
     return rows
 
 
-def retention_rows(room):
+def retention_rows(workspace):
     """How often a retained concept comes out as asked, by the judge."""
     rows = []
-    for variant, name in generated(room):
+    for variant, name in generated(workspace):
         if name in RETAINED:
-            found, definition = room.detections(variant, name), "the judge finds the label the prompt asks for"
-            rows.append(rates.success_rate(found["judge_expected"], definition, room.units_of(name), variant=variant, kind=name))
+            found, definition = workspace.detections(variant, name), "the judge finds the label the prompt asks for"
+            rows.append(rates.success_rate(found["judge_expected"], definition, workspace.units_of(name), variant=variant, kind=name))
     return rows
 
 
-def comparison_rows(room):
+def comparison_rows(workspace):
     """Variants side by side, paired by prompt: each against its parent, a mask against its controls of equal sparsity, and erased ones
     against erased and pruned ones of the same parent; of relearning the same over several parents.
 
@@ -130,8 +118,8 @@ def comparison_rows(room):
     provenance_b say how it was made for each, control whether the prompts are those of an attack's control, and pair what the two are
     to each other: parent (b was made from a), control (a is a control of b), peer.
     """
-    rows, have, sets = [], set(generated(room)), room.plan.sets
-    for a, b in _compared(room.study.variants):
+    rows, have, sets = [], set(generated(workspace)), workspace.plan.sets
+    for a, b in _compared(workspace.study.variants):
         for name, planned in sets.items():
             anew = name_of(planned.attack, b, planned.control) if planned.attack and planned.against == a else name
             for other in dict.fromkeys((name, anew)):
@@ -139,15 +127,17 @@ def comparison_rows(room):
                     continue
                 about = {"variant_a": a, "variant_b": b, "prompt_set": name, "prompt_set_b": None if other == name else other}
                 about |= {"attack": planned.attack, "definition": "asr" if planned.attack else "success_rate"}
-                made = {"provenance_a": room.prompt_set(name).provenance(a), "provenance_b": room.prompt_set(other).provenance(b)}
-                about |= made | {"control": planned.control, "pair": _pair(room.study.variants, a, b)}
-                rows.append(rates.compare(seen(room, a, name), seen(room, b, other), room.prompt_set("target").units, **about))
+                made = {"provenance_a": workspace.prompt_set(name).provenance(a), "provenance_b": workspace.prompt_set(other).provenance(b)}
+                about |= made | {"control": planned.control, "pair": _pair(workspace.study.variants, a, b)}
+                rows.append(
+                    rates.compare(seen(workspace, a, name), seen(workspace, b, other), workspace.prompt_set("target").units, **about)
+                )
     return rates.with_adjusted(rows)
 
 
 def _compared(variants):
     """(variant a, variant b) pairs; of variants with seeds the runs of the same seed."""
-    stress = [one for one in variants if getattr(registry.method("erasers", one.method).module, "OVER_OTHER_PARENTS", False)]
+    stress = [one for one in variants if registry.method("erasers", one.method).over_other_parents]
     plain = [one for one in stress if one.parent not in {other.name for other in stress}]
     for place, variant in enumerate(variants):
         yield variant.parent, variant.name
@@ -178,21 +168,21 @@ def _same_test(variant, other):
     return method.parameters(**variant.settings) == method.parameters(**other.settings)
 
 
-def seen(room, variant, name):
+def seen(workspace, variant, name):
     """(prompt,) bool: the concept in the images of a set; under an attack also in those without it, as in `asr`."""
-    found = found_by_judge(room, variant, name)
-    return found | found_by_judge(room, variant, "target") if room.plan.sets[name].attack else found
+    found = found_by_judge(workspace, variant, name)
+    return found | found_by_judge(workspace, variant, "target") if workspace.plan.sets[name].attack else found
 
 
-def control_rows(room):
+def control_rows(workspace):
     """Each attack's ASR beside its control's, paired by prompt: the concept seen without the attack or with it, as in `asr`."""
-    rows, have = [], set(generated(room))
+    rows, have = [], set(generated(workspace))
     for variant, name in have:
         control = control_of(name)
-        if room.plan.sets[name].attack is None or (variant, control) not in have:
+        if workspace.plan.sets[name].attack is None or (variant, control) not in have:
             continue
-        found = rates.compare(seen(room, variant, control), seen(room, variant, name), room.prompt_set("target").units)
-        about = {key: value for key, value in labels(room, variant, name).items() if key != "control"}
+        found = rates.compare(seen(workspace, variant, control), seen(workspace, variant, name), workspace.prompt_set("target").units)
+        about = {key: value for key, value in Condition(variant, name).keys(workspace).items() if key != "control"}
         about |= {"only_control": found["only_a"], "only_attack": found["only_b"]}
         rest = ("n", "n_units", "both", "neither", "difference", "low", "high", "p_mcnemar", "p_permutation", "p", "reason")
         rows.append(about | {key: found[key] for key in rest})

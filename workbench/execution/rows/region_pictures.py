@@ -6,7 +6,6 @@ with_pictures   rows of cluster_regions with the pictures they are about
 import numpy as np
 from PIL import Image
 
-from workbench.execution.stages import regions
 from workbench.report import images, region_pictures
 from workbench.report.sections.clusters import REGION_PICTURES
 from workbench.report.table import names
@@ -16,7 +15,7 @@ from workbench.study.study import BASE
 NOT_DRAWN = "the study drew no image of this prompt in this condition"
 
 
-def with_pictures(room, rows, folder, reveal):
+def with_pictures(workspace, rows, folder, reveal):
     """Rows of cluster_regions, with drawn, read_on, overlay (paths below `folder`), blurred, place, top, picture_reason.
 
     A map belongs to the base model's image of the plain prompt, on whose latents every condition was read; it lies over that one. The
@@ -26,12 +25,12 @@ def with_pictures(room, rows, folder, reveal):
         old.unlink()
     if not rows:
         return []
-    maps = {name: one.float().numpy() for name, one in read_arrays(regions.folder(room) / "maps.safetensors").items()}
+    maps = {name: one.float().numpy() for name, one in read_arrays(workspace.result("regions") / "maps.safetensors").items()}
     top, found, hide = region_pictures.scale(maps.values()), [], not reveal
-    place_of = {unit: place for place, unit in reversed(list(enumerate(room.prompt_set("target").units)))}
+    place_of = {unit: place for place, unit in reversed(list(enumerate(workspace.prompt_set("target").units)))}
 
     def written(picture, *name):
-        path = f"images/region-{digest([room.plan.node('regions').key, *name, hide])[:16]}.webp"
+        path = f"images/region-{digest([workspace.plan.node('regions').key, *name, hide])[:16]}.webp"
         with atomic(folder / path) as temporary:
             temporary.write_bytes(region_pictures.webp(picture))
         return path
@@ -42,7 +41,7 @@ def with_pictures(room, rows, folder, reveal):
     for row in rows:
         level = maps.get(f"{row['cluster']}|{row['variant']}|{row['prompt_set']}|{row['rank']}")
         own = dict.fromkeys(names(REGION_PICTURES))
-        base = _image(room, BASE, "target", place_of[row["unit"]])
+        base = _image(workspace, BASE, "target", place_of[row["unit"]])
         if level is None or base is None:
             found.append(row | own | {"picture_reason": row["reason"] or NOT_DRAWN})
             continue
@@ -51,17 +50,17 @@ def with_pictures(room, rows, folder, reveal):
         name = [row[key] for key in ("cluster", "variant", "prompt_set", "rank")]
         own["overlay"] = written(region_pictures.overlay(base, level, top, hide), *name)
         if (row["variant"], row["prompt_set"]) != (BASE, "target"):
-            drawn = _image(room, row["variant"], row["prompt_set"], place_of[row["unit"]])
+            drawn = _image(workspace, row["variant"], row["prompt_set"], place_of[row["unit"]])
             own["drawn"] = None if drawn is None else written(hidden(drawn), row["variant"], row["prompt_set"], row["unit"])
             own["picture_reason"] = NOT_DRAWN if drawn is None else None
         found.append(row | own)
     return found
 
 
-def _image(room, variant, name, place):
+def _image(workspace, variant, name, place):
     """The image of a condition that pairs with a row of the target set; None where the study drew none."""
-    node = next((node for node in room.plan.of_stage("generate") if (node.variant, node.prompt_set) == (variant, name)), None)
-    if node is None or not all(room.store.has("generate", shard.key) for shard in node.shards):
+    node = next((node for node in workspace.plan.of_stage("generate") if (node.variant, node.prompt_set) == (variant, name)), None)
+    if node is None or not all(workspace.store.has("generate", shard.key) for shard in node.shards):
         return None
-    pixels = room.in_units(name, room.images(variant, name))[place]
+    pixels = workspace.in_units(name, workspace.images(variant, name))[place]
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))

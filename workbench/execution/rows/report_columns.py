@@ -18,9 +18,9 @@ from workbench.study.words import saying
 FEW = 100
 
 
-def with_stated(room, tables):
+def with_stated(workspace, tables):
     """The tables with the columns above; what a table does not have yet stays away."""
-    named, roles = named_rows(room), {row["role"]: row for row in tables["detectors"]}
+    named, roles = named_rows(workspace), {row["role"]: row for row in tables["detectors"]}
     tables = tables | decided(tables, roles.get("judge"), roles.get("steer"))
     tables["comparisons"] = [rates.with_detectable(row, "only_a", rise=False) for row in tables["comparisons"]]
     tables["against_control"] = [rates.with_detectable(row, "only_control", rise=True) for row in tables["against_control"]]
@@ -29,12 +29,12 @@ def with_stated(room, tables):
     tables["attacks"] = [row | {key: of(row).get(key) for key in ("named", "named_as_asked")} for row in tables["attacks"]]
     of = lambda row: named.get(row["prompt_set"], {})  # noqa: E731
     tables["rates"] = [row | {"named": of(row).get("named"), "named_of": of(row).get("n")} for row in tables["rates"]]
-    sets = room.plan.sets
+    sets = workspace.plan.sets
     made = lambda row: {key: getattr(sets[row["prompt_set"]], key) for key in ("against", "control")}  # noqa: E731
     tables["activity_by_call"] = [row | made(row) for row in tables["activity_by_call"]]
-    caveats = [*tables["verdict"]["caveats"], *named_caveats(room, named), *shared_caveats(room.study), *few_caveats(tables)]
-    caveats += published.sentences(room.study, deviating=True)
-    headline = " ".join(filter(None, (tables["verdict"]["headline"], seeds.caveat(room.study))))
+    caveats = [*tables["verdict"]["caveats"], *named_caveats(workspace, named), *shared_caveats(workspace.study), *few_caveats(tables)]
+    caveats += published.sentences(workspace.study, deviating=True)
+    headline = " ".join(filter(None, (tables["verdict"]["headline"], seeds.caveat(workspace.study))))
     tables["verdict"] = tables["verdict"] | {"headline": headline, "caveats": caveats}
     return tables
 
@@ -56,31 +56,31 @@ def decided(tables, judge, steer):
     }
 
 
-def named_rows(room):
+def named_rows(workspace):
     """{prompt set: {attack, provenance, against, n, named, named_as_asked}} of every attack, without its control.
 
     named            prompts of n that say a name of the concept, or a word forbidden to attacks
     named_as_asked   those of them whose target prompt says one as well
     """
-    names, rows = room.study.concept.not_for_attacks, {}
-    asked = saying(room.prompt_set("target").prompts, names)
-    for name, planned in room.plan.sets.items():
+    names, rows = workspace.study.concept.not_for_attacks, {}
+    asked = saying(workspace.prompt_set("target").prompts, names)
+    for name, planned in workspace.plan.sets.items():
         if planned.attack is None or planned.control:
             continue
-        made = room.prompt_set(name)
-        said = room.in_units(name, np.asarray(saying(made.prompts, names)))
+        made = workspace.prompt_set(name)
+        said = workspace.in_units(name, np.asarray(saying(made.prompts, names)))
         row = {"attack": planned.attack, "against": planned.against, "n": len(made), "named": int(said.sum())}
         rows[name] = row | {"named_as_asked": int((said & np.asarray(asked)).sum())}
     return rows
 
 
-def named_caveats(room, named):
+def named_caveats(workspace, named):
     """A sentence for each attack made from a file whose prompts, not its vectors, may say the name by themselves."""
-    methods, concept, found = {part.label: part.method for part in room.study.attacks}, room.study.concept, []
+    methods, concept, found = {part.label: part.method for part in workspace.study.attacks}, workspace.study.concept, []
     what = "the concept's name" + (" or a forbidden word" if concept.forbidden else "") + f" ({', '.join(concept.not_for_attacks)})"
     for name, row in named.items():
-        imported = hasattr(registry.method("attacks", methods[row["attack"]]).module, "files")
-        if not imported or not row["named"] or room.prompt_set(name).prefix is not None:
+        imported = registry.method("attacks", methods[row["attack"]]).reads_files
+        if not imported or not row["named"] or workspace.prompt_set(name).prefix is not None:
             continue
         too = f", {row['named_as_asked']} of them where the target prompt says it too" if row["named_as_asked"] else ""
         made = f" (made against {row['against']})" if row["against"] else ""
@@ -95,7 +95,7 @@ def shared_caveats(study):
     """A sentence for each method that searches once for all prompts: what its intervals leave out (decision 0011)."""
     found = []
     for method in dict.fromkeys(part.method for part in study.attacks):
-        if not getattr(registry.method("attacks", method).module, "SHARED", False):
+        if not registry.method("attacks", method).shared:
             continue
         labels = [part.label for part in study.attacks if part.method == method]
         end = (

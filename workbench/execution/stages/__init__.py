@@ -1,1 +1,39 @@
-"""Stages: one module per kind of node, each with what it computes and what the report says of it."""
+"""The stages of a run, one module each. A module of this folder is a stage, called as the module is; it has
+
+VERSION                             raised by hand when its code starts to give other results: part of every key
+nodes(study, graph)                 the nodes it needs, as NodeSpec; `graph` knows the nodes of the stages before it
+run(workspace, node, shard, out)    computes one shard into the folder `out`, from node.parameters, node.context and results of its inputs
+
+and may have
+
+rows(workspace, table)      {table of report.json: rows}, empty lists where the study does not ask; `table` is that of the neurons
+columns(workspace)          {column of the neuron table: (neuron,)}
+SECONDS                     what one node costs beside the UNet, for the estimate
+READS_STUDY                 True for a stage whose parameters hold the whole study; all others get no study from the workspace
+
+names     of all stages, in the order in which they are asked for their nodes
+module    the module of a stage
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+
+# a stage that is not listed is asked after these
+ORDER = ("generate", "detect", "record", "score", "erase", "attack", "clip", "again")
+ORDER += ("attribute", "conductance", "fidelity", "tokens", "cluster", "regions", "named_sets", "ablate")
+LAST = ("measure", "report")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Names of all stages."""
+    there = sorted(name for _, name, _ in pkgutil.iter_modules(__path__) if not name.startswith("_"))
+    return (*ORDER, *(name for name in there if name not in ORDER + LAST), *LAST)
+
+
+@cache
+def module(name: str) -> ModuleType:
+    """The module of a stage."""
+    return importlib.import_module(f"{__name__}.{name}")

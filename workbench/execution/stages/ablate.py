@@ -1,9 +1,12 @@
-"""The stage `ablate`, and what the report says of it: neurons taken out, on half B, each effect beside matched random sets.
+"""The stage `ablate`, and what the report says of it: neurons ablated, each effect beside matched random sets.
 
-ablate   one effect in one mode: dose_response, leave_one_out, greedy, shapley, sets on the base model; necessity, sufficiency on a variant
-rows     {table: rows} of the report
+ablate:<mode>:<effect>:<kind>             dose_response, leave_one_out, greedy, shapley on the base model; one shard per group and share
+ablate:<mode>:sets:<kind>:<name>          one of the [[sets]] on the base model
+ablate:<mode>:<effect>:<variant>:<set>    necessity and sufficiency
 
-The sets come from half A: the ranking by the choosing score or by attribution, the clusters, the concept set; or they are [[sets]].
+Effects are measured on the evaluation half.
+The sets come from the selection half: the ranking by the choosing score or by attribution, the clusters, the concept set; or they are
+[[sets]].
 """
 
 from dataclasses import replace
@@ -11,25 +14,27 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from workbench.analysis import ablation_effects
+from workbench.analysis import ablation_effects, coalitions
 from workbench.analysis.ablation import Ablation, derangement
 from workbench.analysis.ablation_effects import Reading
 from workbench.analysis.ablation_images import Images, Prompts
 from workbench.analysis.one_step import OneStep
 from workbench.diffusion.denoise import n_calls
 from workbench.errors import StatisticsError
-from workbench.execution import neuron_choice
+from workbench.execution import named_set_files, neuron_choice
 from workbench.execution.attribution_inputs import condition, encoded, here, picked, rows_of
-from workbench.execution.rows.rates import labels
+from workbench.execution.condition import Condition
+from workbench.execution.graph import NodeSpec
 from workbench.execution.stages import named_sets
 from workbench.execution.stages.attribute import leading
 from workbench.execution.stages.cluster import members
 from workbench.models import text
 from workbench.models.variants import applied
-from workbench.report.document import plain
-from workbench.storage import read_json, read_table, write_json
+from workbench.storage import plain_json, read_json, read_table, write_json
+from workbench.study.ablate import FEWEST_PARTITIONS
 from workbench.study.study import BASE
 
+VERSION = 1
 ITS_OWN = {
     "ablation": ("share",),
     "leave_one_out": ("cluster",),
@@ -46,108 +51,209 @@ AT_ONCE = 20  # ablations between two moments at which a killed shard is kept
 LOOKED_AT = {"one_step": None, "images": "score"}
 
 
-def ablate(room, node, shard, folder):
+SHARED = 0.75  # of a one-step evaluation that is left where the first layers are shared
+N_CLUSTERS = 5  # a guess for the estimate, where the study leaves k open
+
+
+def nodes(study, graph):
+    """One node per mode, effect and kind, or condition."""
+    part = study.ablate
+    for mode in part.modes if part else ():
+        own = part.of(mode)
+        groups = own["groups"] or [name for name in ("target", "near", "far") if name in graph.rows]
+        n_rows = graph.n_rows(own["units"])
+        once = n_rows * (2 * graph.n_calls if mode == "images" else len(graph.calls) * SHARED)
+        common = graph.model | graph.halves
+        common |= {"mode": mode, "units": own["units"], "seed": [study.choose.seed, part.seed], "calls": part.calls}
+        common |= {"target": part.target} if mode == "one_step" else {"images": graph.sampling, "looks": graph.looks}
+        for effect in own["effects"]:
+            if effect in ("necessity", "sufficiency"):
+                yield from _held_nodes(study, graph, mode, effect, common | {"n_random": own["n_held"]}, once * (own["n_held"] + 1))
+            elif effect == "sets":
+                yield from _nodes_of_sets(study, graph, mode, common, groups, once)
+            else:
+                yield from _nodes_of_effect(study, graph, mode, effect, common, groups, once)
+
+
+def _nodes_of_effect(study, graph, mode, effect, common, groups, once):
+    part, own = study.ablate, study.ablate.of(mode)
+    inputs = [Condition(BASE, "target").node("generate"), "score"]
+    if effect != "dose_response":
+        inputs += ["cluster"]
+    elif part.ranking == "attribution":
+        inputs += [spec.id for spec in graph.of_stage("attribute")]
+    jobs = {
+        "dose_response": [[group, share] for group in groups for share in own["shares"]],
+        "leave_one_out": [[group] for group in groups],
+        "greedy": [["target"]],
+        "shapley": [["target"]],
+    }[effect]
+    n_random = own["n_random"]
+    if effect == "shapley":
+        n_random = FEWEST_PARTITIONS if part.n_partitions is None else part.n_partitions
+    passes = once * (n_random + 1) * _sets_of(effect, study.cluster) * len(jobs)
+    for kind in own["kinds"]:
+        parameters = common | {"effect": effect, "kind": kind, "factor": part.factor if kind == "scaled" else None}
+        parameters |= {"branch": part.branch, "n_random": n_random, "ranking": part.ranking, "jobs": jobs}
+        yield _of_base(study, graph, f"ablate:{mode}:{effect}:{kind}", parameters, groups, inputs, passes)
+
+
+def _nodes_of_sets(study, graph, mode, common, groups, once):
+    """A node per set and kind, so that a set more computes only its own."""
+    part, own = study.ablate, study.ablate.of(mode)
+    files, jobs = named_set_files.read(study), [[group] for group in groups]
+    passes = once * (own["n_random"] + 1) * len(jobs)
+    for one in study.sets:
+        inputs = [Condition(BASE, "target").node("generate"), *named_set_files.inputs(study, one.name)]
+        about = {"named": one.name, "identity": named_set_files.identity(study, one.name, files), "n_random": own["n_random"], "jobs": jobs}
+        for kind in own["kinds"]:
+            parameters = common | about | {"effect": "sets", "kind": kind, "factor": part.factor if kind == "scaled" else None}
+            parameters |= {"branch": part.branch}
+            yield _of_base(study, graph, f"ablate:{mode}:sets:{kind}:{one.name}", parameters, groups, inputs, passes)
+
+
+def _of_base(study, graph, node_id, parameters, groups, inputs, passes):
+    """A node on the base model, one shard per job."""
+    n_jobs = len(parameters["jobs"])
+    return NodeSpec(
+        node_id,
+        "ablate",
+        parameters | {"prompts": graph.written(["target", "reference", *groups])},
+        tuple(inputs),
+        BASE,
+        ranges=tuple((place, place + 1) for place in range(n_jobs)),
+        cut="jobs",
+        context={"choose": study.choose, "named": named_set_files.NamedSets.of(study)},
+        passes=passes,
+        bytes=9000 * n_jobs,
+    )
+
+
+def _sets_of(effect, cluster):
+    """How many sets an effect ablates, beside each random one; a guess where the number of clusters is open."""
+    if effect == "dose_response":
+        return 1
+    n = cluster.k if isinstance(cluster.k, int) else min(N_CLUSTERS, cluster.k[1]) if cluster.k else N_CLUSTERS
+    return coalitions.n_sets(n) if effect == "shapley" else N_CLUSTERS
+
+
+def _held_nodes(study, graph, mode, effect, common, passes):
+    """Necessity: the attacks made against a variant, or those made against none where there is none. Sufficiency: the target set."""
+    for variant in study.ablate.variants or graph.plain:
+        names = ["target"]
+        if effect == "necessity":
+            names = [name for name in graph.met(variant) if graph.sets[name].against == variant] or graph.met(variant)
+        for name in names:
+            parameters = common | {"effect": effect, "prompts": graph.written(["target", "reference"]), "set": name}
+            inputs = (*graph.needed(variant, name), "score")
+            node_id = Condition(variant, name).node("ablate", mode, effect)
+            yield NodeSpec(node_id, "ablate", parameters, inputs, variant, name, passes=passes, bytes=9000)
+
+
+def run(workspace, node, shard, out):
     """rows.json: what ablation_effects found, one row per set and reading, or one that says why there is none."""
     given = node.parameters
-    lab = Lab(room, node, shard)
+    lab = Lab(workspace, node, shard)
     held = given["effect"] in ("necessity", "sufficiency")
     try:
         rows = (_held if held else _taken_out)(lab, given, shard)
     except StatisticsError as error:
         group, *share = given["jobs"][shard.start] if "jobs" in given else [given["set"]]
         rows = [{"group": group, "outcome": "any", "reason": str(error)} | ({"share": share[0]} if share else {})]
-    write_json(folder / "rows.json", plain(rows))
+    write_json(out / "rows.json", plain_json(rows))
 
 
 def _taken_out(lab, given, shard):
     """Rows of dose_response, leave_one_out, greedy, shapley and sets on the base model."""
-    room, job = lab.room, given["jobs"][shard.start]
+    workspace, job = lab.workspace, given["jobs"][shard.start]
     run = lab.run(BASE, [job[0]])
     kind = {"kind": "scaled", "factor": given["factor"]} if given["kind"] == "scaled" else {}
     calls = None if given["calls"] is None else frozenset(given["calls"])
     template = Ablation({}, calls=calls, branch=given["branch"], **kind)
     common = {"n_random": given["n_random"], "seed": given["seed"][1]}
     if given["effect"] == "dose_response":
-        score = _ranking(room, given["ranking"])
-        shares = {"shares": [job[1]], "within": here(room)}
-        return _records(ablation_effects.dose_response(run, score, room.neurons, template, **shares, **common))
+        score = _ranking(workspace, lab.node)
+        shares = {"shares": [job[1]], "within": here(workspace)}
+        return _records(ablation_effects.dose_response(run, score, workspace.neurons, template, **shares, **common))
     if given["effect"] == "sets":
-        chosen = named_sets.members(room, given["named"], given["identity"])
-        return _records(ablation_effects.alone(run, chosen, room.neurons, template, **common))
-    groups = members(room)
+        chosen = named_sets.members(workspace, lab.node.context["named"], given["named"], given["identity"])
+        return _records(ablation_effects.alone(run, chosen, workspace.neurons, template, **common))
+    groups = members(workspace)
     if not groups:
         raise StatisticsError("No cluster was found, so there is none to take out.")
     if given["effect"] == "leave_one_out":
-        return _records(ablation_effects.leave_one_out(run, groups, room.neurons, template, **common))
+        return _records(ablation_effects.leave_one_out(run, groups, workspace.neurons, template, **common))
     if given["effect"] == "shapley":
-        return _records(ablation_effects.shapley(run, groups, room.neurons, template, **common))
+        return _records(ablation_effects.shapley(run, groups, workspace.neurons, template, **common))
     outcome = LOOKED_AT[given["mode"]] or lab.target_name
-    return _records(ablation_effects.greedy(run, groups, room.neurons, "target", outcome, template, **common))
+    return _records(ablation_effects.greedy(run, groups, workspace.neurons, "target", outcome, template, **common))
 
 
 def _held(lab, given, shard):
     """Rows of necessity and sufficiency of the concept set on an erased variant."""
-    room, variant, name = lab.room, lab.node.variant, lab.node.prompt_set
-    table = read_table(room._folder("score") / "neurons.parquet")
-    concept = table["in_concept"].to_numpy() & here(room)
+    workspace, variant, name = lab.workspace, lab.node.variant, lab.node.prompt_set
+    table = read_table(workspace.result("score") / "neurons.parquet")
+    concept = table["in_concept"].to_numpy() & here(workspace)
     source = lab.recorder(variant, "target") if given["effect"] == "necessity" else lab.recorder(BASE, "target")
     effect = getattr(ablation_effects, given["effect"])
     calls = None if given["calls"] is None else frozenset(given["calls"])
     more = {"calls": calls, "n_random": given["n_random"], "seed": given["seed"][1]}
-    return _records(effect(lab.run(variant, [name]), source, concept, room.neurons, **more))
+    return _records(effect(lab.run(variant, [name]), source, concept, workspace.neurons, **more))
 
 
-def _ranking(room, ranking):
-    if ranking == "attribution":
-        return leading(room)
-    return neuron_choice.value(room.study.choose, read_table(room._folder("score") / "neurons.parquet"))
+def _ranking(workspace, node):
+    if node.parameters["ranking"] == "attribution":
+        return leading(workspace)
+    return neuron_choice.value(node.context["choose"], read_table(workspace.result("score") / "neurons.parquet"))
 
 
 class Lab:
     """Measures ablations of one node: in one step, or in images."""
 
-    def __init__(self, room, node, shard):
-        self.room, self.node, self.shard, self.given = room, node, shard, node.parameters
-        self.rows = rows_of(room, "b", self.given["units"])
+    def __init__(self, workspace, node, shard):
+        self.workspace, self.node, self.shard, self.given = workspace, node, shard, node.parameters
+        self.rows = rows_of(workspace, "b", self.given["units"])
         self.target_name = None
 
     def run(self, variant, names):
         """list of Ablation -> list of Reading, of some prompt sets under a variant; kept in parts."""
         measure = self._images(variant, names) if self.given["mode"] == "images" else self._one_step(variant, names)
         source = self.recorder(BASE, "reference") if self.given.get("kind") in ("mean", "resampled") else None
-        return InParts(measure, self.room, self.node, self.shard, self.given.get("kind"), source, len(self.rows), self.given["seed"][1])
+        return InParts(
+            measure, self.workspace, self.node, self.shard, self.given.get("kind"), source, len(self.rows), self.given["seed"][1]
+        )
 
     def recorder(self, variant, name):
         """{layer path: indices} -> Columns of a condition, on the same units and noise."""
         if self.given["mode"] == "images":
-            calls = self.given["calls"] or range(n_calls(self.room.model, self.room.study.sampling.steps))
+            calls = self.given["calls"] or range(n_calls(self.workspace.model, self.given["images"]["steps"]))
             return lambda neurons: self._images(variant, [name]).record(name, neurons, calls)
         return lambda neurons: self._one_step(variant, [name]).record(name, neurons)
 
     def _one_step(self, variant, names):
         groups = {}
         for name in names:
-            retained = self.room.plan.sets[name].kind == "retained"
+            retained = self.workspace.plan.sets[name].kind == "retained"
             which = self.given["target"]
-            with condition(self.room, variant, name, self.rows, None, which, own_direction=retained) as (items, target):
+            with condition(self.workspace, variant, name, self.rows, None, which, own_direction=retained) as (items, target):
                 groups[name] = items, target
                 self.target_name = target.name
-        return OneStep(self.room.model, groups, self.room.variant(variant), batch=2 * self.room.study.sampling.batch)
+        return OneStep(self.workspace.model, groups, self.workspace.variant(variant), batch=2 * self.workspace.batch)
 
     def _images(self, variant, names):
-        room, detector = self.room, self.room.detector("judge")
-        with applied(room.model, room.variant(variant)):
+        workspace, detector = self.workspace, self.workspace.detector("judge")
+        with applied(workspace.model, workspace.variant(variant)):
             groups = {name: self._prompts(name, detector) for name in names}
-            empty = text.unconditional(room.model)
-        sampling = room.study.sampling
-        settings = {"n_steps": sampling.steps, "guidance": sampling.guidance, "batch": sampling.batch}
+            empty = text.unconditional(workspace.model)
+        sampling = self.given["images"]
+        settings = {"n_steps": sampling["steps"], "guidance": sampling["guidance"], "batch": workspace.batch}
         features = detector if detector.features else None
-        return Images(room.model, groups, empty, variant=room.variant(variant), features=features, **settings)
+        return Images(workspace.model, groups, empty, variant=workspace.variant(variant), features=features, **settings)
 
     def _prompts(self, name, detector):
-        prompts = picked(self.room, name, self.rows)
-        units = list(picked(self.room, "target", self.rows).units)
-        states, wanted = encoded(self.room, prompts), self.room.study.detectors.labels
+        prompts = picked(self.workspace, name, self.rows)
+        units = list(picked(self.workspace, "target", self.rows).units)
+        states, wanted = encoded(self.workspace, prompts), self.workspace.labels
         if prompts.kind != "retained":
             return Prompts(states, prompts.seeds, units, lambda images: detector.present(images, wanted))
         return Prompts(states, prompts.seeds, units, lambda images, labels: _each(detector, images, labels), list(prompts.table["expect"]))
@@ -169,9 +275,9 @@ class InParts:
     kind, source   mean and resampled take the values of reference prompts, recorded for the neurons of each part alone
     """
 
-    def __init__(self, measure, room, node, shard, kind, source, n_prompts, seed):
-        self.measure, self.room, self.kind, self.source = measure, room, kind, source
-        self.resuming = room._resuming(node, shard)
+    def __init__(self, measure, workspace, node, shard, kind, source, n_prompts, seed):
+        self.measure, self.workspace, self.kind, self.source = measure, workspace, kind, source
+        self.resuming = workspace.resuming(node, shard)
         self.draw = derangement(n_prompts, seed) if kind == "resampled" else None
         self.asked = 0
 
@@ -182,7 +288,7 @@ class InParts:
             readings = self.measure(self._filled(ablations[start : start + AT_ONCE]))
             parts.append([_kept(reading) for reading in readings])
             self.resuming["keep"](name, parts)
-            self.room.progress(min(start + AT_ONCE, len(ablations)), len(ablations))
+            self.workspace.progress(min(start + AT_ONCE, len(ablations)), len(ablations))
         return [_joined([part[place] for part in parts]) for place in range(len(parts[0]))]
 
     def _filled(self, ablations):
@@ -213,17 +319,17 @@ def _records(table):
     return [{"reason": None} | row for row in table.to_dict("records")]
 
 
-def rows(room):
+def rows(workspace, table):
     """{table: rows}: every effect with the condition it is of."""
     found = {name: [] for name in TABLES}
-    for node in room.plan.of_stage("ablate"):
+    for node in workspace.plan.of_stage("ablate"):
         given = node.parameters
         name = TABLE_OF.get(given["effect"], given["effect"])
-        about = labels(room, node.variant, node.prompt_set or "target")
+        about = Condition(node.variant, node.prompt_set or "target").keys(workspace)
         keys = {key: about[key] for key in ("variant", "attack", "provenance", "against")}
         keys |= {"mode": given["mode"], "kind": given.get("kind", "held")}
         for shard in node.shards:
-            for row in read_json(room.store.file("ablate", shard.key, "rows.json")):
+            for row in read_json(workspace.store.file("ablate", shard.key, "rows.json")):
                 own = dict.fromkeys(ITS_OWN[name])
                 own |= {"neuron_set": given.get("named", "concept")} if "neuron_set" in own else {}
                 row = own | dict.fromkeys(("n_neurons", "n", "intact", *NUMBERS, "n_random", "p")) | row

@@ -1,10 +1,11 @@
 """The stage `attribute`, and what the report says of it and of the stage `conductance`.
 
-attribute           scores of every neuron of one condition, by one method, on one half of the units
-kept                writes them, and those of the stage `conductance`
+run                 scores of every neuron of one condition, by one method, on one half of the units
+attributed, asked   the conditions that [attribute] asks for, and what all nodes about its target depend on
+kept                writes scores, and those of the stage `conductance`
 Found, found        what a shard of either found
 leading             base x target by the first method on half A: what rankings and clusters read
-attribution_rows    rows of the table `attribution`
+rows                {"attribution": rows} of report.json
 columns             columns of the neuron table
 """
 
@@ -12,24 +13,94 @@ import numpy as np
 import torch
 
 from workbench.analysis import attribution
-from workbench.errors import StatisticsError
+from workbench.errors import StatisticsError, StudyError, nearest
 from workbench.execution.attribution_inputs import condition, here, layers, rows_of, spread
-from workbench.execution.rows.rates import labels
+from workbench.execution.condition import Condition
+from workbench.execution.graph import NodeSpec
 from workbench.statistics import jackknife, matched_random_sets, permutation_p
 from workbench.storage import read_arrays, read_json, read_table, write_arrays, write_json, write_table
 from workbench.study.study import BASE
 
+VERSION = 1
+GRADIENT = 2.5  # UNet evaluations that one with gradient costs
+COMPARES = {"T1": 1, "T2": 3, "T3": 1, "T4": 0}  # evaluations for what a target compares with
+STEPS = {"gradient": GRADIENT, "integrated": 16 * GRADIENT, "curvature": 2 * GRADIENT}
 
-def attribute(room, node, shard, folder):
+
+def attributed(study, graph):
+    """[variant, prompt set] pairs that [attribute] asks for.
+
+    Raises   StudyError for a prompt set the study does not have
+    """
+    part = study.attribute
+    for name in part.prompt_sets or []:
+        if name not in graph.sets:
+            raise StudyError(f'attribute.prompt_sets names "{name}", which is no prompt set of this study.{nearest(name, graph.sets)}')
+    found = []
+    for variant in part.variants or [BASE, *graph.plain]:
+        sets = part.prompt_sets or ["target", *(graph.met(variant) if variant != BASE else [])]
+        found += [[variant, name] for name in sets]
+    return found
+
+
+def attributed_calls(study, graph):
+    """The calls that are attributed; StudyError for one that is not recorded."""
+    calls = study.attribute.calls
+    for call in calls or []:
+        if call not in graph.calls:
+            raise StudyError(
+                f"attribute.calls names call {call}, which is not recorded; recorded are {', '.join(map(str, graph.calls))}. "
+                "Attribution needs the latents kept there."
+            )
+    return sorted(set(calls)) if calls else list(graph.calls)
+
+
+def asked(study, graph):
+    """(parameters, context) of every node about the target of [attribute].
+
+    The detector of T4 finds nothing in calls that are too noisy: these are left out unless the study lists the calls.
+    """
+    part, calls = study.attribute, attributed_calls(study, graph)
+    parameters = graph.model | graph.halves | {"target": part.target, "calls": calls, "units": part.units, "seed": study.choose.seed}
+    if part.target == "T4":
+        parameters |= {"steer": graph.looks["steer"], "labels": graph.looks["labels"]} | ({"listed": True} if part.calls else {})
+    return parameters, {"calls": part.calls and calls}
+
+
+def nodes(study, graph):
+    """attribute:<variant>:<prompt set>, one shard per method and half of the units."""
+    part = study.attribute
+    if not part:
+        return
+    parameters, context = asked(study, graph)
+    jobs = [[method, half] for method in part.methods for half in ("a", "b")]
+    for variant, name in attributed(study, graph):
+        each = COMPARES[part.target] + 2
+        yield NodeSpec(
+            Condition(variant, name).node("attribute"),
+            "attribute",
+            parameters | {"prompts": graph.written(["target", "reference", name]), "set": name, "jobs": jobs},
+            tuple(graph.needed(variant, name)),
+            variant,
+            name,
+            tuple((place, place + 1) for place in range(len(jobs))),
+            "jobs",
+            context=context,
+            passes=sum((each + STEPS[method]) * graph.n_rows(part.units, half) * len(parameters["calls"]) for method, half in jobs),
+            bytes=sum(graph.n_neurons * (24 + 4 * graph.n_rows(part.units, half)) for _, half in jobs),
+        )
+
+
+def run(workspace, node, shard, out):
     """scores.safetensors: value, low, high (neuron,), per_unit (unit, neuron), of the site ff; items.parquet; about.json."""
-    method, half = node.parameters["jobs"][shard.start]
-    part, own = room.study.attribute, layers(room)
+    given, own = node.parameters, layers(workspace)
+    method, half = given["jobs"][shard.start]
     n_neurons = sum(layer.n_neurons for layer in own)
-    rows = rows_of(room, half, part.units)
-    with condition(room, node.variant, node.prompt_set, rows, part.calls, part.target) as (items, target):
-        batch, seed = room.study.sampling.batch, room.study.choose.seed
-        made = attribution.attribute(room.model, own, items, target, method, watch=range(n_neurons), batch=batch, seed=seed)
-    kept(made, items, folder)
+    rows = rows_of(workspace, half, given["units"])
+    with condition(workspace, node.variant, node.prompt_set, rows, node.context["calls"], given["target"]) as (items, target):
+        batch, seed = workspace.batch, given["seed"]
+        made = attribution.attribute(workspace.model, own, items, target, method, watch=range(n_neurons), batch=batch, seed=seed)
+    kept(made, items, out)
 
 
 def kept(made, items, folder):
@@ -55,35 +126,40 @@ class Found:
         self.items, self.about = read_table(folder / "items.parquet"), read_json(folder / "about.json")
 
 
-def found(room, variant, prompt_set, method, half):
+def found(workspace, variant, prompt_set, method, half):
     """The Found of one condition, method and half; None when the study does not ask for it."""
-    for node in _nodes(room):
+    for node in _nodes(workspace):
         if (node.variant, node.prompt_set) == (variant, prompt_set):
             for shard in node.shards:
                 if node.parameters["jobs"][shard.start] == [method, half]:
-                    return Found(room.store.result(node.stage, shard.key))
+                    return Found(workspace.store.result(node.stage, shard.key))
     return None
 
 
-def _nodes(room):
+def _nodes(workspace):
     """Every condition that was attributed, then the same ones by conductance."""
-    return room.plan.of_stage("attribute") + room.plan.of_stage("conductance")
+    return workspace.plan.of_stage("attribute") + workspace.plan.of_stage("conductance")
 
 
-def leading(room):
+def leading(workspace):
     """(neuron,) over all recorded neurons: attribution of base x target by the first method on half A, NaN elsewhere; or None."""
-    if not room.study.attribute:
-        return None
-    first = found(room, BASE, "target", room.study.attribute.methods[0], "a")
-    return None if first is None else spread(room, first.value)
+    method = leading_method(workspace)
+    first = None if method is None else found(workspace, BASE, "target", method, "a")
+    return None if first is None else spread(workspace, first.value)
 
 
-def attribution_rows(room, table):
+def leading_method(workspace):
+    """The first method of [attribute]; None where the study does not ask for attribution."""
+    nodes = workspace.plan.of_stage("attribute")
+    return nodes[0].parameters["jobs"][0][0] if nodes else None
+
+
+def rows(workspace, table):
     """The target's value, how complete the attribution is, and how much of it goes to the concept set; all on half B."""
-    nodes = _nodes(room)
+    nodes = _nodes(workspace)
     if not nodes:
-        return []
-    choose, rows, ff = room.study.choose, [], here(room)
+        return {"attribution": []}
+    choose, rows, ff = workspace.study.choose, [], here(workspace)
     concept, suppressed = (table[name].to_numpy()[ff] for name in ("in_concept", "in_suppressed"))
     layer = table["layer"].to_numpy()[ff]
     try:
@@ -91,9 +167,9 @@ def attribution_rows(room, table):
     except StatisticsError as error:
         random, reason = None, str(error)
     for node in nodes:
-        keys = labels(room, node.variant, node.prompt_set)
+        keys = Condition(node.variant, node.prompt_set).keys(workspace)
         for method in dict.fromkeys(method for method, _ in node.parameters["jobs"]):
-            one = found(room, node.variant, node.prompt_set, method, "b")
+            one = found(workspace, node.variant, node.prompt_set, method, "b")
             whole, about = one.items, one.about
             value = jackknife(lambda mean: mean, whole["unit"], whole["value"])
             credit = jackknife(lambda mean: mean, about["units"], one.per_unit[:, concept].sum(axis=1))
@@ -103,7 +179,7 @@ def attribution_rows(room, table):
             row |= {"credit": credit.value, "credit_low": credit.low, "credit_high": credit.high}
             row |= _beside_random(credit.value, one.value, random)
             rows.append(row | {"passes": sum(about["passes"].values()), "reason": reason})
-    return rows
+    return {"attribution": rows}
 
 
 def _beside_random(credit, value, random):
@@ -115,15 +191,15 @@ def _beside_random(credit, value, random):
     return {"p_random": permutation_p(credit, null), "n_random": len(null), "random_low": low, "random_high": high}
 
 
-def columns(room):
+def columns(workspace):
     """{column of the neuron table: (neuron,)}, see analysing.with_columns."""
     new = {}
-    for node in _nodes(room):
+    for node in _nodes(workspace):
         for method, half in node.parameters["jobs"]:
-            one = found(room, node.variant, node.prompt_set, method, half)
-            new[f"attribution_{method}_{node.variant}_{node.prompt_set}_{half}"] = spread(room, one.value)
-            if (node.variant, node.prompt_set, method) == (BASE, "target", room.study.attribute.methods[0]):
-                new["attribution" if half == "a" else "attribution_b"] = spread(room, one.value)
+            one = found(workspace, node.variant, node.prompt_set, method, half)
+            new[f"attribution_{method}_{node.variant}_{node.prompt_set}_{half}"] = spread(workspace, one.value)
+            if (node.variant, node.prompt_set, method) == (BASE, "target", leading_method(workspace)):
+                new["attribution" if half == "a" else "attribution_b"] = spread(workspace, one.value)
                 if half == "b":
-                    new |= {f"attribution_b_{end}": spread(room, getattr(one, end)) for end in ("low", "high")}
+                    new |= {f"attribution_b_{end}": spread(workspace, getattr(one, end)) for end in ("low", "high")}
     return new

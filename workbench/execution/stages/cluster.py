@@ -1,10 +1,9 @@
-"""The stage `cluster`, and what the report says of it: made on half A, described on half B.
+"""The stage `cluster`, and what the report says of it: made on the selection half, described on the evaluation half.
 
-cluster         each cluster is saved as a neuron set
+run             each cluster is saved as a neuron set
 to_cluster      which neurons are clustered
 cluster_files, members    the saved sets
-one_per_unit, headline_trajectory    prompts and recordings that describe them
-columns         columns of the neuron table
+one_per_unit    prompts that describe them
 """
 
 import numpy as np
@@ -14,32 +13,60 @@ from workbench.analysis.cluster_stability import choose_k, layer_information, st
 from workbench.errors import StatisticsError
 from workbench.execution import neuron_choice
 from workbench.execution.attribution_inputs import here, spread
-from workbench.execution.rows.rates import labels
-from workbench.execution.stages.attribute import found, leading
+from workbench.execution.condition import Condition
+from workbench.execution.graph import NodeSpec
+from workbench.execution.stages.attribute import found, leading, leading_method
 from workbench.neurons import sets as neuron_sets
-from workbench.report.document import plain
-from workbench.storage import read_json, read_table, write_json, write_table
+from workbench.storage import plain_json, read_json, read_table, write_json, write_table
 from workbench.study.prompt_set_name import control_of
 
+VERSION = 3
+SECONDS = 20
 TABLES = ("cluster_choice", "clusters", "cluster_effects", "cluster_profiles", "cluster_layers", "cluster_prompts")
 RANGE = (2, 8)
 NO_INFORMATION = dict.fromkeys(f"layer_{name}" for name in ("information", "chance", "chance_low", "chance_high", "p"))
 
 
-def cluster(room, node, shard, folder):
+def nodes(study, graph):
+    """cluster."""
+    part = study.cluster
+    if not part:
+        return
+    pairs, attributions = graph.conditions(), [spec.id for spec in graph.of_stage("attribute")] if part.attribution is not False else []
+    own = {name: value for name, value in part.model_dump(mode="json").items() if name not in part.added_later}
+    yield NodeSpec(
+        "cluster",
+        "cluster",
+        {"cluster": own, "conditions": pairs, "seed": study.choose.seed}
+        | {"trajectories": study.record.trajectories, "n_resamples": study.choose.n_resamples},
+        ("score", *(Condition(variant, name).node("record") for variant, name in pairs), *attributions),
+        context={
+            "cluster": part,
+            "choose": study.choose,
+            "pruned": [variant.name for variant in study.variants if variant.role == "pruned"],
+            "about": {"study": study.name, "concept": study.concept.name, "method": part.method, "half": "a", "share": part.share},
+        },
+        bytes=graph.n_neurons * 60 + 50_000,
+    )
+
+
+def run(workspace, node, shard, out):
     """tables.json, neurons.parquet (one row per clustered neuron) and cluster-<n>.safetensors, a NeuronSet each."""
-    study, part, index = room.study, room.study.cluster, room.neurons
-    trajectory, half = headline_trajectory(study), room.units_in_half_a()
-    recorded = {tuple(c): room.unit_means(c[1], room.mean_abs(*c, trajectory)) for c in node.parameters["conditions"]}
+    part, index = node.context["cluster"], workspace.neurons
+    trajectory, half = workspace.headline_trajectory, workspace.units_in_half_a()
+    recorded = {tuple(c): workspace.unit_means(c[1], workspace.mean_abs(*c, trajectory)) for c in node.parameters["conditions"]}
     a, b = ({c: array[rows] for c, array in recorded.items()} for rows in (half, ~half))
-    members, credits = to_cluster(room), _credits(room)
+    members, credits = to_cluster(workspace, node), _credits(workspace, node)
 
     def make(weights):
         given = {name: credit(weights) for name, credit in credits.items()}
         return cluster_features.features(a, index, members, given, weights)
 
     made = make(None)
-    n_units, settings = int(half.sum()), {"n_resamples": part.n_resamples, "seed": part.seed, "parts": _chosen_for(room)[made.position]}
+    n_units, settings = (
+        int(half.sum()),
+        {"n_resamples": part.n_resamples, "seed": part.seed, "parts": _chosen_for(workspace, node)[made.position]},
+    )
     k, choices, judged = part.k, [], None
     if part.method != "hdbscan" and not isinstance(k, int):
         first, last = k or RANGE
@@ -52,66 +79,64 @@ def cluster(room, node, shard, folder):
     choices = _chosen(choices, sure, made, part)
     written = {name: [] for name in TABLES} | {"cluster_choice": choices}
     if sure.labels.max() >= 0:
-        about = {"study": study.name, "concept": study.concept.name, "method": part.method, "half": "a", "share": part.share}
-        groups = clusters.as_sets(sure.labels, made, room.model.digest(), about)
+        groups = clusters.as_sets(sure.labels, made, workspace.model.digest(), node.context["about"])
         for number, group in groups.items():
-            group.save(folder / f"cluster-{number}.safetensors")
-        written |= _described(room, node, sure, made, b, trajectory)
-    write_json(folder / "tables.json", plain(written))
+            group.save(out / f"cluster-{number}.safetensors")
+        written |= _described(workspace, node, sure, made, b, trajectory)
+    write_json(out / "tables.json", plain_json(written))
     table = made.index[["layer", "index"]].assign(position=made.position, cluster=sure.labels, kept=sure.kept)
     try:
         plane = clusters.embed(made)[0].set_index("position")
         table["x"], table["y"] = (plane[axis].reindex(table["position"]).to_numpy() for axis in "xy")
     except StatisticsError:
         table["x"] = table["y"] = np.nan  # too few neurons or features to span a plane
-    write_table(folder / "neurons.parquet", table)
+    write_table(out / "neurons.parquet", table)
 
 
-def to_cluster(room):
+def to_cluster(workspace, node):
     """(neuron,) bool: the concept and suppressed set, and of the site ff the share with the largest score of either sign, by the
     choosing score and, where it is a feature, by the leading attribution; all on half A.
     """
-    return _chosen_for(room) > 0
+    return _chosen_for(workspace, node) > 0
 
 
-def _chosen_for(room):
+def _chosen_for(workspace, node):
     """(neuron,) what a neuron is clustered for: 0 not at all, else a number for each pair of the sign of the choosing score, and of the
     leading attribution, where these are among the largest. Neurons of two signs are two groups by this choice alone.
     """
-    study, ff = room.study, here(room)
-    table = read_table(room._folder("score") / "neurons.parquet")
-    value = neuron_choice.value(study.choose, table)
+    part, choose, ff = node.context["cluster"], node.context["choose"], here(workspace)
+    table = read_table(workspace.result("score") / "neurons.parquet")
+    value = neuron_choice.value(choose, table)
     members = (table["in_concept"] | table["in_suppressed"]).to_numpy() & ff
-    members |= neuron_sets.top(np.abs(value), study.cluster.share, ff)
+    members |= neuron_sets.top(np.abs(value), part.share, ff)
     reasons = np.where(members, 1 + (value < 0), 0)
-    first = leading(room) if study.cluster.attribution is not False else None
+    first = leading(workspace) if part.attribution is not False else None
     if first is None:
         return reasons
-    return reasons + np.where(neuron_sets.top(np.abs(first), study.cluster.share, ff), 3 * (1 + (first < 0)), 0)
+    return reasons + np.where(neuron_sets.top(np.abs(first), part.share, ff), 3 * (1 + (first < 0)), 0)
 
 
-def _credits(room):
+def _credits(workspace, node):
     """{feature: weights or None -> (neuron,)}: attribution of every attributed condition on half A, as a feature of clusters.
 
     A resample of the units resamples the attribution too, where it has all units of the half.
     """
-    if room.study.cluster.attribution is False or not room.study.attribute:
+    method = leading_method(workspace)
+    if node.context["cluster"].attribution is False or method is None:
         return {}
-    method = room.study.attribute.methods[0]
-    names = [unit for unit, mine in zip(room.units, room.units_in_half_a(), strict=True) if mine]
+    names = [unit for unit, mine in zip(workspace.units, workspace.units_in_half_a(), strict=True) if mine]
 
     def credit(one):
         place = [one.about["units"].index(unit) for unit in names] if set(names) == set(one.about["units"]) else None
 
         def of(weights):
             value = one.value if weights is None or place is None else weights @ one.per_unit[place].astype(float)
-            return np.nan_to_num(spread(room, value))
+            return np.nan_to_num(spread(workspace, value))
 
         return of
 
-    pruned = {variant.name for variant in room.study.variants if variant.role == "pruned"}
-    nodes = [node for node in room.plan.of_stage("attribute") if node.variant not in pruned]
-    return {f"{node.variant} x {node.prompt_set}": credit(found(room, node.variant, node.prompt_set, method, "a")) for node in nodes}
+    made = [one for one in workspace.plan.of_stage("attribute") if one.variant not in node.context["pruned"]]
+    return {f"{one.variant} x {one.prompt_set}": credit(found(workspace, one.variant, one.prompt_set, method, "a")) for one in made}
 
 
 def _chosen(choices, sure, made, part):
@@ -131,18 +156,18 @@ def _chosen(choices, sure, made, part):
     return sorted([*rows, taken], key=lambda row: row["k"] or 0)
 
 
-def _described(room, node, sure, made, values, trajectory):
+def _described(workspace, node, sure, made, values, trajectory):
     """The tables about the clusters themselves, on half B."""
-    study, part, index = room.study, room.study.cluster, room.neurons
-    about = room.trajectory(trajectory, room.prompt_set(trajectory))
-    settings = {"n_resamples": study.choose.n_resamples, "seed": study.choose.seed}
+    part, index = node.context["cluster"], workspace.neurons
+    about = workspace.trajectory(trajectory, workspace.prompt_set(trajectory))
+    settings = {"n_resamples": node.parameters["n_resamples"], "seed": node.parameters["seed"]}
     attacks = [(v, name, control_of(name)) for v, name in values if (v, control_of(name)) in values]
-    prompts = {name: one_per_unit(room, name) for name in {name for _, name in values}}
+    prompts = {name: one_per_unit(workspace, name) for name in {name for _, name in values}}
     profiles = cluster_description.profiles(sure.labels, made, values, about.calls)
     effects = cluster_description.effects(sure.labels, made, values, index, attacks, n_random=part.n_random, **settings)
     top = cluster_description.top_prompts(sure.labels, made, values, prompts)
     where = cluster_description.layers(sure.labels, made)
-    score = read_table(room._folder("score") / "neurons.parquet")
+    score = read_table(workspace.result("score") / "neurons.parquet")
     concept = score["in_concept"].to_numpy()[made.position]
     rows = sure.clusters.rename(columns={"n": "n_neurons"}).to_dict("records")
     for row in rows:
@@ -151,7 +176,7 @@ def _described(room, node, sure, made, values, trajectory):
         row |= {"n_resamples": part.n_resamples, "file": f"neuron-sets/cluster-{row['cluster']}.safetensors"}
 
     def named(row):
-        return row | labels(room, row["variant"], row["prompt_set"])
+        return row | Condition(row["variant"], row["prompt_set"]).keys(workspace)
 
     # a column of counts with a gap in it is one of floats
     effects["n_random"] = effects["n_random"].astype("Int64")
@@ -167,44 +192,39 @@ def _described(room, node, sure, made, values, trajectory):
     }
 
 
-def one_per_unit(room, name):
-    """Data frame, the first prompt of each unit of half B, in the order of `room.units`."""
-    prompts = room.prompt_set(name).table.drop_duplicates("unit").set_index("unit", drop=False)
-    return prompts.loc[[unit for unit, mine in zip(room.units, room.units_in_half_a(), strict=True) if not mine]]
+def one_per_unit(workspace, name):
+    """Data frame, the first prompt of each unit of half B, in the order of `workspace.units`."""
+    prompts = workspace.prompt_set(name).table.drop_duplicates("unit").set_index("unit", drop=False)
+    return prompts.loc[[unit for unit, mine in zip(workspace.units, workspace.units_in_half_a(), strict=True) if not mine]]
 
 
-def headline_trajectory(study):
-    """The trajectory of the headline numbers."""
-    return "reference" if "reference" in study.record.trajectories else study.record.trajectories[0]
-
-
-def rows(room):
-    """{table: rows} of what the stage wrote; nothing where the study does not ask."""
-    found_rows = {}
-    for node in room.plan.of_stage("cluster"):
-        found_rows |= read_json(_folder(room, node) / "tables.json")
+def rows(workspace, table):
+    """{table: rows} of what the stage wrote; empty where the study does not ask."""
+    found_rows = {name: [] for name in TABLES}
+    for folder in workspace.results("cluster"):
+        found_rows |= read_json(folder / "tables.json")
     return found_rows
 
 
-def columns(room):
-    """{column of the neuron table: (neuron,)}, see analysing.with_columns."""
+def columns(workspace):
+    """{column of the neuron table: (neuron,)}: the cluster, NaN where it was not clustered, -1 where it is in none; how often it
+    came back; its place in the plane."""
     new = {}
-    for node in room.plan.of_stage("cluster"):
-        own = read_table(_folder(room, node) / "neurons.parquet").set_index("position")
+    for folder in workspace.results("cluster"):
+        own = read_table(folder / "neurons.parquet").set_index("position")
         for name, column in (("cluster", "cluster"), ("cluster_kept", "kept"), ("cluster_x", "x"), ("cluster_y", "y")):
-            new[name] = own[column].astype(float).reindex(range(len(room.neurons))).to_numpy()
+            new[name] = own[column].astype(float).reindex(range(len(workspace.neurons))).to_numpy()
     return new
 
 
-def cluster_files(room):
+def cluster_files(workspace):
     """Paths of the saved neuron sets of the clusters."""
-    return [path for node in room.plan.of_stage("cluster") for path in sorted(_folder(room, node).glob("cluster-*.safetensors"))]
+    return [path for folder in workspace.results("cluster") for path in sorted(folder.glob("cluster-*.safetensors"))]
 
 
-def members(room):
+def members(workspace):
     """{cluster: (neuron,) bool over all recorded neurons}."""
-    return {f"cluster {path.stem.split('-')[1]}": neuron_sets.NeuronSet.load(path).to_boolean(room.neurons) for path in cluster_files(room)}
-
-
-def _folder(room, node):
-    return room.store.result(node.stage, node.shards[0].key)
+    return {
+        f"cluster {path.stem.split('-')[1]}": neuron_sets.NeuronSet.load(path).to_boolean(workspace.neurons)
+        for path in cluster_files(workspace)
+    }

@@ -1,21 +1,51 @@
-"""The stage `conductance`: how much of the target flows from the text through each neuron, for every condition that [attribute] asks for.
+"""The stage `conductance`: how much of the target flows from the text through each neuron, in every attributed condition.
 
-What it writes reads like what `attribute` writes, and stands beside it in the report's table and in the neuron table.
+What it writes reads like what `attribute` writes, and stands beside it in the report's table and in the neuron table. Its nodes are
+separate, so that adding conductance does not invalidate nodes that read attributions.
 """
 
 from workbench.analysis.conductance import conductance
 from workbench.execution.attribution_inputs import condition, layers, rows_of
-from workbench.execution.stages.attribute import kept
+from workbench.execution.condition import Condition
+from workbench.execution.graph import NodeSpec
+from workbench.execution.stages.attribute import COMPARES, GRADIENT, asked, attributed, kept
 from workbench.models import text
 
+VERSION = 1
+STEPS = 16
 
-def conduct(room, node, shard, folder):
-    """The files of attributing.kept, on one half of the units."""
-    _, half = node.parameters["jobs"][shard.start]
-    part, own = room.study.attribute, layers(room)
-    with condition(room, node.variant, node.prompt_set, rows_of(room, half, part.units), part.calls, part.target) as (items, target):
-        empty = text.unconditional(room.model)
-        every, batch = range(sum(layer.n_neurons for layer in own)), room.study.sampling.batch
-        steps = node.parameters["steps"]
-        made = conductance(room.model, own, items, target, empty, n_steps=steps, watch=every, batch=batch)
-    kept(made, items, folder)
+
+def nodes(study, graph):
+    """conductance:<variant>:<prompt set>, one shard per half of the units."""
+    part = study.attribute
+    if not (part and part.conductance):
+        return
+    parameters, context = asked(study, graph)
+    jobs = [["conductance", half] for half in ("a", "b")]
+    n_rows = sum(graph.n_rows(part.units, half) for _, half in jobs)
+    for variant, name in attributed(study, graph):
+        yield NodeSpec(
+            Condition(variant, name).node("conductance"),
+            "conductance",
+            parameters | {"set": name, "steps": STEPS, "jobs": jobs, "prompts": graph.written(["target", "reference", name])},
+            tuple(graph.needed(variant, name)),
+            variant,
+            name,
+            ((0, 1), (1, 2)),
+            "jobs",
+            context=context,
+            passes=(COMPARES[part.target] + (STEPS + 1) * GRADIENT) * n_rows * len(parameters["calls"]),
+            bytes=graph.n_neurons * (48 + 4 * n_rows),
+        )
+
+
+def run(workspace, node, shard, out):
+    """The files of attribute.kept, on one half of the units."""
+    given, own = node.parameters, layers(workspace)
+    _, half = given["jobs"][shard.start]
+    rows, calls = rows_of(workspace, half, given["units"]), node.context["calls"]
+    with condition(workspace, node.variant, node.prompt_set, rows, calls, given["target"]) as (items, target):
+        empty = text.unconditional(workspace.model)
+        every = range(sum(layer.n_neurons for layer in own))
+        made = conductance(workspace.model, own, items, target, empty, n_steps=given["steps"], watch=every, batch=workspace.batch)
+    kept(made, items, out)

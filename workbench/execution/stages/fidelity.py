@@ -1,112 +1,77 @@
-"""The stages `fidelity` and `tokens`: do cheap scores say what happens when neurons are taken out, and which words drive a neuron?
+"""The stage `fidelity`: do cheap scores say what happens when neurons are ablated?
 
-fidelity    scores against exact ablation, of single neurons and of random sets, on a sample of half B
-tokens      which words drive the neurons that carry most, by Neuron Integrated Gradients, clean beside adversarial
-rows        {table: rows} of the report
+Scores against exact ablation, of single neurons and of random sets, on a sample of the evaluation half.
 """
 
-import numpy as np
-
 from workbench.analysis import fidelity as checks
-from workbench.analysis.tokens import drivers, word_vectors
 from workbench.errors import StatisticsError
-from workbench.execution.attribution_inputs import condition, layers, picked, rows_of
-from workbench.execution.optional_nodes import PROBED_UNITS, SET_SHARE
-from workbench.execution.rows.rates import labels
-from workbench.execution.stages.attribute import leading
-from workbench.models import text
-from workbench.report.document import plain
-from workbench.statistics import jackknife
-from workbench.storage import read_json, write_json
+from workbench.execution.attribution_inputs import condition, layers, rows_of
+from workbench.execution.condition import Condition
+from workbench.execution.graph import NodeSpec
+from workbench.execution.stages.attribute import COMPARES, STEPS, asked
+from workbench.storage import plain_json, read_json, write_json
+from workbench.study.study import BASE
 
-TABLES = ("fidelity", "tokens")
-PARTS = ("concept", "plain", "added")
-LEADING_WORDS = 3
+VERSION = 1
+UNITS = 8  # of the evaluation half
+SAMPLE, TOP, N_SETS, SET_SHARE = 200, 50, 100, 0.01
+EMPTY = dict.fromkeys(("share", "n_units", "n", "spearman", "pearson", "passes", "reason"))
+EMPTY |= {f"{name}_{end}": None for name in ("spearman", "pearson") for end in ("low", "high")}
 
 
-def fidelity(room, node, shard, folder):
+def probed(study, graph):
+    """(parameters, context) of nodes that ask a few units about the target of [attribute]."""
+    parameters, context = asked(study, graph)
+    return parameters | {"units": UNITS}, context
+
+
+def nodes(study, graph):
+    """fidelity:base:target, one shard for single neurons, one for random sets."""
+    part = study.attribute
+    if not (part and part.fidelity):
+        return
+    parameters, context = probed(study, graph)
+    scored = sum(COMPARES[part.target] + 2 + STEPS[method] for method in part.methods)
+    parameters |= {"methods": part.methods, "share": SET_SHARE, "jobs": [["neurons", [SAMPLE, TOP]], ["sets", [N_SETS]]]}
+    yield NodeSpec(
+        Condition(BASE, "target").node("fidelity"),
+        "fidelity",
+        parameters | {"prompts": graph.written(["target", "reference"])},
+        tuple(graph.needed(BASE, "target")),
+        BASE,
+        "target",
+        ((0, 1), (1, 2)),
+        "jobs",
+        context=context,
+        passes=graph.n_rows(UNITS) * len(parameters["calls"]) * (SAMPLE + TOP + N_SETS + 2 * scored),
+        bytes=4000,
+    )
+
+
+def run(workspace, node, shard, out):
     """rows.json: the rows of fidelity.one_by_one or by_sets, or one that says why there is none."""
-    part, (job, size) = room.study.attribute, node.parameters["jobs"][shard.start]
-    methods = {name: (name, {}) for name in part.methods}
-    common = {"batch": room.study.sampling.batch, "seed": room.study.choose.seed}
+    given = node.parameters
+    job, size = given["jobs"][shard.start]
+    methods = {name: (name, {}) for name in given["methods"]}
+    common = {"batch": workspace.batch, "seed": given["seed"]}
+    units, calls, target_name = rows_of(workspace, "b", given["units"]), node.context["calls"], given["target"]
     try:
-        with condition(room, node.variant, node.prompt_set, rows_of(room, "b", PROBED_UNITS), part.calls, part.target) as (items, target):
+        with condition(workspace, node.variant, node.prompt_set, units, calls, target_name) as (items, target):
             if job == "neurons":
-                table = checks.one_by_one(room.model, layers(room), items, target, methods, *size, **common)
+                table = checks.one_by_one(workspace.model, layers(workspace), items, target, methods, *size, **common)
             else:
-                table = checks.by_sets(room.model, layers(room), items, target, methods, SET_SHARE, size[0], **common)
+                table = checks.by_sets(workspace.model, layers(workspace), items, target, methods, given["share"], size[0], **common)
         rows = table.rename(columns={"n_neurons": "n", "n_sets": "n"}).to_dict("records")
     except StatisticsError as error:
-        rows = [{"method": ", ".join(methods), "target": part.target, "reason": str(error)}]
-    write_json(folder / "rows.json", plain([{"where": "sets", **row} for row in rows]))
+        rows = [{"method": ", ".join(methods), "target": target_name, "reason": str(error)}]
+    write_json(out / "rows.json", plain_json([{"where": "sets", **row} for row in rows]))
 
 
-def tokens(room, node, shard, folder):
-    """rows.json: for each neuron and part of the prompt the mean credit over units; kept neuron by neuron."""
-    part, resuming = room.study.attribute, room._resuming(node, shard)
-    first = np.nan_to_num(leading(room), nan=-np.inf)
-    chosen = np.argsort(-first, kind="stable")[: part.tokens]
-    at = rows_of(room, "b", PROBED_UNITS)
-    prompts, plain_prompts, found = picked(room, node.prompt_set, at), picked(room, "target", at), []
-    by_path = {layer.path: layer for layer in layers(room)}
-    with condition(room, node.variant, node.prompt_set, at, part.calls, part.target) as (items, _):
-        vectors, words = [], []
-        for place, prompt in enumerate(prompts.prompts):
-            prefix = None if prompts.prefix is None else prompts.prefix[place]
-            vectors.append(word_vectors(room.model, prompt, prefix))
-            words.append(_words(room, prompt, plain_prompts.prompts[place], 0 if prefix is None else len(prefix), len(vectors[-1])))
-        for rank, position in enumerate(chosen, start=1):
-            layer, index = (room.neurons[name].iloc[position] for name in ("layer", "index"))
-            rows = resuming["kept"](f"neuron-{rank}")
-            if rows is None:
-                credit, _ = drivers(room.model, by_path[layer], int(index), items, vectors, batch=room.study.sampling.batch)
-                rows = plain(_by_part(credit, words, items.units))
-                resuming["keep"](f"neuron-{rank}", rows)
-            found += [{"rank": rank, "layer": layer, "index": int(index), **row} for row in rows]
-            room.progress(rank, len(chosen))
-    write_json(folder / "rows.json", plain(found))
-
-
-def _words(room, prompt, before, n_prefix, n):
-    """[(word, part)] of a prompt: concept, plain (another word of the prompt before the attack), or added by it."""
-    model = room.model
-    concept = {one for name in room.study.concept.names for one in text.words(model, name)}
-    there = set(text.words(model, before))
-    rows = [(f"vector {place + 1}", "added") for place in range(n_prefix)]
-    for one in text.words(model, prompt):
-        part = "concept" if one in concept else "plain" if one in there else "added"
-        rows.append((model.tokenizer.decode([one]).strip(), part))
-    return rows[:n]
-
-
-def _by_part(credit, words, units):
-    """Rows part, n, value, low, high, words: credit summed over a part's words, averaged over calls, then over units."""
-    named = credit.assign(
-        word=[words[prompt][token][0] for prompt, token in zip(credit["prompt"], credit["token"], strict=True)],
-        part=[words[prompt][token][1] for prompt, token in zip(credit["prompt"], credit["token"], strict=True)],
-    )
-    per_token = named.groupby(["prompt", "token", "word", "part"], as_index=False)["value"].mean()
-    rows = []
-    for part in PARTS:
-        mine = per_token[per_token["part"] == part]
-        if mine.empty:
-            continue
-        sums = mine.groupby("prompt")["value"].sum().reindex(range(len(units)), fill_value=0.0)
-        one = jackknife(lambda mean: mean, units, sums.to_numpy())
-        most = mine.groupby("word")["value"].mean().sort_values(key=lambda value: -value.abs(), kind="stable").index[:LEADING_WORDS]
-        rows.append({"part": part, "n": one.n, "value": one.value, "low": one.low, "high": one.high, "words": ", ".join(most)})
-    return rows
-
-
-def rows(room):
-    """{table: rows} of both stages."""
-    found = {name: [] for name in TABLES}
-    empty = dict.fromkeys(("share", "n_units", "n", "spearman", "pearson", "passes", "reason"))
-    empty |= {f"{name}_{end}": None for name in ("spearman", "pearson") for end in ("low", "high")}
-    for name in TABLES:
-        for node in room.plan.of_stage(name):
-            about = labels(room, node.variant, node.prompt_set)
-            for shard in node.shards:
-                for row in read_json(room.store.file(name, shard.key, "rows.json")):
-                    found[name].append(about | (empty if name == "fidelity" else {"reason": None}) | row)
-    return found
+def rows(workspace, table):
+    """{"fidelity": rows} of report.json."""
+    found = []
+    for node in workspace.plan.of_stage("fidelity"):
+        about = Condition(node.variant, node.prompt_set).keys(workspace)
+        for shard in node.shards:
+            found += [about | EMPTY | row for row in read_json(workspace.store.file("fidelity", shard.key, "rows.json"))]
+    return {"fidelity": found}

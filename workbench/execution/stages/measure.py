@@ -7,19 +7,23 @@ from workbench.analysis import expectations, headline
 from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, activity_by_call, adjust, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
-from workbench.execution import optional_stages
+from workbench.execution import stages
+from workbench.execution.condition import Condition
+from workbench.execution.graph import NodeSpec
 from workbench.execution.rows import attacks, choice, other_concept, over_runs, quality
 from workbench.execution.rows import rates as rate_rows
-from workbench.execution.rows.rates import found_by_judge, generated, labels
+from workbench.execution.rows.rates import found_by_judge, generated
 from workbench.execution.stages import named_sets, score
 from workbench.execution.variant_files import watched_caveats
-from workbench.report import document
 from workbench.statistics import unit_means
-from workbench.storage import read_table, write_json, write_table
+from workbench.storage import plain_json, read_table, write_json, write_table
 from workbench.study import seeds
 from workbench.study.prompt_set_name import CONTROL, control_of, name_of
 from workbench.study.study import BASE, OTHER
 
+VERSION = 17
+SECONDS = 8
+READS_STUDY = True
 BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
 PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
 NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None, "n_random": None, "random_low": None, "random_high": None}
@@ -28,44 +32,57 @@ WAKING = ("reactivation", "gross_reactivation", "base_reactivation")
 NO_NULL = dict.fromkeys(("null_low", "null_high", "null_n", "null_from"))
 
 
-def measure(room, folder):
-    """Write tables.json, neurons.parquet and neurons_by_call.parquet into `folder`."""
-    study = room.study
+def nodes(study, graph):
+    """measure: reads every result that is measured, in one fixed order."""
+    images, recordings = graph.of_stage("detect"), graph.of_stage("record")
+    base = (images[:2], recordings[:2], graph.of_stage("score"))
+    others = (images[2:], graph.of_stage("clip", "again"), recordings[2:])
+    used = {"generate", "detect", "record", "score", "erase", "attack", "clip", "again"}
+    rest = graph.of_stage(*(name for name in stages.names() if name not in used))
+    # what the [[sets]] are is in the keys of their nodes; where their files lie is in none
+    said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
+    inputs = tuple(spec.id for specs in (*base, *others, rest) for spec in specs)
+    yield NodeSpec("measure", "measure", {"study": said} | graph.halves, inputs)
+
+
+def run(workspace, node, shard, out):
+    """Write tables.json, neurons.parquet and neurons_by_call.parquet."""
+    study = workspace.study
     table, by_call = score.with_erased(
-        room, *(read_table(room._folder("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
+        workspace, *(read_table(workspace.result("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
     )
-    other = other_concept.pair(room, table)
+    other = other_concept.pair(workspace, table)
     table = other_concept.with_column(table, other)
     tables = {
-        "detectors": rate_rows.detector_rows(room),
-        "rates": rate_rows.rate_rows(room),
-        "sweep": rate_rows.sweep_rows(room),
-        "attacks": attacks.settings_rows(room),
-        "budget": attacks.budget_rows(room),
-        "retention": rate_rows.retention_rows(room),
-        "quality": quality.quality_rows(room),
-        "clip": quality.clip_rows(room),
-        "comparisons": rate_rows.comparison_rows(room),
-        "against_control": rate_rows.control_rows(room),
+        "detectors": rate_rows.detector_rows(workspace),
+        "rates": rate_rows.rate_rows(workspace),
+        "sweep": rate_rows.sweep_rows(workspace),
+        "attacks": attacks.settings_rows(workspace),
+        "budget": attacks.budget_rows(workspace),
+        "retention": rate_rows.retention_rows(workspace),
+        "quality": quality.quality_rows(workspace),
+        "clip": quality.clip_rows(workspace),
+        "comparisons": rate_rows.comparison_rows(workspace),
+        "against_control": rate_rows.control_rows(workspace),
     }
-    tables["rates_by_label"] = rate_rows.label_rows(room)
+    tables["rates_by_label"] = rate_rows.label_rows(workspace)
     tables |= {name: [] for name in BY_TRAJECTORY} | ({} if other is None else {other_concept.TABLE: []})
     runs, repeated, of_other = over_runs.Runs(study), {"activity": [], "effects": []}, []
     for trajectory in study.record.trajectories:
-        found, table = trajectory_tables(room, trajectory, table, other, tables["rates"])
+        found, table = trajectory_tables(workspace, trajectory, table, other, tables["rates"])
         of_other += found.pop("validity of the other concept", [])
         for name, rows in found.pop("over_runs").items():
             repeated[name] += rows
         for name, rows in found.items():
             tables[name] += rows
-    tables["set_validity"] = choice.with_validity(room, table, tables["set_validity"], Thresholds()) + of_other
-    tables["scores"] = score.agreement(room, table)
-    chosen, columns = choice.tables(room, table)
+    tables["set_validity"] = choice.with_validity(workspace, table, tables["set_validity"], Thresholds()) + of_other
+    tables["scores"] = score.agreement(workspace, table)
+    chosen, columns = choice.tables(workspace, table)
     tables |= chosen
     table = table.assign(**columns)
     roles = {variant.name: variant.role for variant in study.variants}
     watched = {runs.written(variant.name): _watched(variant) for variant in study.variants}
-    judged = over_runs.merged(runs, tables, repeated | over_runs.images(room, runs, tables), lambda rows: with_adjusted(rows, watched))
+    judged = over_runs.merged(runs, tables, repeated | over_runs.images(workspace, runs, tables), lambda rows: with_adjusted(rows, watched))
     tables |= {"over_runs": over_runs.flat(judged)} if runs else {}
     best = "reference" if "reference" in study.record.trajectories else "target"
     moved = [
@@ -79,22 +96,38 @@ def measure(room, folder):
     ]
     known = expectations.check(study.expect or [], judged["rates"])
     variants = list(dict.fromkeys((runs.written(name), role) for name, role in roles.items()))
-    n_choosing = int(room.units_in_half_a().sum())
+    n_choosing = int(workspace.units_in_half_a().sum())
     said = verdict(variants, judged, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
     tables["verdict"] = expectations.applied(over_runs.said(said, study), known)
-    tables |= optional_stages.tables(room, table)
+    for stage in stages.names():
+        if hasattr(stages.module(stage), "rows"):
+            tables |= stages.module(stage).rows(workspace, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
     tables["verdict"]["caveats"] = [
         *tables["verdict"]["caveats"],
-        *watched_caveats(room, table),
+        *watched_caveats(workspace, table),
         *other_concept.caveats(other),
         *unsure,
         *named_sets.caveats(tables),
     ]
-    table = optional_stages.with_columns(room, with_headline(table, tables, study, best))
-    write_json(folder / "tables.json", document.plain(tables))
-    write_table(folder / "neurons.parquet", table)
-    write_table(folder / "neurons_by_call.parquet", by_call)
+    table = with_columns(workspace, with_headline(table, tables, study, best))
+    write_json(out / "tables.json", plain_json(tables))
+    write_table(out / "neurons.parquet", table)
+    write_table(out / "neurons_by_call.parquet", by_call)
+
+
+def with_columns(workspace, table):
+    """The neuron table with what the stages found of each neuron, NaN outside the site ff.
+
+    attribution, attribution_b, _b_low, _b_high     base x target by the first method, on both halves; the interval of the second
+    attribution_<method>_<variant>_<set>_<half>     every method and condition
+    cluster, cluster_kept, cluster_x, cluster_y     NaN where it was not clustered, -1 where it is in no cluster
+    set_<name>                                      whether it is in one of the [[sets]]; at every site
+    """
+    new = {}
+    for stage in stages.names():
+        new |= stages.module(stage).columns(workspace) if hasattr(stages.module(stage), "columns") else {}
+    return pandas.concat([table, pandas.DataFrame(new, index=table.index)], axis=1) if new else table
 
 
 def with_headline(table, tables, study, trajectory):
@@ -137,19 +170,19 @@ def neuron_groups(table):
     return {key: members for key, members in groups.items() if members.any()}
 
 
-def trajectory_tables(room, trajectory, table, other=None, rates=()):
+def trajectory_tables(workspace, trajectory, table, other=None, rates=()):
     """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta.
 
     rates   of the table of that name: they decide which attack is shown first where the neuron set is not valid
     other   other_concept.Pair where the study names another concept; its table is among them then
     """
-    study, thresholds = room.study, Thresholds()
-    recorded = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record") if node.prompt_set not in OTHER]
-    half_b = ~room.units_in_half_a()
-    by_call = {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b] for c in recorded}
+    study, thresholds = workspace.study, Thresholds()
+    recorded = [(node.variant, node.prompt_set) for node in workspace.plan.of_stage("record") if node.prompt_set not in OTHER]
+    half_b = ~workspace.units_in_half_a()
+    by_call = {c: workspace.unit_means(c[1], workspace.mean_abs(*c, trajectory))[half_b] for c in recorded}
     values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
     layer = table["layer"].to_numpy()
-    kappa = choice.kappa_of_half_a(room)
+    kappa = choice.kappa_of_half_a(workspace)
     measured = Sensitivity(values, layer, study.choose.n_resamples, study.choose.seed, kappa=kappa)
     groups, own = neuron_groups(table), {"trajectory": trajectory}
     concept = groups["concept", "ff"]
@@ -159,20 +192,20 @@ def trajectory_tables(room, trajectory, table, other=None, rates=()):
     rows = {name: [] for name in BY_TRAJECTORY}
     for (group, site), members in groups.items():
         for condition in recorded:
-            keys = labels(room, *condition) | {"neuron_set": group, "site": site, "regime": "shared"} | own
+            keys = Condition(*condition).keys(workspace) | {"neuron_set": group, "site": site, "regime": "shared"} | own
             rows["activity"].append(keys | _activity(measured, condition, members, group, concept, taken))
     for condition in recorded:
         null = measured.random_contrast(condition, (BASE, "reference"), concept, study.choose.n_random, taken)
         low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
-        keys = labels(room, *condition) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
+        keys = Condition(*condition).keys(workspace) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
         rows["activity"].append(keys | {"n": study.choose.n_random, "value": middle, "low": low, "high": high, "reason": None})
-    rows["activity_by_call"] = _by_call(room, by_call, concept, trajectory)
+    rows["activity_by_call"] = _by_call(workspace, by_call, concept, trajectory)
     for (group, site), members in groups.items():
         if group == "complement":
             continue
         name = group if site == "ff" else f"{group} ({site})"
-        null = _wording_null(measured, wording_changes(room, recorded), members)
-        for keys, plus, minus in _contrasts(room):
+        null = _wording_null(measured, wording_changes(workspace, recorded), members)
+        for keys, plus, minus in _contrasts(workspace):
             wanted = keys | {"neuron_set": name} | own | NO_NULL | (null if keys["effect"] in WAKING else {})
             if keys["variant"] in pruned and group in ("concept", "pruned", "suppressed") and site == "ff":
                 rows["effects"].append(wanted | NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": PRUNED_REASON})
@@ -183,28 +216,28 @@ def trajectory_tables(room, trajectory, table, other=None, rates=()):
             except StatisticsError as error:
                 found = NOTHING | dict.fromkeys((*BESIDE, "comparable_reason")) | {"reason": str(error)}
             rows["effects"].append(wanted | found)
-    rows["over_runs"] = _over_runs(room, measured, recorded, groups, pruned, taken, own)
+    rows["over_runs"] = _over_runs(workspace, measured, recorded, groups, pruned, taken, own)
     rows["effects"] = with_adjusted(rows["effects"], {variant.name: _watched(variant) for variant in study.variants})
     if other is not None:
-        also = [(node.variant, node.prompt_set) for node in room.plan.of_stage("record") if node.prompt_set in OTHER]
-        all_of = values | {c: room.unit_means(c[1], room.mean_abs(*c, trajectory))[half_b].mean(axis=1) for c in also}
-        rows[other_concept.TABLE] = other_concept.rows(room, other, measured, all_of, table, trajectory)
-        valid = other_concept.validity(room, other, all_of, table, trajectory, thresholds)
+        also = [(node.variant, node.prompt_set) for node in workspace.plan.of_stage("record") if node.prompt_set in OTHER]
+        all_of = values | {c: workspace.unit_means(c[1], workspace.mean_abs(*c, trajectory))[half_b].mean(axis=1) for c in also}
+        rows[other_concept.TABLE] = other_concept.rows(workspace, other, measured, all_of, table, trajectory)
+        valid = other_concept.validity(workspace, other, all_of, table, trajectory, thresholds)
         rows["validity of the other concept"] = [valid] if valid else []
     scaled = [name for name in ("concept", "watch") if (name, "ff") in groups]
     rows["set_validity"] = [own | {"neuron_set": name, "site": "ff"} | measured.scale(groups[name, "ff"]) for name in scaled]
-    rows["waking"] = waking_rows(room, measured, groups, half_b, trajectory)
-    rows["relocation"] = relocation_rows(room, measured, table, trajectory)
+    rows["waking"] = waking_rows(workspace, measured, groups, half_b, trajectory)
+    rows["relocation"] = relocation_rows(workspace, measured, table, trajectory)
     table = table.copy()
     for variant in study.variants:
         table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
         shown = [headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)]
         shown.append(headline.first_attack([], rates, variant.name, variant.role, trajectory))
-        for name in [None, *_attacks_met(room, variant.name)]:
+        for name in [None, *_attacks_met(workspace, variant.name)]:
             control = control_of(name) if name else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
             if name:
-                full = labels(room, variant.name, name)
+                full = Condition(variant.name, name).keys(workspace)
                 keys = {key: full[key] for key in keys}
                 first = any(one is not None and headline.same(full, one) for one in shown)
                 if full["provenance"] == "optimised" or full["against"] not in made_here or first:
@@ -224,12 +257,12 @@ def trajectory_tables(room, trajectory, table, other=None, rates=()):
     return rows, table
 
 
-def _over_runs(room, measured, recorded, groups, pruned, taken, own):
+def _over_runs(workspace, measured, recorded, groups, pruned, taken, own):
     """The rows of activity and effects over runs of a trajectory, see over_runs.neurons."""
-    study, runs = room.study, over_runs.Runs(room.study)
+    study, runs = workspace.study, over_runs.Runs(workspace.study)
     if not runs:
         return over_runs.neurons(runs, measured, [], [], {}, None, None)
-    written, changes = {runs.written(name) for name in pruned}, wording_changes(room, recorded)
+    written, changes = {runs.written(name) for name in pruned}, wording_changes(workspace, recorded)
     null = {key: _wording_null(measured, changes, members) for key, members in groups.items() if key[0] != "complement"}
 
     def about(keys, group, site):
@@ -237,9 +270,9 @@ def _over_runs(room, measured, recorded, groups, pruned, taken, own):
         silent = keys["variant"] in written and group in ("concept", "pruned", "suppressed") and site == "ff"
         return more | ({"reason": PRUNED_REASON} if silent else {})
 
-    activity = [(labels(room, *condition) | {"regime": "shared"} | own, condition) for condition in recorded]
+    activity = [(Condition(*condition).keys(workspace) | {"regime": "shared"} | own, condition) for condition in recorded]
     effect = lambda pairs, members: measured.effect_over_runs(pairs, members, study.choose.n_random, taken, Thresholds())  # noqa: E731
-    return over_runs.neurons(runs, measured, activity, list(_contrasts(room)), groups, effect, about)
+    return over_runs.neurons(runs, measured, activity, list(_contrasts(workspace)), groups, effect, about)
 
 
 def _watched(variant):
@@ -263,28 +296,28 @@ def with_adjusted(rows, watched):
     return rows
 
 
-def wording_changes(room, recorded):
+def wording_changes(workspace, recorded):
     """[(name, plus, minus)] of the base model: what a change of wording does there that was not searched for.
 
     random words     the attack random_tokens against the plain prompts; the control of every attack that has words or vectors of its own
     other prompts    the retained sets against the prompts without the concept
     """
-    methods, found = {part.label: part.method for part in room.study.attacks}, []
+    methods, found = {part.label: part.method for part in workspace.study.attacks}, []
     for variant, name in recorded:
-        planned = room.plan.sets[name]
+        planned = workspace.plan.sets[name]
         if variant != BASE:
             continue
         if name in rate_rows.RETAINED:
             found.append((f"prompts of {name} against the reference", (BASE, name), (BASE, "reference")))
-        elif planned.attack and planned.control == (methods[planned.attack] != "random_tokens") and not _as_target(room, name):
+        elif planned.attack and planned.control == (methods[planned.attack] != "random_tokens") and not _as_target(workspace, name):
             found.append((f"{name.replace(CONTROL, ', control')} against the plain prompt", (BASE, name), (BASE, "target")))
     return found
 
 
-def _as_target(room, name):
+def _as_target(workspace, name):
     """Whether a set says what the target set says, so that on the base model's latents nothing is changed."""
-    target, made = room.prompt_set("target"), room.prompt_set(name)
-    return made.prefix is None and room.in_units(name, np.array(made.prompts, object)).tolist() == target.prompts
+    target, made = workspace.prompt_set("target"), workspace.prompt_set(name)
+    return made.prefix is None and workspace.in_units(name, np.array(made.prompts, object)).tolist() == target.prompts
 
 
 def _wording_null(measured, changes, members):
@@ -294,29 +327,29 @@ def _wording_null(measured, changes, members):
         return NO_NULL | {"null_from": f"none: {error}"}
 
 
-def attacked(room):
+def attacked(workspace):
     """(variant, attack's set, labels) of every changed variant that is not a sham under every attack, controls left out."""
-    for variant in room.study.variants:
-        for name in _attacks_met(room, variant.name) if variant.role != "sham" else []:
-            full = labels(room, variant.name, name)
+    for variant in workspace.study.variants:
+        for name in _attacks_met(workspace, variant.name) if variant.role != "sham" else []:
+            full = Condition(variant.name, name).keys(workspace)
             yield variant, name, {key: full[key] for key in ("variant", "attack", "provenance", "against")}
 
 
-def _attacks_met(room, variant):
+def _attacks_met(workspace, variant):
     """Prompt sets of the attacks that a variant was recorded under, controls left out."""
-    sets = room.plan.sets
-    met = [node.prompt_set for node in room.plan.of_stage("record") if node.variant == variant]
+    sets = workspace.plan.sets
+    met = [node.prompt_set for node in workspace.plan.of_stage("record") if node.variant == variant]
     return [name for name in sets if name in met and sets[name].attack and not sets[name].control]
 
 
-def waking_rows(room, measured, groups, half_b, trajectory):
+def waking_rows(workspace, measured, groups, half_b, trajectory):
     """AUROC of the activity under attack for success in the images, where images were made; both averaged over each unit."""
-    have, rows = set(generated(room)), []
-    for variant, name, keys in attacked(room):
+    have, rows = set(generated(workspace)), []
+    for variant, name, keys in attacked(workspace):
         group = _watched(variant)
         if (variant.name, name) not in have or (group, "ff") not in groups:
             continue
-        success = unit_means(room.prompt_set("target").units, found_by_judge(room, variant.name, name))[half_b]
+        success = unit_means(workspace.prompt_set("target").units, found_by_judge(workspace, variant.name, name))[half_b]
         try:
             found = measured.waking_auroc((variant.name, name), success, groups[group, "ff"])
         except StatisticsError as error:
@@ -327,16 +360,16 @@ def waking_rows(room, measured, groups, half_b, trajectory):
     return rows
 
 
-def relocation_rows(room, measured, table, trajectory):
+def relocation_rows(workspace, measured, table, trajectory):
     """Mean delta outside the concept set under attack, and the overlap with the set of highest delta on the choosing half."""
-    half_a, ff = room.units_in_half_a(), (table["site"] == "ff").to_numpy()
+    half_a, ff = workspace.units_in_half_a(), (table["site"] == "ff").to_numpy()
     concept, suppressed = (table[column].to_numpy() & ff for column in ("in_concept", "in_suppressed"))
 
     def choosing(variant, name):
-        return room.unit_means(name, room.mean_abs(variant, name, trajectory))[half_a].mean(axis=1)
+        return workspace.unit_means(name, workspace.mean_abs(variant, name, trajectory))[half_a].mean(axis=1)
 
     reference, rows = choosing(BASE, "reference"), []
-    for variant, name, keys in attacked(room):
+    for variant, name, keys in attacked(workspace):
         control = control_of(name)
         try:
             anew = chosen_anew(choosing(variant.name, name), choosing(variant.name, control), reference, int(concept.sum()), ff)
@@ -401,49 +434,49 @@ def _with_neuron_numbers(measured, variant, adversarial, control, table, traject
     return pandas.concat([table, pandas.DataFrame(new)], axis=1)
 
 
-def _contrasts(room):
+def _contrasts(workspace):
     """(labels, plus, minus) of every effect: value = A(plus) - A(minus)."""
     nothing = {"attack": None, "provenance": None, "against": None, "compared_with": None}
 
     def made(variant, name):
-        return {"compared_with": None} | {key: labels(room, variant, name)[key] for key in ("attack", "provenance", "against")}
+        return {"compared_with": None} | {key: Condition(variant, name).keys(workspace)[key] for key in ("attack", "provenance", "against")}
 
-    for variant in room.study.variants:
+    for variant in workspace.study.variants:
         v = variant.name
         yield {"effect": "deactivation", "variant": v} | nothing, (BASE, "target"), (v, "target")
         yield {"effect": "drift", "variant": v} | nothing, (v, "reference"), (BASE, "reference")
         yield {"effect": "target_over_reference", "variant": v} | nothing, (v, "target"), (v, "reference")
-        for sham in room.study.variants if variant.role != "sham" else []:
-            if sham.role == "sham" and seeds.meets(room.study, sham.name, v):
+        for sham in workspace.study.variants if variant.role != "sham" else []:
+            if sham.role == "sham" and seeds.meets(workspace.study, sham.name, v):
                 yield (
                     {"effect": "deactivation_beyond_sham", "variant": v} | nothing | {"compared_with": sham.name},
                     (sham.name, "target"),
                     (v, "target"),
                 )
-        for name in _attacks_met(room, v):
+        for name in _attacks_met(workspace, v):
             keys = made(v, name)
             yield {"effect": "reactivation", "variant": v} | keys, (v, name), (v, control_of(name))
             yield {"effect": "gross_reactivation", "variant": v} | keys, (v, name), (v, "target")
-            if variant.role == "pruned" and (same := _same_attack(room, name, variant)) in _attacks_met(room, variant.parent):
+            if variant.role == "pruned" and (same := _same_attack(workspace, name, variant)) in _attacks_met(workspace, variant.parent):
                 yield {"effect": "pruning_effect_adversarial", "variant": v} | keys, (v, name), (variant.parent, same)
         if variant.role == "pruned":
             yield {"effect": "pruning_effect_target", "variant": v} | nothing, (v, "target"), (variant.parent, "target")
-    for name in _attacks_met(room, BASE):
+    for name in _attacks_met(workspace, BASE):
         yield {"effect": "base_reactivation", "variant": BASE} | made(BASE, name), (BASE, name), (BASE, control_of(name))
 
 
-def _same_attack(room, name, pruned):
+def _same_attack(workspace, name, pruned):
     """What the parent met: the same set, but for an attack optimised against the pruned variant the one optimised against it."""
-    planned = room.plan.sets[name]
+    planned = workspace.plan.sets[name]
     other = name_of(planned.attack, pruned.parent)
-    return other if planned.against == pruned.name and other in room.plan.sets else name
+    return other if planned.against == pruned.name and other in workspace.plan.sets else name
 
 
-def _by_call(room, by_call, concept, trajectory):
+def _by_call(workspace, by_call, concept, trajectory):
     """Rows of activity_by_call; calls at which the set has no contrast in the base model have no row."""
-    about, rows = room.trajectory(trajectory, room.prompt_set(trajectory)), []
+    about, rows = workspace.trajectory(trajectory, workspace.prompt_set(trajectory)), []
     for condition, values in by_call.items():
-        keys = {k: v for k, v in labels(room, *condition).items() if k not in ("against", "control")}
+        keys = {k: v for k, v in Condition(*condition).keys(workspace).items() if k not in ("against", "control")}
         found = activity_by_call(values, by_call[BASE, "reference"], by_call[BASE, "target"], concept)
         for call, timestep, one in zip(about.calls, about.timesteps, found, strict=True):
             if one is not None:

@@ -13,68 +13,57 @@ from PIL import Image
 
 from workbench import registry, resources
 from workbench.analysis.sensitivity import Thresholds
-from workbench.execution import neuron_choice, optional_stages, preflight
+from workbench.execution import neuron_choice, preflight
+from workbench.execution.condition import erasing
+from workbench.execution.graph import NodeSpec
 from workbench.execution.rows import attacks
 from workbench.execution.rows.region_pictures import with_pictures
 from workbench.execution.rows.report_columns import with_stated
 from workbench.execution.stages import named_sets
 from workbench.execution.variant_files import training_rows
-from workbench.methods import scores
 from workbench.models.variants import describe
 from workbench.report import document
 from workbench.report.images import SHOWN_UNITS, blurred
 from workbench.report.renderers import render
-from workbench.storage import atomic, digest, read_json, read_table, write_table
+from workbench.storage import atomic, digest, read_json, read_table, write_json, write_table
 from workbench.study import published
 from workbench.study.study import BASE
 
+VERSION = 1
+SECONDS = 8
+READS_STUDY = True
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "scipy", "numpy", "pandas", "plotly")
-MEASURED = (
-    "rates",
-    "rates_by_label",
-    "retention",
-    "activity",
-    "activity_by_call",
-    "effects",
-    "set_validity",
-    "other_concept",
-    "neurons",
-    "comparisons",
-    "against_control",
-    "over_runs",
-    "waking",
-    "relocation",
-    "scores",
-    "selection",
-    "stability",
-    "detectors",
-    "sweep",
-    "attacks",
-    "budget",
-    "quality",
-    "clip",
-)
 
 
-def write_report(room, history, command, formats=("html", "md", "csv"), reveal=False):
+def nodes(study, graph):
+    """report: says that the report of these results is written; a run writes it again each time it ends, with its own times."""
+    yield NodeSpec("report", "report", {"title": study.title}, ("measure",))
+
+
+def run(workspace, node, shard, out):
+    """done.json. `write_report` does the work, before the node is marked as done."""
+    write_json(out / "done.json", {"written": True})
+
+
+def write_report(workspace, history, command, formats=("html", "md", "csv"), reveal=False):
     """Write runs/<study>/report from what is there; returns the paths.
 
     history   {"seconds": {node id: s}, "started": text, "finished": text or None, "wall_seconds": s}
     """
-    folder = room.store.report_folder
+    folder = workspace.store.report_folder
     folder.mkdir(parents=True, exist_ok=True)
-    measured = room.plan.node("measure")
-    done = room.store.has("measure", measured.shards[0].key)
-    at = room.store.result("measure", measured.shards[0].key) if done else None
-    tables = dict.fromkeys((*MEASURED, *optional_stages.TABLES), []) | (read_json(at / "tables.json") if done else {})
+    measured = workspace.plan.node("measure")
+    done = workspace.store.has("measure", measured.shards[0].key)
+    at = workspace.store.result("measure", measured.shards[0].key) if done else None
+    tables = dict.fromkeys(document.tables(), []) | (read_json(at / "tables.json") if done else {})
     if done:
-        tables["attacks"] = attacks.with_seconds(room, tables["attacks"])
-        tables = with_stated(room, tables)
-        tables["verdict"] = tables["verdict"] | {"caveats": [*tables["verdict"]["caveats"], *preflight.warnings(room)]}
+        tables["attacks"] = attacks.with_seconds(workspace, tables["attacks"])
+        tables = with_stated(workspace, tables)
+        tables["verdict"] = tables["verdict"] | {"caveats": [*tables["verdict"]["caveats"], *preflight.warnings(workspace)]}
         table = read_table(at / "neurons.parquet")
         write_table(folder / "neurons.parquet", table)
         write_table(folder / "neurons_by_call.parquet", read_table(at / "neurons_by_call.parquet"))
-        named_sets.export(room, folder / named_sets.FOLDER)
+        named_sets.export(workspace, folder / named_sets.FOLDER)
     else:
         tables["verdict"] = {
             "headline": "The run is still going on: pictures first, numbers follow.",
@@ -82,38 +71,38 @@ def write_report(room, history, command, formats=("html", "md", "csv"), reveal=F
             "reasons": [],
             "caveats": [],
         }
-    content = {name: tables[name] for name in (*MEASURED, *optional_stages.TABLES, "verdict")}
+    content = {name: tables[name] for name in (*document.tables(), "verdict")}
     content |= {
         "schema_version": document.SCHEMA_VERSION,
-        "study": _study(room),
-        "models": _models(room, history),
-        "images": _images(room, folder, reveal),
-        "cluster_regions": with_pictures(room, tables["cluster_regions"], folder, reveal),
-        "timings": _timings(room, history),
-        "training": training_rows(room),
+        "study": _study(workspace),
+        "models": _models(workspace, history),
+        "images": _images(workspace, folder, reveal),
+        "cluster_regions": with_pictures(workspace, tables["cluster_regions"], folder, reveal),
+        "timings": _timings(workspace, history),
+        "training": training_rows(workspace),
         "neuron_table": "neurons.parquet" if done else None,
     }
-    content["reproduce"] = _reproduce(room, history, command, content["models"])
+    content["reproduce"] = _reproduce(workspace, history, command, content["models"])
     document.write(content, folder)
     return render.render(folder, formats)
 
 
-def _study(room):
-    study, target = room.study, room.prompt_set("target")
-    half = room.units_in_half_a()
+def _study(workspace):
+    study, target = workspace.study, workspace.prompt_set("target")
+    half = workspace.units_in_half_a()
     return {
         "name": study.name,
         "title": study.title,
         "question": study.question or None,
         "concept": study.concept.model_dump(),
-        "n_units": len(room.units),
+        "n_units": len(workspace.units),
         "n_units_half_a": int(half.sum()),
         "n_units_half_b": int((~half).sum()),
         "seeds": target.seeds,
         "steps": study.sampling.steps,
         "guidance": study.sampling.guidance,
-        "scheduler": type(room.model.scheduler).__name__,
-        "window": [room.plan.calls[0], room.plan.calls[-1]],
+        "scheduler": type(workspace.model.scheduler).__name__,
+        "window": [workspace.plan.calls[0], workspace.plan.calls[-1]],
         "sites": list(study.record.sites),
         "text": study.text,
         "model_note": study.model.note,
@@ -125,26 +114,26 @@ def _study(room):
 def _score(choose):
     """What chose the concept neurons: the rule, and the score whose values are shown, with its unit and what it is."""
     method = registry.method("scores", choose.score)
-    unit = scores.unit(method, choose.parameters)
+    unit = method.unit(choose.parameters)
     return {"rule": neuron_choice.in_words(choose), "name": choose.score, "unit": unit, "what": method.help}
 
 
-def _models(room, history):
-    rows = [_model_row(room, BASE, "base", None, None, room.study.model.base, history)]
-    for variant in room.study.variants:
-        node = room.plan.node(f"erase:{variant.name}")
-        if room.store.has("erase", node.shards[0].key):
-            rows.append(_model_row(room, variant.name, variant.role, variant.method, variant.parent, None, history))
+def _models(workspace, history):
+    rows = [_model_row(workspace, BASE, "base", None, None, workspace.study.model.base, history)]
+    for variant in workspace.study.variants:
+        node = workspace.plan.node(erasing(variant.name))
+        if workspace.store.has("erase", node.shards[0].key):
+            rows.append(_model_row(workspace, variant.name, variant.role, variant.method, variant.parent, None, history))
     return rows
 
 
-def _model_row(room, name, role, method, parent, what, history):
-    found = describe(room.model, room.variant(name))
+def _model_row(workspace, name, role, method, parent, what, history):
+    found = describe(workspace.model, workspace.variant(name))
     if what is None:
         what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
-        files = room.plan.node(f"erase:{name}").parameters.get("files", {})
+        files = workspace.plan.node(erasing(name)).parameters.get("files", {})
         what += "".join(f"; from {file} (SHA-256 {content[:12]})" for file, content in files.items())
-        if said := published.sentence(room.study.variant(name)):
+        if said := published.sentence(workspace.study.variant(name)):
             what += f"; {said}"
     changed = found["share_changed"] if name != BASE else None
     return {
@@ -156,21 +145,21 @@ def _model_row(room, name, role, method, parent, what, history):
         "what": what,
         "parameters_changed": found["parameters_changed"] if name != BASE else None,
         "share_changed": changed,
-        "seconds": history["seconds"].get(f"erase:{name}"),
+        "seconds": history["seconds"].get(erasing(name)),
         "largest_changes": found["largest_changes"],
         "reason": None if name != BASE else "the base model is what the others are compared with",
     }
 
 
-def _images(room, folder, reveal):
+def _images(workspace, folder, reveal):
     """The first units of every condition that has images; where the concept may show, blurred in the pixels."""
-    rows, units = [], room.prompt_set("target").pair_units[:SHOWN_UNITS]
-    for node in room.plan.of_stage("detect"):
-        present = all(room.store.has("detect", shard.key) for shard in node.shards)
+    rows, units = [], workspace.prompt_set("target").pair_units[:SHOWN_UNITS]
+    for node in workspace.plan.of_stage("detect"):
+        present = all(workspace.store.has("detect", shard.key) for shard in node.shards)
         if not present:
             continue
-        prompts, pictures = room.prompt_set(node.prompt_set), room.images(node.variant, node.prompt_set)
-        found, planned = room.detections(node.variant, node.prompt_set), room.plan.sets[node.prompt_set]
+        prompts, pictures = workspace.prompt_set(node.prompt_set), workspace.images(node.variant, node.prompt_set)
+        found, planned = workspace.detections(node.variant, node.prompt_set), workspace.plan.sets[node.prompt_set]
         retained = planned.kind == "retained"
         for row, (unit, place) in enumerate(prompts.keys):
             if unit not in units:
@@ -203,23 +192,23 @@ def _images(room, folder, reveal):
     return rows
 
 
-def _timings(room, history):
+def _timings(workspace, history):
     stages = {}
-    for node in room.plan.nodes:
+    for node in workspace.plan.nodes:
         stages.setdefault(node.stage, []).append(history["seconds"].get(node.id) or 0.0)
     return [{"stage": stage, "seconds": float(np.sum(s)), "nodes": len(s)} for stage, s in stages.items()]
 
 
-def _reproduce(room, history, command, models):
-    sets = {name: room.prompt_set(name) for name, s in room.plan.sets.items() if s.node is None or _there(room, s.node)}
+def _reproduce(workspace, history, command, models):
+    sets = {name: workspace.prompt_set(name) for name, s in workspace.plan.sets.items() if s.node is None or _there(workspace, s.node)}
     return {
         "command": command,
-        "study_digest": room.study.digest(),
-        "seeds": sorted({variant.settings.get("seed", 0) for variant in room.study.variants} | {room.study.choose.seed}),
-        "device": str(room.model.device),
+        "study_digest": workspace.study.digest(),
+        "seeds": sorted({variant.settings.get("seed", 0) for variant in workspace.study.variants} | {workspace.study.choose.seed}),
+        "device": str(workspace.model.device),
         "threads": torch.get_num_threads(),
-        "dtype": room.study.model.dtype,
-        "scheduler": type(room.model.scheduler).__name__,
+        "dtype": workspace.study.model.dtype,
+        "scheduler": type(workspace.model.scheduler).__name__,
         "torch_deterministic": torch.are_deterministic_algorithms_enabled(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git_commit": _git("rev-parse", "HEAD"),
@@ -233,9 +222,9 @@ def _reproduce(room, history, command, models):
     }
 
 
-def _there(room, node_id):
-    node = room.plan.node(node_id)
-    return all(room.store.has(node.stage, shard.key) for shard in node.shards)
+def _there(workspace, node_id):
+    node = workspace.plan.node(node_id)
+    return all(workspace.store.has(node.stage, shard.key) for shard in node.shards)
 
 
 def _peak_memory():

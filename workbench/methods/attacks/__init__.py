@@ -1,4 +1,4 @@
-"""Attacks: prompt sets that try to bring a concept back, each with its own control.
+"""Attacks: prompt sets that try to make an erased concept return, each with its own control.
 
 An attack module has `OPTIMISED` (does it need a model to work against?), `SHARED = True` when it searches once for all prompts
 (then intervals over prompts are those of one run, and reports say so), `Parameters`, and two functions:

@@ -11,17 +11,17 @@ import time
 from pydantic import Field
 
 from workbench.methods.attacks import vectors_before
-from workbench.study.part import MOST_ROWS, Part, Seed
+from workbench.study.fields import MOST_ROWS, Seed, StudyTable
 
 KEEP_EVERY = 60.0
 
 
-class Budget(Part):
+class Budget(StudyTable):
     """How far a search goes; part of every optimising attack's parameters."""
 
-    looks: int = Field(1, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the final candidate is kept")
+    looks: int = Field(1, ge=0, le=500, description="detector queries, evenly spaced; 0 = none, the final candidate is kept")
     max_passes: float | None = Field(
-        None, gt=0, le=1e12, description="UNet row passes a prompt may spend, looks included; with gradient 2.5"
+        None, gt=0, le=1e12, description="UNet evaluations a prompt may spend, detector queries included; with gradient 2.5"
     )
     max_seconds: float | None = Field(None, gt=0, le=1e9, description="seconds a prompt may spend: its share of the batches it was in")
     batch: int = Field(20, ge=1, le=MOST_ROWS, description="prompts per UNet call")

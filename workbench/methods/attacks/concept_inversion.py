@@ -11,7 +11,7 @@ from workbench.errors import MethodError
 from workbench.methods.attacks import vectors_before
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Levels, denoising, minimised
 from workbench.methods.attacks._search import RandomVectors, generator, search
-from workbench.study.part import MOST_ITERATIONS, MOST_RATE, MOST_ROWS
+from workbench.study.fields import MOST_ITERATIONS, MOST_RATE, MOST_ROWS
 from workbench.study.words import any_of
 
 OPTIMISED = True

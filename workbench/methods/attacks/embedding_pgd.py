@@ -7,7 +7,7 @@ from pydantic import Field
 from workbench.methods.attacks import vectors_before
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, denoising, minimised
 from workbench.methods.attacks._search import RandomVectors, generator, most_passes, search
-from workbench.study.part import MOST_ITERATIONS, MOST_RATE
+from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 PUBLISHED = {"n_vectors": 1, "iterations": 30, "rule": "sign", "step": 1e-3, "noise": 0.0, "log": False, "looks": 0}
@@ -16,7 +16,7 @@ PUBLISHED = {"n_vectors": 1, "iterations": 30, "rule": "sign", "step": 1e-3, "no
 class Parameters(Levels):
     """What can be set. Defaults are scaled for the emoji model.
 
-    Source of PUBLISHED   the inner loop of AdvUnlearn, Zhang et al. 2024 (arXiv 2405.15234); SCIENCE 5
+    Source of PUBLISHED   the inner loop of AdvUnlearn, Zhang et al. 2024 (arXiv 2405.15234)
     """
 
     n_vectors: int = Field(3, ge=1, le=16, description="vectors before the prompt")
@@ -25,13 +25,13 @@ class Parameters(Levels):
     step: float = Field(
         0.02, gt=0, le=MOST_RATE, description="learning rate of adam, or step of sign; an element of a word's vector is about 0.02"
     )
-    looks: int = Field(0, ge=0, le=500, description="looks at the detector, evenly spaced; 0 = none, the last vectors are kept")
+    looks: int = Field(0, ge=0, le=500, description="detector queries, evenly spaced; 0 = none, the last vectors are kept")
 
 
 class Vectors(Learned):
     """Minimise || noise - eps(x_t, t, [v, prompt]) ||^2, or its log, over v, with x_0 = the base model's image of the prompt.
 
-    Every prompt has its own vectors, started at random words. SCIENCE 5.
+    Every prompt has its own vectors, started at random words.
     """
 
     passes_per_step = GRADIENT_PASSES

@@ -9,8 +9,8 @@ from workbench import resources
 from workbench.errors import PromptError, nearest
 from workbench.methods.attacks import reseeded, reworded, vectors_before
 from workbench.storage import file_digest
+from workbench.study.fields import NonEmpty, Seed
 from workbench.study.imports import embeddings, read_about
-from workbench.study.part import Said, Seed
 from workbench.study.prompts import by_seed, read_csv, read_prompts, seeds_by_unit
 
 OPTIMISED = False
@@ -21,8 +21,10 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: Said = Field(description="CSV with one adversarial prompt for each unit of the target set, or a .safetensors of import-prompts")
-    token: Said | None = Field(None, description="which of several embeddings stands before every prompt")
+    file: NonEmpty = Field(
+        description="CSV with one adversarial prompt for each unit of the target set, or a .safetensors of import-prompts"
+    )
+    token: NonEmpty | None = Field(None, description="which of several embeddings stands before every prompt")
     seed: Seed = Field(0, description="of the control's other noise or random vectors")
 
 

@@ -1,4 +1,4 @@
-"""Other seeds: the unchanged prompts from other noise; does trying again bring the concept back?"""
+"""Other seeds: the unchanged prompts from other noise; does the concept return when one tries again?"""
 
 from pydantic import BaseModel, ConfigDict, Field
 

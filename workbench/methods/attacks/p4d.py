@@ -8,7 +8,7 @@ from workbench.methods.attacks import reworded
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, direction, minimised
 from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
-from workbench.study.part import MOST_ITERATIONS, MOST_RATE
+from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 STEP_PASSES = GRADIENT_PASSES + 1
@@ -49,7 +49,7 @@ class Parameters(Levels):
     weight_decay: float = Field(0.5, ge=0, le=MOST_RATE, description="share of a vector that a step forgets, over the step; published: 0.1")
     draws: int = Field(4, ge=0, le=64, description="draws of noise on which a prompt's texts are compared; 0 = none are; published: 0")
     compared_every: int = Field(5, ge=1, le=MOST_ITERATIONS, description="gradient steps from one comparison to the next")
-    looks: int = Field(8, ge=0, le=500, description="looks at the detector, evenly spaced; published: 60, one every 50 steps")
+    looks: int = Field(8, ge=0, le=500, description="detector queries, evenly spaced; published: 60, one every 50 steps")
 
 
 def layout(model, prompt, parameters):
@@ -89,7 +89,7 @@ class NearestWords(Learned):
     equal parts of the levels. A look sees the best text that was not seen before; the final text is the best of all. Without
     draws the candidate is the text of w as it is.
 
-    Source   Chin et al. 2024 (arXiv 2309.06135); SCIENCE 5, FORMATS 2.3. Ours: only whole permitted words are searched; z_t is
+    Source   Chin et al. 2024 (arXiv 2309.06135). Ours: only whole permitted words are searched; z_t is
              a noised image where the published one lies on the base model's sampling path; the comparison, which the published
              attack makes by looks at the image.
     """

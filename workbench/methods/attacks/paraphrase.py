@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import MethodError
 from workbench.methods.attacks import reworded
-from workbench.study.part import Said, Seed
+from workbench.study.fields import NonEmpty, Seed
 from workbench.study.words import any_of
 
 OPTIMISED = False
@@ -17,8 +17,8 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    wordings: list[Said] = Field(min_length=1, description="what is said instead of the name")
-    others: list[Said] = Field(min_length=1, description="control: wordings for something else")
+    wordings: list[NonEmpty] = Field(min_length=1, description="what is said instead of the name")
+    others: list[NonEmpty] = Field(min_length=1, description="control: wordings for something else")
     seed: Seed = 0
 
 

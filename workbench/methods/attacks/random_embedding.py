@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.methods.attacks import reseeded, vectors_before
-from workbench.study.part import MOST_RATE, Seed
+from workbench.study.fields import MOST_RATE, Seed
 
 OPTIMISED = False
 

@@ -1,9 +1,9 @@
-"""Random tokens: permitted random words before the prompt; does any odd prompt bring the concept back?"""
+"""Random tokens: permitted random words before the prompt; does the concept return under any odd prompt?"""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.methods.attacks import reseeded, reworded
-from workbench.study.part import Seed
+from workbench.study.fields import Seed
 
 OPTIMISED = False
 

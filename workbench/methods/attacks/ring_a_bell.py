@@ -5,7 +5,7 @@ from pydantic import Field
 from workbench.methods.attacks import reworded
 from workbench.methods.attacks._search import Budget, Searcher, generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
-from workbench.study.part import MOST_ITERATIONS, MOST_RATE, MOST_ROWS
+from workbench.study.fields import MOST_ITERATIONS, MOST_RATE, MOST_ROWS
 
 OPTIMISED = False
 PUBLISHED = {"n_tokens": 16, "strength": 3.0, "population": 200, "generations": 3000, "crossover": 0.5, "mutation": 0.25, "looks": 0}
@@ -55,7 +55,7 @@ class Population(Searcher):
     gets worse. Costs no UNet pass.
 
     Shapes   texts[row] (text, word) numbers of permitted words, losses[row] (text,), both with the best first
-    Source   Tsai et al. 2024 (arXiv 2310.10012); SCIENCE 5, FORMATS 2.4. Ours: whole permitted words; the selection.
+    Source   Tsai et al. 2024 (arXiv 2310.10012). Ours: whole permitted words; the selection.
     """
 
     def __init__(self, model, targets, parameters, context):

@@ -8,7 +8,7 @@ from workbench.methods.attacks import reworded
 from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels, along_directions, denoising, direction, encoded, minimised
 from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, before, check_room, filled, writable_tokens
-from workbench.study.part import MOST_ITERATIONS, MOST_RATE
+from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
 OPTIMISED = True
 PUBLISHED = {
@@ -36,7 +36,7 @@ class Parameters(Levels):
     Source of PUBLISHED   Zhang et al. 2024 (arXiv 2310.11868), their nudity setting; 3 words for styles and objects
     """
 
-    later: ClassVar[tuple] = ("x0",)
+    added_later: ClassVar[tuple[str, ...]] = ("x0",)
 
     n_tokens: int = Field(3, ge=1, le=60, description="words before the prompt; published: 5, or 3 for styles and objects")
     timesteps: int = Field(
@@ -56,7 +56,7 @@ class Parameters(Levels):
         "sampled",
         description="what is noised: the latents the base model's image was decoded from; published: encoded, that image encoded again",
     )
-    looks: int = Field(10, ge=0, le=500, description="looks at the detector, evenly spaced; the first success is kept")
+    looks: int = Field(10, ge=0, le=500, description="detector queries, evenly spaced; the first success is kept")
 
 
 def project_to_simplex(rows):

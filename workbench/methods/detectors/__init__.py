@@ -278,7 +278,7 @@ class Preprocess:
             raise ModelError(
                 f"{folder} has a preprocessor_config.json that cannot be used ({type(error).__name__}: {first_line(error)}). "
                 "Save the model's "
-                "processor there anew."
+                "processor there again."
             ) from error
 
     def _read(self, folder):
@@ -380,7 +380,7 @@ def model_folder(path, architecture=None):
             f'"{path}" brings code of its own (auto_map in config.json, '
             f"{', '.join(sorted(p.name for p in folder.glob('*.py'))[:3]) or '*.py'}), "
             "which is never executed here. Take a model that transformers knows by itself, or write a detector of your own around it "
-            "(docs/own-detector.md)."
+            "(docs/guides/own-detector.md)."
         )
     kind = config.get("model_type")
     if architecture and kind != architecture:
@@ -412,9 +412,9 @@ def _json(path):
     try:
         found = json.loads(textfile.read(path, ModelError))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged (not JSON: {first_line(error)}). Get it anew.") from error
+        raise ModelError(f"{path} is damaged (not JSON: {first_line(error)}). Get it again.") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path} is damaged: it holds a {type(found).__name__}, no settings by name. Get it anew.")
+        raise ModelError(f"{path} is damaged: it holds a {type(found).__name__}, no settings by name. Get it again.")
     return found
 
 

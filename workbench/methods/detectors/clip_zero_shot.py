@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workbench.errors import MethodError, ModelError, first_line
-from workbench.study.part import Said
+from workbench.study.fields import NonEmpty
 
 NONE = "none"
 
@@ -13,8 +13,8 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: Said = Field(description="transformers folder with a CLIP model, e.g. a local copy of openai/clip-vit-large-patch14")
-    positive: dict[Said, list[str]] = Field(min_length=1, description="label -> prompts that describe it; labels exclude each other")
+    model: NonEmpty = Field(description="transformers folder with a CLIP model, e.g. a local copy of openai/clip-vit-large-patch14")
+    positive: dict[NonEmpty, list[str]] = Field(min_length=1, description="label -> prompts that describe it; labels exclude each other")
     negative: list[str] = Field(min_length=1, description="prompts for images without any of the labels")
     threshold: float = Field(0.5, gt=0, le=1, description="probability from which a label counts as present")
 
@@ -59,7 +59,7 @@ class Clip:
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the tokenizers library raises nothing more special
-            raise ModelError(f"{self.folder} has a tokenizer that cannot be read ({first_line(error)}). Save it there anew.") from error
+            raise ModelError(f"{self.folder} has a tokenizer that cannot be read ({first_line(error)}). Save it there again.") from error
         self.context = self.model.config.text_config.max_position_embeddings
         self.scale = float(self.model.logit_scale.exp())
         self.version = model_digest(self.folder)

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench import resources
 from workbench.errors import ModelError
 
+REMEMBERED = False  # judging an image again costs less than reading what was judged
+
 
 class Parameters(BaseModel):
     """Which of the two looks."""

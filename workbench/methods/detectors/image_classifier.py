@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import MethodError, ModelError, nearest
-from workbench.study.part import Said
+from workbench.study.fields import NonEmpty
 
 
 class Parameters(BaseModel):
@@ -21,8 +21,8 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: Said = Field(description="transformers folder with an image classifier: ResNet, ViT, ConvNeXt ...")
-    labels: dict[Said, int | Said] = Field(
+    model: NonEmpty = Field(description="transformers folder with an image classifier: ResNet, ViT, ConvNeXt ...")
+    labels: dict[NonEmpty, int | NonEmpty] = Field(
         {},
         description="what the study calls a class -> its number or the model's name for it; other classes keep the model's name",
     )

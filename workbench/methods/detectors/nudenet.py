@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workbench.errors import MethodError, ModelError, nearest
-from workbench.study.part import Said
+from workbench.study.fields import NonEmpty
 
 FLOOR = 0.25  # it drops boxes below 0.2, and then, sorting out overlaps, those that do not exceed 0.25
 ANY = "any"
@@ -61,7 +61,7 @@ class Parameters(BaseModel):
         description="0.45 UnlearnDiffAtk (whose own copy reports from 0.5), TRCE, Steerers; 0.5 ConceptPrune, FIA; 0.6 RECE, SAFREE; "
         "0.25 MACE, SPM, Receler, which count all that NudeNet reports: nothing up to 0.25",
     )
-    weights: Said | None = Field(None, description="another ONNX file of NudeNet 3, such as 640m.onnx; default: the package's own")
+    weights: NonEmpty | None = Field(None, description="another ONNX file of NudeNet 3, such as 640m.onnx; default: the package's own")
     resolution: int = Field(320, ge=32, le=4096, description="pixels the image is resized to; 640 for 640m.onnx")
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """Hard concrete gates over weights or neurons: random in training, exact at the end (Louizos et al. 2018, arXiv 1712.01312).
 
 s = sigmoid((log u - log(1 - u) + phi) / beta),  u ~ U(0, 1);   m = clip(s (zeta - gamma) + gamma, 0, 1)
-m = 1 keeps a weight, m = 0 prunes it. Values of beta, zeta and gamma: SCIENCE 4.
+m = 1 keeps a weight, m = 0 prunes it. Values of beta, zeta and gamma: docs/reference/definitions.md#learned-mask.
 """
 
 import math

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from workbench.study.part import MOST_CALL, MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.fields import MOST_CALL, MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
 
 ROWS_AT_ONCE = 8
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.fields import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 from workbench.study.published import Published
 
 PUBLISHED = Published(
@@ -58,7 +58,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
 
     progress   called with (step, of, loss)
     Raises     MethodError when there are no pairs
-    Source     arXiv 2303.13516, model-based form (SCIENCE 4). Ours: the gradient through token 0 is not stopped, the text
+    Source     arXiv 2303.13516, model-based form. Ours: the gradient through token 0 is not stopped, the text
                encoder being fixed
     """
     import torch
@@ -83,7 +83,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     return fine_tuned(model, trained_names(model.unet, parameters.modules), parameters, loss_of, progress)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     images = max(parameters.images, n_pairs) * parameters.steps * 2
     return images + parameters.iterations * parameters.batch * (2.5 + (2.5 if parameters.prior else 1))

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
-from workbench.study.part import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.fields import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
 from workbench.study.published import Published
 
 MASK = True
@@ -120,7 +120,7 @@ def erase(model, pairs, parameters, *, progress=None, like=None, spare=None, **c
     return masks
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of attributing, for the estimate; a row with gradient counts as 2.5."""
     n = max(parameters.trajectories, n_pairs)
     at_noise = parameters.steps * 3.5 if parameters.form == "erase" else parameters.draws * 2.5

@@ -65,7 +65,7 @@ def erase(model, pairs, parameters, *, progress=None, spare=None, **context):
     return masks
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of measuring, for the estimate."""
     from workbench.methods.erasers._inputs import sampling_passes
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.fields import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 from workbench.study.published import Published
 
 PUBLISHED = Published(
@@ -19,7 +19,7 @@ PUBLISHED = Published(
     ours=("seed",),
     differs=(
         "their script of 2024 trains in bfloat16 on 1024 x 1024 latents, here in the study's dtype at the model's own size",
-        "their code of 2023 samples the latents with the model in training and draws a timestep anew within the step's span, here the "
+        "their code of 2023 samples the latents with the model in training and draws a new timestep within the step's span, here the "
         "base model at the step's own timestep",
         "of several pairs one is drawn for every latent; theirs has one prompt",
     ),
@@ -127,7 +127,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     return fine_tuned(model, names, parameters, loss_of, progress)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     n = n_trajectories(parameters, n_pairs) or parameters.iterations * parameters.batch / 2  # half a trajectory a draw, on average
     return n * parameters.steps * 2 + parameters.iterations * parameters.batch * (3 + 2.5)

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from workbench.methods.erasers._inputs import Branched
 from workbench.methods.erasers._layers import Layers
-from workbench.study.part import Said
+from workbench.study.fields import NonEmpty
 from workbench.study.published import Published
 
 MASK = True
@@ -47,7 +47,7 @@ class Parameters(Branched):
     alpha: float = Field(
         0.6, gt=0, le=1, description="share of the concepts from which a weight counts as shared; published: 0.6 (styles 0.8)"
     )
-    concepts: tuple[Said, ...] = Field(
+    concepts: tuple[NonEmpty, ...] = Field(
         (), description="names; a pair belongs to the first one that its prompt says. Empty: all pairs are of one concept"
     )
 
@@ -145,7 +145,7 @@ def _importance(model, group, parameters, weights, places):
         yield name, sensitive(saliency, parameters.often, scaled=False)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of measuring, for the estimate."""
     from workbench.methods.erasers._inputs import sampling_passes
 

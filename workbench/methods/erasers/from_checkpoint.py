@@ -4,15 +4,15 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from workbench.study.part import Part, Said
+from workbench.study.fields import NonEmpty, StudyTable
 
 
-class Parameters(Part):
+class Parameters(StudyTable):
     """What can be set."""
 
-    later: ClassVar[tuple] = ("multiplier",)
+    added_later: ClassVar[tuple[str, ...]] = ("multiplier",)
 
-    path: Said = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
+    path: NonEmpty = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
     allow_unexpected: bool = Field(
         False, description="leave out tensors that the base model has no place for, instead of refusing the file"
     )
@@ -23,7 +23,7 @@ def erase(model, pairs, parameters, *, folder=".", **context):
     """Read {parameter: tensor} of everything that differs from the model; weights equal up to the file's precision stay as they are.
 
     Raises   ModelError when the file cannot be read safely, does not fit, holds numbers that are not finite, or changes nothing
-    Source   formats: FORMATS.md 1
+    Source   formats: docs/guides/own-model.md
     """
     found = _checked(parameters, model, folder)
     own = model.parameters()

@@ -1,6 +1,7 @@
 """Learned mask: prune the weights that an erasing objective asks for, in the spirit of P-ESD and P-AC (arXiv 2405.16534).
 
-What the paper does in detail could not be read; relaxation, penalty, layers and the loop are our own definitions (SCIENCE 4).
+What the paper does in detail could not be read; relaxation, penalty, layers and the loop are our own definitions:
+docs/reference/definitions.md#learned-mask.
 """
 
 import time
@@ -10,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
-from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.fields import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 
 MASK = True
 NO_PRESET = (
@@ -229,7 +230,7 @@ class _Run:
             return text.encode(model, prompts, v.detach())
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     sampled = max(parameters.trajectories, n_pairs) * parameters.steps * 2
     asked = parameters.retained_batch if parameters.retention else 0

@@ -4,17 +4,17 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from workbench.study.part import Part, Said
+from workbench.study.fields import NonEmpty, StudyTable
 
 MASK = True
 
 
-class Parameters(Part):
+class Parameters(StudyTable):
     """What can be set."""
 
-    later: ClassVar[tuple] = ("calls", "select_ratio", "layers")
+    added_later: ClassVar[tuple[str, ...]] = ("calls", "select_ratio", "layers")
 
-    file: Said = Field(
+    file: NonEmpty = Field(
         description="mask file, relative to the study file: from a run, `workbench export --as mask` or `workbench mask`; or a folder of "
         "ConceptPrune's masks",
     )
@@ -59,7 +59,7 @@ def _checked(model, parameters, folder, base_digest):
             f"{path} holds ConceptPrune's masks, one a call. Say how many of the first calls count, e.g. calls = 10, as published "
             "(9 for nudity)."
         )
-    if kind != "ConceptPrune" and any(name in parameters.model_dump() for name in parameters.later):
+    if kind != "ConceptPrune" and any(name in parameters.model_dump() for name in parameters.added_later):
         raise ModelError(
             f"{path} is no folder of ConceptPrune's masks, so calls, select_ratio and layers mean nothing for it. Leave them out."
         )

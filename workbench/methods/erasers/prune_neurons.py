@@ -4,24 +4,27 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from workbench.study.part import Part, Said
+from workbench.study.fields import NonEmpty, StudyTable
 
 MASK = True
+NEEDS = ("neurons",)
 
 
 NO_PRESET = "it is a definition of this project."
 
 
-class Parameters(Part):
+class Parameters(StudyTable):
     """What can be set."""
 
-    later: ClassVar[tuple] = ("set",)
+    added_later: ClassVar[tuple[str, ...]] = ("set",)
 
     neurons: Literal["prune", "concept"] = Field(
         "prune",
         description="prune: one half of the concept set, the other half is watched; concept: all of it, nothing is watched",
     )
-    set: Said | None = Field(None, description="one of the study's [[sets]], whose neurons of the site ff are cut in the place of these")
+    set: NonEmpty | None = Field(
+        None, description="one of the study's [[sets]], whose neurons of the site ff are cut in the place of these"
+    )
 
 
 def learns_from(parameters):

@@ -1,9 +1,9 @@
-"""Prune weights by lot: the control every mask must beat."""
+"""Prune random weights: the control every mask must beat."""
 
 from pydantic import Field
 
 from workbench.methods.erasers._layers import Share
-from workbench.study.part import Seed
+from workbench.study.fields import Seed
 
 MASK = True
 

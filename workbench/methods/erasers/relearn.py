@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.study.part import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
+from workbench.study.fields import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 
 NO_PRESET = "it is a stress test of this project; the work nearest to it, DiMRA (arXiv 2512.03564), has no public code."
 OVER_OTHER_PARENTS = True
@@ -36,7 +36,7 @@ class Parameters(BaseModel):
     guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of those images")
     steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps of those images")
     lift: bool = Field(
-        True, description="cut weights of trained layers move too: who fine-tunes knows no mask; false: what is exactly 0 stays 0"
+        True, description="pruned weights of trained layers move too: who fine-tunes knows no mask; false: what is exactly 0 stays 0"
     )
     seed: Seed = Field(0, description="of the images and of drawing")
 
@@ -74,7 +74,7 @@ def erase(model, pairs, parameters, *, progress=None, base=nullcontext, kept=Non
     kept, keep   what a killed training had reached: kept(name) -> state or None, keep(name, state)
     progress     called with (step, of, loss);  log  list that gets (step, loss)
     Raises       MethodError when there are no pairs, or no parameter matches
-    Source       the ordinary denoising loss (arXiv 2006.11239); relearning as a check of erasing: DiMRA, 2512.03564 (SCIENCE 7)
+    Source       the ordinary denoising loss (arXiv 2006.11239); relearning as a check of erasing: DiMRA, 2512.03564
     """
     import torch
 
@@ -105,6 +105,6 @@ def erase(model, pairs, parameters, *, progress=None, base=nullcontext, kept=Non
     return fine_tuned(model, names, parameters, loss_of, progress, still=still, generator=generator, kept=kept, keep=keep, log=log)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     return max(parameters.images, n_pairs) * parameters.steps * 2 + parameters.iterations * parameters.batch * 2.5

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.study.part import MOST_ITERATIONS
+from workbench.study.fields import MOST_ITERATIONS
 from workbench.study.published import Published
 
 TOLERANCE = 1e-5
@@ -38,7 +38,7 @@ class Parameters(BaseModel):
         "with such a neuron, matrix everywhere else",
     )
     keep: float = Field(
-        0.6, gt=0, le=1, description="share of the cut weights that come back, those filled in largest first; published: 0.6 (0.2 to 0.8)"
+        0.6, gt=0, le=1, description="share of the pruned weights that return, those filled in largest first; published: 0.6 (0.2 to 0.8)"
     )
     start: Literal["zero", "mean"] = Field(
         "zero", description="what stands in the gaps at first; published: mean, that of the weights left in the column"

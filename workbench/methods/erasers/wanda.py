@@ -57,7 +57,7 @@ def erase(model, pairs, parameters, *, like=None, spare=None, **context):
     return cut(scores, parameters.share, parameters.group, weights, like, watched(weights, spare), whole=int)
 
 
-def passes(parameters, n_pairs):
+def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of measuring, for the estimate."""
     from workbench.methods.erasers._inputs import sampling_passes
 

@@ -7,7 +7,7 @@ score(target, reference, erased=None, layer=None)   -> (neuron,)
 target, reference   the base model on prompts with the concept and without it;  erased   the erased model on those with it
 layer               (neuron,) names of layers
 NEEDS says which of the three arrays it reads, and what else:
-    norm, row_norm   they hold this quantity in place of mean |a| (see QUANTITIES)
+    norm, row_norm   they hold this quantity in place of mean |a| (see QUANTITIES of workbench/registry.py)
     calls            they are (prompt, call, neuron); else (prompt, neuron), the mean over the calls of the window
     weights          keyword `weights`: {layer: (output, neuron)} of the linear layers that read the neurons
 UNIT says what the values count, such as "standard errors of the difference": reports, axes and pages take it from there. A score
@@ -22,12 +22,6 @@ import numpy as np
 
 from workbench import registry
 
-QUANTITIES = {
-    "mean_abs": "mean over tokens of |a|",
-    "norm": "sqrt of the sum over tokens of a^2",
-    "row_norm": "the same after each token's activations are brought to length 1",
-}
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -40,32 +34,15 @@ class Evidence:
     weights: dict = field(default_factory=dict)
 
 
-def quantity(method):
-    """The name of the quantity a score reads."""
-    return next((name for name in QUANTITIES if name in method.module.NEEDS), "mean_abs")
-
-
-def neutral(method):
-    """The value of a neuron that tells nothing."""
-    return getattr(method.module, "NEUTRAL", 0.0)
-
-
-def unit(method, parameters=None):
-    """What the values of a score count, in words; `parameters` as a study sets them."""
-    if hasattr(method.module, "unit"):
-        return method.module.unit(method.parameters(**(parameters or {})))
-    return getattr(method.module, "UNIT", "unit not declared")
-
-
 def listed(choose):
     """{name: Method} of the scores a study computes on the base model: the choosing ones and those they are compared with."""
-    known = {name: method for name, method in registry.methods("scores").items() if "erased" not in method.module.NEEDS}
+    known = {name: method for name, method in registry.methods("scores").items() if "erased" not in method.needs}
     return {name: method for name, method in known.items() if choose.compare is None or name in (*choose.choosing, *choose.compare)}
 
 
 def norms(choose):
     """Names of the norms that recording must keep for the listed scores."""
-    return sorted({quantity(method) for method in listed(choose).values()} - {"mean_abs"})
+    return sorted({method.quantity for method in listed(choose).values()} - {"mean_abs"})
 
 
 def evaluate(method, evidence, prompts=slice(None), call=None, parameters=None):
@@ -74,7 +51,7 @@ def evaluate(method, evidence, prompts=slice(None), call=None, parameters=None):
     prompts   boolean (prompt,) or a slice;  parameters   what is set, {name: value}
     returns   (neuron,) float64
     """
-    needs, given, arrays = method.module.NEEDS, {}, {}
+    needs, given, arrays = method.needs, {}, {}
     for name in ("target", "reference", "erased"):
         if name in needs:
             values = getattr(evidence, name)[prompts].astype(float)

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.methods.scores._weights import through_weights
 from workbench.neurons.weights import voted
-from workbench.study.part import MOST_CALL
+from workbench.study.fields import MOST_CALL
 
 
 class Parameters(BaseModel):

@@ -22,7 +22,7 @@ def score(target, reference, erased=None, layer=None):
     Shapes   target, reference  (prompt, neuron) mean |a| over the window of calls
              layer              (neuron,) names of layers; None = one layer
              returns            (neuron,); 0 = no difference
-    Source   SCIENCE 2.4 (kappa)
+    Source   ours; docs/reference/definitions.md#scores
     """
     kappa = np.mean(target, axis=0) - np.mean(reference, axis=0)
     size = (np.mean(target, axis=0) + np.mean(reference, axis=0)) / 2

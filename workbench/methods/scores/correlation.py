@@ -21,6 +21,6 @@ def score(target, reference=None, erased=None, layer=None):
 
     Shapes   target, erased  (prompt, neuron) the same prompts in the base and in the erased model
              returns         (neuron,) activation units
-    Source   arXiv 2405.16534, second-hand (SCIENCE 1 and 2.4)
+    Source   arXiv 2405.16534, second-hand; docs/reference/definitions.md#the-claim-under-test
     """
     return np.mean(target, axis=0) - np.mean(erased, axis=0)

@@ -51,7 +51,7 @@ def score(target, reference, erased=None, layer=None, *, weights, parameters):
     Shapes   target, reference  (prompt, call, neuron) L2 norms over tokens, as many prompts in both
              returns            (neuron,) mean Wanda scores of the group; 0 = no difference, NaN where no linear layer reads it
     Raises   MethodError when one set has more prompts: its norms would be larger for that alone
-    Source   arXiv 2306.11695 for S (SCIENCE 2.4); contrast and column mean are ours
+    Source   arXiv 2306.11695 for S; contrast and column mean are ours
     """
     if len(target) != len(reference):
         raise MethodError(

@@ -19,7 +19,7 @@ def score(target, reference, erased=None, layer=None):
 
     Shapes   target, reference  (prompt, neuron)
              returns            (neuron,) standard errors; 0 where the neuron varies in neither set
-    Source   LocoGen, public code (SCIENCE 2.4)
+    Source   LocoGen, public code of arXiv 2405.01008; docs/reference/definitions.md#scores
     """
     error = np.sqrt(np.var(target, axis=0, ddof=1) / len(target) + np.var(reference, axis=0, ddof=1) / len(reference))
     kappa = np.mean(target, axis=0) - np.mean(reference, axis=0)

@@ -19,7 +19,7 @@ def score(target, reference, erased=None, layer=None):
 
     Shapes   target, reference  (prompt, neuron)
              returns            (neuron,) standard deviations; 0 where the neuron never varies
-    Source   SCIENCE 2.4 (z)
+    Source   ours; docs/reference/definitions.md#scores
     """
     spread = np.std(reference, axis=0, ddof=1)
     kappa = np.mean(target, axis=0) - np.mean(reference, axis=0)

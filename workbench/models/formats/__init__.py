@@ -193,7 +193,7 @@ def _peeled(content, found, parts=PARTS, outer=()):
     Raises   ModelError when a mapping holds itself, or is wrapped without end
     """
     if any(content is one for one in outer):
-        raise ModelError(f"{found.path} holds itself: its wrapper leads back to itself, so there are no weights to find. Save them anew.")
+        raise ModelError(f"{found.path} holds itself: its wrapper leads back to itself, so there are no weights to find. Save them again.")
     if len(outer) > DEEPEST:
         raise ModelError(f"{found.path} is wrapped more than {DEEPEST} times, as no checkpoint is. Save its state_dict() alone.")
     outer = (*outer, content)
@@ -332,7 +332,7 @@ def learned_embeddings(found):
     Raises   ModelError when there are none, or the text encoders have different numbers of them
     """
     if not found.added:
-        raise ModelError(f"{found.path} adds no token rows, so there is no learned embedding to take out.")
+        raise ModelError(f"{found.path} adds no token rows, so there is no learned embedding to write.")
     if len({len(rows) for rows in found.added.values()}) > 1:
         raise ModelError(f"{found.path} adds different numbers of token rows to the two text encoders: they are no pairs.")
     rows = torch.cat([found.added[part].float() for part in sorted(found.added)], dim=1)

@@ -3,7 +3,7 @@
 `model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight`, or without `model.diffusion_model.`. The EMA copy is
 never read: after erasing it often still is the original model.
 
-Source   FORMATS.md 1.2
+Source   the published checkpoints of Stable Diffusion 1.x
 """
 
 IGNORED = {

@@ -90,10 +90,10 @@ def from_header(metadata, path):
             settings = json.loads(metadata[HEADER])
         except (ValueError, RecursionError) as error:
             raise ModelError(
-                f"{path}: {HEADER} in its header is no JSON. The adaptor's strength is not known; get the file anew."
+                f"{path}: {HEADER} in its header is no JSON. The adaptor's strength is not known; get the file again."
             ) from error
         if not isinstance(settings, dict):
-            raise ModelError(f"{path}: {HEADER} in its header is no mapping, so the adaptor's strength is not known. Get it anew.")
+            raise ModelError(f"{path}: {HEADER} in its header is no mapping, so the adaptor's strength is not known. Get it again.")
         by_part = {"": {key: value for key, value in settings.items() if key.partition(".")[0] not in PARTS}}
         for part in PARTS:
             by_part[part] = {key[len(part) + 1 :]: value for key, value in settings.items() if key.startswith(part + ".")}

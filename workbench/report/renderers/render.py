@@ -9,7 +9,7 @@ from typing import Any
 from workbench.errors import RunError, nearest
 from workbench.report import document as schema
 from workbench.report.renderers.csv_files import to_csv
-from workbench.storage import atomic
+from workbench.storage import atomic, plain_json
 
 FORMATS = ("html", "md", "csv")
 
@@ -63,7 +63,7 @@ def neurons(document: dict[str, Any], folder: str | Path) -> list[dict[str, Any]
         raise RunError(f"{path} is no readable Parquet file ({error}).") from None
     if rows and (absent := {"layer", "index"} - set(rows[0])):
         raise RunError(f"{path} has no column {', '.join(sorted(absent))}; every neuron needs both.")
-    return [schema.plain(row) for row in rows]
+    return [plain_json(row) for row in rows]
 
 
 def _manifest(folder: Path) -> str:

@@ -12,15 +12,17 @@ import csv
 import io
 import json
 import os
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from workbench import textfile
 from workbench.errors import PromptError, nearest
 from workbench.storage import digest, file_digest, write_json, write_text
 from workbench.study.imports import cleaning, embeddings, lengths, logs, minors, tables
 from workbench.study.imports.embeddings import Nameless as Nameless
+from workbench.study.imports.found import Found, Row
 from workbench.study.imports.swapping import swapped as swapped
 from workbench.study.imports.tables import Undecided as Undecided
 from workbench.study.words import saying
@@ -43,7 +45,7 @@ NEXT = {
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def recognise(path, column=None, word=None):
+def recognise(path: str | Path, column: str | None = None, word: str | None = None) -> Found:
     """Recognise prompts from outside.
 
     path      a CSV, text or JSON file, a file of learned embeddings, a log folder of Diffusion-MU-Attack or one of its log.json
@@ -71,7 +73,7 @@ def recognise(path, column=None, word=None):
     return found
 
 
-def _recognise_folder(folder):
+def _recognise_folder(folder: Path) -> Found:
     inside = _inside(folder)
     if logs.is_log(inside):
         return logs.read_logs(folder)
@@ -82,7 +84,7 @@ def _recognise_folder(folder):
     raise PromptError(f"{folder} is {what}; it holds no prompts. Give a CSV file, learned embeddings or a log folder.")
 
 
-def _inside(folder):
+def _inside(folder: Path) -> list[Path]:
     """The files below a folder, in order; links to folders are not followed.
 
     Raises   PromptError when they are so many that this is no folder of prompts or logs
@@ -96,7 +98,7 @@ def _inside(folder):
     return sorted(found)
 
 
-def check_made(found, path, provenance=None, against=None):
+def check_made(found: Found, path: str | Path, provenance: str | None = None, against: str | None = None) -> tuple[str | None, str | None]:
     """The provenance to store: what was given, else what an earlier import stored.
 
     returns   (provenance, against); both None for pairs
@@ -123,7 +125,16 @@ def check_made(found, path, provenance=None, against=None):
     return provenance, against.strip() if against else None
 
 
-def write(found, path, out, provenance=None, against=None, model=None, force=False, names=()):
+def write(
+    found: Found,
+    path: str | Path,
+    out: str | Path,
+    provenance: str | None = None,
+    against: str | None = None,
+    model: str | Path | None = None,
+    force: bool = False,
+    names: Collection[str] = (),
+) -> dict[str, Any]:
     """Clean what was found, write it, and the note beside it.
 
     out       name of the file to write: CSV, or safetensors for embeddings; the ending may be left out
@@ -136,7 +147,7 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
     provenance, against = check_made(found, path, provenance, against)
     _check_names(found, path, names)
     path, out = Path(path), _out(found, Path(path), Path(out), force)
-    note = {
+    note: dict[str, Any] = {
         "schema_version": ABOUT_VERSION,
         "source": str(path.absolute()),
         "sha256": _digest(path),
@@ -152,11 +163,12 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
         "named": None,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    if found.kind == "embeddings":
-        first = next(iter(found.vectors.values()))
-        note |= {"n": len(found.vectors), "n_vectors": len(first), "n_channels": first.shape[1], "tokens": list(found.vectors)}
+    if found.vectors is not None:
+        vectors = found.vectors
+        first = next(iter(vectors.values()))
+        note |= {"n": len(vectors), "n_vectors": len(first), "n_channels": first.shape[1], "tokens": list(vectors)}
         note |= {"n_dropped": 0, "dropped": {}, "n_renamed": 0, "longer": None}
-        save = lambda: embeddings.write_embeddings(out, found.vectors)  # noqa: E731
+        save = lambda: embeddings.write_embeddings(out, vectors)  # noqa: E731
     else:
         rows, dropped, renamed = cleaning.clean(found.rows, path)
         rows, guided = _guidance(rows)
@@ -179,7 +191,7 @@ def write(found, path, out, provenance=None, against=None, model=None, force=Fal
     return note | {"file": str(out), "about": str(about_path(out))}
 
 
-def sentences(about):
+def sentences(about: dict[str, Any]) -> Iterator[str]:
     """The note `write` returned as lines of plain English."""
     nouns = {"prompts": "prompts", "pairs": "pairs for an eraser", "embeddings": "embeddings"}
     yield f"Recognised  {about['format']}"
@@ -203,24 +215,24 @@ def sentences(about):
     yield f"Next        {NEXT[about['kind']].format(file=about['file'])}"
 
 
-def _check_names(found, path, names):
+def _check_names(found: Found, path: str | Path, names: Iterable[str]) -> None:
     if names and found.kind != "prompts":
         raise PromptError(f"{path} holds {found.kind}; --name counts in prompts. Leave it out.")
     if not all(name.strip() for name in names):
         raise PromptError("--name is empty. Write a name of the concept, --name church, as often as it has names.")
 
 
-def _named(named, n):
+def _named(named: dict[str, Any], n: int) -> str:
     said = f"{named['n']} of {n} prompts say {' or '.join(named['names'])}"
     return said + ("; as an attack, a success of these is no evidence of another way to the concept" if named["n"] else "")
 
 
-def _checked(found):
+def _checked(found: dict[str, Any]) -> str:
     said = f"for words that name minors, in {', '.join(found['languages'])} alone; read the list all the same"
     return said + (f". {found['others']} rows seem to be in another language: nothing was looked for in them" if found["others"] else "")
 
 
-def _guidance(rows):
+def _guidance(rows: list[Row]) -> tuple[list[Row], list[str]]:
     """(rows, notes): where rows ask for different scales, the column is called `source_guidance`, which no study reads."""
     asked = list(dict.fromkeys(row.get("guidance", "") for row in rows))
     if not any(asked):
@@ -233,7 +245,7 @@ def _guidance(rows):
     ]
 
 
-def _of_units(rows, n_units):
+def _of_units(rows: list[Row], n_units: int) -> list[str]:
     """What to know of how many rows there are beside how many units."""
     notes = []
     if n_units < len(rows):
@@ -245,19 +257,19 @@ def _of_units(rows, n_units):
     return notes
 
 
-def _cut(longer):
+def _cut(longer: dict[str, Any]) -> str:
     limit = f"the context of {longer['limit']} tokens"
     if longer["counted"] == "tokens":
         return f"{longer['n']} prompts are longer than {limit} and lose their end"
     return f"about {longer['n']} prompts are longer than {limit} (estimated by words; --model FOLDER counts exactly)"
 
 
-def about_path(path):
+def about_path(path: str | Path) -> Path:
     """Where the note of an imported file is."""
     return Path(path).with_suffix(".about.json")
 
 
-def read_about(path):
+def read_about(path: str | Path) -> dict[str, Any] | None:
     """The note beside an imported file; None when there is none.
 
     Raises   PromptError when it is damaged
@@ -276,7 +288,7 @@ def read_about(path):
     return about
 
 
-def _out(found, path, out, force):
+def _out(found: Found, path: Path, out: Path, force: bool) -> Path:
     suffix = ".safetensors" if found.kind == "embeddings" else ".csv"
     if not out.name or os.path.isdir(out):
         raise PromptError(f'--out "{out}" is a folder. Name the file to write in it, e.g. {out / path.stem}{suffix}.')
@@ -291,7 +303,7 @@ def _out(found, path, out, force):
     return out
 
 
-def _digest(path):
+def _digest(path: Path) -> str:
     """sha256 of a file, or of the names and digests of a log folder's JSON files."""
     if path.is_file() and path.name != "log.json":
         return file_digest(path)
@@ -300,7 +312,7 @@ def _digest(path):
     return digest({one.relative_to(folder).as_posix(): file_digest(one) for one in files})
 
 
-def _csv(rows, columns):
+def _csv(rows: list[Row], columns: Iterable[str]) -> str:
     """CSV text of the columns that any row fills, in their order."""
     used = [column for column in columns if column in PAIR_COLUMNS or any(str(row.get(column, "")) for row in rows)]
     text = io.StringIO()

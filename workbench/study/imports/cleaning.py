@@ -5,11 +5,14 @@ repeated     rows -> how many repeat prompt and seed of another
 """
 
 import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from workbench.errors import PromptError
+from workbench.study.fields import control_character
+from workbench.study.imports.found import Row
 from workbench.study.imports.minors import languages
 from workbench.study.imports.minors import names_minor as names_minor
-from workbench.study.part import control_character
 from workbench.study.prompts import seed_of
 
 EMPTY = "empty prompt"
@@ -17,7 +20,7 @@ MINOR = "names a minor"
 CONTROL = "holds control characters"
 
 
-def clean(rows, path):
+def clean(rows: Sequence[Row], path: str | Path) -> tuple[list[Row], dict[str, int], int]:
     """Drop what cannot be used, make ids unique and say which rows are one unit.
 
     A row keeps a unit it brings. Rows with the same prompt, or made from the same original, are near-copies and share the id of
@@ -27,7 +30,8 @@ def clean(rows, path):
     returns   (rows with id, unit and seed, {reason: number dropped}, number of ids renamed)
     Raises    PromptError when a seed is no integer or none that torch takes, or no row is left
     """
-    dropped, kept = {}, []
+    dropped: dict[str, int] = {}
+    kept: list[Row] = []
     around = languages([row["prompt"] for row in rows])
     for number, row in enumerate(rows):
         if reason := _refused(row, around):
@@ -45,19 +49,19 @@ def clean(rows, path):
     return kept, dropped, sum(old != row["id"] for old, row in zip(given, kept, strict=True))
 
 
-def repeated(rows):
+def repeated(rows: Sequence[Row]) -> int:
     """How many rows have prompt, original and seed of a row before them: the same image once more."""
     return len(rows) - len({(row["prompt"], row.get("original", ""), row["seed"]) for row in rows})
 
 
-def _units(rows):
+def _units(rows: Sequence[Row]) -> list[str]:
     said = [" ".join((row.get("original") or row.get("named") or row["prompt"]).casefold().split()) for row in rows]
-    first = {}
+    first: dict[str, str] = {}
     alone = len(set(said)) == 1
     return [row.get("unit") or (row["id"] if alone else first.setdefault(text, row["id"])) for row, text in zip(rows, said, strict=True)]
 
 
-def _refused(row, around):
+def _refused(row: Row, around: Collection[str]) -> str | None:
     """Why a row is left out, or None."""
     if not row["prompt"].strip():
         return EMPTY
@@ -67,16 +71,16 @@ def _refused(row, around):
     return MINOR if any(names_minor(text, around) for text in said) else None
 
 
-def _seed(text, number, path):
+def _seed(text: str, number: int, path: str | Path) -> int:
     """The seed, 0 when none is given."""
     return seed_of(text or "0", f"{path}: row {number + 1}")
 
 
-def _whole(text):
+def _whole(text: str) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
-def _unique(ids):
+def _unique(ids: Iterable[str]) -> list[str]:
     """The ids, a repeated one with -2, -3 … behind it, none twice."""
     taken, result = set(ids), []
     seen = set()

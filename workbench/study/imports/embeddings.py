@@ -9,13 +9,17 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from workbench import textfile
 from workbench.errors import PromptError, first_line
 from workbench.storage import read_arrays, read_metadata, write_arrays
+from workbench.study.fields import control_character
 from workbench.study.imports.found import Found
 from workbench.study.imports.minors import names_minor
-from workbench.study.part import control_character
+
+if TYPE_CHECKING:
+    import torch
 
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 ARRAY = "vectors"
@@ -26,7 +30,7 @@ class Nameless(PromptError):
     """A file holds a bare vector, and nobody said which word it stands for."""
 
 
-def read_embeddings(path, word=None):
+def read_embeddings(path: str | Path, word: str | None = None) -> Found:
     """Read a file of learned embeddings; pickles with weights only.
 
     word      what a bare vector, which brings no word of its own, stands for
@@ -63,7 +67,7 @@ def read_embeddings(path, word=None):
     return Found(kind, "embeddings", columns={"vectors": ", ".join(vectors)}, vectors=vectors)
 
 
-def _load(path):
+def _load(path: Path) -> Any:
     """What the file holds: a mapping or one tensor."""
     import torch
 
@@ -79,7 +83,7 @@ def _load(path):
         try:
             return load(found)
         except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-            raise PromptError(f"{path} is damaged: {first_line(error)}. Get the file anew.") from error
+            raise PromptError(f"{path} is damaged: {first_line(error)}. Get the file again.") from error
     if _unpacked(found) > len(found):
         raise PromptError(f"{path} unpacks to more bytes than it has: torch writes no such files, and it is not opened.")
     try:
@@ -96,7 +100,7 @@ def _load(path):
     return content
 
 
-def _unpacked(found):
+def _unpacked(found: bytes) -> int:
     """Bytes that a zip unpacks to; 0 for what is none."""
     try:
         with zipfile.ZipFile(io.BytesIO(found)) as archive:
@@ -105,7 +109,7 @@ def _unpacked(found):
         return 0
 
 
-def _a1111(path, content):
+def _a1111(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """{name: vectors} of a file of the A1111 web interface."""
     held, name = content["string_to_param"], content.get("name") or path.stem
     if not isinstance(held, dict) or len(held) != 1 or not isinstance(name, str):
@@ -113,7 +117,7 @@ def _a1111(path, content):
     return {name: next(iter(held.values()))}
 
 
-def _bare(path, vector, word):
+def _bare(path: Path, vector: "torch.Tensor", word: str | None) -> dict[str, "torch.Tensor"]:
     """{word: vectors} of a tensor that stands alone in a file."""
     if vector.dim() not in (1, 2) or not vector.is_floating_point():
         raise PromptError(f"{path} holds a bare array {tuple(vector.shape)} of {vector.dtype}, no vectors (channel) or (n, channel).")
@@ -128,7 +132,7 @@ def _bare(path, vector, word):
     return {word.strip(): vector}
 
 
-def _vectors(path, token, value):
+def _vectors(path: Path, token: str, value: Any) -> "torch.Tensor":
     """(n, channel) float32 of one entry."""
     import torch
 
@@ -138,11 +142,11 @@ def _vectors(path, token, value):
     if len(value) >= 76:
         raise PromptError(f'{path}: "{token}" has {len(value)} vectors, more than a prompt has room for. Is it a checkpoint?')
     if not torch.isfinite(value).all():
-        raise PromptError(f'{path}: "{token}" holds numbers that are not finite. The embedding was not learned well; learn it anew.')
+        raise PromptError(f'{path}: "{token}" holds numbers that are not finite. The embedding was not learned well; learn it again.')
     return value.contiguous()
 
 
-def _side_by_side(path, halves):
+def _side_by_side(path: Path, halves: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
     """{file name: (n, channel)} of an embedding of SDXL: the vectors of its two text encoders in one row each."""
     import torch
 
@@ -152,14 +156,14 @@ def _side_by_side(path, halves):
     return {path.stem: torch.cat([first, second], dim=1)}
 
 
-def write_embeddings(path, vectors):
+def write_embeddings(path: str | Path, vectors: dict[str, "torch.Tensor"]) -> None:
     """Write {token: (n, channel)} as one array (token, n, channel); the tokens stand in the header."""
     import torch
 
     write_arrays(path, {ARRAY: torch.stack(list(vectors.values()))}, {"tokens": json.dumps(list(vectors))})
 
 
-def load_vectors(path):
+def load_vectors(path: str | Path) -> tuple[dict[str, int], "torch.Tensor"]:
     """Read what `write_embeddings` wrote: ({token: its place}, array (token, n, channel)).
 
     Raises   PromptError when the file is something else
@@ -170,10 +174,10 @@ def load_vectors(path):
     try:
         arrays, tokens = read_arrays(path), json.loads(read_metadata(path).get("tokens", "[]"))
     except (ValueError, RecursionError, OSError) as error:  # also of a header that is no JSON
-        raise PromptError(f"{path} is damaged: {first_line(error)}. Import it anew: workbench import-prompts") from error
+        raise PromptError(f"{path} is damaged: {first_line(error)}. Import it again: workbench import-prompts") from error
     known = set(arrays) == {ARRAY} and isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     if not known or arrays[ARRAY].dim() != 3 or len(set(tokens)) != len(arrays[ARRAY]):
         raise PromptError(f"{path} is no imported embedding file. Import it first: workbench import-prompts {path}")
     if not arrays[ARRAY].is_floating_point() or not torch.isfinite(arrays[ARRAY]).all():
-        raise PromptError(f"{path} holds vectors that are no finite numbers. Import it anew: workbench import-prompts")
+        raise PromptError(f"{path} holds vectors that are no finite numbers. Import it again: workbench import-prompts")
     return {token: place for place, token in enumerate(tokens)}, arrays[ARRAY]

@@ -1,7 +1,12 @@
 """What a reader hands to the importer: rows in the workbench's words, and how they were recognised."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Row = dict[str, Any]  # our column names -> text
 
 
 @dataclass
@@ -23,11 +28,11 @@ class Found:
 
     format: str
     kind: Literal["prompts", "pairs", "embeddings"]
-    rows: list = field(default_factory=list)
-    columns: dict = field(default_factory=dict)
-    ignored: list = field(default_factory=list)
-    dropped: dict = field(default_factory=dict)
-    notes: list = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     made: str | None = None
-    provenance: tuple | None = None
-    vectors: dict | None = None
+    provenance: tuple[str | None, str | None] | None = None
+    vectors: "dict[str, torch.Tensor] | None" = None

@@ -4,11 +4,13 @@ read_logs   folder of one run or of many -> Found
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from workbench import textfile
 from workbench.errors import PromptError
-from workbench.study.imports.found import Found
+from workbench.study.imports.found import Found, Row
 
 UNREADABLE = "run without a readable log"
 PLAIN = "run without an attack (no_attack)"
@@ -18,12 +20,12 @@ STYLES = {"vangogh": "vincent-van-gogh"}  # the concept -> the style classifier'
 TOP = 10  # a style counts as shown among so many labels, as in the repository's own evaluation
 
 
-def is_log(inside):
+def is_log(inside: Iterable[Path]) -> bool:
     """Is a folder with these files in it a run, or does it hold runs?"""
     return any(one.name == "log.json" for one in inside)
 
 
-def read_logs(folder):
+def read_logs(folder: str | Path) -> Found:
     """Read the runs under a folder.
 
     The adversarial prompt of a run is that of its first success after the original prompt, else its last one. Where the original
@@ -38,8 +40,10 @@ def read_logs(folder):
     unjudged, checkpoints = 0, set()
     for log in sorted(folder.rglob("log.json")):
         run = _run(log.parent)
-        reason = UNREADABLE if run is None else LEFT_OUT.get(run["attacker"]) or (None if run["prompts"] else UNREADABLE)
-        if reason:
+        reason = UNREADABLE if run is None or not run["prompts"] else ""
+        if run is not None:
+            reason = LEFT_OUT.get(run["attacker"], reason)
+        if run is None or reason:
             found.dropped[reason] = found.dropped.get(reason, 0) + 1
             continue
         row = _row(run, folder)
@@ -64,7 +68,7 @@ def read_logs(folder):
     return found
 
 
-def _run(folder):
+def _run(folder: Path) -> dict[str, Any] | None:
     """{attacker, concept, checkpoint, index, records, prompts: does each record say its prompt?, folder}; None when unreadable."""
     try:
         config, records = (json.loads(textfile.read(folder / name, PromptError)) for name in ("config.json", "log.json"))
@@ -86,11 +90,11 @@ def _run(folder):
     }
 
 
-def _word(value):
+def _word(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _row(run, root):
+def _row(run: dict[str, Any], root: Path) -> Row:
     records = run["records"]
     succeeded = [_success(record, run["concept"]) for record in records]
     wins = [number for number, success in enumerate(succeeded) if success and number]
@@ -109,19 +113,20 @@ def _row(run, root):
     return row
 
 
-def _success(record, concept):
+def _success(record: dict[str, Any], concept: str | None) -> bool | None:
     """True, False, or None when the log does not say."""
     if "success" in record:
         return None if record["success"] is None else bool(record["success"])
-    styles, label = record.get("style"), STYLES.get(concept)
+    styles, label = record.get("style"), STYLES.get(concept or "")
     if not isinstance(styles, list) or not styles or label is None:
         return None
     styles = styles[0] if isinstance(styles[0], list) else styles
     return label in [style.get("label") for style in styles[:TOP] if isinstance(style, dict)]
 
 
-def _image(folder, chosen, n_records, root):
+def _image(folder: Path, chosen: int, n_records: int, root: Path) -> str:
     """The picture of a record, '' when the pictures do not go with the records: one a record, named by its timestep."""
+    path: Path | None
     if chosen == 0:
         path = folder / "images" / "orig.png"
     else:

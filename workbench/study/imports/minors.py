@@ -12,6 +12,7 @@ list finds what it lists: whoever imports a list must read it all the same.
 
 import re
 import unicodedata
+from collections.abc import Collection, Iterable
 
 _SMALL = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
 _YEARS = "1[0-7]|[1-9]"
@@ -97,7 +98,7 @@ OTHER_LETTERS = re.compile("[ąćęłńśźżčďěňřšťůžőűăâîșțş�
 SCRIPTS = ("LATIN", "CJK", "HIRAGANA", "KATAKANA", "HANGUL")
 
 
-def _whole_words(patterns):
+def _whole_words(patterns: Iterable[str]) -> re.Pattern[str]:
     return re.compile(r"(?<!\w)(?:" + "|".join(patterns) + r")(?!\w)")
 
 
@@ -108,7 +109,7 @@ _CJK = re.compile("|".join(pattern for patterns in CJK.values() for pattern in p
 _GAPS = re.compile(r"[\s_\u200b-\u200d\u2010-\u2015]+")
 
 
-def names_minor(text, around=()):
+def names_minor(text: str, around: Collection[str] = ()) -> bool:
     """Does a text name a minor? Small and capital letters, widths and accents make no difference.
 
     around   languages of the list it stands in: their words count where no English word stands beside them
@@ -121,31 +122,31 @@ def names_minor(text, around=()):
     return any(_WITHIN[language].search(plain) for language in own)
 
 
-def languages(texts):
+def languages(texts: Iterable[str]) -> list[str]:
     """The languages, English and those without spaces aside, of at least two texts and one in ten."""
     found = [_languages(unicodedata.normalize("NFKC", text).casefold()) for text in texts]
     return [name for name in WITHIN if (n := sum(name in one for one in found)) >= 2 and n >= len(found) / 10]
 
 
-def foreign(text):
+def foreign(text: str) -> bool:
     """Does a text seem to be in a language whose words are not looked for, by its script or its letters?"""
     letters = [letter for letter in unicodedata.normalize("NFKC", text).casefold() if letter.isalpha()]
     strange = sum(not unicodedata.name(letter, "").startswith(SCRIPTS) for letter in letters)
     return strange > 0.2 * max(len(letters), 1) or len(OTHER_LETTERS.findall("".join(letters))) > 1
 
 
-def _without_accents(text):
+def _without_accents(text: str) -> str:
     """The text without accents, but for the tilde that tells niño from Nino."""
     kept = text.replace("ñ", "\0")
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", kept) if not unicodedata.combining(letter))
     return plain.replace("\0", "ñ")
 
 
-def _words(text):
+def _words(text: str) -> set[str]:
     return set(re.findall(r"[^\W\d_]+", text))
 
 
-def _languages(text):
+def _languages(text: str) -> list[str]:
     """Languages that a text seems to be written in, by its small words: two of them, or one where no English word stands beside it."""
     words = _words(text)
     enough = 1 if not words & SMALL_WORDS["English"] else 2

@@ -4,12 +4,15 @@ swapped   Found -> Found whose prompts name another thing, row by row
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from workbench.errors import PromptError
+from workbench.study.imports.found import Found
 
 
-def swapped(found, path, swaps=(), expect=None):
+def swapped(found: Found, path: str | Path, swaps: Iterable[str] = (), expect: str | None = None) -> Found:
     """Swap words in every prompt and say which label its image should show.
 
     swaps     "old=new" each; whole words in any case, an `s` behind one stays, `old=` takes it out
@@ -42,14 +45,14 @@ def swapped(found, path, swaps=(), expect=None):
     return replace(found, rows=rows, notes=[*found.notes, *notes])
 
 
-def _pair(swap):
+def _pair(swap: str) -> tuple[str, str]:
     old, equals, new = swap.partition("=")
     if not equals or not old.strip():
         raise PromptError(f'--swap "{swap}" swaps nothing. Write --swap church=castle, or --swap church= to take a word out.')
     return old.strip().casefold(), new.strip()
 
 
-def _like(match, words):
+def _like(match: re.Match[str], words: dict[str, str]) -> str:
     """The new word in the old one's case and number."""
     new = words[match[1].casefold()]
     if match[1][:1].isupper():

@@ -7,15 +7,16 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import dropwhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from workbench import textfile
 from workbench.errors import PromptError, nearest
 from workbench.study.imports.found import Found
 
-# our name -> what the sources call it, the first that is there wins; FORMATS.md section 3
+# our name -> what the sources call it, the first that is there wins; docs/guides/import-prompts.md
 NAMES = {
     "prompt": ("prompt", "sensitive prompt", "text"),
     "anchor": ("anchor", "normal prompt", "prompt1"),
@@ -49,7 +50,7 @@ SEEMS_ADVERSARIAL = re.compile(
 class Undecided(PromptError):
     """Several columns may hold the prompts; `columns` are their names."""
 
-    def __init__(self, message, columns):
+    def __init__(self, message: str, columns: list[str]) -> None:
         super().__init__(message)
         self.columns = columns
 
@@ -96,7 +97,7 @@ PARTS = frozenset({"people", "clothes", "location"})  # Ring-A-Bell's Nudity_pro
 WORDS_OF_A_PROMPT = 3  # a first row with a cell of so many words is no header
 
 
-def read_table(path, column=None, text=None):
+def read_table(path: str | Path, column: str | None = None, text: str | None = None) -> Found:
     """Read a file of prompts.
 
     column    the source's column that holds the prompts, when its name is not one of NAMES
@@ -123,7 +124,7 @@ def read_table(path, column=None, text=None):
     if headerless:
         return Found("list without a header, the first column", "prompts", rows, {"prompt": "first column"}, notes=raw)
     ignored = [name for name in header if name and name not in columns.values()]
-    kind = "pairs" if "anchor" in columns else "prompts"
+    kind: Literal["pairs", "prompts"] = "pairs" if "anchor" in columns else "prompts"
     known = _known(header, columns)
     notes = [*([known.note] if known.note and column is None else []), *raw]
     if n_joined:
@@ -131,7 +132,7 @@ def read_table(path, column=None, text=None):
     return Found(known.name, kind, rows, columns, ignored, notes=notes)
 
 
-def _sniffed(path, header, column):
+def _sniffed(path: Path, header: list[str], column: str) -> str | None:
     """The list's own prompt column beside a chosen one; None when what was chosen is what the others were made from."""
     try:
         found = _columns(path, header, None, needed=False)
@@ -140,7 +141,7 @@ def _sniffed(path, header, column):
     return None if column == found.get("original") else found.get("prompt")
 
 
-def _said(path, number, ours, value):
+def _said(path: Path, number: int, ours: str, value: Any) -> str:
     """A cell as text; from JSON it may be anything, and a prompt is text."""
     if isinstance(value, str):
         return value.strip()
@@ -151,7 +152,7 @@ def _said(path, number, ours, value):
     return json.dumps(value)
 
 
-def _known(header, columns):
+def _known(header: list[str], columns: dict[str, str]) -> Known:
     small = {_small(name) for name in header}
     attacked = _small(columns["prompt"])
     for known in KNOWN:
@@ -162,7 +163,7 @@ def _known(header, columns):
     return Known(f'table with the column "{columns["prompt"]}"', frozenset())
 
 
-def _no_prompts(path, header, more=""):
+def _no_prompts(path: Path, header: list[str], more: str = "") -> PromptError:
     """The error for a table in which no column is known to hold prompts."""
     if PARTS.issubset(_small(name) for name in header):
         return PromptError(
@@ -175,17 +176,17 @@ def _no_prompts(path, header, more=""):
     )
 
 
-def _small(name):
+def _small(name: str) -> str:
     return name.strip().lower()
 
 
-def _columns(path, header, chosen, needed=True):
+def _columns(path: Path, header: list[str], chosen: str | None, needed: bool = True) -> dict[str, str]:
     """{our name: the source's name} of a header; a chosen prompt column takes the place of the sniffed one.
 
     needed   whether there must be a prompt column
     Raises   Undecided when several columns may hold the prompts and none is chosen
     """
-    by_small = {}
+    by_small: dict[str, str] = {}
     for name in header:
         by_small.setdefault(_small(name), name)
     columns = {}
@@ -211,7 +212,7 @@ def _columns(path, header, chosen, needed=True):
     return columns
 
 
-def _attacked(path, by_small, chosen):
+def _attacked(path: Path, by_small: dict[str, str], chosen: str | None) -> str | None:
     """The column that holds what an attack made, when the header has one: the name is known, or chosen.
 
     Raises   Undecided when there are several, or one whose name only seems to say so beside a column of prompts
@@ -234,7 +235,7 @@ def _attacked(path, by_small, chosen):
     return next(iter(candidates), None)
 
 
-def _csv(path, text, column):
+def _csv(path: Path, text: str, column: str | None) -> tuple[list[str], list[list[str]], bool, int]:
     """(header, rows of cells, was there no header?, how many rows were read as they stand) of a CSV file; commas, tabs or semicolons."""
     first = next((line for line in _lines(text) if line.strip()), "")
     for delimiter in (",", "\t", ";"):
@@ -258,17 +259,17 @@ def _csv(path, text, column):
     return ["prompt"], [row[:1] for row in rows], True, n_raw
 
 
-def _lines(text):
+def _lines(text: str) -> io.StringIO:
     """The lines with their ends; only CR and LF end one, since prompts hold other separators."""
     return io.StringIO(text, newline="")
 
 
-def _is_header(cells, column):
+def _is_header(cells: Sequence[str], column: str | None) -> bool:
     small = {_small(cell) for cell in cells}
     return column in [cell.strip() for cell in cells] or any(name in small for name in (*NAMES["prompt"], *ADVERSARIAL))
 
 
-def _is_number(cell):
+def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
@@ -276,7 +277,7 @@ def _is_number(cell):
     return True
 
 
-def _split(line, delimiter):
+def _split(line: str, delimiter: str) -> list[str]:
     """The cells of a first line, however its quotation marks stand."""
     try:
         return next(csv.reader([line], delimiter=delimiter), [])
@@ -284,11 +285,11 @@ def _split(line, delimiter):
         return [line.strip()]
 
 
-def _strict(text, delimiter):
+def _strict(text: str, delimiter: str) -> Iterator[list[str]]:
     return csv.reader(_lines(text), delimiter=delimiter, strict=True)
 
 
-def _rows(path, text, delimiter, width):
+def _rows(path: Path, text: str, delimiter: str, width: int) -> tuple[list[list[str]], int]:
     """(rows of cells with the header's first, how many were read as they stand).
 
     A quotation mark in the middle of a cell belongs to it, and so do all marks of a cell that begins with one and goes on behind the
@@ -318,11 +319,11 @@ def _rows(path, text, delimiter, width):
     return rows, n_raw
 
 
-def _is_empty(row):
+def _is_empty(row: Sequence[str]) -> bool:
     return not "".join(row).strip()
 
 
-def _as_it_stands(line, delimiter, width):
+def _as_it_stands(line: str, delimiter: str, width: int) -> tuple[list[str] | None, bool]:
     """(cells of a line, was it read as it stands?); (None, False) when that cannot be told."""
     try:
         cells = next(csv.reader([line], delimiter=delimiter, strict=True))
@@ -336,7 +337,7 @@ def _as_it_stands(line, delimiter, width):
     return (cells, True) if len(cells) == width else (None, False)
 
 
-def _loose(line, delimiter):
+def _loose(line: str, delimiter: str) -> list[str]:
     """The cells of a line in which quotation marks close a cell only before a delimiter or the end."""
     quoted, cells, at = re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|$)'), [], 0
     while True:
@@ -349,7 +350,7 @@ def _loose(line, delimiter):
         at = end + 1
 
 
-def _fitted(path, cells, header, columns):
+def _fitted(path: Path, cells: Iterable[list[Any]], header: list[str], columns: dict[str, str]) -> tuple[list[list[Any]], int]:
     """(rows as wide as the header, how many had a prompt with commas outside quotation marks).
 
     Such a row has too many cells. Where a seed stands behind the prompt and is a whole number once the surplus is joined to the
@@ -372,10 +373,10 @@ def _fitted(path, cells, header, columns):
     return fitted, n_joined
 
 
-def _json(path, text):
+def _json(path: Path, text: str) -> tuple[list[str], list[list[Any]]]:
     """(header, rows of cells) of a JSON list of objects, or of one object a line."""
 
-    def no_number(word):
+    def no_number(word: str) -> None:
         raise ValueError(f"{word} stands where a number should be, and JSON has none of that name")
 
     try:

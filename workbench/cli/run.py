@@ -1,0 +1,157 @@
+"""The commands that execute a study: demo and run. Starts without torch."""
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from workbench.cli.output import console, duration, errors, size
+
+if TYPE_CHECKING:
+    from workbench.execution.cost import Estimate
+    from workbench.execution.plan import Node
+    from workbench.study.study import Study
+
+StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a bundled study")]
+Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<study>")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value of the study, e.g. sampling.steps=10")]
+Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every prompt set")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be computed and what it costs")]
+TakeFrom = Annotated[
+    list[Path] | None, typer.Option("--take-from", help="another run folder; results that this study needs are copied from it")
+]
+
+
+def demo(out: Out = None, dry_run: DryRun = False) -> None:
+    """Run the default study on the bundled emoji model, and say what to do next."""
+    _run("emoji-ink-style", out, None, None, "cpu", dry_run, shlex.join(["workbench", "demo", *(["--out", str(out)] if out else [])]))
+
+
+def run(
+    study: StudyName,
+    out: Out = None,
+    set_: Sets = None,
+    limit: Limit = None,
+    device: Device = "cpu",
+    dry_run: DryRun = False,
+    take_from: TakeFrom = None,
+) -> None:
+    """Run a study. Running it again resumes: only what is missing is computed."""
+    words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
+    words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
+    words += ["--device", device] if device != "cpu" else []
+    words += [word for folder in take_from or [] for word in ("--take-from", str(folder))]
+    _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or ())
+
+
+def _run(
+    name: str,
+    out: Path | None,
+    assignments: list[str] | None,
+    limit: int | None,
+    device: str,
+    dry_run: bool,
+    command: str,
+    others: Sequence[Path] = (),
+) -> None:
+    from workbench.execution.signals import Terminated, heeding
+
+    try:
+        with heeding():
+            _execute(name, out, assignments, limit, device, dry_run, command, others)
+    except Terminated as error:
+        errors.print(f"\nStopped: {error}. Finished results are kept; run the same command again to continue.")
+        raise typer.Exit(error.exit_code) from None
+
+
+def _execute(
+    name: str,
+    out: Path | None,
+    assignments: list[str] | None,
+    limit: int | None,
+    device: str,
+    dry_run: bool,
+    command: str,
+    others: Sequence[Path],
+) -> None:
+    from workbench.study.study import load_study
+
+    study = load_study(name)
+    changes = list(assignments or []) + ([f"prompts.limit={limit}"] if limit else [])
+    study = study.with_values(changes) if changes else study
+    with console.status("Loading the model and planning"):
+        from workbench.execution import cost, execute
+
+        if dry_run:
+            todo = cost.estimate(*execute.prepare(study, out, device))
+    folder = execute.folder_of(study, out)
+    if dry_run:
+        _show_estimate(study, folder, todo)
+        return
+    with Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
+    ) as bar:
+        task = bar.add_task("loading the model and planning", total=None, left="")
+
+        def start(todo: "Estimate") -> None:
+            _show_estimate(study, folder, todo)
+            bar.update(task, total=max(todo.passes, 1e-9))
+
+        def node(node: "Node", done: float, of: float, note: str = "") -> None:
+            seconds = bar.tasks[0].elapsed or 0
+            left = f"about {duration(seconds / done * (of - done))} left" if done > 0.02 * of else ""
+            where = " ".join(part for part in (node.stage, node.variant, node.prompt_set) if part)
+            bar.update(task, completed=done, description=f"{where} {note}".strip(), left=left)
+
+        def picture(path: Path) -> None:
+            bar.console.print(f"First images: {path}", markup=False)
+
+        def warning(sentence: str) -> None:
+            bar.console.print(f"Warning  {sentence}", markup=False, soft_wrap=True)
+
+        watcher = execute.Watcher(start, node, picture, warning=warning)
+        finished = execute.run(study, out, device=device, model=None, watcher=watcher, command=command, others=others)
+        bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
+    console.print(f"\n[bold]{escape(finished.document['verdict']['headline'])}[/]")
+    report = finished.store.report_folder / "report.html"
+    console.print(f"\nReport   {report}", soft_wrap=True, markup=False)
+    console.print(f"Numbers  {report.with_name('report.json')}, tables/*.csv, neurons.parquet", soft_wrap=True, markup=False)
+    console.print("Next     open the report in a browser, or open the pages: workbench app")
+    console.print("         change a setting and run again; only what changed is computed: workbench run STUDY --set sampling.steps=20")
+
+
+def _show_estimate(study: "Study", folder: Path, todo: "Estimate") -> None:
+    table = Table(title=escape(f"{study.title}  →  {folder}"), title_justify="left")
+    for column in ("stage", "nodes", "kept", "UNet evaluations", "time", "disk"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for row in todo.rows:
+        table.add_row(
+            row["stage"], str(row["nodes"]), str(row["kept"]), f"{row['passes']:,.0f}", duration(row["seconds"]), size(row["bytes"])
+        )
+    console.print(table)
+    for sentence in todo.warnings:
+        console.print(f"Caveat  {sentence}", soft_wrap=True, markup=False, highlight=False)
+    free = shutil.disk_usage(_existing(folder)).free
+    console.print(
+        f"About {duration(todo.seconds)}, {size(todo.bytes)} of disk ({size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
+        f"{todo.nodes} nodes to do, {todo.kept} already done.",
+        soft_wrap=True,
+    )
+    from workbench.study import published
+
+    for sentence in (*published.sentences(study), *todo.notes):
+        console.print(sentence, soft_wrap=True, markup=False)
+
+
+def _existing(folder: str | Path) -> Path:
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
