@@ -302,42 +302,35 @@ def default_option(parameter):
 
 
 def report_tables():
-    """{table: {column: (kind, heading)}} of report.json, from the report's sections; a kind with `?` may be null."""
-    from workbench.report.section import found
+    """{table: {column: (kind, meaning)}} of report.json, from wherever the report declares it; a kind with `?` may be null."""
+    from workbench.report.document import tables
 
-    tables = [table for section in found().values() for table in section.tables]
-    return {one.name: {column.name: (column.kind, heading(column.title)) for column in one.columns} for one in tables}
-
-
-def heading(title):
-    """The heading of a column where readers see it and it does not depend on the report; else empty."""
-    return title if isinstance(title, str) else ""
+    return {name: {column.name: (_json_kind(column), _title(column)) for column in one.columns} for name, one in tables().items()}
 
 
-def report_objects():
-    """{object: keys} of the parts of report.json that are no tables, from the report's sections."""
-    from workbench.report.section import found
+def _json_kind(column):
+    """The kind of a column; shares and p values are numbers."""
+    return {"share": "number in [0, 1]", "p": "number in [0, 1]"}.get(column.type, column.type) + ("?" if column.optional else "")
 
-    objects = {}
-    for section in found().values():
-        for one in section.objects:
-            objects.setdefault(one.name, []).extend(column.name for column in one.columns)
-    return objects
+
+def _title(column):
+    """What the report calls it; "" where readers of the report do not see it by itself."""
+    return column.title if isinstance(column.title, str) and not column.cell else ""
 
 
 def report_page():
     """docs/reference/report-json.md: every table with its columns and their kinds."""
-    from workbench.report.document import SCHEMA_VERSION
+    from workbench.report.document import SCHEMA_VERSION, objects
 
     parts = [
         NOTE,
         REPORT.format(version=SCHEMA_VERSION),
         "## Objects",
-        table(["object", "keys"], [[f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in report_objects().items()]),
+        table(["object", "keys"], [[f"`{name}`", ", ".join(f"`{key.name}`" for key in one.columns)] for name, one in objects().items()]),
         "## Tables",
     ]
     for name, columns in report_tables().items():
-        head = ["column", "kind", *(["heading"] if any(about for _, about in columns.values()) else [])]
+        head = ["column", "kind", *(["shown as"] if any(about for _, about in columns.values()) else [])]
         rows = [[f"`{column}`", kind, about][: len(head)] for column, (kind, about) in columns.items()]
         parts.append(f"### `{name}`\n\n{table(head, rows)}")
     return "\n\n".join(parts) + "\n"

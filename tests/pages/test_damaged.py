@@ -95,7 +95,7 @@ def test_what_no_page_needs_may_be_damaged(opened, damaged, kind):
     folder = damaged(damages.HARMLESS[kind])
     state = run_list.look(folder)
     assert state.kind == "finished", state.sentence
-    for line in (state.document["reproduce"]["command"], run_list.command_of(folder), "workbench run 'x"):
+    for line in (state.document["reproduce"]["command"], state.command, "workbench run 'x"):
         compile(run_list.python_of(line), "shown", "exec")
     app = opened("neurons", "damaged", folder.parent)
     assert not app.exception and not app.error

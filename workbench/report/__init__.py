@@ -1,10 +1,8 @@
-"""The report of a run: one canonical report.json, and what renders it.
+"""The report of a run: one canonical report.json, and what is shown of it.
 
-fields      what report.json holds: tables, columns, kinds
-document    report.json checked, read and written, as deterministic JSON
-summary     picks and words: headline numbers, labels of conditions, formatted numbers
-figures     rows -> plotly figures, forest plots and lines;  alt: the same rows -> a sentence
-views       rows -> the tables a reader sees, shared by HTML and Markdown;  image_views: those of detectors and images
-tables      rows -> CSV with the canonical columns, and back
-html, markdown, render   the files in the report folder
+document            report.json read, upgraded, checked and written
+section, table      how a section, its tables and its figures are declared;  sections/   the sections, one module each
+content, headline   which rows are shown, in which order, and first;  wording, looks   words, number formats, colours and symbols
+charts/             drawing primitives;  renderers/   HTML, Markdown, CSV
+compare             finished reports held against a limit or against each other
 """

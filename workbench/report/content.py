@@ -59,7 +59,10 @@ class Report:
     @property
     def thresholds(self) -> tuple[float, float]:
         """(D above which a neuron counts as deactivated, R above which as reactivated): a study may set them."""
-        deactivated, reactivated = self.study.get("thresholds", (0.5, 0.25))
+        from workbench.analysis.sensitivity import Thresholds  # imports NumPy
+
+        default = Thresholds()
+        deactivated, reactivated = self.study.get("thresholds", (default.deactivated, default.reactivated))
         return deactivated, reactivated
 
     @property

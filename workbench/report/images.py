@@ -22,7 +22,7 @@ BLOCKS = {
     "far": ("Unrelated concepts, which must stay", "as asked", "not as asked"),
     "retained": ("Retained concepts, which must stay", "as asked", "not as asked"),
 }
-RETAINED = ("near", "far", "retained")
+RETAINED = (*wording.RETAINED, "retained")
 SHOWN_UNITS = 8
 COARSE = 9  # pixels that a hidden picture has left on each side
 

@@ -25,7 +25,7 @@ _SETS = {
 SETS: dict[str, Look] = {
     name: {"colour": colour, "symbol": symbol, "name": wording.NEURON_SETS[name]} for name, (colour, symbol) in _SETS.items()
 }
-# column of the neuron table, name, colour, symbol; the first that holds counts
+# roles that have a look of their own: column of the neuron table, name, colour, symbol
 ROLES = (
     ("in_prune", "chosen, pruned", COLOURS["vermillion"], "x"),
     ("in_watch", "chosen, watched", COLOURS["green"], "triangle-up"),

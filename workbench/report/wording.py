@@ -66,6 +66,8 @@ RETAINED = {name: PROMPTS[name] for name in ("near", "far")}
 # whose change by an ablation is measured
 GROUPS = {"target": "prompts with the concept"} | RETAINED
 MODES = {"one_step": "one step", "images": "images"}
+# columns of the neuron table that say what a neuron is, the first that holds counts
+NEURON_ROLES = {"in_prune": "pruned", "in_watch": "watched", "in_concept": "chosen", "in_suppressed": "suppressed"}
 YES = {True: "yes", False: "no", None: None}
 SCORE_UNIT = "the score's own unit"
 NO_PART = "not part of this study"

@@ -27,7 +27,7 @@ with st.sidebar:
     if state is not None and state.kind != "damaged":
         with st.expander("Show command", icon=":material/terminal:", key="command", on_change="rerun") as command:
             if command.open:
-                line = state.document["reproduce"]["command"] if state.document else run_list.command_of(state.folder)
+                line = state.document["reproduce"]["command"] if state.document else state.command
                 st.caption("In a terminal; only missing results are computed")
                 st.code(line, language="bash", wrap_lines=True)
                 st.caption("In Python")

@@ -13,13 +13,13 @@ from safetensors import SafetensorError, safe_open
 from workbench.errors import RunError
 from workbench.execution.condition import Condition
 from workbench.execution.run_folder import Store
+from workbench.report import wording
 from workbench.report.content import Row
 from workbench.statistics import jackknife, split_halves, unit_means
 from workbench.storage import read_json, read_table
 from workbench.ui.run_list import State
 
 LABELS = ("variant", "prompt_set", "attack", "provenance", "against", "control")
-RETAINED = ("near", "far")
 
 
 def of_neuron(state: State, layer: str, index: int, trajectory: str) -> list[Row]:
@@ -34,14 +34,14 @@ def of_neuron(state: State, layer: str, index: int, trajectory: str) -> list[Row
         keys = dict(zip(LABELS, condition, strict=True))
         name = keys["prompt_set"]
         try:
-            found = None if name in RETAINED else _values(state, keys["variant"], name, layer, index, trajectory)
+            found = None if name in wording.RETAINED else _values(state, keys["variant"], name, layer, index, trajectory)
         except KeyError as error:
             raise RunError(f"A result of the prompt set {name} in {state.folder} has no {error}. Run the study again.") from None
         if found is None:
             continue
         values, about = found
         for place, (call, timestep) in enumerate(zip(about["calls"], about["timesteps"], strict=True)):
-            one = jackknife(lambda mean: mean, np.arange(len(values)), values[:, place])
+            one = jackknife(lambda mean: mean, range(len(values)), values[:, place])
             where = {"neuron_set": f"{layer} {index}", "trajectory": trajectory, "call": call, "timestep": timestep}
             rows.append(keys | where | {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
     return rows
@@ -52,8 +52,8 @@ def _values(
 ) -> tuple[np.ndarray, dict[str, Any]] | None:
     """((unit of the evaluation half, call) mean |a| of a neuron, {calls, timesteps}); None where something of it is not there."""
     store, nodes = Store(state.folder), {node["id"]: node for node in state.nodes}
-    node, units = nodes.get(Condition(variant, prompt_set).node("record")), _units(store, nodes, prompt_set)
-    if node is None or units is None or not all(store.has("record", shard) for shard in node["shards"]):
+    node, units = nodes.get(Condition(variant, prompt_set).node("record")), _units(state, nodes, prompt_set)
+    if node is None or units is None or not state.has(node):
         return None
     parts: list[np.ndarray] = []
     about: dict[str, Any] = {}
@@ -85,10 +85,11 @@ def _seed(folder: Path) -> int:
         raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written again.") from None
 
 
-def _units(store: Store, nodes: dict[str, Any], prompt_set: str) -> list[str] | None:
+def _units(state: State, nodes: dict[str, Any], prompt_set: str) -> list[str] | None:
     """Unit of each prompt of a set, from the findings of any variant that drew it; None when no variant did."""
+    store = Store(state.folder)
     for node in nodes.values():
-        if node["stage"] == "detect" and node["prompt_set"] == prompt_set and all(store.has("detect", s) for s in node["shards"]):
+        if node["stage"] == "detect" and node["prompt_set"] == prompt_set and state.has(node):
             found = [unit for shard in node["shards"] for unit in read_table(store.file("detect", shard, "detections.parquet"))["unit"]]
             grouped = _grouped(store, nodes)
             return [grouped.get(unit, unit) for unit in found]

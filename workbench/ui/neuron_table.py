@@ -14,7 +14,8 @@ from workbench.ui.text import short
 MOST = 500
 NUMBERS = ("agreement_a", "agreement_b", "score", "score_b", "kappa", "kappa_se", "frequency", "p_adjusted", "cluster")
 MOST_POINTS = 1500
-ROLES = {"all": None, "chosen": "in_concept", "pruned": "in_prune", "watched": "in_watch", "suppressed": "in_suppressed"}
+_COLUMNS = {word: column for column, word in wording.NEURON_ROLES.items()}
+ROLES = {"all": None} | {word: _COLUMNS[word] for word in ("chosen", "pruned", "watched", "suppressed")}
 SHORT = {
     "layer": "layer",
     "index": "neuron",
@@ -28,9 +29,7 @@ SHORT = {
     "frequency": "chosen in random halves",
     "p_adjusted": "p, evaluation half",
     "confirmed": "confirmed",
-    "in_concept": "chosen",
-    "in_prune": "pruned",
-    "in_watch": "watched",
+    **{column: wording.NEURON_ROLES[column] for column in ("in_concept", "in_prune", "in_watch")},
 }
 
 

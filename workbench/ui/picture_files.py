@@ -112,7 +112,7 @@ def clear(state: State, variant: str, prompt_set: str, unit: str, prompt_id: str
     """
     nodes = {node["id"]: node for node in state.nodes}
     detected, generated = (nodes.get(f"{stage}:{variant}:{prompt_set}") for stage in ("detect", "generate"))
-    if not detected or not generated or not (_there(state, detected) and _there(state, generated)):
+    if not detected or not generated or not (state.has(detected) and state.has(generated)):
         return None
     store = Store(state.folder)
     with store.naming_unreadable():
@@ -136,15 +136,11 @@ def _places(folder: Path, detected: tuple[str, ...], generated: tuple[str, ...])
     return places
 
 
-def _there(state: State, node: dict[str, Any]) -> bool:
-    return all(Store(state.folder).has(node["stage"], shard) for shard in node["shards"])
-
-
 def _detections(state: State, node: dict[str, Any]) -> Any:
     """Findings of the detectors, one row per prompt; None while shards are missing."""
     import pandas
 
-    if not _there(state, node):
+    if not state.has(node):
         return None
     store = Store(state.folder)
     with store.naming_unreadable():

@@ -66,7 +66,7 @@ def _map(state: State, row: Row) -> np.ndarray | None:
     Raises   RunError for a damaged file
     """
     node = next((node for node in state.nodes if node["id"] == "regions"), None)
-    if node is None or not all(Store(state.folder).has("regions", shard) for shard in node["shards"]):
+    if node is None or not state.has(node):
         return None
     store = Store(state.folder)
     path = store.file("regions", node["shards"][0], "maps.safetensors")

@@ -54,6 +54,15 @@ class State:
         return Report(self.document or {})
 
     @property
+    def command(self) -> str:
+        """The command line that made the run."""
+        return Store(self.folder).command()
+
+    def has(self, node: dict[str, Any]) -> bool:
+        """Whether all results of a node of its manifest are in the folder."""
+        return all(Store(self.folder).has(node["stage"], shard) for shard in node["shards"])
+
+    @property
     def report_folder(self) -> Path:
         """Where the report is."""
         return self.folder / "report"
@@ -140,7 +149,7 @@ def look(folder: str | Path) -> State:
 def _look(folder: Path) -> State:
     store = Store(folder)
     status, running = _status(folder), _running(folder)
-    again = command_of(folder)
+    again = store.command()
     if not running and _starting(folder):
         return State(folder, "running", "The run is starting: it plans and loads its model.")
     if not (folder / "manifest.json").exists():
@@ -241,15 +250,6 @@ def _object(path: Path, keys: Sequence[str], cure: str) -> dict[str, Any]:
     if not isinstance(value, dict) or any(key not in value for key in keys):
         raise RunError(f"{path} is damaged: an object with {', '.join(keys)} was expected. {cure}")
     return value
-
-
-def command_of(folder: str | Path) -> str:
-    """The command line that made the run, from its log; in words when the log does not say."""
-    text = ""
-    with suppress(OSError):
-        text = (Path(folder) / "run.log").read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r"^\S+ (workbench .+): \d+ nodes to do", text, re.MULTILINE)
-    return found[-1] if found else "workbench run STUDY, with the study of this run"
 
 
 def progress(state: State) -> tuple[float, str]:

@@ -1,12 +1,8 @@
 """One look for all figures: colours that stay apart for the colour-blind, symbols, a light layout that prints."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
-else:
-    Plot = Any  # plotly is imported when something is drawn
-
+Plot = Any  # a plotly figure; plotly has no types, and is imported when something is drawn
 # Okabe and Ito's palette (colour-blind safe), without yellow, which is lost on white paper.
 COLOURS = {
     "black": "#1b1b1b",

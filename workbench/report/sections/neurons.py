@@ -134,10 +134,7 @@ def top_neurons(report: Report, limit: int = TOP) -> View | None:
 
 def role(neuron: Row) -> str:
     """'pruned', 'watched' or 'chosen'; "" of a neuron in no set."""
-    for column, word in (("in_prune", "pruned"), ("in_watch", "watched"), ("in_concept", "chosen")):
-        if neuron.get(column):
-            return word
-    return ""
+    return next((word for column, word in wording.NEURON_ROLES.items() if neuron.get(column)), "")
 
 
 TOP_NEURONS = Table("top", derived=True, by_hand=top_neurons, fold="Top concept neurons")

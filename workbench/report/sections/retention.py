@@ -28,8 +28,14 @@ QUALITIES = {
     "kid_floor_dtype": "noise floor: base model, other number format",
     "image_difference": "mean pixel difference (0 to 1), other number format",
 }
-SETS = wording.RETAINED | {" and ".join(wording.RETAINED): "related and unrelated concepts"}
 WITHOUT_ATTACK = "without attack"
+
+
+def _sets(names: str) -> str:
+    """'related concepts and unrelated concepts'."""
+    return " and ".join(wording.named(wording.RETAINED, name) for name in names.split(" and "))
+
+
 RETENTION = Table(
     "retention",
     "Retention with 95 % intervals",
@@ -63,7 +69,7 @@ QUALITY = Table(
     (
         VARIANT,
         Column("definition", "text", "What", words_of(QUALITIES)),
-        Column("prompt_sets", "text", "Concepts", words_of(SETS)),
+        Column("prompt_sets", "text", "Concepts", _sets),
         Column("features", "text?", "Features from", after="outcome"),
         Column("n", "count?", "Images per set"),
         Column("n_units", "count?", "Units"),
@@ -76,7 +82,7 @@ QUALITY = Table(
         REASON,
     ),
     note=_floors,
-    about=lambda row: (row["variant"], wording.named(SETS, row["prompt_sets"])),
+    about=lambda row: (row["variant"], _sets(row["prompt_sets"])),
     since=NEW,
 )
 CLIP = Table(
