@@ -110,7 +110,7 @@ def test_words_are_about_the_variant_as_written_and_say_over_how_many_seeds(repe
         assert word["sentence"].endswith(f" Over {over}."), word["sentence"]
     said = run.document["verdict"]["headline"]
     assert said.endswith("Intervals are over units and over 2 training seeds of erased and 2 attack seeds of embedding_pgd.")
-    assert "seed0" not in said and "All intervals hold for" not in said
+    assert "seed0" not in said and "Intervals cover only" not in said
     page, text = ((run.store.report_folder / f"report.{kind}").read_text() for kind in ("html", "md"))
     assert (
         "Over 2 training seeds and 2 attack seeds." in page and "repeated with other seeds" in page and "Over runs with other seeds" in text

@@ -146,11 +146,11 @@ def test_a_known_rate_is_of_the_variant_as_written():
 def test_the_caveat_names_what_was_made_with_one_seed_and_goes_where_all_have_seeds():
     said = seeds.caveat(study([ERASED], [PGD, STATIC]))
     assert said == (
-        "All intervals hold for one training seed (erased) and one attack seed (embedding_pgd); to include other seeds, set `seeds` on "
+        "Intervals cover only one training seed (erased) and one attack seed (embedding_pgd); to cover more seeds, set `seeds` on "
         "[[variants]] and [[attacks]]."
     )
     assert seeds.caveat(study([ERASED | {"seeds": [0, 1]}], [PGD])) == (
-        "All intervals hold for one attack seed (embedding_pgd); to include other seeds, set `seeds` on [[attacks]]."
+        "Intervals cover only one attack seed (embedding_pgd); to cover more seeds, set `seeds` on [[attacks]]."
     )
     assert seeds.caveat(study([ERASED | {"seeds": [0, 1]}], [PGD | {"seeds": [0, 1]}, STATIC])) is None
     two = seeds.caveat(study([ERASED, ERASED | {"name": "longer", "parameters": {"iterations": 9}}]))
@@ -160,7 +160,7 @@ def test_the_caveat_names_what_was_made_with_one_seed_and_goes_where_all_have_se
 
 def test_a_checkpoint_is_one_training_that_no_setting_repeats(tmp_path):
     one = study([{"name": "theirs", "method": "from_checkpoint", "parameters": {"path": str(tmp_path / "theirs.safetensors")}}])
-    assert seeds.caveat(one) == "All intervals hold for one checkpoint (theirs)."
+    assert seeds.caveat(one) == "Intervals cover only one checkpoint (theirs)."
 
 
 def test_the_dry_run_says_what_seeds_cost():
