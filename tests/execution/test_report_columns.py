@@ -129,10 +129,10 @@ def test_what_cannot_fall_says_so_and_what_was_not_compared_stays_null():
     nothing = dict.fromkeys(compared()) | {"reason": "no images"}
     never = compared(both=0, only_a=0, neither=19, difference=0.05)
     rows = report_columns.with_stated(Workspace(), tables(comparisons=[never, nothing]))["comparisons"]
-    assert (rows[0]["detectable"], rows[0]["reason"]) == (None, "the first rate is 0, there is nothing to cut")
+    assert (rows[0]["detectable"], rows[0]["reason"]) == (None, "the first rate is 0, so it cannot fall")
     assert rows[1] == nothing | {"detectable": None}
     units = report_columns.with_stated(Workspace(), tables(comparisons=[compared(5, reason="several images per unit")]))["comparisons"][0]
-    assert units["detectable"] is None and units["reason"].startswith("several images per unit; on 5 units even a cut to 0")
+    assert units["detectable"] is None and units["reason"].startswith("several images per unit; on 5 units even a reduction to 0")
 
 
 @pytest.mark.parametrize("judge", [None, JUDGE])
