@@ -298,7 +298,7 @@ def _relocation(one, concept):
     overlap, chance = one.evidence["overlap with the set chosen again (IoU)"], one.evidence["overlap by chance (IoU)"]
     return (
         f"Under {_attack(one)}, neurons of {one.variant} outside the concept set change by "
-        f"{_full(one.evidence['mean delta outside the set'])} standard deviations of the base model; a newly chosen set overlaps it by "
+        f"{_full(one.evidence['mean delta outside the set'])} standard deviations of the base model; a set chosen by its response to the attack overlaps it by "
         f"{overlap.value:.2f} (IoU; chance {chance.value:.2f}): {one.outcome}."
     )
 
