@@ -240,8 +240,8 @@ def test_a_small_part_that_comes_back_is_said_as_that():
     assert word["outcome"] == "reactivated in part"
     assert word["sentence"] == (
         "erase_attack (optimised) changes the activity of esd by 0.16 (0.12 to 0.20, n = 50) against its control (p by flipping the signs "
-        "of units = 0.005); wording alone changes it by up to 0.10 in the base model. Without attack 0.90 is lost; under the attack the "
-        "activity is 0.26 (0.20 to 0.32), still below the threshold 0.5 of deactivation: reactivated in part."
+        "of units = 0.005); wording alone changes it by up to 0.10 in the base model. Without attack 0.90 of the activity is lost; under "
+        "the attack it is 0.26 (0.20 to 0.32), still below the threshold 0.5 of deactivation: reactivated in part."
     )
     assert "reactivates the chosen neurons in part, by +0.16 (0.12 to 0.20) of 0.90 lost, to an activity of 0.26" in found["headline"]
 
@@ -540,7 +540,7 @@ def test_a_comparison_of_units_with_several_images_names_its_test_and_its_units(
 
 
 def test_no_difference_found_comes_with_the_power_to_find_one():
-    assert "power 0.31" in compared(0.4, power=0.31) and "true reduction by 40%" in compared(0.4, power=0.31)
+    assert "power 0.31" in compared(0.4, power=0.31) and "true reduction by 40 %" in compared(0.4, power=0.31)
     assert "power" not in compared(0.4).lower() and "power" not in compared(0.4, power=None).lower()
 
 

@@ -35,6 +35,7 @@ REWORDED = {
         "0.00, without attack 0.00). Intervals cover units and 2"
     ),
     "All intervals hold for": "Intervals cover only",
+    " is lost; under the attack the activity is": " of the activity is lost; under the attack it is",
     "to include other seeds": "to cover more seeds",
     "3 units a half; words take 8": "3 units per half; a verdict needs 8",
     "With prompts without the concept they drift": "On prompts without the concept they drift",

@@ -36,6 +36,10 @@ COUNTED |= {IN_PART: "in part"}
 REACTIVATED = ("reactivated", IN_PART)
 NEURONS = {"concept": "concept neurons", "watch": "watched concept neurons"}
 SETS = {"target": "prompts with the concept", "reference": "prompts without the concept"}
+BESIDE_THE_SHAM = {
+    "more than the sham": "erasing the concept does more than erasing something else",
+    "no more than the sham": "erasing the concept does no more than erasing something else",
+}
 COMPARABLE = {
     "more than comparable ones": "more than comparable neurons",
     "no more than comparable ones": "no more than comparable neurons",
@@ -102,8 +106,10 @@ def entry(finding, subject, sentence, evidence=None):
 SUBJECTS = {
     "set": lambda one: _chosen(one),
     "deactivation": lambda one: one.variant,
-    "these neurons": lambda one: f"{one.variant}, these neurons" + (f" under {_attack(one)}" if one.attack else ""),
-    "another concept": lambda one: f"{one.variant}, neurons of {one.about['concept']}" + (f" under {_attack(one)}" if one.attack else ""),
+    "these neurons": lambda one: (
+        f"{one.variant}, concept neurons against comparable neurons" + (f" under {_attack(one)}" if one.attack else "")
+    ),
+    "another concept": lambda one: f"{one.variant}, neurons of {one.about['concept']} {_where(one)}",
     "beyond the sham": lambda one: f"{one.variant} compared with {one.about['sham']}",
     "erasure": lambda one: f"{one.variant}, images without attack",
     "reactivation": lambda one: f"{one.variant}, {_attack(one)}",
@@ -119,6 +125,13 @@ def _chosen(one, concept=None):
     if one.about["of"]:
         return f"the neurons of {one.about['of']}"
     return f"the {NEURONS[one.about['neuron_set']]}" + (f" of {concept}" if concept else "")
+
+
+def _where(one):
+    """On which prompts the neurons of another concept were measured."""
+    if one.attack:
+        return f"under {_attack(one)}"
+    return f"on prompts of {one.about['concept']}" if one.about["prompts"] == "other-target" else "on the study's prompts"
 
 
 def _set_of_neurons(one, concept):
@@ -212,7 +225,8 @@ def _of_another(one, concept):
 def _beyond_the_sham(one, concept):
     return (
         f"In {one.about['sham']}, where something else was erased, the activity is "
-        f"{_full(one.evidence['activity in the sham minus that here'])} higher than in {one.variant}: {one.outcome}."
+        f"{_full(one.evidence['activity in the sham minus that here'])} higher than in {one.variant}: "
+        f"{BESIDE_THE_SHAM.get(one.outcome, one.outcome)}."
     )
 
 
@@ -248,7 +262,7 @@ def _how_much(one):
         return ""
     at = one.about["threshold"]
     where = "below" if attacked.high < at else "above" if attacked.low > at else "on both sides of"
-    said = f". Without attack {_text(lost.value)} is lost; under the attack the activity is {_short(attacked)}"
+    said = f". Without attack {_text(lost.value)} of the activity is lost; under the attack it is {_short(attacked)}"
     return f"{said}, {'still ' if where == 'below' else ''}{where} the threshold {at:g} of deactivation"
 
 
@@ -298,8 +312,8 @@ def _relocation(one, concept):
     overlap, chance = one.evidence["overlap with the set chosen again (IoU)"], one.evidence["overlap by chance (IoU)"]
     return (
         f"Under {_attack(one)}, neurons of {one.variant} outside the concept set change by "
-        f"{_full(one.evidence['mean delta outside the set'])} standard deviations of the base model; a set chosen by its response to the attack overlaps it by "
-        f"{overlap.value:.2f} (IoU; chance {chance.value:.2f}): {one.outcome}."
+        f"{_full(one.evidence['mean delta outside the set'])} standard deviations of the base model; a set chosen by its "
+        f"response to the attack overlaps it by {overlap.value:.2f} (IoU; chance {chance.value:.2f}): {one.outcome}."
     )
 
 
@@ -342,7 +356,7 @@ def _together(several):
         sentence = f"No difference between the images of {b} and those of {a} was found (n = {size} pairs each): {each}."
         title = "other images"
         if any(one.about["power"] is not None for one in several):
-            sentence += f" Power is the chance of finding a true reduction by {RELATIVE_CUT:.0%} with so many pairs."
+            sentence += f" Power is the chance of finding a true reduction by {100 * RELATIVE_CUT:.0f} % with so many pairs."
     numbers = {f"difference of rates, {_pair(one)}": one.evidence["difference of rates"] for one in several}
     found = entry(first, f"{b} compared with {a}, {title}", sentence, numbers)
     return found | dict.fromkeys(("attack", "provenance", "against"))
