@@ -70,7 +70,7 @@ def with_column(table, found):
 
 def caveats(found):
     """A sentence where the study names another concept and its neurons could not be told from its own."""
-    return [] if found is None or not found.reason else [f"Nothing is said about neurons of another concept. {found.reason}"]
+    return [] if found is None or not found.reason else [f"The verdict says nothing about neurons of another concept. {found.reason}"]
 
 
 def _contrast(workspace):

@@ -66,7 +66,7 @@ def write_report(workspace, history, command, formats=("html", "md", "csv"), rev
         named_sets.export(workspace, folder / named_sets.FOLDER)
     else:
         tables["verdict"] = {
-            "headline": "The run is still going on: pictures first, numbers follow.",
+            "headline": "The run is not finished: images come first, numbers follow.",
             "words": [],
             "reasons": [],
             "caveats": [],
@@ -147,7 +147,7 @@ def _model_row(workspace, name, role, method, parent, what, history):
         "share_changed": changed,
         "seconds": history["seconds"].get(erasing(name)),
         "largest_changes": found["largest_changes"],
-        "reason": None if name != BASE else "the base model is what the others are compared with",
+        "reason": None if name != BASE else "the base model, with which the other variants are compared",
     }
 
 
