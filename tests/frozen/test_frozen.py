@@ -71,7 +71,8 @@ REWORDED = {
     "prompt and anchor.": (
         "Training pairs erase more: a CSV with the columns prompt (a sentence with the concept) and anchor (the same without it)."
     ),
-    "the base model is what the others are compared with": "the base model, with which the other variants are compared",
+    "the base model is what the others are compared with": "the other variants are compared with the base model",
+    "concepts are drawn right at": "concepts are drawn as asked at",
     "the first rate is 0, there is nothing to cut": "the first rate is 0, so it cannot fall",
     "even a cut to 0 would be found": "even a reduction to 0 would be detected",
     "pruned neurons say nothing about themselves; read the set watch": (

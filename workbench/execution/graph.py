@@ -11,9 +11,10 @@ from typing import Any
 from workbench.execution import method_code, training_data
 from workbench.execution.condition import Condition, attacking, erasing
 from workbench.study import seeds
-from workbench.study.parts import CONCEPT, RETAINED
 from workbench.study.attacks import AttackTable
+from workbench.study.parts import CONCEPT, RETAINED
 from workbench.study.prompt_set_name import control_of, name_of
+from workbench.study.prompts import PromptSet
 from workbench.study.study import BASE, OTHER, Study
 
 

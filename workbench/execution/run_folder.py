@@ -422,7 +422,7 @@ class Store:
         return sorted((one.parent.name, one.name) for one in found)
 
     def take(self, stage: str, key: str, other: "'Store'", sealed: Callable[[digests.Seal], object] = lambda seal: None) -> bool:
-        """Copy an undamaged result from another store under the same key. Returns whether this store has it now. `sealed` as in `writing`."""
+        """Copy an undamaged result from another store under the same key. Returns whether it is there now; `sealed`: `writing`."""
         if not self.has(stage, key) and other.has(stage, key) and not other.fault(stage, key):
             with self.writing(stage, key, sealed) as folder:
                 shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)

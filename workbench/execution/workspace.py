@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas
@@ -284,7 +284,7 @@ class Workspace:
             return text.encode(self.model, rows.prompts, rows.prefix)
 
     def resuming(self, node: Node, shard: Shard) -> dict[str, Any]:
-        """For a long search or training: a context manager in which the model is the base model, and its saved state before it was killed."""
+        """For a long search or training: a context manager in which the model is the base model, and its saved state."""
         own = {name: parameter.data for name, parameter in self.model.parameters().items()}
         return {
             "base": lambda: exchanged(self.model, own),
@@ -298,7 +298,7 @@ class Workspace:
         return list(dict.fromkeys(self.prompt_set("target").units))
 
     def units_of(self, prompt_set: str) -> list[str]:
-        """(row,) the unit of each row of a set, in the order of its rows; the rows of an attack have the units of the target rows they pair with."""
+        """(row,) the unit of each row of a set; the rows of an attack have the units of the target rows they pair with."""
         rows = self.prompt_set(prompt_set)
         if rows.attack is None:
             return rows.units

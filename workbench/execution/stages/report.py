@@ -147,7 +147,7 @@ def _model_row(workspace, name, role, method, parent, what, history):
         "share_changed": changed,
         "seconds": history["seconds"].get(erasing(name)),
         "largest_changes": found["largest_changes"],
-        "reason": None if name != BASE else "the base model, with which the other variants are compared",
+        "reason": None if name != BASE else "the other variants are compared with the base model",
     }
 
 
