@@ -13,6 +13,7 @@ from workbench.execution.condition import Condition, attacking, erasing
 from workbench.study import seeds
 from workbench.study.attacks import AttackTable
 from workbench.study.prompt_set_name import control_of, name_of
+from workbench.study.prompts import Kind, PromptSet
 from workbench.study.study import BASE, OTHER, Study
 
 CONCEPT = ("target", "reference")
@@ -29,7 +30,7 @@ class SetPlan:
     """
 
     name: str
-    kind: str
+    kind: Kind
     table: PromptSet | None = None
     attack: str | None = None
     against: str | None = None
@@ -95,12 +96,12 @@ class Graph:
         self.rows_per_unit = len(self.rows["target"]) / len(self.units)
         batch = study.sampling.batch
         self.batches = tuple((start, min(start + batch, self.n_prompts)) for start in range(0, self.n_prompts, batch))
-        self.model = {"model": model_digest, "dtype": study.model.dtype}
-        self.sampling = {"steps": study.sampling.steps, "guidance": study.sampling.guidance} | self.model
+        self.model: dict[str, Any] = {"model": model_digest, "dtype": study.model.dtype}
+        self.sampling: dict[str, Any] = {"steps": study.sampling.steps, "guidance": study.sampling.guidance} | self.model
         # what depends on the halves is computed again where units follow the prompts; images and recordings stay
-        self.halves = {"grouped": "prompt"} if "group" in prompts["target"].table else {}
+        self.halves: dict[str, Any] = {"grouped": "prompt"} if "group" in prompts["target"].table else {}
         detectors = {role: method_code.detector_identity(getattr(study.detectors, role), study.folder) for role in ("steer", "judge")}
-        self.looks = {"labels": study.detectors.labels} | detectors
+        self.looks: dict[str, Any] = {"labels": study.detectors.labels} | detectors
         self.pairs = training_data.read_pairs(study, study.prompts.erase)
         self.changed = [variant.name for variant in study.variants]
         self.plain = [variant.name for variant in study.variants if variant.role != "sham"]
@@ -111,11 +112,12 @@ class Graph:
         """The base model first, then variants, attacks with their controls, retained sets; adds the attacks' sets to `sets`."""
         found = [(variant, name) for variant in (BASE, *self.changed) for name in CONCEPT]
         for attack in self.study.attacks:
-            for against in attack.against or [None]:
+            for against in tuple(attack.against) or (None,):
                 made = against or method_code.made_against(attack, self.study.folder)
                 name = name_of(attack.label, made)
                 for control in (False, True):
-                    set_name, kind = (control_of(name), "control") if control else (name, "adversarial")
+                    set_name = control_of(name) if control else name
+                    kind: Kind = "control" if control else "adversarial"
                     self.sets[set_name] = SetPlan(set_name, kind, None, attack.label, made, control, attacking(name))
                     shown = [one for one in self.plain if self._shown(attack, against, one) and seeds.meets(self.study, against, one)]
                     found += [(variant, set_name) for variant in shown]

@@ -9,6 +9,7 @@ inputs     nodes whose results a set is made of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from workbench.errors import RecordingMismatch, StudyError
@@ -16,7 +17,8 @@ from workbench.models.load import Model
 from workbench.neurons.combining import belongs, check_fit
 from workbench.neurons.sets import NeuronSet, index_table
 from workbench.neurons.sites import Layer
-from workbench.study.neuron_sets import CLUSTER, OWN, uses
+from workbench.study.neuron_choice import Choose
+from workbench.study.neuron_sets import CLUSTER, OWN, NamedSet, uses
 from workbench.study.study import Study
 
 

@@ -37,7 +37,7 @@ def chosen(choose: Choose, values: Mapping[str, np.ndarray], here: np.ndarray) -
     if not choose.agree:
         return positive(values[choose.score], choose.share, here)
     if choose.by == "votes":
-        return sum(positive(value, choose.share, here).astype(int) for value in values.values()) >= (choose.votes or 0)
+        return np.sum([positive(value, choose.share, here) for value in values.values()], axis=0) >= (choose.votes or 0)
     every = here & np.all([value > 0 for value in values.values()], axis=0)
     return selection.by_rank(values, choose.share, here, every) if every.any() else every
 

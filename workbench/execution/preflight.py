@@ -85,7 +85,7 @@ class _at:
     def __init__(self, place: str) -> None:
         self.place = place
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "_at":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

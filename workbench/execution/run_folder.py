@@ -312,7 +312,7 @@ class Store:
         return self.path(stage, key)
 
     def file(self, stage: str, key: str, name: str) -> Path:
-        """The path of one file of a result, that file alone checked against the seal: for pages, which read a little of much.
+        """The path of one file of a result. Only that file is checked against the seal: pages read single files of many results.
 
         Raises   as `result`
         """
@@ -421,8 +421,8 @@ class Store:
         found = (one for one in self.folder.glob("nodes/*/*") if not one.name.startswith(".") and one.is_dir())
         return sorted((one.parent.name, one.name) for one in found)
 
-    def take(self, stage: str, key: str, other: "'Store'", sealed: Callable[[digests.Seal], object] = lambda seal: None) -> bool:
-        """Copy an undamaged result from another store under the same key. Returns whether this store has it now. `sealed` as in `writing`."""
+    def take(self, stage: str, key: str, other: "Store", sealed: Callable[[digests.Seal], object] = lambda seal: None) -> bool:
+        """Copy an undamaged result from another store. Returns whether this store has the result now. `sealed` as in `writing`."""
         if not self.has(stage, key) and other.has(stage, key) and not other.fault(stage, key):
             with self.writing(stage, key, sealed) as folder:
                 shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)
@@ -593,7 +593,7 @@ def _manifest_fault(manifest: Any) -> str | None:
     return None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -1e18 < value < 1e18
 
 

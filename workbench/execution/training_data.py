@@ -70,12 +70,12 @@ def pairs(
     return left, f"{variant.name}: {len(given) - len(left)} of {len(given)} erasing pairs are measured, and left out of its training."
 
 
-def retained(study: Study, sets: Mapping[str, PromptSet]) -> list[str]:
-    """The prompts that learned masks keep, each once.
+def retained(study: Study, file: str, sets: Mapping[str, PromptSet]) -> list[str]:
+    """The prompts of a file that learned masks keep, without repeats.
 
     Raises   StudyError when one of them is measured and nothing says to leave it out, or when nothing is left
     """
-    table = prompt_files.read_prompts(resources.find_file(study.prompts.retain, study.folder), "retain", "adversarial").table
+    table = prompt_files.read_prompts(resources.find_file(file, study.folder), "retain", "adversarial").table
     given, known = list(dict.fromkeys(table["prompt"])), measured(sets)
     both = [prompt for prompt in given if same(prompt) in known]
     left = [prompt for prompt in given if same(prompt) not in known]

@@ -110,9 +110,8 @@ def _report(store: Store) -> list[tuple[str, str]]:
         path = folder / file
         if f"{name}/{file}" in known or not path.resolve().is_relative_to(folder.resolve()):
             continue
-        why = _differs(path, size, digest)
-        if why:
-            found.append((f"{name}/{file}", why))
+        if fault := _differs(path, size, digest):
+            found.append((f"{name}/{file}", fault))
     return found
 
 
