@@ -14,6 +14,8 @@ report = state.report
 
 st.title(plain(report.study["title"]))
 st.markdown(f"**{plain(report['verdict']['headline'])}**")
+for caveat in report["verdict"]["caveats"][:1]:
+    st.markdown(plain(caveat))
 if report.note:
     st.caption(plain(report.note))
 

@@ -63,7 +63,7 @@ def test_deactivation_and_reactivation_are_the_planted_ones_and_a_cluster_withou
         for effect, expected in zip(("deactivation", "reactivation", "sensitivity"), truth[group[number]], strict=True):
             row = table.loc[number, effect]
             if expected is None:
-                assert "cannot be told from 0" in row["reason"] and np.isnan(row["value"])
+                assert "not distinguishable from 0" in row["reason"] and np.isnan(row["value"])
                 continue
             assert row["value"] == pytest.approx(expected, abs=0.1 if effect != "sensitivity" else 0.7) and pandas.isna(row["reason"])
             assert row["low"] <= row["value"] <= row["high"] and row["n"] == 20

@@ -35,7 +35,7 @@ def test_clusters_of_noise_do_not_come_back_and_say_so():
     values, index, _ = recorded(effects=None)
     found = stability(maker(values, index), 12, k=3)
     assert found.row["stability"] < 0.5 and not found.row["stable"]
-    assert found.row["reason"].startswith("the clusters do not come back") and found.clusters["jaccard"].max() < 0.8
+    assert found.row["reason"].startswith("the clusters do not recur") and found.clusters["jaccard"].max() < 0.8
     assert found.kept.mean() < 0.9
 
 

@@ -54,7 +54,7 @@ def test_where_no_activity_was_measured_the_images_decide():
     assert first([effect(0.1, 0.2, **WORDS)], rates) == WORDS
 
 
-NO_SET = [validity(valid=False, reason="No valid set: chance. Take more units, or another score")]
+NO_SET = [validity(valid=False, reason="No valid set: chance. Use more units or another score")]
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_without_a_valid_set_no_number_of_neurons_is_on_the_card_and_the_images_
     document = given | {"models": [{"variant": "base", "role": "base"}, {"variant": "esd", "role": "erased"}]}
     card = cards(Report(document), "esd")
     assert card["reactivation"]["value"] is card["reactivation"]["low"] is card["reactivation"]["high"] is None
-    assert card["reactivation"]["reason"] == "No valid set: chance. Take more units, or another score"
+    assert card["reactivation"]["reason"] == "No valid set: chance. Use more units or another score"
     assert (card["attack"]["rate"], card["control"]["control"]) == (pytest.approx(0.7), True)
     (shown,) = (one for one in headline_numbers.headline_numbers(Report(document | {"retention": []}), "esd") if one.key == "reactivation")
-    assert (shown.value, shown.words) == ("—", "No valid set: chance. Take more units, or another score.")
+    assert (shown.value, shown.words) == ("—", "No valid set: chance. Use more units or another score.")
     valid = cards(Report(document | {"set_validity": [validity()]}), "esd")["reactivation"]
     assert valid["value"] == pytest.approx(0.5) and valid["reason"] is None
 

@@ -51,12 +51,12 @@ def test_every_word_carries_the_finding_as_data():
 def test_the_headline_names_its_variant_and_gives_each_number():
     given = tables()
     assert verdict(given)["headline"] == (
-        "In esd the neurons chosen for heart are deactivated (activity 0.10 (0.00 to 0.20); the base model is 1); "
-        "erase_attack (optimised) reactivates them by +0.50 (0.40 to 0.60) of 0.90 lost, to an activity of 0.62; "
-        "under erase_attack (optimised) the images of esd show the concept at a rate of 0.70, control 0.05: the concept returns."
+        "In esd, the neurons chosen for heart are deactivated (activity 0.10, 95 % CI 0.00 to 0.20; base model 1); "
+        "erase_attack (optimised) reactivates the chosen neurons by +0.50 (0.40 to 0.60) of 0.90 lost, to an activity of 0.62; "
+        "under erase_attack (optimised), the concept returns in the images of esd (rate 0.70, control 0.05)."
     )
     given["rates"].append(plain_rate(0.1, 0.3))
-    assert verdict(given)["headline"].endswith("at a rate of 0.70, control 0.05, without attack 0.20: the concept returns.")
+    assert verdict(given)["headline"].endswith("the concept returns in the images of esd (rate 0.70, control 0.05, without attack 0.20).")
 
 
 def test_better_sentences_do_not_change_the_verdict(monkeypatch):
@@ -74,12 +74,18 @@ def test_every_kind_of_finding_of_the_result_has_a_title_and_a_sentence():
     assert set(words.SENTENCES) == set(words.SUBJECTS) == set(OUTCOMES) - {"known answer"}
 
 
-@pytest.mark.parametrize(("p", "outcome"), [(0.031, "the concept returns"), (0.2, "undecided")])
-def test_the_headline_says_of_the_images_what_the_paired_test_says(p, outcome):
+@pytest.mark.parametrize(
+    ("p", "outcome", "said"),
+    [
+        (0.031, "the concept returns", "the concept returns in the images of esd"),
+        (0.2, "undecided", "it is undecided whether the concept returns in the images of esd"),
+    ],
+)
+def test_the_headline_says_of_the_images_what_the_paired_test_says(p, outcome, said):
     rows = tables(asr=(0.1, 0.3), control=(0.0, 0.2))
     rows["against_control"] = [ATTACK | {"variant": "esd", "p_mcnemar": p, "low": 0.02}]
     found = verdict(rows)
-    assert found["headline"].endswith(f"at a rate of 0.20, control 0.10: {outcome}.")
+    assert found["headline"].endswith(f"(optimised), {said} (rate 0.20, control 0.10).")
     assert f"(McNemar p = {p:.2g}): {outcome}." in word_of(found, "images")["sentence"]
 
 
@@ -90,8 +96,8 @@ def test_images_are_judged_where_the_neurons_could_not_be():
     found = verdict(given)
     assert kinds(found) == ["set", "images"] and word_of(found, "images")["outcome"] == "concept returns"
     assert found["headline"] == (
-        "In esd the activity of the neurons chosen for heart was not measured; "
-        "under erase_attack (optimised) the images of esd show the concept at a rate of 0.70, control 0.05: the concept returns."
+        "In esd, the activity of the neurons chosen for heart was not measured; "
+        "under erase_attack (optimised), the concept returns in the images of esd (rate 0.70, control 0.05)."
     )
     given["rates"] = [row | dict.fromkeys(("rate", "low", "high")) for row in given["rates"]]
     found = verdict(given | {"set_validity": []})
@@ -116,13 +122,13 @@ def everything(variant="esd"):
     ("row", "said", "headline"),
     [
         (
-            {"valid": False, "reason": "No valid set: its scale is 2.2 standard errors from 0. Take more units, or another score"},
-            "No valid set: its scale is 2.2 standard errors from 0. Take more units, or another score. Nothing is said in words",
-            "The neurons chosen for heart are no valid set, so nothing is said about them; under erase_attack (optimised) the images",
+            {"valid": False, "reason": "No valid set: its scale is 2.2 standard errors from 0. Use more units or another score"},
+            "No valid set: its scale is 2.2 standard errors from 0. Use more units or another score. The verdict says nothing",
+            "The neurons chosen for heart are not a valid set, so the verdict says nothing about them; under erase_attack (optimised), the",
         ),
         (
             None,
-            "was not tested, so nothing is said in words about them",
+            "was not tested, so the verdict says nothing about them",
             "Whether the neurons chosen for heart are a valid set was not tested",
         ),
     ],
@@ -133,7 +139,7 @@ def test_without_a_valid_set_nothing_is_said_about_neurons_and_images_are_judged
     moved = [number(0.2, 0.4, variant="esd", iou=0.0, iou_chance=0.02, **ATTACK)]
     found = verdict(given, relocations=moved)
     assert kinds(found) == ["set", "erasure", "images"] and said in found["words"][0]["sentence"]
-    assert found["headline"].startswith(headline) and found["headline"].endswith("the concept returns.")
+    assert found["headline"].startswith(headline) and "the concept returns in the images of esd" in found["headline"]
     assert "reactivat" not in found["headline"]
 
 
@@ -156,7 +162,7 @@ def test_below_eight_units_a_half_numbers_are_printed_and_no_word_is_said(n_choo
     assert {w["outcome"] for w in neurons} == {"too few units"} and {w["kind"] for w in neurons} == {"set", "deactivation", "reactivation"}
     assert "0.50 (0.40 to 0.60" in word_of(found, "reactivation")["sentence"]
     assert found["headline"].startswith(
-        "Too few units for words about the neurons chosen for heart (7 a half; words take 8); under erase_attack"
+        "Too few units for a verdict on the neurons chosen for heart (7 per half, at least 8 needed); under erase_attack"
     )
     images = [w["outcome"] for w in found["words"] if w["kind"] in ("images", "erasure")]
     assert images == (["too few units"] * 2 if n_choosing is None else ["below the base model", "concept returns"])
@@ -179,8 +185,8 @@ def test_deactivated_while_drawn_is_the_finding_and_nothing_else_is_said_of_thes
     )
     assert not {"reactivation", "these neurons"} & set(kinds(found)) and word_of(found, "images")["outcome"] == "concept returns"
     assert found["headline"].startswith(
-        "In esd the neurons chosen for heart are deactivated (activity 0.10 (0.00 to 0.20); the base model is 1) while its images show the "
-        "concept at a rate of 0.70, so they do not carry it; under erase_attack"
+        "In esd, the neurons chosen for heart are deactivated (activity 0.10, 95 % CI 0.00 to 0.20; base model 1) while its images show "
+        "the concept at a rate of 0.70, so they do not carry it; under erase_attack"
     )
 
 
@@ -196,7 +202,7 @@ def test_a_drift_that_does_not_pass_is_said_with_what_is_left_above_it():
     found = verdict(given)
     word = word_of(found, "deactivation")
     assert word["outcome"] == "changed at large"
-    assert "they drift by −0.50 (−0.60 to −0.40, n = 50): a fall by more than 0.1 is not excluded" in word["sentence"]
+    assert "they drift by −0.50 (−0.60 to −0.40, n = 50): a fall of more than 0.1 is not excluded" in word["sentence"]
     assert "0.15 (0.05 to 0.25, n = 50)" in word["sentence"] and "changed at large" in found["headline"]
 
 
@@ -209,15 +215,20 @@ def test_a_damaged_model_is_not_called_erased():
     found = verdict(given)
     word = word_of(found, "deactivation")
     assert word["outcome"] == "changed at large"
-    assert "Unrelated concepts are drawn right at a rate of no more than 0.20 (0.10 to 0.30): the model is damaged." in word["sentence"]
-    assert found["headline"].startswith("esd changed at large, not on heart alone, so nothing can be credited to erasing (activity 0.10")
+    assert "Unrelated concepts are drawn as asked at a rate of only 0.20 (0.10 to 0.30): the model is damaged." in word["sentence"]
+    assert found["headline"].startswith(
+        "esd changed at large, not only for heart, so no change can be attributed to erasing (activity 0.10"
+    )
 
 
 def test_a_small_drift_that_is_not_excluded_leaves_the_difference_to_decide():
     given = tables(drift=(-0.14, 0.0))
     given["effects"].append(effect(0.05, 0.25, name="target_over_reference", **dict.fromkeys(ATTACK)))
     word = word_of(verdict(given), "deactivation")
-    assert word["outcome"] == "deactivated" and "so their activity above that without the concept counts, 0.15" in word["sentence"]
+    assert (
+        word["outcome"] == "deactivated"
+        and "so the outcome rests on the activity with the concept minus that without it, 0.15" in word["sentence"]
+    )
     given["effects"] = given["effects"][:-1]
     assert word_of(verdict(given), "deactivation")["outcome"] == "undecided"
 
@@ -229,10 +240,10 @@ def test_a_small_part_that_comes_back_is_said_as_that():
     assert word["outcome"] == "reactivated in part"
     assert word["sentence"] == (
         "erase_attack (optimised) changes the activity of esd by 0.16 (0.12 to 0.20, n = 50) against its control (p by flipping the signs "
-        "of units = 0.005); wording alone changes it by up to 0.10 in the base model. Without attack 0.90 is lost; under the attack the "
-        "activity is 0.26 (0.20 to 0.32), still below the threshold 0.5 of deactivation: reactivated in part."
+        "of units = 0.005); wording alone changes it by up to 0.10 in the base model. Without attack 0.90 of the activity is lost; under "
+        "the attack it is 0.26 (0.20 to 0.32), still below the threshold 0.5 of deactivation: reactivated in part."
     )
-    assert "reactivates them in part, by +0.16 (0.12 to 0.20) of 0.90 lost, to an activity of 0.26" in found["headline"]
+    assert "reactivates the chosen neurons in part, by +0.16 (0.12 to 0.20) of 0.90 lost, to an activity of 0.26" in found["headline"]
 
 
 def test_an_effect_that_wording_alone_has_in_the_base_model_reactivates_nothing():
@@ -242,8 +253,8 @@ def test_an_effect_that_wording_alone_has_in_the_base_model_reactivates_nothing(
     assert word_of(found, "reactivation")["outcome"] == "not reactivated by these attacks"
     assert "wording alone changes it by up to 0.28" in word_of(found, "reactivation")["sentence"]
     assert (
-        "did not reactivate them (erase_attack (optimised) by +0.15 (0.10 to 0.20) against its control; wording alone up to 0.28)"
-        in (found["headline"])
+        "did not reactivate the chosen neurons (erase_attack (optimised): +0.15, 95 % CI 0.10 to 0.20, against its control; wording "
+        "alone: up to 0.28)" in (found["headline"])
     )
     given["effects"] = [row | dict.fromkeys(("null_low", "null_high")) for row in given["effects"]]
     word = word_of(verdict(given), "reactivation")
@@ -256,12 +267,12 @@ def test_is_it_these_neurons_is_answered_beside_every_effect_that_is_there():
     assert (lost["outcome"], lost["attack"], gained["attack"]) == ("no more than comparable ones", None, "erase_attack")
     assert lost["sentence"] == (
         "In esd, the concept neurons lose 0.90, comparable neurons of the same layers 0.94 (95 % of such sets 0.88 to 0.97), a difference "
-        "of −0.08 (−0.12 to −0.04): no more than comparable ones. What changes is the answer of the layers to the prompt, not these "
-        "neurons in particular."
+        "of −0.08 (−0.12 to −0.04): no more than comparable neurons. The response of whole layers to the prompt changes, not "
+        "that of these neurons in particular."
     )
-    assert "; the base model is 1), no more than comparable ones; " in found["headline"]
+    assert "; base model 1), but no more than comparable neurons; " in found["headline"]
     beyond = word_of(found, "beyond the sham")
-    assert (beyond["outcome"], beyond["subject"]) == ("more than the sham", "esd beside sham")
+    assert (beyond["outcome"], beyond["subject"]) == ("more than the sham", "esd compared with sham")
     nothing = everything()
     nothing["effects"] = [row | {"comparable_outcome": None} for row in nothing["effects"]]
     assert "these neurons" not in kinds(verdict(nothing))
@@ -283,11 +294,11 @@ def test_the_neurons_of_another_concept_stand_beside_those_of_the_study():
     words = [word for word in said["words"] if word["kind"] == "another concept"]
     assert [word["outcome"] for word in words] == ["not those of another concept", *["also those of another concept"] * 2]
     assert words[0]["sentence"] == (
-        "In esd, with prompts of heart the neurons of heart lose 0.85 (0.80 to 0.90); with prompts of noto the neurons of noto lose, on "
-        "the scale of noto, 0.01 (−0.02 to 0.04, n = 50) (p by flipping the signs of units = 0.001), a difference of +0.84 (0.76 to 0.92): "
-        "the neurons of noto change by less than 0.1."
+        "In esd, on prompts of heart, the neurons of heart lose 0.85 (0.80 to 0.90); on prompts of noto, the neurons of noto lose "
+        "0.01 (−0.02 to 0.04, n = 50) on the scale of noto (p by flipping the signs of units = 0.001), a difference of +0.84 (0.76 to "
+        "0.92): the neurons of noto change by less than 0.1."
     )
-    assert "with prompts of heart the neurons of noto lose" in words[1]["sentence"]
+    assert "on prompts of heart, the neurons of noto lose" in words[1]["sentence"]
     assert words[2]["sentence"].startswith(
         "Under erase_attack (optimised), in esd, the neurons of heart gain 0.50 (0.40 to 0.60), the neurons"
     )
@@ -314,9 +325,9 @@ def test_another_concept_is_spoken_of_only_where_the_own_neurons_changed():
 def test_images_that_show_the_concept_without_neural_activity_are_said_in_the_headline():
     found = verdict(tables(reactivation=(-0.05, 0.05)))
     assert word_of(found, "reactivation")["outcome"] == "not reactivated by these attacks"
-    assert "the attacks tried here did not reactivate them" in found["headline"] and "concept returns" in found["headline"]
+    assert "the attacks tried here did not reactivate the chosen neurons" in found["headline"] and "concept returns" in found["headline"]
     none = verdict(tables(reactivation=(-0.05, 0.05), asr=(0.0, 0.2)))
-    assert "concept returns" not in none["headline"]
+    assert "it is undecided whether the concept returns in the images" in none["headline"]
 
 
 def at_the_ceiling(variant="esd", shown=(0.93, 1.0), **given):
@@ -369,24 +380,24 @@ def test_the_headline_of_several_variants_counts_them_and_names_worst_and_best()
     given, variants = several()
     given["rates"].append(plain_rate(0.0, 0.2, variant="esd"))
     assert verdict(given, variants)["headline"] == (
-        "The neurons chosen for heart are deactivated in 1 of 3 erased variants, not deactivated in 2 (best esd, activity 0.10 (0.00 to "
-        "0.20); worst uce, activity 0.70 (0.60 to 0.80); the base model is 1); without attack the images of ac show the concept as in the "
-        "base model, so there was nothing to reactivate; attacks reactivate them in 1 of 2 attacked variants, not reactivated in 1 "
-        "(worst esd, erase_attack (optimised) by +0.50 (0.40 to 0.60); best uce, erase_attack (optimised) by 0.00 (−0.04 to "
-        "0.04)); in the images the concept returns in 1 of 2, does not return in 1 (worst esd, erase_attack "
-        "(optimised) at a rate of 0.60, control 0.05, without attack 0.10; best uce, erase_attack (optimised) at a rate of 0.03, control "
-        "0.05)."
+        "The neurons chosen for heart are deactivated in 1 of 3 erased variants, not deactivated in 2 (best esd, activity 0.10, 95 % CI"
+        " 0.00 to 0.20; worst uce, activity 0.70, 95 % CI 0.60 to 0.80; base model 1); without attack the images of ac show the concept"
+        " as in the base model, so there was nothing to reactivate; attacks reactivate the chosen neurons in 1 of 2 attacked variants, "
+        "not reactivated in 1 (worst esd, erase_attack (optimised) +0.50, 95 % CI 0.40 to 0.60; best uce, erase_attack (optimised) "
+        "0.00, 95 % CI −0.04 to 0.04); the concept returns in the images of 1 of 2 attacked variants, does not return in 1 (worst esd, "
+        "erase_attack (optimised), rate 0.60, control 0.05, without attack 0.10; best uce, erase_attack (optimised), rate 0.03, control"
+        " 0.05)."
     )
 
 
 def test_the_headline_of_several_variants_says_in_how_many_it_is_these_neurons():
     given = together(everything("esd"), everything("uce"))
     variants = [("esd", "erased"), ("uce", "erased")]
-    assert "; the base model is 1); no more than comparable ones in 2; " in verdict(given, variants)["headline"]
+    assert "; base model 1); no more than comparable neurons in 2; " in verdict(given, variants)["headline"]
     given["set_validity"] = [validity(valid=False, reason="No valid set: too little")]
     said = verdict(given, variants)["headline"]
     assert said.startswith(
-        "The neurons chosen for heart are no valid set, so nothing is said about them; in the images the concept returns in 2"
+        "The neurons chosen for heart are not a valid set, so the verdict says nothing about them; the concept returns in the images of 2"
     )
 
 
@@ -401,7 +412,7 @@ def test_a_sham_says_how_far_erasing_anything_moves_the_neurons():
     found = verdict(tables("sham", activity=(0.9, 1.0)), [("sham", "sham")])
     assert kinds(found) == ["set", "deactivation"]
     word = word_of(found, "deactivation", "sham")
-    assert word["outcome"] == "not deactivated" and "this is how far erasing anything moves them" in word["sentence"]
+    assert word["outcome"] == "not deactivated" and "how far erasing anything moves them" in word["sentence"]
 
 
 def test_a_pruned_variant_is_judged_on_the_watch_set_only():
@@ -425,7 +436,7 @@ def test_pruning_is_not_credited_with_an_attack_that_was_made_against_its_parent
     given["effects"].append(effect(-0.25, -0.1, p=0.001, name="pruning_effect_adversarial", neuron_set="watch", **moved))
     word = word_of(verdict(given, [("esd", "pruned")]), "effect of pruning")
     assert word["outcome"] == "transferred attack"
-    assert "It was made against parent, so the difference is no effect of pruning alone." in word["sentence"]
+    assert "The attack was made against parent, so the difference is not the effect of pruning alone." in word["sentence"]
 
 
 FAIR = {"provenance_a": "optimised", "provenance_b": "optimised", "pair": "parent", "control": False}
@@ -441,9 +452,9 @@ def test_comparisons_and_relocation_become_words():
     found = verdict(given, relocations=moved)
     word = word_of(found, "comparison", "pruned")
     assert (word["outcome"], word["beside"], word["attack"]) == ("fewer images", "esd", "erase_attack")
-    assert word["subject"] == "pruned beside esd, images under erase_attack"
+    assert word["subject"] == "pruned compared with esd, images under erase_attack"
     assert word_of(found, "relocation")["outcome"] == "relocated"
-    assert "erase_attack (optimised) reactivates them by +0.50" in found["headline"]
+    assert "erase_attack (optimised) reactivates the chosen neurons by +0.50" in found["headline"]
 
 
 def pair(name, attack, p, **more):
@@ -472,7 +483,7 @@ def test_a_transferred_attack_is_named_as_that_and_compares_nothing():
     found = verdict(given)
     outcomes = {w["outcome"]: w["sentence"] for w in found["words"] if w["kind"] == "comparison"}
     assert set(outcomes) == {"transferred attack", "undecided"}
-    assert "made against one of esd and pruned alone, and transferred to the other" in outcomes["transferred attack"]
+    assert "made against only one of esd and pruned, and transferred to the other" in outcomes["transferred attack"]
     assert "pgd made against esd −0.17 (−0.30 to −0.05)" in outcomes["transferred attack"] and "−0.03" in outcomes["undecided"]
 
 
@@ -489,7 +500,7 @@ def test_the_headline_is_about_the_attack_made_on_the_variant_before_a_stronger_
     given = tables()
     given["effects"].append(effect(0.5, 0.9, provenance="transferred", against="other"))
     found = verdict(given)
-    assert "erase_attack (optimised) reactivates them by +0.50" in found["headline"]
+    assert "erase_attack (optimised) reactivates the chosen neurons by +0.50" in found["headline"]
     assert word_of(found, "reactivation", provenance="transferred")["subject"] == "esd, erase_attack (transferred from other)"
 
 
@@ -499,9 +510,9 @@ def test_an_attack_that_reactivates_is_never_hidden_behind_the_one_shown_first()
     given["effects"].append(effect(0.5, 0.9, **other))
     given["rates"] += [rate(0.6, 0.8, **other), rate(0.0, 0.1, control=True, **other)]
     said = verdict(given)["headline"]
-    assert "erase_attack (optimised) leaves undecided whether it reactivates them (by +0.23" in said
-    assert "words (static) reactivates them in part, by +0.70 (0.50 to 0.90)" in said
-    assert "under words (static) at 0.70, control 0.05: the concept returns" in said
+    assert "it is undecided whether erase_attack (optimised) reactivates the chosen neurons (+0.23" in said
+    assert ", but words (static) reactivates them in part, by +0.70 (0.50 to 0.90)" in said
+    assert "under words (static), the concept returns (rate 0.70, control 0.05)" in said
 
 
 @pytest.mark.parametrize("value, text", [(-0.004, "0.00"), (-0.12, "−0.12"), (0.1, "0.10")])
@@ -529,7 +540,7 @@ def test_a_comparison_of_units_with_several_images_names_its_test_and_its_units(
 
 
 def test_no_difference_found_comes_with_the_power_to_find_one():
-    assert "power 0.31" in compared(0.4, power=0.31) and "true cut by 40%" in compared(0.4, power=0.31)
+    assert "power 0.31" in compared(0.4, power=0.31) and "true reduction by 40 %" in compared(0.4, power=0.31)
     assert "power" not in compared(0.4).lower() and "power" not in compared(0.4, power=None).lower()
 
 
@@ -560,4 +571,4 @@ def test_sentences_use_the_words_of_the_field():
     told = [found["headline"], *found["reasons"], *found["caveats"], other["headline"]]
     told = " ".join([*told, *(f"{w['word']} {w['sentence']}" for one in (found, other) for w in one["words"])])
     assert not re.search(r"silenc|woke|wake|quiet|plain|neighbour|false alarm|bring|brought", told.lower())
-    assert "related concepts are drawn right" in told and "unrelated concepts are drawn right" in told
+    assert "related concepts are drawn as asked" in told and "unrelated concepts are drawn as asked" in told

@@ -115,4 +115,4 @@ def test_bad_input_is_one_message_exit_code_2_and_nothing_written(arguments, mes
 def test_the_bill_says_what_weakens_a_study(tmp_path):
     done = workbench("run", "emoji-ink-style", "--dry-run", "--limit", "8", "--set", 'detectors.judge.which="steer"', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Caveat One detector, emoji, both steers and judges" in " ".join(done.stdout.split())
+    assert "Caveat One detector, emoji, is both attack-visible detector and judge" in " ".join(done.stdout.split())

@@ -164,8 +164,8 @@ def test_the_same_neurons_for_both_concepts_are_said_to_be_that(done, study, mon
     found = other_concept.pair(workspace, table)
     assert found.other is None and found.shared == same.sum()
     assert other_concept.caveats(found) == [
-        "Nothing is said about neurons of another concept. lineart: The rule chooses the same neurons for both concepts; they cannot be "
-        "told apart by it."
+        "The verdict says nothing about neurons of another concept. lineart: The rule chooses the same neurons for both concepts, so it "
+        "cannot distinguish them."
     ]
     assert other_concept.with_column(table, found) is table
 

@@ -109,8 +109,8 @@ def test_words_are_about_the_variant_as_written_and_say_over_how_many_seeds(repe
         over = "2 training seeds and 2 attack seeds" if word["attack"] == A else "2 training seeds"
         assert word["sentence"].endswith(f" Over {over}."), word["sentence"]
     said = run.document["verdict"]["headline"]
-    assert said.endswith("Intervals are over units and over 2 training seeds of erased and 2 attack seeds of embedding_pgd.")
-    assert "seed0" not in said and "All intervals hold for" not in said
+    assert said.endswith("Intervals cover units and 2 training seeds of erased and 2 attack seeds of embedding_pgd.")
+    assert "seed0" not in said and "Intervals cover only" not in said
     page, text = ((run.store.report_folder / f"report.{kind}").read_text() for kind in ("html", "md"))
     assert (
         "Over 2 training seeds and 2 attack seeds." in page and "repeated with other seeds" in page and "Over runs with other seeds" in text
@@ -176,7 +176,7 @@ def words_of(levels):
 def test_the_word_follows_the_interval_over_runs_not_that_of_one_training():
     word, headline = words_of((0.1, 0.1, 0.12))
     assert word["outcome"] == "deactivated" and word["variant"] == "erased" and word["sentence"].endswith(" Over 3 training seeds.")
-    assert "are deactivated" in headline and headline.endswith("Intervals are over units and over 3 training seeds of erased.")
+    assert "are deactivated" in headline and headline.endswith("Intervals cover units and 3 training seeds of erased.")
     word, headline = words_of((0.02, 0.02, 0.45))  # each of them by itself lies below the threshold 0.5
     assert word["outcome"] == "undecided" and "is undecided" in headline
     (activity,) = [one for one in word["evidence"] if one["name"] == "activity"]

@@ -265,7 +265,9 @@ def test_one_detector_in_both_roles_is_a_caveat_whatever_its_thresholds(study_fi
     assert told(changed(study_file, plain)) == []
     same = 'detectors.judge={ method = "emoji", which = "steer" }'
     (sentence,) = told(changed(study_file, plain, same))
-    assert sentence.startswith("One detector, emoji, both steers and judges") and "Give detectors.judge another network" in sentence
+    assert (
+        sentence.startswith("One detector, emoji, is both attack-visible detector and judge") and "network as detectors.judge" in sentence
+    )
     judge = classifier(resnet, threshold=0.7)
     (sentence,) = told(changed(study_file, plain, judge, classifier(resnet, k=2).replace("judge", "steer", 1)))
     assert "One detector, image_classifier" in sentence
@@ -278,7 +280,9 @@ def test_prompts_that_lose_their_end_are_counted_by_the_models_own_tokenizer(stu
     rows[2] = rows[2].replace("cat in ink style", "cat " + "of water " * 12 + "in ink style")
     (tmp_path / "target.csv").write_text("\n".join(rows) + "\n")
     (sentence,) = told(changed(study_file, pairs(study_file, tmp_path), f'prompts.target="{tmp_path / "target.csv"}"'))
-    assert sentence.startswith("prompts.target: 1 of 6 prompts are longer than the 14 tokens") and "the longest 14 tokens" in sentence
+    assert (
+        sentence.startswith("prompts.target: 1 of 6 prompts are longer than the 14 tokens") and "truncated, by up to 14 tokens" in sentence
+    )
 
 
 def test_a_study_without_pairs_says_that_it_trains_on_bare_names(study_file):

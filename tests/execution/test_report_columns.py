@@ -79,10 +79,8 @@ def test_prompts_that_say_a_name_are_counted_for_every_attack_beside_those_whose
 
 
 def test_an_imported_attack_that_says_the_name_is_a_caveat_and_vectors_and_native_attacks_are_none():
-    (first, named, *_) = report_columns.with_stated(Workspace(), tables())["verdict"]["caveats"]
-    assert (
-        first == "first" and sum("imported" in one for one in report_columns.with_stated(Workspace(), tables())["verdict"]["caveats"]) == 1
-    )
+    (_, first, named, *others) = report_columns.with_stated(Workspace(), tables())["verdict"]["caveats"]
+    assert first == "first" and not any("imported" in one for one in others)
     assert named.startswith("2 of the 3 imported prompts of made say the concept's name (church), 1 of them where the target prompt says")
     assert "no evidence that an attack found another way" in named
     workspace = Workspace()
@@ -93,7 +91,7 @@ def test_an_imported_attack_that_says_the_name_is_a_caveat_and_vectors_and_nativ
 def test_forbidden_words_count_as_names_do():
     found = report_columns.with_stated(Workspace(["steeple"]), tables())
     assert found["attacks"][0]["named"] == 3
-    assert "say the concept's name or a forbidden word (church, steeple)" in found["verdict"]["caveats"][1]
+    assert "say the concept's name or a forbidden word (church, steeple)" in found["verdict"]["caveats"][2]
 
 
 def test_every_rate_says_who_decided_it_and_how_often_that_errs():
@@ -111,29 +109,30 @@ def test_few_units_are_a_caveat_that_says_what_could_have_been_found():
     found = report_columns.with_stated(Workspace(), tables())
     cut, rise = found["comparisons"][0]["detectable"], found["against_control"][0]["detectable"]
     assert 0.3 < cut < 0.7 and rise is None and "even a rise to 100 %" in found["against_control"][0]["reason"]
-    few = found["verdict"]["caveats"][2:]
-    assert few[0] == "With 20 units a rise to 100 % would be found with less power than 0.8 in 1 of 1 comparisons."
-    assert few[1] == f"With 20 units a variant must cut another one's rate by {cut:.2f} to be found with power 0.8."
+    few = found["verdict"]["caveats"][3:]
+    assert few[0] == "With 20 units, even a rise to 100 % would be detected with less power than 0.8 in 1 of 1 comparisons."
+    assert few[1] == f"With 20 units, a variant must reduce another one's rate by {cut:.2f} to be detected with power 0.8."
     many = [compared() | {"n": 200, "n_units": 200, "both": 100, "only_a": 40, "neither": 50, "only_b": 10}]
-    assert len(report_columns.with_stated(Workspace(), tables(comparisons=many, against_control=[]))["verdict"]["caveats"]) == 2
+    assert len(report_columns.with_stated(Workspace(), tables(comparisons=many, against_control=[]))["verdict"]["caveats"]) == 3
 
 
-def test_the_headline_says_once_that_one_attack_seed_was_tried_and_not_where_all_have_seeds():
-    workspace, said = Workspace(), "All intervals hold for one attack seed (p4d); to include other seeds, set `seeds` on [[attacks]]."
-    assert report_columns.with_stated(workspace, tables())["verdict"]["headline"] == f"Found. {said}"
+def test_the_first_caveat_says_that_one_attack_seed_was_tried_and_not_where_all_have_seeds():
+    workspace, said = Workspace(), "Intervals cover only one attack seed (p4d); to cover more seeds, set `seeds` on [[attacks]]."
+    found = report_columns.with_stated(workspace, tables())["verdict"]
+    assert found["headline"] == "Found." and found["caveats"][0] == said and found["caveats"].count(said) == 1
     for part in workspace.study.attacks:
         part.run_of = part.label, 0
-    assert report_columns.with_stated(workspace, tables())["verdict"]["headline"] == "Found."
+    assert report_columns.with_stated(workspace, tables())["verdict"]["caveats"][0] == "first"
 
 
 def test_what_cannot_fall_says_so_and_what_was_not_compared_stays_null():
     nothing = dict.fromkeys(compared()) | {"reason": "no images"}
     never = compared(both=0, only_a=0, neither=19, difference=0.05)
     rows = report_columns.with_stated(Workspace(), tables(comparisons=[never, nothing]))["comparisons"]
-    assert (rows[0]["detectable"], rows[0]["reason"]) == (None, "the first rate is 0, there is nothing to cut")
+    assert (rows[0]["detectable"], rows[0]["reason"]) == (None, "the first rate is 0, so it cannot fall")
     assert rows[1] == nothing | {"detectable": None}
     units = report_columns.with_stated(Workspace(), tables(comparisons=[compared(5, reason="several images per unit")]))["comparisons"][0]
-    assert units["detectable"] is None and units["reason"].startswith("several images per unit; on 5 units even a cut to 0")
+    assert units["detectable"] is None and units["reason"].startswith("several images per unit; on 5 units even a reduction to 0")
 
 
 @pytest.mark.parametrize("judge", [None, JUDGE])
@@ -158,9 +157,14 @@ def test_a_finished_run_says_it_in_every_row(finished):
         if row["attack"]:
             lines.setdefault(key, set()).add(row["prompt_set"])
     assert lines and all(len(sets) == 1 for sets in lines.values())
-    assert any(one.startswith("With 6 units an attack's ASR must exceed") for one in content["verdict"]["caveats"])
-    said = "All intervals hold for one training seed (erased) and one attack seed (embedding_pgd); to include other seeds, set `seeds` on"
-    assert content["verdict"]["headline"].count(said) == 1 and not any(said in one for one in content["verdict"]["caveats"])
+    assert any(one.startswith("With 6 units, an attack's ASR must exceed") for one in content["verdict"]["caveats"])
+    said = "Intervals cover only one training seed (erased) and one attack seed (embedding_pgd); to cover more seeds, set `seeds` on"
+    assert [said in one for one in content["verdict"]["caveats"]].index(True) == 0 and said not in content["verdict"]["headline"]
+    beside = {"html": 'class="headline"', "md": "## Verdict"}  # shown under the headline, and once more among the caveats
+    for kind, start in beside.items():
+        text = (finished.store.report_folder / f"report.{kind}").read_text()
+        place = text.index("Intervals cover only", text.index(start))
+        assert 0 < place - text.index(start) < 2000 and text.count("Intervals cover only") == 2
     assert "false positives" in (finished.store.report_folder / "report.md").read_text()
 
 

@@ -95,7 +95,7 @@ def png(width, height):
 
 
 GONE = object()
-CURE = r"[Rr]un the study again|Write it again|Render it with|Remove this one file|was expected|has no \"|has an unknown key|cannot be read"
+CURE = r"[Rr]un the study again|Write it again|Render it with|Remove this file|was expected|has no \"|has an unknown key|cannot be read"
 LOOKED = {  # seen when the folder is looked at: one sentence in the place of every page
     "manifest truncated": (cut(MANIFEST), r"manifest.json is damaged"),
     "manifest a list": (text(MANIFEST, "[]"), r"manifest.json is damaged: an object with layout, nodes"),
@@ -114,14 +114,14 @@ LOOKED = {  # seen when the folder is looked at: one sentence in the place of ev
     "shards null": (value(MANIFEST, "nodes", 0, "shards", None), r"its nodes are not those of a run"),
     "shard outside": (value(MANIFEST, "nodes", 0, "shards", ["../../../etc"]), r"its nodes are not those of a run"),
     "stage outside": (value(MANIFEST, "nodes", 0, "stage", "../../etc"), r"its nodes are not those of a run"),
-    "status a list": (text(STATUS, "[]"), r"status.json is damaged.*Remove this one file"),
-    "status pid text": (value(STATUS, "pid", "x"), r"status.json is damaged.*Remove this one file"),
-    "status pid -5": (value(STATUS, "pid", -5), r"status.json is damaged.*Remove this one file"),
-    "status pid huge": (value(STATUS, "pid", 10**30), r"status.json is damaged.*Remove this one file"),
-    "status pid true": (value(STATUS, "pid", True), r"status.json is damaged.*Remove this one file"),
-    "status started text": (value(STATUS, "pid_started", "noon"), r"status.json is damaged.*Remove this one file"),
-    "status done text": (value(STATUS, "done", "x"), r"status.json is damaged.*Remove this one file"),
-    "status node a list": (value(STATUS, "node", ["x"]), r"status.json is damaged.*Remove this one file"),
+    "status a list": (text(STATUS, "[]"), r"status.json is damaged.*Remove this file"),
+    "status pid text": (value(STATUS, "pid", "x"), r"status.json is damaged.*Remove this file"),
+    "status pid -5": (value(STATUS, "pid", -5), r"status.json is damaged.*Remove this file"),
+    "status pid huge": (value(STATUS, "pid", 10**30), r"status.json is damaged.*Remove this file"),
+    "status pid true": (value(STATUS, "pid", True), r"status.json is damaged.*Remove this file"),
+    "status started text": (value(STATUS, "pid_started", "noon"), r"status.json is damaged.*Remove this file"),
+    "status done text": (value(STATUS, "done", "x"), r"status.json is damaged.*Remove this file"),
+    "status node a list": (value(STATUS, "node", ["x"]), r"status.json is damaged.*Remove this file"),
     "report truncated": (cut(REPORT), r"report.json is not valid JSON"),
     "report a list": (text(REPORT, "[]"), r"an object was expected at the top level"),
     "report empty": (text(REPORT, ""), r"report.json is not valid JSON"),

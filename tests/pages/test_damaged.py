@@ -65,7 +65,7 @@ def test_damaged_pictures_are_one_sentence_and_the_rest_of_the_page_stays(opened
     shutil.rmtree(folder / "nodes")
     app = opened("overview", "damaged", folder.parent)
     sentence = said(app)
-    assert re.search(words, sentence) and "more pictures here are damaged" in sentence and "the report is written anew" in sentence
+    assert re.search(words, sentence) and "more images here are damaged" in sentence and "the report is written again" in sentence
     assert len(app.metric) == 4 and len(sentence) < 600
 
 

@@ -46,7 +46,7 @@ def cluster_choice():
     layer = {"layer_information": 0.21, "layer_chance": 0.02, "layer_chance_low": 0.01, "layer_chance_high": 0.03, "layer_p": 0.005}
     taken = {"k": 2, "n_clusters": 2, "stability": 0.81, "low": 0.7, "high": 0.9, "stable": True, "chosen": True, "reason": None}
     other = {"k": 3, "n_clusters": 3, "stability": 0.42, "low": 0.3, "high": 0.6, "stable": False, "chosen": False}
-    return [row | layer | taken, row | none | other | {"reason": "the clusters do not come back when units are resampled"}]
+    return [row | layer | taken, row | none | other | {"reason": "the clusters do not recur when units are resampled"}]
 
 
 def clusters():

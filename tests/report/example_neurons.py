@@ -176,10 +176,10 @@ def set_validity():
     row = {"trajectory": "reference", "neuron_set": "concept", "site": "ff", "n": 60, "n_neurons": 160}
     row |= {"scale": 9.2, "scale_se": 0.6, "scale_over_se": 15.3, "scale_bounded": True} | CONFIRMED
     weak = {"scale": 1.1, "scale_se": 0.5, "scale_over_se": 2.2, "valid": False}
-    said = "the base model's contrast of the set is 2.2 standard errors from 0 on the evaluation half, and a scale takes 5"
+    said = "the base model's contrast of the set is 2.2 standard errors from 0 on the evaluation half, but a scale needs 5"
     return [
         row | {"valid": True, "reason": None},
-        row | weak | {"neuron_set": "watch", "n_neurons": 80, "reason": f"No valid set: {said}. Take more units, or another score"},
+        row | weak | {"neuron_set": "watch", "n_neurons": 80, "reason": f"No valid set: {said}. Use more units or another score"},
     ]
 
 
@@ -204,8 +204,7 @@ def other_concept():
         rows.append(row | {"p_change": 0.004, "p_change_adjusted": 0.008, "n_family": 2, "own_p_change": 0.001, "p_difference": 0.001})
     nothing = dict.fromkeys(rows[0]) | {key: rows[0][key] for key in ("concept", "effect", "prompts", "trajectory", "n_shared")}
     return [row | {"reason": None} for row in rows] + [
-        nothing
-        | {"variant": "uce", "reason": "noto: The rule chooses the same neurons for both concepts; they cannot be told apart by it."}
+        nothing | {"variant": "uce", "reason": "noto: The rule chooses the same neurons for both concepts, so it cannot distinguish them."}
     ]
 
 

@@ -87,7 +87,7 @@ def test_a_study_without_seeds_says_nothing_new_in_its_dump_and_keeps_its_keys()
     plain = Study(**INK)
     assert not any("seeds" in part for parts in ("variants", "attacks") for part in plain.model_dump()[parts])
     assert all(part.run_of is None for part in (*plain.variants, *plain.attacks)) and seeds.cost(plain) is None
-    assert plain.digest() == "71f406fc759835a183b751b5e511bd89c840b6c2cf9eb56ae754cb5ff8f3ef3e"
+    assert plain.digest() == "33ad7eb848eeda3c83f31cbe54e87d1f96c6f00a06bcbe16a2cc5d636ec3fed1"
     plan = planning.build(plain, "model", 10)
     assert plan.node("measure").parameters["study"] == plain.model_dump(mode="json")
 
@@ -146,11 +146,11 @@ def test_a_known_rate_is_of_the_variant_as_written():
 def test_the_caveat_names_what_was_made_with_one_seed_and_goes_where_all_have_seeds():
     said = seeds.caveat(study([ERASED], [PGD, STATIC]))
     assert said == (
-        "All intervals hold for one training seed (erased) and one attack seed (embedding_pgd); to include other seeds, set `seeds` on "
+        "Intervals cover only one training seed (erased) and one attack seed (embedding_pgd); to cover more seeds, set `seeds` on "
         "[[variants]] and [[attacks]]."
     )
     assert seeds.caveat(study([ERASED | {"seeds": [0, 1]}], [PGD])) == (
-        "All intervals hold for one attack seed (embedding_pgd); to include other seeds, set `seeds` on [[attacks]]."
+        "Intervals cover only one attack seed (embedding_pgd); to cover more seeds, set `seeds` on [[attacks]]."
     )
     assert seeds.caveat(study([ERASED | {"seeds": [0, 1]}], [PGD | {"seeds": [0, 1]}, STATIC])) is None
     two = seeds.caveat(study([ERASED, ERASED | {"name": "longer", "parameters": {"iterations": 9}}]))
@@ -160,7 +160,7 @@ def test_the_caveat_names_what_was_made_with_one_seed_and_goes_where_all_have_se
 
 def test_a_checkpoint_is_one_training_that_no_setting_repeats(tmp_path):
     one = study([{"name": "theirs", "method": "from_checkpoint", "parameters": {"path": str(tmp_path / "theirs.safetensors")}}])
-    assert seeds.caveat(one) == "All intervals hold for one checkpoint (theirs)."
+    assert seeds.caveat(one) == "Intervals cover only one checkpoint (theirs)."
 
 
 def test_the_dry_run_says_what_seeds_cost():

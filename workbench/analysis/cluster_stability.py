@@ -144,8 +144,8 @@ def layer_information(labels, layer, n_random=199, seed=0):
     layers, place = np.unique(layer, return_inverse=True)
     if len(clusters) < 2 or len(layers) < 2:
         raise StatisticsError(
-            f"{len(labels)} neurons in {len(clusters)} cluster(s) and {len(layers)} layer(s): whether clusters are layers can only be "
-            "asked with at least 2 of each."
+            f"{len(labels)} neurons in {len(clusters)} cluster(s) and {len(layers)} layer(s): whether clusters reproduce layers can "
+            "only be tested with at least 2 of each."
         )
     rng = np.random.default_rng(seed)
     value = _information(own, place)
@@ -201,7 +201,7 @@ def _beside_clouds(matrix, resampled, parts, method, ks, min_size, n_random, see
     No more clouds are drawn once ENOUGH of one kind speak against every k.
     """
     if n_random < FEWEST_CLOUDS:
-        raise StatisticsError(f"{n_random} clouds cannot give a p of 0.05, by which groups are told; {FEWEST_CLOUDS} or more are needed.")
+        raise StatisticsError(f"{n_random} clouds cannot give a p of 0.05, which the test for groups needs. Use at least {FEWEST_CLOUDS}.")
     data = np.zeros((len(ks), 2))
     for at, k in enumerate(ks):
         labels, rand, _ = _found(matrix, resampled, method, k, min_size, seed)
@@ -324,18 +324,18 @@ CLOUDS = {"one mode": _with_one_mode, "normal": _normal, "uniform": _uniform}
 
 def _reason(row):
     if row["n_clusters"] < 2:
-        return f"{row['method']} finds {row['n_clusters']} cluster(s) among {row['n']} neurons; there are no groups to tell apart"
+        return f"{row['method']} finds {row['n_clusters']} cluster(s) among {row['n']} neurons, so there are no groups to compare"
     if row["stability"] < STABLE:
-        return f"the clusters do not come back when units are resampled (adjusted Rand {row['stability']:.2f}, {STABLE} is asked)"
+        return f"the clusters do not recur when units are resampled (adjusted Rand {row['stability']:.2f}, at least {STABLE} is needed)"
     if not row["stable"]:
         return (
-            f"cuts through a cloud without groups come back as well when units are resampled (adjusted Rand {row['stability']:.2f}, cloud "
+            f"splits of a cloud without groups recur as often when units are resampled (adjusted Rand {row['stability']:.2f}, cloud "
             f"{row['stability_chance']:.2f}, p {row['p_stability']:.2f})"
         )
     if not row["grouped"]:
         return (
-            f"a cloud without groups may split as well (silhouette {row['silhouette']:.2f}, cloud {row['silhouette_chance']:.2f}, "
-            f"p {row['p_silhouette']:.2f}): the clusters may be cuts through a continuum"
+            f"a cloud without groups may split as clearly (silhouette {row['silhouette']:.2f}, cloud {row['silhouette_chance']:.2f}, "
+            f"p {row['p_silhouette']:.2f}): the clusters may be splits of a continuum"
         )
     return None
 

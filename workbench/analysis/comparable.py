@@ -74,7 +74,7 @@ def partners(chosen, kappa, layer, exclude=None, rounds=ROUNDS):
     if not chosen.any():
         raise StatisticsError("The neuron set is empty.")
     if not (np.abs(kappa[chosen]) > 0).all():
-        raise StatisticsError("A neuron of the set has no contrast in the base model; nothing is like it.")
+        raise StatisticsError("A neuron of the set has no contrast in the base model, so no neuron is comparable to it.")
     free = ~chosen if exclude is None else ~(chosen | np.asarray(exclude, bool))
     members, found = [], []
     for name in np.unique(layer[chosen]):
@@ -114,7 +114,7 @@ def of_another_concept(choose, other, chosen, layer=None):
     if layer is not None:
         found &= np.isin(np.asarray(layer), np.unique(np.asarray(layer)[chosen]))
     if not found.any() or not own.any():
-        raise StatisticsError("The rule chooses the same neurons for both concepts; they cannot be told apart by it.")
+        raise StatisticsError("The rule chooses the same neurons for both concepts, so it cannot distinguish them.")
     return own, found
 
 

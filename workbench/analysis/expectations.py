@@ -1,4 +1,4 @@
-"""A known answer: rates a study expects, held against those it found. Out of reach means that the set-up is off, and it is said first.
+"""A known answer: the rates a study expects, compared with those it found. Where they disagree, the set-up is off, which is said first.
 
 check    expectations and rows of `rates` -> words of the verdict, findings of the kind "known answer"
 applied  verdict and these words -> the verdict that says so
@@ -26,7 +26,7 @@ def applied(verdict, words):
     wrong = [word["sentence"] for word in words if word["outcome"] != AS_EXPECTED]
     if not words:
         return verdict
-    start = f"The set-up is off, so nothing below can be relied on: {wrong[0]} " if wrong else ""
+    start = f"The set-up is off, so do not rely on the results: {wrong[0]} " if wrong else ""
     return verdict | {
         "headline": start + verdict["headline"],
         "words": [*words, *verdict["words"]],
@@ -54,7 +54,7 @@ def _word(one, row):
     met = row["low"] <= one.high and row["high"] >= one.low
     sentence = f"The {what} is {row['rate']:.2f} ({row['low']:.2f} to {row['high']:.2f}, n = {row['n']}); {wanted}."
     if not met:
-        sentence += " Look at base model, sampler, guidance, seeds on the CPU, the detector and its threshold, and the eraser's settings."
+        sentence += " Check base model, sampler, guidance, seeds on the CPU, the detector and its threshold, and the eraser's settings."
     evidence = {one.definition: Evidence(row["rate"], row["low"], row["high"], row["n"])}
     return _said(one, row, AS_EXPECTED if met else OFF, evidence, sentence)
 

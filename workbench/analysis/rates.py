@@ -139,9 +139,9 @@ def _counts(row):
 
 
 def with_detectable(row, only_first, rise):
-    """The row of a paired comparison with `detectable`: the change of the first rate that is found with the power POWER.
+    """The row of a paired comparison with `detectable`: the change of the first rate that is detected with the power POWER.
 
-    only_first   the column that counts successes of the first alone;  rise   look for a rise of its rate, else for a cut
+    only_first   the column that counts successes of the first alone;  rise   look for a rise of its rate, else for a reduction
     Pairs are counted in units, so with several images per unit the change is rather too large than too small. Null, and the
     reason says why, when even the largest change would be missed; null too when nothing was compared.
     """
@@ -152,8 +152,8 @@ def with_detectable(row, only_first, rise):
     if size is not None:
         return row | {"detectable": size}
     end = 1 if rise else 0
-    why = f"the first rate is {end}, there is nothing to {'gain' if rise else 'cut'}" if first == end else None
-    why = why or f"on {n} units even {'a rise to 100 %' if rise else 'a cut to 0'} would be found with less power than {POWER}"
+    why = f"the first rate is {end}, so it cannot {'rise' if rise else 'fall'}" if first == end else None
+    why = why or f"on {n} units even {'a rise to 100 %' if rise else 'a reduction to 0'} would be detected with less power than {POWER}"
     return row | {"detectable": None, "reason": f"{row['reason']}; {why}" if row["reason"] else why}
 
 

@@ -94,7 +94,7 @@ def confirm(
     """
     position = np.flatnonzero(chosen)
     if not len(position):
-        raise StatisticsError("The chosen set is empty; there is nothing to confirm.")
+        raise StatisticsError("The chosen set is empty, so there is nothing to confirm.")
     if target.shape != reference.shape or target.shape[1] != len(chosen) or len(target) < 2:
         raise StatisticsError(
             f"Target {target.shape} and reference {reference.shape} of the evaluation half do not pair, unit by unit, "
@@ -186,20 +186,20 @@ def valid(scale, confirmed, thresholds, why=None):
     if over is not None and (over < thresholds.sure or not scale["scale_bounded"]):
         wrong.append(
             f"the base model's contrast of the set is {over:.1f} standard errors from 0 on the evaluation half, "
-            f"and a scale takes {thresholds.sure:g}"
+            f"but a scale needs {thresholds.sure:g}"
         )
     for name in () if confirmed is None else ("random", "comparable"):
         if confirmed[f"{name}_over"] is None:
             wrong.append(f"there are no {name} sets to compare it with ({confirmed[f'{name}_reason'].rstrip('.')})")
         elif confirmed[f"{name}_over_low"] <= 0:
             wrong.append(
-                f"of its neurons {confirmed['confirmed_share']:.0%} are confirmed on the evaluation half, of {name} sets "
-                f"{confirmed[f'{name}_share']:.0%} (difference {confirmed[f'{name}_over']:.2f}, "
+                f"{confirmed['confirmed_share']:.0%} of its neurons are confirmed on the evaluation half, and "
+                f"{confirmed[f'{name}_share']:.0%} of {name} sets (difference {confirmed[f'{name}_over']:.2f}, "
                 f"{confirmed[f'{name}_over_low']:.2f} to {confirmed[f'{name}_over_high']:.2f})"
             )
     if confirmed is None:
         wrong.append("its neurons could not be tested on the evaluation half" + (f" ({why.rstrip('.')})" if why else ""))
-    return (not wrong, f"No valid set: {'; '.join(wrong)}. Take more units, or another score" if wrong else None)
+    return (not wrong, f"No valid set: {'; '.join(wrong)}. Use more units or another score" if wrong else None)
 
 
 def _sign_flip(target, reference, seed, at_once=500):
@@ -264,7 +264,7 @@ def over_halves(choose, units, layer, within=None, n_splits=100, seed=0):
         half = split_halves(units.tolist(), [seed, split])
         a, b = (choose(rows) for rows in (half, ~half))
         if not (a.any() and b.any()):
-            raise StatisticsError(f"In split {split + 1} into halves nothing is chosen on one of them; the overlap says nothing.")
+            raise StatisticsError(f"In split {split + 1} into halves nothing is chosen on one of them, so the overlap has no meaning.")
         found.append(iou(a, b))
         null.append(_random_iou(a, b, layer, within, 1, rng)[0])
         often = often + a + b

@@ -106,7 +106,7 @@ class Sensitivity:
         found = self._over_units(lambda x: x, scale)
         if not _told(found):
             raise StatisticsError(
-                "On these units the contrast of the set in the base model cannot be told from 0 "
+                "On these units the contrast of the set in the base model is not distinguishable from 0 "
                 f"({found.value:.3g}, standard error {found.se:.3g}); it defines no scale."
             )
         return scale
@@ -312,7 +312,9 @@ class Sensitivity:
             other = self.values[plus].astype(float) @ weights - self.values[minus].astype(float) @ weights
             others = self.values[self.base, "target"].astype(float) @ weights - self.values[self.base, "reference"].astype(float) @ weights
             if not _told(self._over_units(lambda x: x, others)):
-                raise StatisticsError("The contrast of comparable sets cannot be told from 0 on these units; they have no scale.")
+                raise StatisticsError(
+                    "The contrast of comparable sets is not distinguishable from 0 on these units, so they have no scale."
+                )
             together = self._over_units(np.divide, other, others)
             apart = self._over_units(lambda a, b, c, d: a / b - c / d, own, scale, other, others)
             values = self._of_sets(plus, minus, like.sets(n_sets, self.seed + 2))

@@ -8,6 +8,7 @@ words      an entry per finding; the comparisons of two variants that give no wo
 from workbench.analysis import rules
 from workbench.analysis.findings import (
     AT_THE_CEILING,
+    CANNOT_TELL,
     IN_PART,
     NO_VALID_SET,
     NOTHING_TO_REACTIVATE,
@@ -22,10 +23,10 @@ from workbench.analysis.rules import DEFAULT, MARGIN, MIN_UNITS
 from workbench.study.prompt_set_name import PromptSetName
 
 CAVEATS = [
-    "Prompt attacks alone prove no removal: what was not reactivated here may be reactivated by an attack that was not tried.",
+    "Prompt attacks alone prove no removal: an attack that was not tried may reactivate what was not reactivated here.",
     "Activity is compared on the base model's own trajectory; images come from each variant's own.",
-    "A static attack (random_tokens, from_file) has other seeds as its control. On the base model's trajectory seeds play no part, so "
-    "there its control is the prompt without attack: what such an attack adds to the activity is any change of wording, not a search.",
+    "The control of a static attack (random_tokens, from_file) is the prompt without attack with other seeds. Activity on the base "
+    "model's trajectory does not depend on seeds, so there the attack's effect is that of any change of wording, not of a search.",
 ]
 KEPT = {"near": "related concepts", "far": "unrelated concepts"}
 # outcomes as a sentence says them, and as a count of variants does
@@ -34,7 +35,16 @@ COUNTED = {"concept does not return by this attack": "does not return", "not rea
 COUNTED |= {IN_PART: "in part"}
 REACTIVATED = ("reactivated", IN_PART)
 NEURONS = {"concept": "concept neurons", "watch": "watched concept neurons"}
-SETS = {"target": "prompts with the concept", "reference": "prompts without it"}
+SETS = {"target": "prompts with the concept", "reference": "prompts without the concept"}
+BESIDE_THE_SHAM = {
+    "more than the sham": "erasing the concept does more than erasing something else",
+    "no more than the sham": "erasing the concept does no more than erasing something else",
+}
+COMPARABLE = {
+    "more than comparable ones": "more than comparable neurons",
+    "no more than comparable ones": "no more than comparable neurons",
+    CANNOT_TELL: "undecided whether more than comparable neurons",
+}
 
 
 def verdict(variants, tables, concept, trajectory="reference", thresholds=DEFAULT, relocations=(), n_choosing=None):
@@ -62,7 +72,7 @@ def _reasons(tables):
         if row["attack"] is None and row["prompt_set"] == "target" and row["rate"] is not None
     ]
     return reasons + [
-        f"{row['variant']}: {KEPT.get(row['kind'], row['kind'])} are drawn right at a rate of "
+        f"{row['variant']}: {KEPT.get(row['kind'], row['kind'])} are drawn as asked at a rate of "
         f"{_full(rules.evidence(row, 'rate'), row.get('n_units'))}."
         for row in tables["retention"]
         if row["rate"] is not None
@@ -96,14 +106,16 @@ def entry(finding, subject, sentence, evidence=None):
 SUBJECTS = {
     "set": lambda one: _chosen(one),
     "deactivation": lambda one: one.variant,
-    "these neurons": lambda one: f"{one.variant}, these neurons" + (f" under {_attack(one)}" if one.attack else ""),
-    "another concept": lambda one: f"{one.variant}, neurons of {one.about['concept']}" + (f" under {_attack(one)}" if one.attack else ""),
-    "beyond the sham": lambda one: f"{one.variant} beside {one.about['sham']}",
+    "these neurons": lambda one: (
+        f"{one.variant}, concept neurons against comparable neurons" + (f" under {_attack(one)}" if one.attack else "")
+    ),
+    "another concept": lambda one: f"{one.variant}, neurons of {one.about['concept']} {_where(one)}",
+    "beyond the sham": lambda one: f"{one.variant} compared with {one.about['sham']}",
     "erasure": lambda one: f"{one.variant}, images without attack",
     "reactivation": lambda one: f"{one.variant}, {_attack(one)}",
     "images": lambda one: f"{one.variant}, images under {_attack(one)}",
     "effect of pruning": lambda one: f"{one.variant}, effect of pruning under {_attack(one)}",
-    "comparison": lambda one: f"{one.variant} beside {one.beside}, images {_under(one)}",
+    "comparison": lambda one: f"{one.variant} compared with {one.beside}, images {_under(one)}",
     "relocation": lambda one: f"{one.variant}, relocation under {_attack(one)}",
 }
 
@@ -115,14 +127,21 @@ def _chosen(one, concept=None):
     return f"the {NEURONS[one.about['neuron_set']]}" + (f" of {concept}" if concept else "")
 
 
+def _where(one):
+    """On which prompts the neurons of another concept were measured."""
+    if one.attack:
+        return f"under {_attack(one)}"
+    return f"on prompts of {one.about['concept']}" if one.about["prompts"] == "other-target" else "on the study's prompts"
+
+
 def _set_of_neurons(one, concept):
     which = _chosen(one, concept)
     if one.outcome == NO_VALID_SET:
-        return f"{one.about['reason'].rstrip('.')}. Nothing is said in words about {which}."
+        return f"{one.about['reason'].rstrip('.')}. The verdict says nothing about {which}."
     if one.outcome == TOO_FEW:
-        return f"{_upper(which)} were chosen or measured on {one.about['n']} units a half; words take {MIN_UNITS}: too few units."
+        return f"{_upper(which)} were chosen or measured on {one.about['n']} units per half; a verdict needs {MIN_UNITS}: too few units."
     if one.outcome != "valid set":
-        return f"Whether {which} are a valid set was not tested, so nothing is said in words about them."
+        return f"Whether {which} are a valid set was not tested, so the verdict says nothing about them."
     known = {kind: one.evidence.get(f"the same of {kind} sets") for kind in ("comparable", "random")}
     beside = ", ".join(f"{kind} sets {_short(number)}" for kind, number in known.items() if number)
     share = one.evidence.get("share confirmed on the evaluation half")
@@ -140,8 +159,8 @@ def _deactivation(one, concept):
     activity = _full(one.evidence["activity"])
     if one.role == "sham":
         return (
-            f"After erasing something else, in {one.variant}, the neurons of {concept} have an activity of {activity}, where the base "
-            f"model is 1: this is how far erasing anything moves them ({one.outcome})."
+            f"In {one.variant}, where something else was erased, the neurons of {concept} have an activity of {activity}, where the base "
+            f"model is 1 (how far erasing anything moves them): {one.outcome}."
         )
     which = NEURONS["watch" if one.role == "pruned" else "concept"]
     sentence = (
@@ -152,16 +171,16 @@ def _deactivation(one, concept):
         rate = _short(one.evidence["rate without attack"])
         sentence += f" The images without attack show the concept at a rate of {rate}, so these neurons do not carry it."
     if kept := one.evidence.get("unrelated concepts drawn right"):
-        sentence += f" Unrelated concepts are drawn right at a rate of no more than {_short(kept)}: the model is damaged."
+        sentence += f" Unrelated concepts are drawn as asked at a rate of only {_short(kept)}: the model is damaged."
     drift, left = one.evidence.get("drift"), one.evidence.get("activity above that without the concept")
     if drift is None:
         return sentence
-    sentence += f" With prompts without the concept they drift by {_full(drift)}"
+    sentence += f" On prompts without the concept they drift by {_full(drift)}"
     if left is None:
         return f"{sentence}."
     return (
-        f"{sentence}: a fall by more than {MARGIN:g} is not excluded, so their activity above that without the concept counts, "
-        f"{_full(left)}."
+        f"{sentence}: a fall of more than {MARGIN:g} is not excluded, so the outcome rests on the activity with the concept minus that "
+        f"without it, {_full(left)}."
     )
 
 
@@ -172,23 +191,23 @@ def _these_neurons(one, concept):
     sentence = (
         f"{where} {one.variant}, the {NEURONS['watch' if one.role == 'pruned' else 'concept']} {verb} {_text(own.value)}, comparable "
         f"neurons of the same layers {_text(other.value)} (95 % of such sets {_text(other.low)} to {_text(other.high)}), a difference of "
-        f"{_short(one.evidence['difference'], '+')}: {one.outcome}."
+        f"{_short(one.evidence['difference'], '+')}: {COMPARABLE[one.outcome]}."
     )
     if one.outcome != "no more than comparable ones":
         return sentence
-    return f"{sentence} What changes is the answer of the layers to the prompt, not these neurons in particular."
+    return f"{sentence} The response of whole layers to the prompt changes, not that of these neurons in particular."
 
 
 def _another_concept(one, concept):
     own, other, name = one.evidence[one.about["of"]], one.evidence["the same on the neurons of another concept"], one.about["concept"]
     which = f"the {NEURONS['watch']} of {concept}" if one.role == "pruned" else f"the neurons of {concept}"
-    scale = f"on the scale of {name}, {_full(other)}{_tested(one)}, a difference of {_short(one.evidence['difference'], '+')}"
+    scale = f"{_full(other)} on the scale of {name}{_tested(one)}, a difference of {_short(one.evidence['difference'], '+')}"
     if one.attack:
-        sentence = f"Under {_attack(one)}, in {one.variant}, {which} gain {_short(own)}, the neurons of {name}, {scale}"
+        sentence = f"Under {_attack(one)}, in {one.variant}, {which} gain {_short(own)}, the neurons of {name} {scale}"
     else:
         said = name if one.about["prompts"] == "other-target" else concept
         sentence = (
-            f"In {one.variant}, with prompts of {concept} {which} lose {_short(own)}; with prompts of {said} the neurons of {name} lose, "
+            f"In {one.variant}, on prompts of {concept}, {which} lose {_short(own)}; on prompts of {said}, the neurons of {name} lose "
             f"{scale}"
         )
     return f"{sentence}: {_of_another(one, concept)}."
@@ -205,8 +224,9 @@ def _of_another(one, concept):
 
 def _beyond_the_sham(one, concept):
     return (
-        f"Where something else was erased ({one.about['sham']}), the activity is higher than in {one.variant} by "
-        f"{_full(one.evidence['activity in the sham minus that here'])}: {one.outcome}."
+        f"In {one.about['sham']}, where something else was erased, the activity is "
+        f"{_full(one.evidence['activity in the sham minus that here'])} higher than in {one.variant}: "
+        f"{BESIDE_THE_SHAM.get(one.outcome, one.outcome)}."
     )
 
 
@@ -242,7 +262,7 @@ def _how_much(one):
         return ""
     at = one.about["threshold"]
     where = "below" if attacked.high < at else "above" if attacked.low > at else "on both sides of"
-    said = f". Without attack {_text(lost.value)} is lost; under the attack the activity is {_short(attacked)}"
+    said = f". Without attack {_text(lost.value)} of the activity is lost; under the attack it is {_short(attacked)}"
     return f"{said}, {'still ' if where == 'below' else ''}{where} the threshold {at:g} of deactivation"
 
 
@@ -273,7 +293,9 @@ def _pruning(one, concept):
     )
     if one.outcome != TRANSFERRED:
         return f"{sentence}."
-    return f"{sentence}. It was made against {one.against or 'another variant'}, so the difference is no effect of pruning alone."
+    return (
+        f"{sentence}. The attack was made against {one.against or 'another variant'}, so the difference is not the effect of pruning alone."
+    )
 
 
 def _comparison(one, concept):
@@ -289,8 +311,9 @@ def _comparison(one, concept):
 def _relocation(one, concept):
     overlap, chance = one.evidence["overlap with the set chosen again (IoU)"], one.evidence["overlap by chance (IoU)"]
     return (
-        f"Under {_attack(one)}, neurons of {one.variant} outside the set change by {_full(one.evidence['mean delta outside the set'])} "
-        f"base standard deviations; the set chosen again overlaps it by {overlap.value:.2f} (chance {chance.value:.2f}): {one.outcome}."
+        f"Under {_attack(one)}, neurons of {one.variant} outside the concept set change by "
+        f"{_full(one.evidence['mean delta outside the set'])} standard deviations of the base model; a set chosen by its "
+        f"response to the attack overlaps it by {overlap.value:.2f} (IoU; chance {chance.value:.2f}): {one.outcome}."
     )
 
 
@@ -321,21 +344,21 @@ def _together(several):
     a, b = first.beside, first.variant
     if first.outcome == TRANSFERRED:
         sentence = (
-            f"Under attacks made against one of {a} and {b} alone, and transferred to the other, the images of {b} differ by: {each} "
+            f"Under attacks made against only one of {a} and {b}, and transferred to the other, the images of {b} differ by: {each} "
             f"(n = {size} pairs each). A transferred attack may be weaker on the variant it was not made against, so this does not "
-            "compare the two."
+            "compare the two fairly."
         )
         title = "transferred attacks"
     elif first.outcome == TOO_FEW:
         sentence = f"Too few units to compare the images of {b} with those of {a} (n = {size} pairs each): {each}."
         title = "images"
     else:
-        sentence = f"For these prompts the images of {b} cannot be told from those of {a} (n = {size} pairs each): {each}."
+        sentence = f"No difference between the images of {b} and those of {a} was found (n = {size} pairs each): {each}."
         title = "other images"
         if any(one.about["power"] is not None for one in several):
-            sentence += f" Power is the chance that so many pairs find a true cut by {RELATIVE_CUT:.0%}."
+            sentence += f" Power is the chance of finding a true reduction by {100 * RELATIVE_CUT:.0f} % with so many pairs."
     numbers = {f"difference of rates, {_pair(one)}": one.evidence["difference of rates"] for one in several}
-    found = entry(first, f"{b} beside {a}, {title}", sentence, numbers)
+    found = entry(first, f"{b} compared with {a}, {title}", sentence, numbers)
     return found | dict.fromkeys(("attack", "provenance", "against"))
 
 
@@ -362,10 +385,10 @@ def _no_words_on_neurons(chosen, concept):
         return None
     neurons = f"the neurons chosen for {concept}"
     if chosen.outcome == TOO_FEW:
-        return f"Too few units for words about {neurons} ({chosen.about['n']} a half; words take {MIN_UNITS})"
+        return f"Too few units for a verdict on {neurons} ({chosen.about['n']} per half, at least {MIN_UNITS} needed)"
     if chosen.outcome == NO_VALID_SET:
-        return f"{_upper(neurons)} are no valid set, so nothing is said about them"
-    return f"Whether {neurons} are a valid set was not tested, so nothing is said about them"
+        return f"{_upper(neurons)} are not a valid set, so the verdict says nothing about them"
+    return f"Whether {neurons} are a valid set was not tested, so the verdict says nothing about them"
 
 
 def _about_one(name, own, concept, first, start):
@@ -394,21 +417,22 @@ def _one(own, kind):
 def _neurons(name, own, concept):
     one = _one(own, "deactivation")
     if one is None:
-        return f"In {name} the activity of the neurons chosen for {concept} was not measured"
+        return f"In {name}, the activity of the neurons chosen for {concept} was not measured"
     neurons = f"the neurons chosen for {concept}"
-    activity = f"(activity {_short(one.evidence['activity'])}; the base model is 1)"
+    activity = f"(activity {_plain(one.evidence['activity'])}; base model 1)"
     if one.outcome == WHILE_DRAWN:
         rate = f"a rate of {one.evidence['rate without attack'].value:.2f}"
-        return f"In {name} {neurons} are deactivated {activity} while its images show the concept at {rate}, so they do not carry it"
+        return f"In {name}, {neurons} are deactivated {activity} while its images show the concept at {rate}, so they do not carry it"
     if one.outcome == "changed at large":
-        return f"{name} changed at large, not on {concept} alone, so nothing can be credited to erasing {activity}"
+        return f"{name} changed at large, not only for {concept}, so no change can be attributed to erasing {activity}"
     if one.outcome == UNDECIDED:
         return f"Whether {neurons} are deactivated in {name} is undecided {activity}"
     these = next((each for each in own if each.kind == "these neurons" and each.about["of"] == "deactivation"), None)
     beside = ""
     if these:
-        beside = f", {these.outcome}" if these.decided else ", whether more than comparable ones cannot be told"
-    return f"In {name} {neurons} are {one.outcome} {activity}{beside}{_beside_another(own)}"
+        but = "but " if one.outcome == "deactivated" and these.outcome == "no more than comparable ones" else ""
+        beside = f", {but}{COMPARABLE[these.outcome]}"
+    return f"In {name}, {neurons} are {one.outcome} {activity}{beside}{_beside_another(own)}"
 
 
 def _beside_another(own):
@@ -431,44 +455,52 @@ def _under_attack(effects, first):
     if not effects:
         return []
     shown = _first_of(effects, first)
-    by = f"by {_short(shown.evidence['reactivation'], '+')} against its control"
+    by = f"{_plain(shown.evidence['reactivation'], '+')}, against its control"
     if shown.outcome == NOTHING_TO_REACTIVATE:
-        return ["as active as in the base model, they leave nothing to reactivate"]
+        return ["the chosen neurons are as active as in the base model, so there is nothing to reactivate"]
     if shown.outcome in REACTIVATED:
-        return [_reactivates(shown)]
+        return [_reactivates(shown, "the chosen neurons")]
     others = [one for one in effects if one.outcome in REACTIVATED]
     if others:
         most = max(others, key=lambda one: one.evidence["reactivation"].value)
-        what = "does not reactivate them" if shown.decided else "leaves undecided whether it reactivates them"
-        return [f"{_attack(shown)} {what} ({by}), {_reactivates(most)}"]
+        does_not = f"{_attack(shown)} does not reactivate the chosen neurons"
+        undecided = f"it is undecided whether {_attack(shown)} reactivates the chosen neurons"
+        return [f"{does_not if shown.decided else undecided} ({by}), but {_reactivates(most, 'them')}"]
     null = shown.evidence.get("change by wording in the base model")
-    by += f"; wording alone up to {_text(null.high)}" if null else ""
+    by += f"; wording alone: up to {_text(null.high)}" if null else ""
     if all(one.decided for one in effects):
-        return [f"the attacks tried here did not reactivate them ({_attack(shown)} {by})"]
-    return [f"whether the attacks reactivate them is undecided ({_attack(shown)} {by})"]
+        return [f"the attacks tried here did not reactivate the chosen neurons ({_attack(shown)}: {by})"]
+    return [f"whether the attacks reactivate the chosen neurons is undecided ({_attack(shown)}: {by})"]
 
 
-def _reactivates(one):
+def _reactivates(one, neurons):
     """'pgd (optimised) reactivates them in part, by +0.16 (0.10 to 0.22) of 0.86 lost, to an activity of 0.26'."""
     by = f"by {_short(one.evidence['reactivation'], '+')}"
     lost, attacked = one.evidence.get("activity lost without attack"), one.evidence.get("activity under the attack")
     of = f" of {_text(lost.value)} lost" if lost else ""
     to = f", to an activity of {_text(attacked.value)}" if attacked else ""
-    return f"{_attack(one)} reactivates them{' in part,' if one.outcome == IN_PART else ''} {by}{of}{to}"
+    return f"{_attack(one)} reactivates {neurons}{' in part,' if one.outcome == IN_PART else ''} {by}{of}{to}"
 
 
 def _in_images(name, images, first, erasure):
-    """What the images show under the attack shown first, and under another one where only that brings the concept back."""
+    """What the images show under the attack shown first, and under another one where the concept returns only under that."""
     if not images:
         return []
     shown = _first_of(images, first)
     before = f", without attack {erasure.evidence['rate without attack'].value:.2f}" if erasure else ""
-    said = f"under {_attack(shown)} the images of {name} show the concept at a rate of {_beside_control(shown)}{before}: {_said(shown)}"
+    returns = f"the concept returns in the images of {name}"
+    clauses = {
+        "concept returns": returns,
+        "concept does not return by this attack": returns.replace("returns", "does not return"),
+        TOO_FEW: f"there are too few units to say whether {returns}",
+    }
+    said = clauses.get(shown.outcome, f"it is undecided whether {returns}")
+    said = f"under {_attack(shown)}, {said} (rate {_beside_control(shown)}{before})"
     others = [one for one in images if one.outcome == "concept returns"]
     if shown.outcome == "concept returns" or not others:
         return [said]
     most = max(others, key=lambda one: one.evidence["ASR"].value)
-    return [said, f"under {_attack(most)} at {_beside_control(most)}: {_said(most)}"]
+    return [said, f"under {_attack(most)}, {_said(most)} (rate {_beside_control(most)})"]
 
 
 def _beside_control(one):
@@ -490,10 +522,10 @@ def _neurons_of_several(by_variant, concept):
     outcomes = [one.outcome for one in measured.values()] + ["not measured"] * (n - len(measured))
     said = f"The neurons chosen for {concept} are deactivated in {_counted(outcomes, 'deactivated')} erased variants"
     order = sorted(measured, key=lambda name: measured[name].evidence["activity"].value)
-    ends = _ends("best", "worst", order, lambda name: f"activity {_short(measured[name].evidence['activity'])}")
+    ends = _ends("best", "worst", order, lambda name: f"activity {_plain(measured[name].evidence['activity'])}")
     these = [one.outcome for own in by_variant.values() for one in own if one.kind == "these neurons" and one.about["of"] == "deactivation"]
-    beside = f"; {', '.join(f'{one} in {these.count(one)}' for one in dict.fromkeys(these))}" if these else ""
-    return f"{said}{_others(outcomes, ('deactivated',))} ({ends}; the base model is 1){beside}"
+    beside = f"; {', '.join(f'{COMPARABLE[one]} in {these.count(one)}' for one in dict.fromkeys(these))}" if these else ""
+    return f"{said}{_others(outcomes, ('deactivated',))} ({ends}; base model 1){beside}"
 
 
 def _counted(outcomes, wanted):
@@ -540,9 +572,9 @@ def _attacks_on_several(by_variant, first):
     shown = {name: _first_of(own, first.get(name)) for name, own in effects.items()}
     outcomes = [_overall(own, REACTIVATED) for own in effects.values()]
     order = sorted(shown, key=lambda name: -shown[name].evidence["reactivation"].value)
-    ends = _ends("worst", "best", order, lambda name: f"{_attack(shown[name])} by {_short(shown[name].evidence['reactivation'], '+')}")
+    ends = _ends("worst", "best", order, lambda name: f"{_attack(shown[name])} {_plain(shown[name].evidence['reactivation'], '+')}")
     counted = f"{_counted(outcomes, 'reactivated')} attacked variants{_others(outcomes, ('reactivated',))}"
-    return [f"attacks reactivate them in {counted} ({ends})"]
+    return [f"attacks reactivate the chosen neurons in {counted} ({ends})"]
 
 
 def _images_of_several(by_variant, first):
@@ -558,10 +590,10 @@ def _images_of_several(by_variant, first):
     def told(name):
         erasure = _one(by_variant[name], "erasure")
         before = f", without attack {erasure.evidence['rate without attack'].value:.2f}" if erasure else ""
-        return f"{_attack(shown[name])} at a rate of {_beside_control(shown[name])}{before}"
+        return f"{_attack(shown[name])}, rate {_beside_control(shown[name])}{before}"
 
-    counted = f"{_counted(outcomes, 'concept returns')}{_others(outcomes, ('concept returns',))}"
-    return [f"in the images the concept returns in {counted} ({_ends('worst', 'best', order, told)})"]
+    counted = f"{_counted(outcomes, 'concept returns')} attacked variants{_others(outcomes, ('concept returns',))}"
+    return [f"the concept returns in the images of {counted} ({_ends('worst', 'best', order, told)})"]
 
 
 def _attack(one):
@@ -596,6 +628,11 @@ def _text(value, sign=""):
 def _short(number, sign=""):
     """'0.10 (0.05 to 0.16)'."""
     return f"{_text(number.value, sign)} ({_text(number.low)} to {_text(number.high)})"
+
+
+def _plain(number, sign=""):
+    """'0.10, 95 % CI 0.05 to 0.16', inside brackets."""
+    return f"{_text(number.value, sign)}, 95 % CI {_text(number.low)} to {_text(number.high)}"
 
 
 def _size(number, n_units=None):

@@ -104,6 +104,8 @@ def _show_run(run: "Run", as_json: bool) -> None:
         return
     title, headline = (escape(text) for text in (document["study"]["title"], document["verdict"]["headline"]))
     console.print(f"[bold]{title}[/]\n{headline}\n", soft_wrap=True)
+    for caveat in document["verdict"]["caveats"][:1]:
+        console.print(f"{escape(caveat)}\n", soft_wrap=True)
     for word in document["verdict"]["words"]:
         console.print(f"[bold]{escape(word['subject'])}[/]: {escape(word['sentence'])}", soft_wrap=True)
     console.print(f"\nReport: {run.store.report_folder / 'report.html'}", soft_wrap=True, markup=False)

@@ -121,6 +121,8 @@ def _execute(
         finished = execute.run(study, out, device=device, model=None, watcher=watcher, command=command, others=others)
         bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
     console.print(f"\n[bold]{escape(finished.document['verdict']['headline'])}[/]")
+    for caveat in finished.document["verdict"]["caveats"][:1]:
+        console.print(escape(caveat))
     report = finished.store.report_folder / "report.html"
     console.print(f"\nReport   {report}", soft_wrap=True, markup=False)
     console.print(f"Numbers  {report.with_name('report.json')}, tables/*.csv, neurons.parquet", soft_wrap=True, markup=False)

@@ -12,12 +12,10 @@ from workbench.execution import method_code, training_data
 from workbench.execution.condition import Condition, attacking, erasing
 from workbench.study import seeds
 from workbench.study.attacks import AttackTable
+from workbench.study.parts import CONCEPT, RETAINED
 from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.prompts import Kind, PromptSet
 from workbench.study.study import BASE, OTHER, Study
-
-CONCEPT = ("target", "reference")
-RETAINED = ("near", "far")
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from workbench import resources
 from workbench.errors import PlanError, StudyError, nearest
 from workbench.execution import stages, training_data
 from workbench.execution.condition import Condition
-from workbench.execution.graph import CONCEPT, Graph, NodeSpec, SetPlan
+from workbench.execution.graph import Graph, NodeSpec, SetPlan
 from workbench.storage import digest
 from workbench.study import prompts as prompt_files
+from workbench.study.parts import CONCEPT
 from workbench.study.study import BASE, OTHER, Study
 
 

@@ -115,17 +115,16 @@ def _check_method(workspace: Workspace, kind: str, name: str, settings: Mapping[
 
 
 def _one_detector(workspace: Workspace) -> list[str]:
-    """A sentence when the network that attacks look at is the one that judges."""
+    """A sentence when the network that attacks query is also the judge."""
     looks = workspace.plan.of_stage("detect")[0].parameters
     steer, judge = looks["steer"], looks["judge"]
     texts = [{key: value for key, value in one["parameters"].items() if not isinstance(value, int | float)} for one in (steer, judge)]
     if steer["method"] != judge["method"] or (steer["files"] != judge["files"] and texts[0] != texts[1]):
         return []
     return [
-        f"One detector, {judge['method']}, both steers and judges: an attack that looks at it finds what fools it, and the same "
-        "detector then "
-        "calls that a success. Rates under such attacks may speak of the detector and not of the concept. Give detectors.judge "
-        "another network."
+        f"One detector, {judge['method']}, is both attack-visible detector and judge: an attack that queries it finds images that fool it, "
+        "and the judge counts them as successes. Rates under such attacks may be about the detector, not the concept. Use another "
+        "network as detectors.judge."
     ]
 
 
@@ -144,8 +143,8 @@ def _cut(workspace: Workspace) -> list[str]:
             room_for = workspace.model.tokenizer.model_max_length - 2
             found.append(
                 f"{where}: {len(lost)} of {len(prompts)} prompts are longer than the {room_for} tokens that {study.model.base} "
-                "reads and lose "
-                f"their end, the longest {max(lost)} tokens of it. Say in shorter words what matters, or put it first."
+                "reads and are "
+                f"truncated, by up to {max(lost)} tokens. Shorten them, or put first what matters."
             )
     return found
 
@@ -155,13 +154,12 @@ def _file(study: Study, name: str) -> Path:
 
 
 def _bare_names(study: Study) -> list[str]:
-    """A sentence when erasers train on names alone, for want of pairs."""
+    """A sentence when erasers train on names alone because there are no pairs."""
     training = [one.name for one in study.variants if one.pairs is None and registry.method("erasers", one.method).has_cost]
     if study.prompts.erase is not None or not training:
         return []
     names = ", ".join(f'"{name}"' for name in study.concept.names)
     return [
         f"prompts.erase is not given, so {', '.join(training)} trained on bare names ({names}, each against the empty prompt). "
-        "Prompts that say "
-        "the concept in a sentence, with an anchor that leaves it out, erase more of it: a CSV with the columns prompt and anchor."
+        "Training pairs erase more: a CSV with the columns prompt (a sentence with the concept) and anchor (the same without it)."
     ]

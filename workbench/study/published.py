@@ -107,7 +107,7 @@ def sentence(part: "VariantTable") -> str | None:
     other = [f"{name} = {shown(own)} (published: {shown(theirs)})" for name, own, theirs in deviations(part)]
     said = f"{what}, but {', '.join(other)}: no replication." if other else f"{what}."
     unknown = [f"{name} = {shown(set_to[name])}" for name in known.unknown]
-    return said + (f" The published value is not known of {', '.join(unknown)}." if unknown else "")
+    return said + (f" The published value is not known for {', '.join(unknown)}." if unknown else "")
 
 
 def sentences(study: "Study", deviating: bool = False) -> list[str]:

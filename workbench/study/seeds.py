@@ -110,11 +110,11 @@ def caveat(study: "Study") -> str | None:
     parts += [f"one attack seed {_of(searched, 'attacks')}"] if searched else []
     if not parts:
         return None
-    sentence = f"All intervals hold for {_listed(parts)}"
+    sentence = f"Intervals cover only {_listed(parts)}"
     if len(trained + read) > 1:
         sentence += ", so a difference between variants may be one between trainings"
     what = " and ".join(["[[variants]]"] * bool(trained) + ["[[attacks]]"] * bool(searched))
-    return sentence + (f"; to include other seeds, set `seeds` on {what}." if what else ".")
+    return sentence + (f"; to cover more seeds, set `seeds` on {what}." if what else ".")
 
 
 def cost(study: "Study") -> str | None:

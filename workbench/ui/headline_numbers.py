@@ -51,7 +51,7 @@ def _words(card: Card, picked: dict[str, Row | None]) -> str:
         over = f", Benjamini-Hochberg over {row['n_family']} tests" if row.get("n_family") else ""
         parts.append(f"{wording.p_words(p)} by flipping the signs of units{over}")
     if row.get("comparable_outcome"):
-        parts.append(COMPARED.get(row["comparable_outcome"], "against comparable neurons: cannot tell"))
+        parts.append(COMPARED.get(row["comparable_outcome"], "undecided whether more than comparable neurons"))
     if card.beside:
         name, other = card.beside
         parts.append(f"{name}: {_rate(picked[other])}")

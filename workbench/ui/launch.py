@@ -70,7 +70,7 @@ def serve(runs: Path, port: int, browser: bool, say: Callable[[str], object]) ->
             server.kill()
             server.wait()
     if code:
-        raise WorkbenchError(f"The pages stopped with exit code {code}; what Streamlit said stands above.")
+        raise WorkbenchError(f"The pages stopped with exit code {code}; see its message above.")
 
 
 def environment() -> dict[str, str]:

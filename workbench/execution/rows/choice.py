@@ -150,13 +150,9 @@ def _add_groups(workspace: Workspace, by: "_Compared", rule: "Rule") -> None:
     for over, labels in groups.items():
         _add_parts(by, rule, over, np.array([label if mine else None for label, mine in zip(labels, chosen_on, strict=True)], object))
     if "seeds" not in groups:
-        by.missing("seeds", "one seed", "another", "every unit has one seed; give units several rows that differ in their seed")
+        by.missing("seeds", "one seed", "another", "every unit has one seed; give each unit several rows with different seeds")
     if "triggers" not in groups:
-        why = (
-            "rows of a unit differ in seed and wording together"
-            if mixed
-            else "the prompts call the concept by one of its names, or by none"
-        )
+        why = "rows of a unit differ in seed and wording together" if mixed else "the prompts use only one name of the concept, or none"
         by.missing("triggers", "one wording", "another", why)
 
 
@@ -171,7 +167,7 @@ def _add_parts(by: "_Compared", rule: "Rule", over: str, labels: np.ndarray) -> 
             why = f"only the {MOST_GROUPS} with most units are compared" if label in large else f"a choice needs {FEWEST_UNITS} units"
             by.missing(over, label, "the others", f"{why}; the selection half has {n}")
     if len(compared) < 2:
-        by.missing(over, "one", "another", f"the selection half has not two of them with {FEWEST_UNITS} units")
+        by.missing(over, "one", "another", f"fewer than two of them have {FEWEST_UNITS} units in the selection half")
         return
     kept = np.array([label in compared for label in labels])
     choose = rule.on(rule.rows("target", "reference"))

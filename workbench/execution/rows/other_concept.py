@@ -76,7 +76,7 @@ def with_column(table: pandas.DataFrame, found: Pair | None) -> pandas.DataFrame
 
 def caveats(found: Pair | None) -> list[str]:
     """A sentence where the study names another concept and its neurons could not be told from its own."""
-    return [] if found is None or not found.reason else [f"Nothing is said about neurons of another concept. {found.reason}"]
+    return [] if found is None or not found.reason else [f"The verdict says nothing about neurons of another concept. {found.reason}"]
 
 
 def _contrast(workspace: Workspace) -> np.ndarray:

@@ -230,7 +230,7 @@ def said(verdict: Row, study: Study) -> Row:
         words.append(word | ({"sentence": f"{word['sentence']} Over {over}."} if over else {}))
     erased = [name for name in seeds.written([part for part in study.variants if part.role == "erased"]) if name in trained]
     parts = [f"{trained[name]} training seeds of {name}" for name in erased] + [f"{n} attack seeds of {name}" for name, n in tried.items()]
-    headline = verdict["headline"] + (f" Intervals are over units and over {_listed(parts)}." if parts else "")
+    headline = verdict["headline"] + (f" Intervals cover units and {_listed(parts)}." if parts else "")
     return verdict | {"words": words, "headline": headline}
 
 

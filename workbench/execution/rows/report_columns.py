@@ -1,11 +1,11 @@
-"""What every row of the report says by itself, filled in when the report is written, from results that are there.
+"""Columns and caveats added when the report is written, from results that are there.
 
 with_stated   the tables of the stage `measure` with
-    who decided     detector, labels, thresholds and false alarms in the rates and their kin
+    who decided     detector, labels, thresholds and false positives in the rates and similar tables
     detectable      the change that a paired comparison on so many units would have found
     named           how many prompts of an attack say a name of the concept
     against, control   of activity by call, so that no line of its figure stands for two sets
-and with the caveats that follow from them, that of one training and one search in the headline itself.
+and with the caveats that follow from them. The caveat on seeds comes first: it is shown under the headline.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ FEW = 100
 
 
 def with_stated(workspace: Workspace, tables: dict[str, Any]) -> dict[str, Any]:
-    """The tables with the columns above; what a table does not have yet stays away."""
+    """The tables with the columns above; tables that do not exist yet are skipped."""
     named, roles = named_rows(workspace), {row["role"]: row for row in tables["detectors"]}
     tables = tables | decided(tables, roles.get("judge"), roles.get("steer"))
     tables["comparisons"] = [rates.with_detectable(row, "only_a", rise=False) for row in tables["comparisons"]]
@@ -38,10 +38,10 @@ def with_stated(workspace: Workspace, tables: dict[str, Any]) -> dict[str, Any]:
     sets = workspace.plan.sets
     made = lambda row: {key: getattr(sets[row["prompt_set"]], key) for key in ("against", "control")}  # noqa: E731
     tables["activity_by_call"] = [row | made(row) for row in tables["activity_by_call"]]
-    caveats = [*tables["verdict"]["caveats"], *named_caveats(workspace, named), *shared_caveats(workspace.study), *few_caveats(tables)]
+    caveats = [*filter(None, [seeds.caveat(workspace.study)]), *tables["verdict"]["caveats"]]
+    caveats += [*named_caveats(workspace, named), *shared_caveats(workspace.study), *few_caveats(tables)]
     caveats += published.sentences(workspace.study, deviating=True)
-    headline = " ".join(filter(None, (tables["verdict"]["headline"], seeds.caveat(workspace.study))))
-    tables["verdict"] = tables["verdict"] | {"headline": headline, "caveats": caveats}
+    tables["verdict"] = tables["verdict"] | {"caveats": caveats}
     return tables
 
 
@@ -105,13 +105,13 @@ def shared_caveats(study: Study) -> list[str]:
             continue
         labels = [part.label for part in study.attacks if part.method == method]
         end = (
-            "Repeat it with other seeds (`seeds` under [[attacks]]) before variants are compared by it."
+            "Repeat it with other seeds (`seeds` under [[attacks]]) before you compare variants by it."
             if len(labels) == 1
-            else f"Its runs here, {', '.join(labels)}, say how far the rates differ."
+            else f"Its runs here, {', '.join(labels)}, show how much the rates differ."
         )
         found.append(
             f"{method} learns one vector for each half of the prompts, from images of the other half. Its intervals and p-values are over "
-            f"prompts: they hold for these two vectors, and another run learns others. {end}"
+            f"prompts: they hold for these two vectors only; another run learns others. {end}"
         )
     return found
 
@@ -120,8 +120,8 @@ def few_caveats(tables: dict[str, Any]) -> list[str]:
     """What could have been found, where the units are fewer than FEW; rates that cannot rise, or fall, are left out."""
     found = []
     for table, can, what, most in (
-        ("against_control", ("only_attack", "neither"), "an attack's ASR must exceed its control's by {}", "a rise to 100 %"),
-        ("comparisons", ("both", "only_a"), "a variant must cut another one's rate by {}", "a cut to 0"),
+        ("against_control", ("only_attack", "neither"), "an attack's ASR must exceed its control's by {}", "even a rise to 100 %"),
+        ("comparisons", ("both", "only_a"), "a variant must reduce another one's rate by {}", "even a reduction to 0"),
     ):
         rows = [row for row in tables[table] if row["difference"] is not None and row["n_units"] < FEW and any(row[key] for key in can)]
         if not rows:
@@ -129,7 +129,7 @@ def few_caveats(tables: dict[str, Any]) -> list[str]:
         sizes = sorted(row["detectable"] for row in rows if row["detectable"] is not None)
         span = " to ".join(dict.fromkeys(f"{size:.2f}" for size in sizes[:1] + sizes[-1:]))
         missed, units = len(rows) - len(sizes), min(row["n_units"] for row in rows)
-        said = [f"{what.format(span)} to be found with power {rates.POWER}"] if sizes else []
-        said += [f"{most} would be found with less power than {rates.POWER} in {missed} of {len(rows)} comparisons"] if missed else []
-        found.append(f"With {units} units {'; '.join(said)}.")
+        said = [f"{what.format(span)} to be detected with power {rates.POWER}"] if sizes else []
+        said += [f"{most} would be detected with less power than {rates.POWER} in {missed} of {len(rows)} comparisons"] if missed else []
+        found.append(f"With {units} units, {'; '.join(said)}.")
     return found

@@ -157,7 +157,7 @@ def _chosen(choices: list[Row], sure: Stability, made: cluster_features.Features
     if choices and not any(row["chosen"] for row in choices):
         tried = f"from {choices[0]['k']} to {choices[-1]['k']}"
         why = taken["reason"] or "of all neurons it is, of the sample that was tried it is not"
-        taken["reason"] = f"no number of clusters {tried} is both stable and grouped; {taken['k']}, the most stable, was taken: {why}"
+        taken["reason"] = f"no number of clusters {tried} is both stable and grouped; the most stable, {taken['k']}, is used: {why}"
     try:
         layer = layer_information(sure.labels, made.index["layer"].to_numpy(), seed=part.seed)
         taken |= {"layer_information": layer["value"], "layer_p": layer["p_random"]}

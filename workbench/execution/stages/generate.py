@@ -9,12 +9,13 @@ from pathlib import Path
 from workbench.diffusion.denoise import denoise
 from workbench.execution import finite
 from workbench.execution.condition import Condition
-from workbench.execution.graph import CONCEPT, Graph, NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
 from workbench.execution.plan import Node, Shard
 from workbench.execution.workspace import Workspace
 from workbench.models import text
 from workbench.models.variants import applied
 from workbench.storage import write_arrays, write_json
+from workbench.study.parts import CONCEPT
 from workbench.study.study import BASE, Study
 
 VERSION = 1

@@ -24,6 +24,7 @@ from workbench.execution.workspace import Workspace
 from workbench.statistics import unit_means
 from workbench.storage import plain_json, read_table, write_json, write_table
 from workbench.study import seeds
+from workbench.study.parts import RETAINED
 from workbench.study.prompt_set_name import CONTROL, control_of, name_of
 from workbench.study.study import BASE, OTHER, Study
 from workbench.study.variants import VariantTable
@@ -35,7 +36,7 @@ VERSION = 17
 SECONDS = 8
 READS_STUDY = True
 BY_TRAJECTORY = ("activity", "activity_by_call", "effects", "set_validity", "neurons", "waking", "relocation")
-PRUNED_REASON = "pruned neurons say nothing about themselves; read the set watch"
+PRUNED_REASON = "pruned neurons are no evidence about themselves; see the watched neurons"
 NOTHING = {"n": None, "value": None, "low": None, "high": None, "p_random": None, "n_random": None, "random_low": None, "random_high": None}
 NOTHING |= {"p_change": None}
 WAKING = ("reactivation", "gross_reactivation", "base_reactivation")
@@ -329,7 +330,7 @@ def wording_changes(workspace: Workspace, recorded: Iterable[Condition]) -> list
         planned = workspace.plan.sets[name]
         if variant != BASE:
             continue
-        if name in rate_rows.RETAINED:
+        if name in RETAINED:
             found.append((f"prompts of {name} against the reference", (BASE, name), (BASE, "reference")))
         elif planned.attack and planned.control == (methods[planned.attack] != "random_tokens") and not _as_target(workspace, name):
             found.append((f"{name.replace(CONTROL, ', control')} against the prompt without attack", (BASE, name), (BASE, "target")))

@@ -43,7 +43,7 @@ SECONDS = 3
 TABLES = ("sets", "set_layers", "set_overlaps", "set_effects")
 SAID = ("study", "concept", "score", "half", "date")
 FOLDER = "neuron-sets"
-MADE_OF = "one is made of the other, or both of the same set, so that their overlap is no news"
+MADE_OF = "one is made from the other, or both from the same set, so their overlap is expected"
 
 
 def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
@@ -259,8 +259,8 @@ def columns(workspace: Workspace) -> dict[str, np.ndarray]:
 def caveats(tables: dict[str, Any]) -> list[str]:
     """Sentences about sets that were chosen on units they are described on here."""
     return [
-        f"The set {row['neuron_set']} was chosen on {row['n_seen']} of the units it is described on here: what it does looks larger than "
-        "it is. Take other prompts, or the seed of the study it comes from."
+        f"The set {row['neuron_set']} was chosen on {row['n_seen']} of the units it is measured on here, so its effects look larger "
+        "than they are. Use other prompts, or the seed of the study it comes from."
         for row in tables["sets"]
         if row["n_seen"]
     ]

@@ -8,7 +8,7 @@ import torch
 from workbench.diffusion.denoise import evaluate
 from workbench.execution import finite
 from workbench.execution.condition import Condition
-from workbench.execution.graph import CONCEPT, Graph, NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
 from workbench.execution.plan import Node, Shard
 from workbench.execution.workspace import Workspace
 from workbench.methods import scores
@@ -17,6 +17,7 @@ from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Taps
 from workbench.neurons.text_taps import ONCE, TextTaps
 from workbench.storage import write_arrays
+from workbench.study.parts import CONCEPT
 from workbench.study.study import BASE, OTHER, Study
 
 VERSION = 4

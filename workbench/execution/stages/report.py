@@ -74,7 +74,7 @@ def write_report(
         named_sets.export(workspace, folder / named_sets.FOLDER)
     else:
         tables["verdict"] = {
-            "headline": "The run is still going on: pictures first, numbers follow.",
+            "headline": "The run is not finished: images come first, numbers follow.",
             "words": [],
             "reasons": [],
             "caveats": [],
@@ -157,7 +157,7 @@ def _model_row(
         "share_changed": changed,
         "seconds": history["seconds"].get(erasing(name)),
         "largest_changes": found["largest_changes"],
-        "reason": None if name != BASE else "the base model is what the others are compared with",
+        "reason": None if name != BASE else "the base model, with which the other variants are compared",
     }
 
 
@@ -165,8 +165,7 @@ def _images(workspace: Workspace, folder: Path, reveal: bool) -> list[Row]:
     """The first units of every condition that has images; where the concept may show, blurred in the pixels."""
     rows, units = [], workspace.prompt_set("target").pair_units[:SHOWN_UNITS]
     for node in workspace.plan.of_stage("detect"):
-        present = all(workspace.store.has("detect", shard.key) for shard in node.shards)
-        if not present:
+        if not workspace.there(node):
             continue
         condition = node.condition
         prompts, planned = workspace.prompt_set(condition.prompt_set), workspace.plan.sets[condition.prompt_set]
@@ -211,7 +210,8 @@ def _timings(workspace: Workspace, history: dict[str, Any]) -> list[Row]:
 
 
 def _reproduce(workspace: Workspace, history: dict[str, Any], command: str, models: list[Row]) -> dict[str, Any]:
-    sets = {name: workspace.prompt_set(name) for name, s in workspace.plan.sets.items() if s.node is None or _there(workspace, s.node)}
+    there = [name for name, one in workspace.plan.sets.items() if one.node is None or workspace.there(workspace.plan.node(one.node))]
+    sets = {name: workspace.prompt_set(name) for name in there}
     return {
         "command": command,
         "study_digest": workspace.study.digest(),
@@ -231,11 +231,6 @@ def _reproduce(workspace: Workspace, history: dict[str, Any], command: str, mode
         "started": history["started"],
         "finished": history["finished"],
     }
-
-
-def _there(workspace: Workspace, node_id: str) -> bool:
-    node = workspace.plan.node(node_id)
-    return all(workspace.store.has(node.stage, shard.key) for shard in node.shards)
 
 
 def _peak_memory() -> float:

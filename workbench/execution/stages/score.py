@@ -18,7 +18,7 @@ import pandas
 from workbench import registry
 from workbench.execution import method_code, neuron_choice
 from workbench.execution.condition import Condition
-from workbench.execution.graph import CONCEPT, Graph, NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
 from workbench.execution.plan import Node, Shard
 from workbench.execution.rows import Row
 from workbench.execution.workspace import Workspace
@@ -28,6 +28,7 @@ from workbench.registry import Method
 from workbench.statistics import iou, iou_chance
 from workbench.storage import read_json, read_table, write_json, write_table
 from workbench.study.neuron_choice import Choose, in_words
+from workbench.study.parts import CONCEPT
 from workbench.study.study import BASE, Study
 
 VERSION = 3

@@ -162,7 +162,12 @@ def _markdown(report: Report) -> str:
 
     verdict = report["verdict"]
     words = [f"**{text(word['subject'])}: {text(word['word'])}.** {text(word['sentence'])}" for word in verdict["words"]]
-    parts = [f"**{text(verdict['headline'])}**", "\n".join(f"- {word}" for word in words), table(_in_short(report))]
+    parts = [
+        f"**{text(verdict['headline'])}**",
+        *map(text, verdict["caveats"][:1]),
+        "\n".join(f"- {word}" for word in words),
+        table(_in_short(report)),
+    ]
     return "\n\n".join(filter(None, [*parts, bullets(verdict["reasons"])]))
 
 
