@@ -1,4 +1,4 @@
-"""The graph of a study while it is being built: what every stage may read when it says which nodes it needs.
+"""The graph of a study while it is built: stages read it to define their nodes.
 
 Graph      prompt sets, conditions with images, conditions that are recorded, and the nodes so far
 NodeSpec   a node without its key
@@ -40,12 +40,12 @@ class SetPlan:
 class NodeSpec:
     """A node as its stage describes it.
 
-    parameters   what its result depends on beside the inputs; part of its key
+    parameters   what the result depends on beside the inputs; part of the key
     inputs       ids of the nodes it reads
     ranges       (start, stop) of its shards
-    cut          the parameter that holds one entry per row or job: a shard's key has its own entries alone; without it, its range
+    cut          the parameter with one entry for each row or job: the key of a shard has the entries of that shard; without it, the range
     code         {method: digest} of methods that do not come with the workbench; part of its key
-    context      what the stage reads besides: it follows from the inputs, or changes how fast a result is there and not what it is
+    context      what the stage reads besides: it follows from the inputs, or changes only how fast the result is computed
     passes       UNet evaluations it costs (one with gradient counts as 2.5)
     bytes        what it is expected to write
     """

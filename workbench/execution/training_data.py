@@ -1,9 +1,9 @@
-"""What variants are trained on; none of it is measured.
+"""The prompts that variants are trained on; none of them is measured.
 
 pairs        the erasing pairs a variant learns from
 retained     the prompts that learned masks keep
 A prompt that is trained on and measured is refused, or left out of the training where `prompts.trained_and_measured` says so:
-a variant would be praised, or blamed, for what it was shown. Prompts are the same when they differ in case and spaces alone.
+training would change its measurement. Prompts are the same when they differ in case and spaces alone.
 """
 
 from collections.abc import Mapping

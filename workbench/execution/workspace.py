@@ -128,7 +128,7 @@ class Workspace:
         return "reference" if "reference" in self.trajectories else self.trajectories[0]
 
     def part(self, variant: str) -> VariantTable:
-        """What the study says of a variant."""
+        """The table of a variant in the study."""
         return self._study.variant(variant)
 
     @cached_property
@@ -231,7 +231,7 @@ class Workspace:
         return torch.cat(self.gather("generate", variant, prompt_set, lambda f: read_arrays(f / "images.safetensors")["images"]))
 
     def source(self, node: Node, shard: Shard) -> torch.Tensor:
-        """(prompt, 3, height, width) in [0, 1]: the images a node looks at, made by the node's first input."""
+        """(prompt, 3, height, width) in [0, 1]: the images that a node reads, made by the node's first input."""
         source = self.plan.node(node.inputs[0])
         at = [s.start for s in source.shards].index(shard.start)
         return read_arrays(self.store.file("generate", source.shards[at].key, "images.safetensors"))["images"].float() / 255
@@ -239,7 +239,7 @@ class Workspace:
     def mean_abs(self, variant: str, prompt_set: str, trajectory: str, quantity: str = "mean_abs") -> np.ndarray:
         """(prompt, call, neuron) float32 mean |a| in the shared regime, layers side by side; or a norm, NaN where none is kept.
 
-        What the text encoder shows is repeated for every call.
+        Values of the text encoder are repeated for every call.
         """
         files = {"unet": f"{trajectory}.safetensors", "text_encoder": "text.safetensors"}
         parts = dict.fromkeys(layer.site.part for layer in self.layers)

@@ -1,4 +1,4 @@
-"""Rows of report.json about attacks themselves: what each is and spent, and success in the steering detector against budget."""
+"""Rows of report.json about attacks: settings and cost of each, and success in the attack-visible detector against budget."""
 
 import json
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from workbench.study.study import BASE
 
 
 def settings_rows(workspace: Workspace) -> list[Row]:
-    """What each attack is, by the name every table calls it: method, preset, settings, and what it spent on a prompt, means.
+    """Each attack under its name in all tables: method, preset, settings, and its mean cost of a prompt.
 
     Seconds differ from run to run, so they are no result of the stage that measures: `with_seconds` fills them in.
     """
@@ -42,7 +42,7 @@ def _spent(workspace: Workspace, node: Node) -> Row:
 
 
 def budget_rows(workspace: Workspace, attacks: Collection[str] | None = None) -> list[Row]:
-    """Every attack that looked at the detector, and its control, at the budgets at which either of them looked.
+    """Every attack with detector queries, and its control, at the budgets at which either of them made one.
 
     attacks   names of the attacks wanted, as every table calls them; default: all of the study
     """

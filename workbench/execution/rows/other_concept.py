@@ -75,7 +75,7 @@ def with_column(table: pandas.DataFrame, found: Pair | None) -> pandas.DataFrame
 
 
 def caveats(found: Pair | None) -> list[str]:
-    """A sentence where the study names another concept and its neurons could not be told from its own."""
+    """A sentence where the study names another concept and the rule chose the same neurons for both."""
     return [] if found is None or not found.reason else [f"The verdict says nothing about neurons of another concept. {found.reason}"]
 
 

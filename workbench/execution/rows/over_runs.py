@@ -258,7 +258,7 @@ def _seen(workspace: Workspace, row: Row) -> tuple[np.ndarray, int]:
 
 
 def _with_against(workspace: Workspace, row: Row) -> Row:
-    """A comparison with what its attack was made against, so that its run is known."""
+    """A comparison with the variant that its attack was made against, which determines its run."""
     return row | {"against": workspace.plan.sets[row["prompt_set"]].against}
 
 

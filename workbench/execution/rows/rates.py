@@ -1,6 +1,6 @@
 """Rows of report.json that come from images.
 
-detectors         who looked, and how often each of them errs
+detectors         the two detectors and their error rates
 rates, by label   how often the judge sees the concept; sweep: at other thresholds
 retention         what else still comes out right
 comparisons       variants side by side; against_control: an attack beside its control
@@ -36,7 +36,7 @@ def found_by_judge(workspace: Workspace, variant: str, name: str) -> np.ndarray:
 
 
 def detector_rows(workspace: Workspace) -> list[Row]:
-    """Each detector with its false alarms on the base model's images of prompts without the concept."""
+    """Each detector with its false positives on the base model's images of prompts without the concept."""
     wanted, rows = workspace.study.detectors.labels, []
     for role in ("steer", "judge"):
         detector = workspace.detector(role)
@@ -166,7 +166,7 @@ def _compared(variants: list[VariantTable]) -> Iterator[tuple[str, str]]:
 
 
 def _pair(variants: list[VariantTable], a: str, b: str) -> str:
-    """What two compared variants are to each other. A mask's controls: one of its sparsity, and more training of what it masks."""
+    """The relation of two compared variants. Controls of a mask: a mask of the same sparsity, and longer training of its parent."""
     known = {variant.name: variant for variant in variants}
     if known[b].parent == a:
         return "parent"

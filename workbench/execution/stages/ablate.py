@@ -1,4 +1,4 @@
-"""The stage `ablate`, and what the report says of it: neurons ablated, each effect beside matched random sets.
+"""The stage `ablate`, and its rows of the report: neurons ablated, each effect beside matched random sets.
 
 ablate:<mode>:<effect>:<kind>             dose_response, leave_one_out, greedy, shapley on the base model; one shard per group and share
 ablate:<mode>:sets:<kind>:<name>          one of the [[sets]] on the base model

@@ -1,4 +1,4 @@
-"""The stage `attribute`, and what the report says of it and of the stage `conductance`.
+"""The stage `attribute`, and the rows of the report about it and about the stage `conductance`.
 
 run                 scores of every neuron of one condition, by one method, on one half of the units
 attributed, asked   the conditions that [attribute] asks for, and what all nodes about its target depend on

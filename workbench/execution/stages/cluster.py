@@ -1,4 +1,4 @@
-"""The stage `cluster`, and what the report says of it: made on the selection half, described on the evaluation half.
+"""The stage `cluster`, and its rows of the report: clusters are made on the selection half, described on the evaluation half.
 
 run             each cluster is saved as a neuron set
 to_cluster      which neurons are clustered

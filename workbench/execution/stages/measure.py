@@ -129,7 +129,7 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
 
 
 def with_columns(workspace: Workspace, table: pandas.DataFrame) -> pandas.DataFrame:
-    """The neuron table with what the stages found of each neuron, NaN outside the site ff.
+    """The neuron table with the columns of the stages, NaN outside the site ff.
 
     attribution, attribution_b, _b_low, _b_high     base x target by the first method, on both halves; the interval of the second
     attribution_<method>_<variant>_<set>_<half>     every method and condition
@@ -193,7 +193,7 @@ def trajectory_tables(
     study, thresholds = workspace.study, Thresholds()
     recorded = [node.condition for node in workspace.plan.of_stage("record") if node.prompt_set not in OTHER]
     half_b = ~workspace.units_in_half_a()
-    by_call: Values = {c: workspace.unit_means(c.prompt_set, workspace.mean_abs(*c, trajectory))[half_b] for c in recorded}
+    by_call: Values = {tuple(c): workspace.unit_means(c.prompt_set, workspace.mean_abs(*c, trajectory))[half_b] for c in recorded}
     values: Values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
     layer = table["layer"].to_numpy()
     kappa = choice.kappa_of_half_a(workspace)
@@ -404,7 +404,7 @@ def relocation_rows(workspace: Workspace, measured: Sensitivity, table: pandas.D
 
 
 def _activity(measured: Sensitivity, condition: Condition, members: np.ndarray, group: str, concept: np.ndarray, taken: np.ndarray) -> Row:
-    """Activity of a set; that of the complement is put on the concept set's scale, its own being near zero."""
+    """Activity of a set; the complement is measured on the scale of the concept set, because its scale is near 0."""
     try:
         if group == "complement":
             found = measured.complement_contrast(condition, (BASE, "reference"), concept, taken)

@@ -1,4 +1,4 @@
-"""The stage `named_sets`, and what the report says of it: the [[sets]] of a study, described on the evaluation half beside its concept set.
+"""The stage `named_sets`, and its rows of the report: the [[sets]] of a study, described on the evaluation half beside its concept set.
 
 run          each is saved as a neuron set: where it comes from, what it overlaps with, what erasing and attacks do to it
 resolve      a set by name, from its file, the study's own choice, a cluster, or other sets;  members   the same as (neuron,) bool
@@ -126,7 +126,7 @@ def members(workspace: Workspace, named: NamedSets, name: str, identity: list[An
 def to_prune(workspace: Workspace, part: VariantTable, node: Node) -> dict[str, np.ndarray]:
     """{layer path: indices} of the site ff that prune_neurons cuts: half of the concept set, all of it, or one of the [[sets]].
 
-    part   what the study says of the variant
+    part   the table of the variant in the study
     """
     if "set" in node.parameters:
         chosen = members(workspace, node.context["named"], part.parameters["set"], node.parameters["set"]) & here(workspace)
@@ -185,7 +185,7 @@ def _fingerprints(prompts: PromptSet) -> list[str]:
 
 
 def _n_seen(workspace: Workspace, found: NeuronSet) -> int | None:
-    """How many units of the evaluation half the set was chosen on in another study; None when it does not say what it was chosen on."""
+    """How many units of the evaluation half the set was chosen on in another study; None when the set does not name them."""
     if "chosen_on" not in found.provenance:
         return None
     target, seen = workspace.prompt_set("target"), set(found.provenance["chosen_on"])

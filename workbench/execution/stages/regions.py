@@ -1,4 +1,4 @@
-"""The stage `regions`, and what the report says of it: where in the image the neurons of each cluster are active.
+"""The stage `regions`, and its rows of the report: where in the image the neurons of each cluster are active.
 
 For the units of the evaluation half that excite a cluster most, in the base model and under the first attack on the first variant.
 

@@ -42,7 +42,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "sci
 
 
 def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
-    """report: says that the report of these results is written; a run writes it again each time it ends, with its own times."""
+    """report: marks that the report of these results is written. Each run writes the report again at its end, with its times."""
     yield NodeSpec("report", "report", {"title": study.title}, ("measure",))
 
 
@@ -120,7 +120,7 @@ def _study(workspace: Workspace) -> dict[str, Any]:
 
 
 def _score(choose: Choose) -> dict[str, Any]:
-    """What chose the concept neurons: the rule, and the score whose values are shown, with its unit and what it is."""
+    """How the concept neurons were chosen: the rule, and the score that is shown, with its unit and description."""
     method = registry.method("scores", choose.score)
     unit = method.unit(choose.parameters)
     return {"rule": in_words(choose), "name": choose.score, "unit": unit, "what": method.help}
