@@ -193,7 +193,7 @@ def trajectory_tables(
     study, thresholds = workspace.study, Thresholds()
     recorded = [node.condition for node in workspace.plan.of_stage("record") if node.prompt_set not in OTHER]
     half_b = ~workspace.units_in_half_a()
-    by_call: Values = {tuple(c): workspace.unit_means(c.prompt_set, workspace.mean_abs(*c, trajectory))[half_b] for c in recorded}
+    by_call: Values = {(v, name): workspace.unit_means(name, workspace.mean_abs(v, name, trajectory))[half_b] for v, name in recorded}
     values: Values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
     layer = table["layer"].to_numpy()
     kappa = choice.kappa_of_half_a(workspace)
