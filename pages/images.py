@@ -1,5 +1,7 @@
 """Images: the condition matrix (rows prompt x seed, columns conditions) and two conditions blended."""
 
+from typing import Any
+
 import streamlit as st
 
 from workbench.report import wording
@@ -50,7 +52,7 @@ chosen = st.selectbox(
     format_func=lambda name: f"{by_name[name]['prompt'] or name[0]} (seed {name[1]})",
     key=f"images-unit-{title}",
 )
-choices = {}
+choices: dict[str, dict[str, Any]] = {}
 for image in [image for cell in by_name[chosen]["cells"] for image in cell]:
     choices.setdefault(picture_files.column(image), image)
 if len(choices) < 2:
@@ -60,16 +62,20 @@ left, right = st.columns(2)
 one = left.selectbox("From", list(choices), key=f"images-from-{title}")
 two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
 share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first image, 100 % the second") / 100
-found = [picture_files.picture(state, choices[name], reveal=not image_matrix.blur())[0] for name in (one, two)]
-if None in found:
+first, second = (picture_files.picture(state, choices[name], reveal=not image_matrix.blur())[0] for name in (one, two))
+if first is None or second is None:
     st.info("One of these images is missing.", icon=":material/image:")
     st.stop()
 with st.grid(3, min_column_width=132, wrap=False):
-    for words, shown, alt in (
-        (one, found[0], picture_files.alt(choices[one])),
-        (f"{wording.percent(share, 0)} of the second", picture_files.mixed(*found, share), f"{one} blended with {two}, {share:.0%} of it"),
-        (two, found[1], picture_files.alt(choices[two])),
+    for words, drawn, alt in (
+        (one, first, picture_files.alt(choices[one])),
+        (
+            f"{wording.percent(share, 0)} of the second",
+            picture_files.mixed(first, second, share),
+            f"{one} blended with {two}, {share:.0%} of it",
+        ),
+        (two, second, picture_files.alt(choices[two])),
     ):
         with st.container(gap="xxsmall"):
-            st.image(shown, width=192, alt=alt)
+            st.image(drawn, width=192, alt=alt)
             st.caption(plain(words))

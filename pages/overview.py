@@ -1,5 +1,7 @@
 """Overview: the verdict in words, its numbers with intervals, what pruning changed, four pictures."""
 
+from typing import Any
+
 import streamlit as st
 
 from workbench.ui import current_run, headline_numbers, image_matrix, picture_files
@@ -48,10 +50,15 @@ units = headline_numbers.four(report, picture_files.rows(state), variant)
 if not units:
     st.info("This run kept no images of prompts with the concept.", icon=":material/image:")
 else:
+
+    def prompt_and_seed(key: tuple[str, Any]) -> str:
+        first = units[key][0][1]
+        return f"{first['prompt']} (seed {key[1]})" if first else f"seed {key[1]}"
+
     key = st.selectbox(
         "Prompt",
         list(units),
-        format_func=lambda key: f"{units[key][0][1]['prompt']} (seed {key[1]})",
+        format_func=prompt_and_seed,
         key="overview-unit",
         help="Prompts on which the attack succeeded come first.",
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing has it, without importing it
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from pathlib import Path
 
     from workbench.execution.execute import Watcher
@@ -33,7 +33,7 @@ def run(
     model: Model | None = None,
     watcher: Watcher | None = None,
     command: str | None = None,
-    others: Iterable[str | Path] = (),
+    others: Sequence[str | Path] = (),
 ) -> Run:
     """Execute a study, or what is left of it; returns a `Run` with .neurons, .images, .activity and .report(format).
 

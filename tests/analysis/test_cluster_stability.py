@@ -122,7 +122,7 @@ def test_what_choose_k_said_of_chance_is_taken_over():
 def test_hdbscan_that_finds_nothing_says_so():
     values, index, _ = recorded(40, 6, 2, effects=None)
     found = stability(maker(values, index), 6, "hdbscan", min_size=15, n_resamples=4)
-    assert found.row["n_clusters"] == 0 and found.row["in_none"] == 40 and "no groups to tell apart" in found.row["reason"]
+    assert found.row["n_clusters"] == 0 and found.row["in_none"] == 40 and "no groups to compare" in found.row["reason"]
     assert len(found.clusters) == 0 and not found.row["grouped"]
 
 

@@ -29,7 +29,7 @@ def test_sets_are_put_in_an_order_in_which_each_can_be_made():
         '{name="a", file="a.safetensors"}',
         more=["cluster.k=3"],
     )
-    assert [one.name for one in neuron_sets.ordered(study)] == ["a", "b", "c"]
+    assert [one.name for one in neuron_sets.ordered(study.sets)] == ["a", "b", "c"]
     assert neuron_sets.uses(study, "c") == {"a", "concept", "cluster-0"} and neuron_sets.uses(study, "a") == {"a"}
     assert [one.how for one in study.sets] == ["difference", "union", "file"]
 

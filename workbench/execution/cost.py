@@ -1,4 +1,4 @@
-"""What is left to do of a plan, and what it costs: UNet evaluations, seconds, disk, memory.
+"""The rest of a plan and its cost: UNet evaluations, seconds, disk, memory.
 
 estimate           of a plan in its run folder
 seconds_per_pass   measured time of one UNet evaluation
@@ -24,7 +24,7 @@ MOST_MEASURED = 64  # rows of the UNet evaluation that is measured; more of them
 
 @dataclass
 class Estimate:
-    """What is left of a plan: nodes, UNet row passes, seconds, bytes to write, the memory it will need, and what weakens the study."""
+    """The rest of a plan: nodes, UNet row passes, seconds, bytes to write, memory in MB, and warnings about the study."""
 
     nodes: int
     kept: int
@@ -60,7 +60,7 @@ def seconds_per_pass(workspace: "Workspace", repeats: int = 2) -> float:
 
 
 def estimate(plan: "Plan", workspace: "Workspace") -> Estimate:
-    """What is left to do, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else."""
+    """The rest of a plan, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else."""
     from workbench.execution import preflight
 
     pace = seconds_per_pass(workspace) * 1.15
@@ -85,5 +85,5 @@ def estimate(plan: "Plan", workspace: "Workspace") -> Estimate:
 
 
 def _looks_whole(store: "Store", stage: str, key: str) -> bool:
-    """Whether a result is there with all its files in their sizes; the run itself looks at the bytes."""
+    """Whether a result has all its files in their sizes; the run itself checks the bytes."""
     return store.has(stage, key) and not store.fault(stage, key, sizes_only=True)

@@ -1,4 +1,4 @@
-"""The seal of a result: a file `digests.json` beside its files that names each with its size and sha256, and has a digest of its own.
+"""The seal of a result: a file `digests.json` beside its files that names each with its size and sha256, and with the digest of this list.
 
 seal       write it, when a result is finished
 read       {file: {bytes, sha256}} of a result, or None when it has none
@@ -93,7 +93,7 @@ def fault(folder: str | Path, only: Collection[str] | None = None, sizes_only: b
 
 
 def readable(folder: str | Path) -> Fault | None:
-    """(file, what is wrong with it) of the first file of a result that its own format calls damaged; None when there is none."""
+    """(file, what is wrong with it) of the first file of a result that cannot be read in its format; None when there is none."""
     found = files(folder)
     if not found:
         return "", "the folder is empty"

@@ -15,9 +15,9 @@ from workbench.study.study import Study
 
 
 def export(name: str | Path, variant: str, form: str, out: str | Path, fill: str = "zeros", seed: int = 0) -> tuple[Path, dict[str, Any]]:
-    """Write a variant of a run in one of the forms of `models/export.py`; returns (path, what it says of itself).
+    """Write a variant of a run in one of the forms of `models/export.py`; returns (path, its provenance).
 
-    name     a run folder, or a name under runs/;  fill, seed   what stands in the place of pruned weights
+    name     a run folder, or a name under runs/;  fill, seed   what replaces pruned weights
     Raises   RunError for an unknown or unfinished variant; ModelError when it has no mask, or the base model is gone
     """
     run = open_run(name)

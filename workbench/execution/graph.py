@@ -1,4 +1,4 @@
-"""The graph of a study while it is being built: what every stage may read when it says which nodes it needs.
+"""The graph of a study while it is built: stages read it to define their nodes.
 
 Graph      prompt sets, conditions with images, conditions that are recorded, and the nodes so far
 NodeSpec   a node without its key
@@ -14,7 +14,7 @@ from workbench.study import seeds
 from workbench.study.attacks import AttackTable
 from workbench.study.parts import CONCEPT, RETAINED
 from workbench.study.prompt_set_name import control_of, name_of
-from workbench.study.prompts import PromptSet
+from workbench.study.prompts import Kind, PromptSet
 from workbench.study.study import BASE, OTHER, Study
 
 
@@ -28,7 +28,7 @@ class SetPlan:
     """
 
     name: str
-    kind: str
+    kind: Kind
     table: PromptSet | None = None
     attack: str | None = None
     against: str | None = None
@@ -40,12 +40,12 @@ class SetPlan:
 class NodeSpec:
     """A node as its stage describes it.
 
-    parameters   what its result depends on beside the inputs; part of its key
+    parameters   what the result depends on beside the inputs; part of the key
     inputs       ids of the nodes it reads
     ranges       (start, stop) of its shards
-    cut          the parameter that holds one entry per row or job: a shard's key has its own entries alone; without it, its range
+    cut          the parameter with one entry for each row or job: the key of a shard has the entries of that shard; without it, the range
     code         {method: digest} of methods that do not come with the workbench; part of its key
-    context      what the stage reads besides: it follows from the inputs, or changes how fast a result is there and not what it is
+    context      what the stage reads besides: it follows from the inputs, or changes only how fast the result is computed
     passes       UNet evaluations it costs (one with gradient counts as 2.5)
     bytes        what it is expected to write
     """
@@ -94,12 +94,12 @@ class Graph:
         self.rows_per_unit = len(self.rows["target"]) / len(self.units)
         batch = study.sampling.batch
         self.batches = tuple((start, min(start + batch, self.n_prompts)) for start in range(0, self.n_prompts, batch))
-        self.model = {"model": model_digest, "dtype": study.model.dtype}
-        self.sampling = {"steps": study.sampling.steps, "guidance": study.sampling.guidance} | self.model
+        self.model: dict[str, Any] = {"model": model_digest, "dtype": study.model.dtype}
+        self.sampling: dict[str, Any] = {"steps": study.sampling.steps, "guidance": study.sampling.guidance} | self.model
         # what depends on the halves is computed again where units follow the prompts; images and recordings stay
-        self.halves = {"grouped": "prompt"} if "group" in prompts["target"].table else {}
+        self.halves: dict[str, Any] = {"grouped": "prompt"} if "group" in prompts["target"].table else {}
         detectors = {role: method_code.detector_identity(getattr(study.detectors, role), study.folder) for role in ("steer", "judge")}
-        self.looks = {"labels": study.detectors.labels} | detectors
+        self.looks: dict[str, Any] = {"labels": study.detectors.labels} | detectors
         self.pairs = training_data.read_pairs(study, study.prompts.erase)
         self.changed = [variant.name for variant in study.variants]
         self.plain = [variant.name for variant in study.variants if variant.role != "sham"]
@@ -110,11 +110,12 @@ class Graph:
         """The base model first, then variants, attacks with their controls, retained sets; adds the attacks' sets to `sets`."""
         found = [(variant, name) for variant in (BASE, *self.changed) for name in CONCEPT]
         for attack in self.study.attacks:
-            for against in attack.against or [None]:
+            for against in tuple(attack.against) or (None,):
                 made = against or method_code.made_against(attack, self.study.folder)
                 name = name_of(attack.label, made)
                 for control in (False, True):
-                    set_name, kind = (control_of(name), "control") if control else (name, "adversarial")
+                    set_name = control_of(name) if control else name
+                    kind: Kind = "control" if control else "adversarial"
                     self.sets[set_name] = SetPlan(set_name, kind, None, attack.label, made, control, attacking(name))
                     shown = [one for one in self.plain if self._shown(attack, against, one) and seeds.meets(self.study, against, one)]
                     found += [(variant, set_name) for variant in shown]

@@ -1,6 +1,6 @@
-"""Runs as jobs, seen from outside: what a run is doing, its log, and how it is stopped. Reads and signals, computes nothing.
+"""Runs as jobs of another process: their state, their log, and how to stop them. Nothing is computed here.
 
-status     state of a run folder, how far it is, how to go on
+status     state of a run folder, its progress, the command that resumes it
 log_tail   the last lines of its log
 stop       end the process that writes it; what was finished stays
 """
@@ -27,7 +27,7 @@ def status(folder: str | Path) -> dict[str, Any]:
     """What a run is doing.
 
     returns  {run, state (one of STATES), nodes, nodes_done, share (of the UNet passes of this start, [0, 1] or None), node,
-             left_seconds, error, again (the command that goes on), note (what is damaged, a sentence, or None)}; None where the run
+             left_seconds, error, again (the command that resumes it), note (what is damaged, a sentence, or None)}; None where the run
              does not say. A run that has computed everything is damaged, not finished, when its report is missing or damaged
     Raises   RunError when the folder is no run or of another layout, or its manifest is damaged
     """
@@ -92,7 +92,7 @@ def log_tail(folder: str | Path, lines: int = 20) -> list[str]:
 
 
 def stop(folder: str | Path, patience: float = 20.0) -> bool:
-    """End the process of a running run: politely first, after `patience` seconds firmly; True when it ended politely.
+    """End the process of a running run: first by signals that it can handle, after `patience` seconds by SIGKILL. True without SIGKILL.
 
     Only the process that holds the run's lock is signalled, whatever status.json says. It gets SIGINT, as from Ctrl-C; a process that a
     shell started in the background ignores that one and gets SIGTERM, which ends a run in the same way; then SIGKILL.
@@ -136,7 +136,7 @@ def _hears(process: psutil.Process, number: int) -> bool:
 
 
 def _gone(process: psutil.Process, seconds: float) -> bool:
-    """Whether it ends within the time; a child of ours that nobody has waited for has ended too."""
+    """Whether a process ends within the time; a child process in the zombie state counts as ended."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:

@@ -1,4 +1,4 @@
-"""Who holds the lock of a run folder: only the process of its run does, whatever status.json says.
+"""Which process holds the lock of a run folder. Only the process of a run does; status.json is no proof.
 
 is_held   whether any process holds a lock file
 holder    which one, proved: the kernel names it, and it has that very file open
@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 
 
 def is_held(path: str | Path) -> bool | None:
-    """Whether a process holds the lock file; None when this user may not find out. A file that is not there is made by nobody here.
+    """Whether a process holds the lock file; None when this user may not know. A missing file is not created.
 
-    The lock is taken for an instant, shared, to see whether that is possible; a run that starts waits longer than that.
+    The test takes the lock for an instant, as a shared lock; a run that starts waits longer than that.
     """
     try:
         import fcntl
@@ -51,12 +51,12 @@ def _is_held_elsewhere(path: str | Path) -> bool | None:
 
 
 def holder(path: str | Path, named: object = None) -> psutil.Process | None:
-    """The psutil.Process that holds a lock file; None when nobody does, or when it cannot be proved which process does.
+    """The psutil.Process that holds a lock file; None when no process does, or when the process cannot be proved.
 
     On Linux the kernel lists the holders of locks (/proc/locks). Where it does not, `named`, a process id that status.json says, is
     believed only if that process has the lock file open.
 
-    Raises   psutil.AccessDenied when the process belongs to somebody else, so that what it has open cannot be seen
+    Raises   psutil.AccessDenied when the process belongs to another user, so that its open files cannot be listed
     """
     if not is_held(path):
         return None

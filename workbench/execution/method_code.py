@@ -32,7 +32,8 @@ def code_of(kind: str, name: str) -> str | None:
     Raises    MethodError for an unknown method
     """
     module = registry.method(kind, name).module
-    path = Path(module.__file__) if getattr(module, "__file__", None) else None
+    file = getattr(module, "__file__", None)
+    path = Path(file) if file else None
     package = module.__name__.partition(".")[0]
     if package == "workbench":
         return file_digest(path) if path and kind == "detectors" and name not in DETECTORS else None

@@ -1,4 +1,4 @@
-"""The [[sets]] of a study before anything runs: their files, whether they fit the base model, and what makes their nodes' keys.
+"""The [[sets]] of a study before a run: their files, whether they fit the base model, and their part of the keys of nodes.
 
 read       {name: NeuronSet} of the sets that come from files
 check      refuse files that are no neuron set, of another model, or of layers that are not recorded
@@ -24,7 +24,7 @@ from workbench.study.study import Study
 
 @dataclass(frozen=True)
 class NamedSets:
-    """The [[sets]] of a study, the folder where their files are looked for, and what the sets that the study chooses say of themselves."""
+    """The [[sets]] of a study, the folder where their files are looked for, and how the study describes the sets that it chooses."""
 
     sets: list[NamedSet]
     folder: Path
@@ -74,7 +74,7 @@ def check(study: Study, model: Model, source: str, layers: Sequence[Layer]) -> N
 
 
 def identity(study: Study | NamedSets, name: str, files: Mapping[str, NeuronSet]) -> list[Any]:
-    """[what it is made of]: digests of neurons in files, names of the study's own sets; files as of `read`."""
+    """[what the set is made of]: digests of neurons in files, names of sets that the study makes. `files` is from `read`."""
     if name in files:
         return ["file", files[name].digest]
     one = next((one for one in study.sets or [] if one.name == name), None)

@@ -3,8 +3,8 @@
 on_half   the values of the choosing scores on the selection or the evaluation half
 chosen    what the rule takes, from such values
 agreed    where several scores put a neuron together, from -1 (last by all of them) to 1 (first by all of them)
-value     how far a neuron of a written neuron table speaks for the concept, by what chose: what halves, rankings and clusters go by
-Values are those of scores minus what a neuron has that tells nothing, so that what is above 0 speaks for the concept.
+value     how far a neuron speaks for the concept by the choosing rule, from a neuron table; halves, rankings and clusters use it
+Values are scores minus the neutral value of the score: a neuron above 0 speaks for the concept.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def chosen(choose: Choose, values: Mapping[str, np.ndarray], here: np.ndarray) -
     if not choose.agree:
         return positive(values[choose.score], choose.share, here)
     if choose.by == "votes":
-        return sum(positive(value, choose.share, here).astype(int) for value in values.values()) >= (choose.votes or 0)
+        return np.sum([positive(value, choose.share, here) for value in values.values()], axis=0) >= (choose.votes or 0)
     every = here & np.all([value > 0 for value in values.values()], axis=0)
     return selection.by_rank(values, choose.share, here, every) if every.any() else every
 

@@ -69,7 +69,7 @@ class Run:
         return self.table("activity")
 
     def report(self, format: str = "html") -> Path:
-        """Path of the report in a format (html, md, json, csv), rendered anew from report.json."""
+        """Path of the report in a format (html, md, json, csv), rendered again from report.json."""
         from workbench.report.renderers import render
 
         folder = self.store.report_folder

@@ -99,7 +99,9 @@ class Plan:
 def read_sets(study: Study) -> dict[str, prompt_files.PromptSet]:
     """{name: PromptSet} of the study's files, limited, each row with its place in its unit."""
     limit = study.prompts.limit
-    kinds = {"target": "target", "reference": "reference", "near": "retained", "far": "retained"} | dict.fromkeys(OTHER, "other")
+    kinds: dict[str, prompt_files.Kind] = {"target": "target", "reference": "reference", "near": "retained", "far": "retained"}
+    for name in OTHER:
+        kinds[name] = "other"
     sets = {}
     for name, kind in kinds.items():
         file = study.prompts.files.get(name)

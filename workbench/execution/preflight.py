@@ -85,7 +85,7 @@ class _at:
     def __init__(self, place: str) -> None:
         self.place = place
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "_at":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -102,7 +102,7 @@ def _check_labels(workspace: Workspace, detector: Detector) -> None:
 
 
 def _check_method(workspace: Workspace, kind: str, name: str, settings: Mapping[str, Any]) -> None:
-    """What a module checks itself, `check(parameters, model)`, and the guidance of lists that an attack reads."""
+    """Run the check of a method, `check(parameters, model)`, and check the guidance of lists that an attack reads."""
     method, folder = registry.method(kind, name), workspace.study.folder
     parameters = method.parameters(**settings)
     files = method.files(parameters, folder)

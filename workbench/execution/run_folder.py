@@ -228,7 +228,7 @@ class Store:
         return folder_lock.holder(self.folder / ".lock", self.status()[0].get("pid"))
 
     def _sweep(self) -> None:
-        """Remove what a killed process left half-written; only the holder of the lock may."""
+        """Remove half-written files of a killed process; only the holder of the lock may do this."""
         places = ("nodes/*/.*.tmp", ".*.tmp", "answers/*/.*.tmp")
         for left in [*(one for place in places for one in self.folder.glob(place)), *self.report_folder.rglob(".*.tmp")]:
             if TEMPORARY.fullmatch(left.name):
@@ -262,7 +262,7 @@ class Store:
         return None
 
     def search_fault(self, path: Path) -> str | None:
-        """What is wrong with what a search had reached, in words; None when nothing is, or when it carries no digest to tell by."""
+        """What is wrong with the saved state of a search, in words; None when nothing is, or when it has no digest."""
         try:
             with open(path, "rb") as file:
                 if file.read(len(SEARCH)) == SEARCH:
@@ -312,7 +312,7 @@ class Store:
         return self.path(stage, key)
 
     def file(self, stage: str, key: str, name: str) -> Path:
-        """The path of one file of a result, that file alone checked against the seal: for pages, which read a little of much.
+        """The path of one file of a result. Only that file is checked against the seal: pages read single files of many results.
 
         Raises   as `result`
         """
@@ -343,7 +343,7 @@ class Store:
         return (self.path(stage, key) / digests.SEAL).exists()
 
     def _all_sealed(self) -> bool:
-        """Whether the manifest says that a run has sealed every result of the folder."""
+        """Whether a run has sealed every result of the folder, by the manifest."""
         manifest = self._peek("manifest.json")
         return isinstance(manifest, dict) and manifest.get("digests") is True
 
@@ -367,7 +367,7 @@ class Store:
             with suppress(ValueError):
                 stage, key, *rest = path.relative_to(self.folder / "nodes").parts
                 if rest and self.has(stage, key):
-                    if self.is_locked:  # the seal was given to what cannot be read: it says nothing about what there was
+                    if self.is_locked:  # a seal of unreadable bytes does not describe the result that was there
                         (self.path(stage, key) / digests.SEAL).unlink(missing_ok=True)
                     self._refuse(stage, key, ("/".join(rest), why))
             raise
@@ -421,8 +421,8 @@ class Store:
         found = (one for one in self.folder.glob("nodes/*/*") if not one.name.startswith(".") and one.is_dir())
         return sorted((one.parent.name, one.name) for one in found)
 
-    def take(self, stage: str, key: str, other: "'Store'", sealed: Callable[[digests.Seal], object] = lambda seal: None) -> bool:
-        """Copy an undamaged result from another store under the same key. Returns whether it is there now; `sealed`: `writing`."""
+    def take(self, stage: str, key: str, other: "Store", sealed: Callable[[digests.Seal], object] = lambda seal: None) -> bool:
+        """Copy an undamaged result from another store. Returns whether this store has the result now. `sealed` as in `writing`."""
         if not self.has(stage, key) and other.has(stage, key) and not other.fault(stage, key):
             with self.writing(stage, key, sealed) as folder:
                 shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)
@@ -451,10 +451,10 @@ class Store:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    # what it says of itself
+    # manifest, status, study
 
     def write_manifest(self, plan: "Plan", seconds: Mapping[str, float | None], failed: str | None = None) -> None:
-        """Every node with state, key and time; `digests`, once `mend` has been through: every result of the folder has a seal.
+        """Write every node with state, key and time, and `digests` after `mend`: every result of the folder has a seal.
 
         seconds   {node id: seconds, kept from earlier runs too}
         """
@@ -593,7 +593,7 @@ def _manifest_fault(manifest: Any) -> str | None:
     return None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -1e18 < value < 1e18
 
 

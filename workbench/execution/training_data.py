@@ -1,9 +1,9 @@
-"""What variants are trained on; none of it is measured.
+"""The prompts that variants are trained on; none of them is measured.
 
 pairs        the erasing pairs a variant learns from
 retained     the prompts that learned masks keep
 A prompt that is trained on and measured is refused, or left out of the training where `prompts.trained_and_measured` says so:
-a variant would be praised, or blamed, for what it was shown. Prompts are the same when they differ in case and spaces alone.
+training would change its measurement. Prompts are the same when they differ in case and spaces alone.
 """
 
 from collections.abc import Mapping
@@ -70,12 +70,12 @@ def pairs(
     return left, f"{variant.name}: {len(given) - len(left)} of {len(given)} erasing pairs are measured, and left out of its training."
 
 
-def retained(study: Study, sets: Mapping[str, PromptSet]) -> list[str]:
-    """The prompts that learned masks keep, each once.
+def retained(study: Study, file: str, sets: Mapping[str, PromptSet]) -> list[str]:
+    """The prompts of a file that learned masks keep, without repeats.
 
     Raises   StudyError when one of them is measured and nothing says to leave it out, or when nothing is left
     """
-    table = prompt_files.read_prompts(resources.find_file(study.prompts.retain, study.folder), "retain", "adversarial").table
+    table = prompt_files.read_prompts(resources.find_file(file, study.folder), "retain", "adversarial").table
     given, known = list(dict.fromkeys(table["prompt"])), measured(sets)
     both = [prompt for prompt in given if same(prompt) in known]
     left = [prompt for prompt in given if same(prompt) not in known]

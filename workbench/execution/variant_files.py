@@ -1,10 +1,10 @@
-"""What an eraser made, in the folder of its node: weights or a mask, with provenance, and how its training went.
+"""The files of a variant in the folder of its node: weights or a mask, with provenance, and the log of its training.
 
 write_change   result of an eraser -> weights.safetensors or mask.safetensors, log.parquet where there is a log
 read_change    the folder -> Variant, its own change only, without its parents
-merged         run folder and variant -> the change over the base model, and how it came about; needs no model
+merged         run folder and variant -> the change over the base model, and its chain of variants; needs no model
 training_rows  the table `training` of report.json
-watched_caveats   where a mask prunes weights of the neurons that should show what it did
+watched_caveats   sentences on masks that prune weights of the watched neurons
 """
 
 import json
@@ -50,7 +50,7 @@ def write_change(folder: Path, result: Mapping[str, torch.Tensor], about: Mappin
 
 
 def read_change(part: VariantTable, folder: Path) -> Variant:
-    """The Variant of a node's folder; `part` is what the study says of it."""
+    """The Variant of a node's folder; `part` is its table in the study."""
     weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
     pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
     method = registry.method("erasers", part.method)
@@ -117,7 +117,7 @@ def cut_into(pruned: Mapping[str, torch.Tensor], layers: Iterable[str], index: I
 
 
 def watched_caveats(workspace: "Workspace", table: pandas.DataFrame) -> list[str]:
-    """A sentence for each pruned variant that pruned weights which feed its watched neurons: these are no longer untouched.
+    """A sentence for each pruned variant that pruned weights into its watched neurons.
 
     table   neurons with layer, index and in_watch
     """

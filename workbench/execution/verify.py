@@ -1,4 +1,4 @@
-"""Is a run folder what its runs wrote? Reads every byte of it once; changes nothing, and needs no lock.
+"""Checks that a run folder is as its runs wrote it. Reads every byte once, changes nothing and needs no lock.
 
 verify   all results against their seals, manifest, study, status, searches, answers of detectors, and every file of the report
 """
@@ -16,10 +16,10 @@ def verify(folder: str | Path) -> dict[str, Any]:
     """{run, whole (bool), results, unsealed, damaged [{path, why}], again}.
 
     results    how many results were checked;  unsealed   how many of them have no seal, because an earlier version wrote them: they were
-               only read, as far as their formats tell damage
+               only read, which finds damage where the format shows it
     damaged    what is damaged or missing, each with its path below the run folder. A result that the manifest calls done and that is
                gone is missing; one that is still to be computed is not
-    again      the command that mends it: damaged results are set aside and computed again, all else is written anew
+    again      the command that repairs it: damaged results are set aside and computed again, other files are written again
     Raises     RunError when the folder is no run, or of another layout
     """
     store = Store(folder)
@@ -45,7 +45,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
 
 
 def _needed(store: Store) -> set[tuple[str, str]] | None:
-    """{(stage, key)} of the manifest; None when it does not say."""
+    """{(stage, key)} of the results in the manifest; None when there is no readable manifest."""
     try:
         nodes = store.manifest()["nodes"]
     except RunError:
@@ -54,7 +54,7 @@ def _needed(store: Store) -> set[tuple[str, str]] | None:
 
 
 def _manifest(store: Store) -> list[tuple[str, str]]:
-    """(path, why) of a damaged manifest, or of the results it calls done and that are gone."""
+    """(path, why) of a damaged manifest, or of missing results of nodes that the manifest calls done."""
     try:
         nodes = store.manifest()["nodes"]
     except RunError as error:
@@ -64,7 +64,7 @@ def _manifest(store: Store) -> list[tuple[str, str]]:
 
 
 def _small(store: Store) -> list[tuple[str, str]]:
-    """(path, why) of study and status."""
+    """(path, why) of a damaged study or status."""
     found = []
     try:
         store.study()
@@ -76,7 +76,7 @@ def _small(store: Store) -> list[tuple[str, str]]:
 
 
 def _answers(store: Store) -> list[tuple[str, str]]:
-    """(path, why) of what detectors have said of images; their tables carry checksums."""
+    """(path, why) of damaged tables of the answers of detectors; the tables have checksums."""
     found = []
     for path in sorted(store.folder.glob("answers/*/*.parquet")):
         try:
@@ -87,7 +87,7 @@ def _answers(store: Store) -> list[tuple[str, str]]:
 
 
 def _report(store: Store) -> list[tuple[str, str]]:
-    """(path, why) of every file of the report that is not what was written; the report's own manifest lists them with their digests."""
+    """(path, why) of every file of the report that differs from its digest in the manifest of the report."""
     folder, name = store.report_folder, store.report_folder.name
     if not (folder / "report.json").exists():
         done = _manifest_done(store)
@@ -110,9 +110,8 @@ def _report(store: Store) -> list[tuple[str, str]]:
         path = folder / file
         if f"{name}/{file}" in known or not path.resolve().is_relative_to(folder.resolve()):
             continue
-        why = _differs(path, size, digest)
-        if why:
-            found.append((f"{name}/{file}", why))
+        if fault := _differs(path, size, digest):
+            found.append((f"{name}/{file}", fault))
     return found
 
 

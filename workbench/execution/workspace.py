@@ -6,7 +6,7 @@ what it needs from the study is in the parameters of its node, and so in its key
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -118,7 +118,7 @@ class Workspace:
         return self._study.record.sites
 
     @property
-    def trajectories(self) -> list[str]:
+    def trajectories(self) -> Sequence[str]:
         """Names of the base trajectories of the shared regime."""
         return self._study.record.trajectories
 
@@ -128,7 +128,7 @@ class Workspace:
         return "reference" if "reference" in self.trajectories else self.trajectories[0]
 
     def part(self, variant: str) -> VariantTable:
-        """What the study says of a variant."""
+        """The table of a variant in the study."""
         return self._study.variant(variant)
 
     @cached_property
@@ -231,7 +231,7 @@ class Workspace:
         return torch.cat(self.gather("generate", variant, prompt_set, lambda f: read_arrays(f / "images.safetensors")["images"]))
 
     def source(self, node: Node, shard: Shard) -> torch.Tensor:
-        """(prompt, 3, height, width) in [0, 1]: the images a node looks at, made by the node's first input."""
+        """(prompt, 3, height, width) in [0, 1]: the images that a node reads, made by the node's first input."""
         source = self.plan.node(node.inputs[0])
         at = [s.start for s in source.shards].index(shard.start)
         return read_arrays(self.store.file("generate", source.shards[at].key, "images.safetensors"))["images"].float() / 255
@@ -239,11 +239,15 @@ class Workspace:
     def mean_abs(self, variant: str, prompt_set: str, trajectory: str, quantity: str = "mean_abs") -> np.ndarray:
         """(prompt, call, neuron) float32 mean |a| in the shared regime, layers side by side; or a norm, NaN where none is kept.
 
-        What the text encoder shows is repeated for every call.
+        Values of the text encoder are repeated for every call.
         """
         files = {"unet": f"{trajectory}.safetensors", "text_encoder": "text.safetensors"}
         parts = dict.fromkeys(layer.site.part for layer in self.layers)
-        shards = {part: self.gather("record", variant, prompt_set, lambda f, p=part: read_arrays(f / files[p])) for part in parts}
+
+        def recorded(part: str) -> list[dict[str, torch.Tensor]]:
+            return self.gather("record", variant, prompt_set, lambda folder: read_arrays(folder / files[part]))
+
+        shards = {part: recorded(part) for part in parts}
 
         def of(layer: Layer) -> torch.Tensor:
             if quantity != "mean_abs" and not layer.site.weighed:
@@ -284,7 +288,7 @@ class Workspace:
             return text.encode(self.model, rows.prompts, rows.prefix)
 
     def resuming(self, node: Node, shard: Shard) -> dict[str, Any]:
-        """For a long search or training: a context manager in which the model is the base model, and its saved state."""
+        """For a long search or training: how to return to the base model for a while, and how to save and load its state."""
         own = {name: parameter.data for name, parameter in self.model.parameters().items()}
         return {
             "base": lambda: exchanged(self.model, own),
@@ -298,7 +302,7 @@ class Workspace:
         return list(dict.fromkeys(self.prompt_set("target").units))
 
     def units_of(self, prompt_set: str) -> list[str]:
-        """(row,) the unit of each row of a set; the rows of an attack have the units of the target rows they pair with."""
+        """(row,) the units of the rows of a set; the rows of an attack have the units of the target rows that they pair with."""
         rows = self.prompt_set(prompt_set)
         if rows.attack is None:
             return rows.units

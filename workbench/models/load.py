@@ -5,6 +5,7 @@ A `Model` wraps the public parts of a diffusers pipeline; nothing else in the wo
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -35,10 +36,10 @@ class Model:
     unet: torch.nn.Module
     vae: torch.nn.Module
     text_encoder: torch.nn.Module
-    tokenizer: object
-    scheduler: object
+    tokenizer: Any
+    scheduler: Any
     text_encoder_2: torch.nn.Module | None = None
-    tokenizer_2: object = None
+    tokenizer_2: Any = None
     zero_uncond: bool = False
 
     @property

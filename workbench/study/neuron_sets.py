@@ -6,6 +6,7 @@ ordered    the sets, each after those it is made of;  uses   what a set is made 
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -99,12 +100,12 @@ def find_files(study: "Study") -> None:
             raise StudyError(f'The set "{one.name}" names the file {path}, which does not exist.{beside}')
 
 
-def ordered(study: "Study") -> list[NamedSet]:
-    """The [[sets]], each after those it is made of.
+def ordered(named: Iterable[NamedSet]) -> list[NamedSet]:
+    """The [[sets]], each after the sets that it is made of.
 
     Raises   ValueError that names the circle
     """
-    sets = {one.name: one for one in study.sets or []}
+    sets = {one.name: one for one in named}
     done: dict[str, NamedSet] = {}
     for name in sets:
         way = [name]  # from the set that was asked for down to the one that is looked at
@@ -124,7 +125,7 @@ def ordered(study: "Study") -> list[NamedSet]:
 def uses(study: "Study", name: str) -> set[str]:
     """What a set is made of in the end: "concept", "suppressed" and "cluster-N" as far as it needs them, and names of files' sets."""
     found: dict[str, set[str]] = {}
-    for one in ordered(study):
+    for one in ordered(study.sets or []):
         parts = (found.get(operand, {operand}) for operand in one.operands)
         found[one.name] = {one.name} if one.file is not None else set().union(*parts)
     return found.get(name, {name})
@@ -133,7 +134,7 @@ def uses(study: "Study", name: str) -> set[str]:
 def _check_size(study: "Study") -> None:
     """Refuse sets of sets that are endless when written out, as their keys write them."""
     size: dict[str, int] = {}
-    for one in ordered(study):
+    for one in ordered(study.sets or []):
         size[one.name] = 1 + sum(size.get(operand, 1) for operand in one.operands)
         if size[one.name] > MOST_PARTS:
             raise ValueError(

@@ -75,9 +75,9 @@ def expanded(variants: "Sequence[VariantTable]", attacks: "Sequence[AttackTable]
     return all_variants, all_attacks
 
 
-def meets(study: "Study", against: str, variant: str) -> bool:
+def meets(study: "Study", against: str | None, variant: str) -> bool:
     """Whether what was made against one variant is shown to another: runs of different seeds do not meet."""
-    run_of = {table.name: table.run_of for table in study.variants}
+    run_of: dict[str | None, tuple[str, int] | None] = {table.name: table.run_of for table in study.variants}
     first, second = run_of.get(against), run_of.get(variant)
     return first is None or second is None or first[1] == second[1]
 

@@ -1,19 +1,25 @@
-"""Rows of report.json about attacks themselves: what each is and spent, and success in the steering detector against budget."""
+"""Rows of report.json about attacks: settings and cost of each, and success in the attack-visible detector against budget."""
 
 import json
+from collections.abc import Collection
 
 from workbench.analysis import budget
 from workbench.execution.condition import Condition
+from workbench.execution.plan import Node
+from workbench.execution.rows import Row
+from workbench.execution.workspace import Workspace
 from workbench.storage import read_table
+from workbench.study.attacks import AttackTable
 from workbench.study.study import BASE
 
 
-def settings_rows(workspace):
-    """What each attack is, by the name every table calls it: method, preset, settings, and what it spent on a prompt, means.
+def settings_rows(workspace: Workspace) -> list[Row]:
+    """Each attack under its name in all tables: method, preset, settings, and its mean cost of a prompt.
 
     Seconds differ from run to run, so they are no result of the stage that measures: `with_seconds` fills them in.
     """
-    parts, rows = {part.label: part for part in workspace.study.attacks}, []
+    parts: dict[str | None, AttackTable] = {part.label: part for part in workspace.study.attacks}
+    rows = []
     for node in workspace.plan.of_stage("attack"):
         planned = next(planned for planned in workspace.plan.sets.values() if planned.node == node.id)
         settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in node.parameters["parameters"].items())
@@ -23,20 +29,20 @@ def settings_rows(workspace):
     return rows
 
 
-def with_seconds(workspace, rows):
+def with_seconds(workspace: Workspace, rows: list[Row]) -> list[Row]:
     """The rows of `settings_rows` with the seconds a prompt took, mean."""
     return [
         row | {"seconds": _spent(workspace, node)["seconds"]} for row, node in zip(rows, workspace.plan.of_stage("attack"), strict=True)
     ]
 
 
-def _spent(workspace, node):
+def _spent(workspace: Workspace, node: Node) -> Row:
     folder, ids = workspace.result(node.id), workspace.prompt_set("target").table["id"].tolist()
     return budget.spent(read_table(folder / "log.parquet"), read_table(folder / "seconds.parquet"), ids)
 
 
-def budget_rows(workspace, attacks=None):
-    """Every attack that looked at the detector, and its control, at the budgets at which either of them looked.
+def budget_rows(workspace: Workspace, attacks: Collection[str] | None = None) -> list[Row]:
+    """Every attack with detector queries, and its control, at the budgets at which either of them made one.
 
     attacks   names of the attacks wanted, as every table calls them; default: all of the study
     """

@@ -7,18 +7,25 @@ Recordings of the base model only; activity is averaged over calls and trajector
 """
 
 import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas
 
 from workbench.analysis import selection
+from workbench.analysis.sensitivity import Thresholds
 from workbench.errors import StatisticsError
 from workbench.execution import neuron_choice
+from workbench.execution.rows import Row, Tables
 from workbench.execution.stages import score
+from workbench.execution.workspace import Workspace
 from workbench.methods import scores
 from workbench.neurons import sites
 from workbench.report.table import CONFIRMED, names
 from workbench.statistics import unit_means
+from workbench.study.neuron_choice import in_words
+from workbench.study.prompts import PromptSet
 from workbench.study.study import BASE
 
 N_SPLITS, N_SPLITS_OF_WEIGHTS = 100, 20
@@ -31,7 +38,7 @@ NO_SELECTION = dict.fromkeys(
 OVERLAP = ("n", "n_first", "n_second", "iou", "low", "high", "n_splits", "chance", "chance_low", "chance_high", "n_random", "p_random")
 
 
-def tables(workspace, table):
+def tables(workspace: Workspace, table: pandas.DataFrame) -> tuple[Tables, dict[str, Any]]:
     """({selection: rows, stability: rows}, {column of the neuron table: (neuron,)}).
 
     p_adjusted, confirmed   of the chosen neurons, concept and suppressed set; null for all others
@@ -43,26 +50,27 @@ def tables(workspace, table):
     return {"selection": confirmed, "stability": found}, columns
 
 
-def base_means(workspace):
+def base_means(workspace: Workspace) -> dict[str, np.ndarray]:
     """{target, reference: (prompt, neuron)} mean |a| of the base model over trajectories and calls, in float64."""
     return {name: mean_over_calls(workspace, name) for name in ("target", "reference")}
 
 
-def kappa_of_half_a(workspace, means=None):
+def kappa_of_half_a(workspace: Workspace, means: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
     """(neuron,) contrast of the base model on the choosing half, over trajectories and calls: comparable sets are matched by it."""
     means = means or base_means(workspace)
     target, reference = (workspace.unit_means(name, means[name]) for name in ("target", "reference"))
     return (target - reference)[workspace.units_in_half_a()].mean(axis=0)
 
 
-def with_validity(workspace, table, scales, thresholds):
+def with_validity(workspace: Workspace, table: pandas.DataFrame, scales: list[Row], thresholds: Thresholds) -> list[Row]:
     """Rows of set_validity: the concept set and the watched half of it at the site ff, and why words may not rest on them.
 
     scales   rows of trajectory, neuron_set, site and `Sensitivity.scale` of the set on the evaluation half
     """
     choose, half, means = workspace.study.choose, workspace.units_in_half_a(), base_means(workspace)
     target, reference = (workspace.unit_means(name, means[name])[~half] for name in ("target", "reference"))
-    ff, kappa, found = (table["site"] == "ff").to_numpy(), kappa_of_half_a(workspace, means), {}
+    ff, kappa = (table["site"] == "ff").to_numpy(), kappa_of_half_a(workspace, means)
+    found: dict[str, tuple[Row | None, str | None]] = {}
     how = {"n_random": choose.n_random, "exclude": (table["in_concept"] | table["in_suppressed"]).to_numpy(), "seed": choose.seed}
     for name in dict.fromkeys(row["neuron_set"] for row in scales):
         members = table[f"in_{name}"].to_numpy() & ff
@@ -78,7 +86,7 @@ def with_validity(workspace, table, scales, thresholds):
     return rows
 
 
-def selection_rows(workspace, table, means):
+def selection_rows(workspace: Workspace, table: pandas.DataFrame, means: Mapping[str, np.ndarray]) -> tuple[list[Row], dict[str, Any]]:
     """(rows of the table, {p_adjusted, confirmed}): `selection.confirm` of every chosen set on the evaluation half."""
     choose, half = workspace.study.choose, workspace.units_in_half_a()
     target, reference = (workspace.unit_means(name, means[name]) for name in ("target", "reference"))
@@ -90,7 +98,7 @@ def selection_rows(workspace, table, means):
     for name in ("concept", "suppressed"):
         for site in workspace.study.record.sites:
             members = (table[f"in_{name}"] & (table["site"] == site)).to_numpy()
-            row = {"neuron_set": name, "site": site, "chosen_by": neuron_choice.in_words(choose), "share": choose.share} | NO_SELECTION
+            row = {"neuron_set": name, "site": site, "chosen_by": in_words(choose), "share": choose.share} | NO_SELECTION
             row |= {"n_chosen": int(members.sum()), "reason": None}
             rows.append(row)
             try:
@@ -104,7 +112,7 @@ def selection_rows(workspace, table, means):
     return rows, {"p_adjusted": p_adjusted, "confirmed": confirmed}
 
 
-def stability_rows(workspace, table, means):
+def stability_rows(workspace: Workspace, table: pandas.DataFrame, means: Mapping[str, np.ndarray]) -> tuple[list[Row], np.ndarray]:
     """(rows of the table, (neuron,) frequency), all of the concept set of the site ff."""
     ff, choose, half = (table["site"] == "ff").to_numpy(), workspace.study.choose, workspace.units_in_half_a()
     by = _Compared(_numbered(table["layer"])[ff], choose.seed)
@@ -125,13 +133,13 @@ def stability_rows(workspace, table, means):
     for name, method in others.items():
         value = table[f"{name}_a"].to_numpy()[ff] - method.neutral
         other = neuron_choice.positive(value, choose.share, np.ones(len(value), bool))
-        by.add("scores", neuron_choice.in_words(choose), a, name, other, n=int(half.sum()))
+        by.add("scores", in_words(choose), a, name, other, n=int(half.sum()))
     if not others:
-        by.missing("scores", neuron_choice.in_words(choose), "other scores", "the study lists no other score; see choose.compare")
+        by.missing("scores", in_words(choose), "other scores", "the study lists no other score; see choose.compare")
     return by.rows, frequency
 
 
-def _add_groups(workspace, by, rule):
+def _add_groups(workspace: Workspace, by: "_Compared", rule: "Rule") -> None:
     """Choices on parts of the selection half: rows of one seed or wording, and prompts that name the concept by one of its names."""
     rows, chosen_on = workspace.prompt_set("target"), workspace.half_a()
     over, labels, mixed = _places(rows)
@@ -148,7 +156,7 @@ def _add_groups(workspace, by, rule):
         by.missing("triggers", "one wording", "another", why)
 
 
-def _add_parts(by, rule, over, labels):
+def _add_parts(by: "_Compared", rule: "Rule", over: str, labels: np.ndarray) -> None:
     """Pairs of the choices on rows of one label each; None is no label."""
     units = np.array(rule.workspace.prompt_set("target").units, object)
     sizes = {label: len(set(units[labels == label])) for label in dict.fromkeys(labels) if label is not None}
@@ -169,7 +177,7 @@ def _add_parts(by, rule, over, labels):
             by.add(over, first, chosen[first], second, chosen[second], n=min(sizes[first], sizes[second]))
 
 
-def _add_attacks(workspace, by, rule, a, half):
+def _add_attacks(workspace: Workspace, by: "_Compared", rule: "Rule", a: np.ndarray, half: np.ndarray) -> None:
     """The choice by each attack's prompts in place of the study's, against the same prompts without the concept."""
     names = [name for name, planned in workspace.plan.sets.items() if planned.attack and not planned.control]
     for name in names:
@@ -187,7 +195,7 @@ def _add_attacks(workspace, by, rule, a, half):
 class Rule:
     """The study's rule at the site ff, on any rows of the base model's recordings."""
 
-    def __init__(self, workspace, ff, means):
+    def __init__(self, workspace: Workspace, ff: np.ndarray, means: Mapping[str, np.ndarray]) -> None:
         self.workspace, self.ff, self.means, self.choose = workspace, ff, means, workspace.study.choose
         self.methods = {name: method for name, method in scores.listed(self.choose).items() if name in self.choose.choosing}
         weighed, layer = self.reads("weights"), workspace.neurons["layer"]
@@ -195,39 +203,38 @@ class Rule:
         self.layer = (layer.to_numpy() if weighed else _numbered(layer))[ff]
         self.weights = sites.reading_weights(workspace.layers, workspace.model.unet, workspace.model.text_encoder) if weighed else {}
 
-    def reads(self, what):
+    def reads(self, what: str) -> bool:
         """Whether a choosing score needs it."""
         return any(what in method.needs for method in self.methods.values())
 
-    def rows(self, target, reference):
+    def rows(self, target: str, reference: str) -> dict[str, scores.Evidence]:
         """{quantity: Evidence} of two sets, row by row of the target set."""
         found = {}
         for quantity in {method.quantity for method in self.methods.values()}:
-            sides = (self._rows(name, quantity) for name in (target, reference))
-            found[quantity] = scores.Evidence(*sides, layer=self.layer, weights=self.weights)
+            with_concept, without = (self._rows(name, quantity) for name in (target, reference))
+            found[quantity] = scores.Evidence(with_concept, without, layer=self.layer, weights=self.weights)
         return found
 
-    def units(self, rows):
+    def units(self, rows: dict[str, scores.Evidence]) -> dict[str, scores.Evidence]:
         """The same, averaged over the rows of each unit; norms by their squares."""
         names = self.workspace.prompt_set("target").units
         if len(set(names)) == len(names):
             return rows
 
-        def averaged(quantity, one):
-            sides = (one.target, one.reference)
-            if quantity == "mean_abs":
-                sides = (unit_means(names, side) for side in sides)
-            else:
-                sides = (np.sqrt(unit_means(names, np.square(side))) for side in sides)
-            return scores.Evidence(*sides, layer=one.layer, weights=one.weights)
+        def averaged(quantity: str, one: scores.Evidence) -> scores.Evidence:
+            def mean(values: np.ndarray) -> np.ndarray:
+                return unit_means(names, values) if quantity == "mean_abs" else np.sqrt(unit_means(names, np.square(values)))
+
+            assert one.reference is not None, "`rows` gives both sets"
+            return scores.Evidence(mean(one.target), mean(one.reference), layer=one.layer, weights=one.weights)
 
         return {quantity: averaged(quantity, one) for quantity, one in rows.items()}
 
-    def on(self, evidence):
+    def on(self, evidence: Mapping[str, scores.Evidence]) -> Callable[[np.ndarray], np.ndarray]:
         """boolean (row,) -> (neuron of ff,) bool: what the rule chooses on some rows."""
         here = np.ones(len(self.layer), bool)
 
-        def choose(rows):
+        def choose(rows: np.ndarray) -> np.ndarray:
             values = {}
             for name, method in self.methods.items():
                 given = self.choose.parameters if name == self.choose.score else None
@@ -237,7 +244,7 @@ class Rule:
 
         return choose
 
-    def _rows(self, name, quantity):
+    def _rows(self, name: str, quantity: str) -> np.ndarray:
         """(row, call or 1, neuron of ff); averaged over calls where no choosing score looks at single calls."""
         if quantity == "mean_abs" and not self.reads("calls"):
             values = (self.means[name] if name in self.means else mean_over_calls(self.workspace, name))[:, None]
@@ -249,10 +256,11 @@ class Rule:
 class _Compared:
     """Collects rows of the table `stability`."""
 
-    def __init__(self, layer, seed):
-        self.layer, self.seed, self.rows = layer, seed, []
+    def __init__(self, layer: np.ndarray, seed: int) -> None:
+        self.layer, self.seed = layer, seed
+        self.rows: list[Row] = []
 
-    def add(self, over, first, a, second, b, n):
+    def add(self, over: str, first: str, a: np.ndarray, second: str, b: np.ndarray, n: int) -> None:
         """Two sets (neuron of ff,) side by side, beside random sets."""
         try:
             found = selection.stability({first: a, second: b}, self.layer, seed=self.seed).iloc[0].to_dict()
@@ -261,37 +269,37 @@ class _Compared:
             return
         self._row(over, first, second, found | {"n": n})
 
-    def add_splits(self, found):
+    def add_splits(self, found: Row) -> None:
         """What `selection.over_halves` found."""
         more = {"n": found["n"] // 2, "iou": found["value"], "n_first": found["n_chosen"], "n_second": found["n_chosen"]}
         self._row("repeated halves", "one half", "the other half", found | more)
 
-    def missing(self, over, first, second, reason):
+    def missing(self, over: str, first: str, second: str, reason: str) -> None:
         """A comparison that cannot be made, and why."""
         self._row(over, first, second, {"reason": reason})
 
-    def _row(self, over, first, second, found):
+    def _row(self, over: str, first: str, second: str, found: Row) -> None:
         about = {"over": over, "site": "ff", "first": first, "second": second}
         self.rows.append(about | {key: found.get(key) for key in OVERLAP} | {"reason": found.get("reason")})
 
 
-def mean_over_calls(workspace, name):
+def mean_over_calls(workspace: Workspace, name: str) -> np.ndarray:
     """(prompt, neuron) mean |a| of the base model on a prompt set, over trajectories and calls, in float64."""
     return score.pooled(workspace, (BASE, name), "mean_abs").mean(axis=1, dtype=float)
 
 
-def _numbered(layer):
+def _numbered(layer: pandas.Series) -> np.ndarray:
     return pandas.factorize(layer)[0]
 
 
-def _places(rows):
+def _places(rows: PromptSet) -> tuple[str | None, list[str | None], bool]:
     """(seeds | triggers | None, label of each row, whether both differ): what tells the rows of a unit apart.
 
     Rows of one prompt are seeds, rows of one seed are wordings; where both differ the rows count as seeds.
     """
     table = rows.table
     if "place" not in table:
-        return None, None, False
+        return None, [], False
     several = table.groupby("unit")[["prompt", "seed"]].nunique().max() > 1
     mixed = bool(several.all())
     over = "seeds" if several["seed"] or not several["prompt"] else "triggers"
@@ -299,14 +307,14 @@ def _places(rows):
     return over, [f"{word} {place + 1} of each unit" for place in table["place"]], mixed
 
 
-def _named(prompts, names):
+def _named(prompts: Sequence[str], names: Sequence[str]) -> list[str | None]:
     """(row,) which of the concept's names each prompt has, the longest that fits; None without any."""
     longest = sorted(names, key=len, reverse=True)
     found = [next((n for n in longest if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", prompt, re.IGNORECASE)), None) for prompt in prompts]
     return [name and f'"{name}"' for name in found]
 
 
-def _spread(rows, kept):
+def _spread(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Boolean (row,) of all rows from one of the kept rows."""
     everyone = np.zeros(len(kept), bool)
     everyone[np.flatnonzero(kept)[rows]] = True

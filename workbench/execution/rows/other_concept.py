@@ -9,22 +9,27 @@ with_column   the neuron table with in_other;  caveats   why there are no such s
 rows          rows of the table;  validity   the row of set_validity
 """
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas
 
 from workbench.analysis import headline, selection
 from workbench.analysis.comparable import of_another_concept
-from workbench.analysis.sensitivity import Sensitivity, adjust, of_two_sets
+from workbench.analysis.sensitivity import Sensitivity, Thresholds, adjust, of_two_sets
 from workbench.errors import StatisticsError
 from workbench.execution.condition import Condition
-from workbench.execution.rows import choice
+from workbench.execution.rows import Row, choice
+from workbench.execution.workspace import Workspace
 from workbench.report.sections.activity import EFFECTS_ON_ANOTHER as EFFECTS
 from workbench.report.sections.activity import OTHER_CONCEPT
 from workbench.report.table import CONFIRMED, names
+from workbench.study.neuron_choice import Choose
 from workbench.study.prompt_set_name import control_of
 from workbench.study.study import BASE, OTHER
 
+Values = Mapping[tuple[str, str], np.ndarray]  # {(variant, prompt set): (unit, neuron)}
 TABLE = "other_concept"
 
 
@@ -45,7 +50,7 @@ class Pair:
     reason: str | None = None
 
 
-def pair(workspace, table):
+def pair(workspace: Workspace, table: pandas.DataFrame) -> Pair | None:
     """The Pair of a study, from its neuron table; None where the study names no other concept."""
     part = workspace.study.prompts.other
     if part is None:
@@ -58,28 +63,29 @@ def pair(workspace, table):
     found[ff] = choose(half)
     shared = int((found & concept).sum())
     try:
-        return Pair(part.name, *of_another_concept(lambda rows: rows, found, concept), shared, kappa)
+        own, other = of_another_concept(lambda rows: rows, found, concept)
+        return Pair(part.name, own, other, shared, kappa)
     except StatisticsError as error:
         return Pair(part.name, None, None, shared, kappa, f"{part.name}: {error}")
 
 
-def with_column(table, found):
+def with_column(table: pandas.DataFrame, found: Pair | None) -> pandas.DataFrame:
     """The neuron table with in_other: the other concept's neurons, without those chosen for both. As it was where there is no such set."""
     return table if found is None or found.reason else table.assign(in_other=found.other)
 
 
-def caveats(found):
-    """A sentence where the study names another concept and its neurons could not be told from its own."""
+def caveats(found: Pair | None) -> list[str]:
+    """A sentence where the study names another concept and the rule chose the same neurons for both."""
     return [] if found is None or not found.reason else [f"The verdict says nothing about neurons of another concept. {found.reason}"]
 
 
-def _contrast(workspace):
+def _contrast(workspace: Workspace) -> np.ndarray:
     """(unit, neuron) base contrast of the other concept, over trajectories and calls."""
     target, reference = (workspace.unit_means(name, choice.mean_over_calls(workspace, name)) for name in OTHER)
     return target - reference
 
 
-def measures(values, found, layer, choose):
+def measures(values: Values, found: Pair, layer: np.ndarray, choose: Choose) -> Sensitivity:
     """The Sensitivity of the other concept: its prompts are the base scale, the study's conditions go by ("…", "own", name).
 
     values   {(variant, prompt set): (unit, neuron)} of one trajectory, those of the other concept among them
@@ -90,7 +96,7 @@ def measures(values, found, layer, choose):
     )
 
 
-def rows(workspace, found, measured, values, table, trajectory):
+def rows(workspace: Workspace, found: Pair, measured: Sensitivity, values: Values, table: pandas.DataFrame, trajectory: str) -> list[Row]:
     """Rows of the table other_concept on one trajectory.
 
     measured   the study's own Sensitivity;  values   as in `measures`
@@ -103,13 +109,14 @@ def rows(workspace, found, measured, values, table, trajectory):
         row = dict.fromkeys(OTHER_CONCEPT.names) | keys | {"concept": found.name, "prompts": prompts, "trajectory": trajectory}
         row["n_shared"] = found.shared
         made.append(row)
-        if found.reason:
+        if found.own is None or found.other is None:
             row["reason"] = found.reason
             continue
         own = found.own & (table[f"in_{headline.own_set(role)}"].to_numpy())
         row |= {"n_own": int(own.sum()), "n_neurons": int(found.other.sum())}
         try:
-            mine = measured.terms(*_on_own_prompts(plus, minus), own)
+            first, last = _on_own_prompts(plus, minus)
+            mine = measured.terms(first, last, own)
             theirs = second.terms(("all", *plus), ("all", *minus), found.other)
             one, other, apart = of_two_sets(mine, theirs, study.choose.seed)
         except StatisticsError as error:
@@ -120,12 +127,12 @@ def rows(workspace, found, measured, values, table, trajectory):
     return with_adjusted(made, {variant.name for variant in study.variants if variant.role == "sham"})
 
 
-def _on_own_prompts(plus, minus):
+def _on_own_prompts(plus: tuple[str, str], minus: tuple[str, str]) -> tuple[tuple[str, str], ...]:
     """The same two conditions on the study's own prompts with the concept: what the effect on its own neurons is."""
     return tuple((variant, "target" if name == OTHER[0] else name) for variant, name in (plus, minus))
 
 
-def _contrasts(workspace):
+def _contrasts(workspace: Workspace) -> Iterator[tuple[Row, str, tuple[str, str], tuple[str, str]]]:
     """(labels, prompts, plus, minus): deactivation on the prompts of either concept, reactivation on the attacked prompts."""
     nothing = {"attack": None, "provenance": None, "against": None}
     recorded = {(node.variant, node.prompt_set) for node in workspace.plan.of_stage("record")}
@@ -139,12 +146,12 @@ def _contrasts(workspace):
                 yield keys, "target", (variant.name, name), (variant.name, control_of(name))
 
 
-def with_adjusted(found, shams=()):
+def with_adjusted(found: list[Row], shams: Collection[str] = ()) -> list[Row]:
     """The rows with p_change_adjusted and n_family: Benjamini-Hochberg over the rows of one effect, prompts and trajectory, shams left out.
 
     A row in which no unit changes at all tests nothing and is not counted, so that an attack that does nothing changes no other row.
     """
-    families = {}
+    families: dict[tuple[str, str, str], list[Row]] = {}
     for row in found:
         row |= {"p_change_adjusted": None, "n_family": None}
         if row["p_change"] is not None and row["variant"] not in shams:
@@ -154,9 +161,11 @@ def with_adjusted(found, shams=()):
     return found
 
 
-def validity(workspace, found, values, table, trajectory, thresholds):
+def validity(
+    workspace: Workspace, found: Pair, values: Values, table: pandas.DataFrame, trajectory: str, thresholds: Thresholds
+) -> Row | None:
     """The row of set_validity of the other concept's neurons; None where there are none."""
-    if found.reason:
+    if found.other is None:
         return None
     second = measures(values, found, table["layer"].to_numpy(), workspace.study.choose)
     scale = {"trajectory": trajectory, "neuron_set": "other", "site": "ff"} | second.scale(found.other)

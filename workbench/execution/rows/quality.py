@@ -4,12 +4,16 @@ quality   distances to the base model's images, beside the base model's own on t
 clip      CLIP scores, where the study names a CLIP folder
 """
 
+from typing import Any
+
 import numpy as np
 import pandas
 
 from workbench.analysis import quality
 from workbench.errors import StatisticsError
+from workbench.execution.rows import Row
 from workbench.execution.rows.rates import generated
+from workbench.execution.workspace import Workspace
 from workbench.storage import read_arrays, read_table
 from workbench.study.parts import RETAINED
 from workbench.study.study import BASE
@@ -18,7 +22,7 @@ NOTHING = dict.fromkeys(("n", "n_units", "dropped", "value", "low", "high"))
 BESIDE = dict.fromkeys(("beyond", "beyond_low", "beyond_high", "outcome"))
 
 
-def quality_rows(workspace):
+def quality_rows(workspace: Workspace) -> list[Row]:
     """How far each variant's images of retained concepts are from the base model's, in the judge's features.
 
     A judge without features gives nulls with a reason; a study without retained images gives no rows.
@@ -37,15 +41,15 @@ def quality_rows(workspace):
     settings = _settings(workspace)
     floors = [what for what in ("seed", "dtype") if all(_made_again(workspace, what, kind) for kind in kinds)]
 
-    def seen(variant, stage="detect"):
+    def seen(variant: str, stage: str = "detect") -> tuple[np.ndarray, ...]:
         found = [_features(workspace, stage, variant, kind) for kind in kinds]
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    def again(what):
+    def again(what: str) -> Any:
         (base, units), (second, same) = seen(BASE), seen(what, "again")
         return quality.noise_floor(base, second, units, same, **settings)
 
-    def distance(variant):
+    def distance(variant: str) -> Row:
         (base, units), (changed, same) = seen(BASE), seen(variant)
         found = quality.kid(base, changed, units, same, **settings)
         if "seed" not in floors:
@@ -68,12 +72,13 @@ def quality_rows(workspace):
     return rows + (_rounding(workspace, kinds) if "dtype" in floors else [])
 
 
-def clip_rows(workspace):
+def clip_rows(workspace: Workspace) -> list[Row]:
     """How well each variant's images of retained concepts fit their prompts, and the change from the base model's, prompt by prompt."""
-    rows, scored = [], {}
+    rows: list[Row] = []
+    scored: dict[tuple[str, str], pandas.DataFrame] = {}
     for node in workspace.plan.of_stage("clip"):
-        parts = workspace.gather("clip", node.variant, node.prompt_set, lambda folder: read_table(folder / "scores.parquet"))
-        scored[node.variant, node.prompt_set] = pandas.concat(parts, ignore_index=True)
+        parts = workspace.gather("clip", *node.condition, lambda folder: read_table(folder / "scores.parquet"))
+        scored[node.condition] = pandas.concat(parts, ignore_index=True)
     for (variant, name), table in scored.items():
         base = None if variant == BASE else scored[BASE, name]["score"]
         about = {"variant": variant, "prompt_set": name, "model": f"clip {workspace.clip.version}", "n_cut": int((table["cut"] > 0).sum())}
@@ -86,11 +91,11 @@ def clip_rows(workspace):
     return rows
 
 
-def _settings(workspace):
+def _settings(workspace: Workspace) -> dict[str, int]:
     return {"n_resamples": workspace.study.choose.n_resamples, "seed": workspace.study.choose.seed}
 
 
-def _rounding(workspace, kinds):
+def _rounding(workspace: Workspace, kinds: list[str]) -> list[Row]:
     """The difference, pixel by pixel, of the base model's images in the two number formats."""
     read = lambda folder: read_table(folder / "differences.parquet")  # noqa: E731
     table = pandas.concat([part for kind in kinds for part in workspace.gather("again", "dtype", kind, read)], ignore_index=True)
@@ -103,12 +108,12 @@ def _rounding(workspace, kinds):
         return [about | NOTHING | BESIDE | {"reason": str(error)}]
 
 
-def _made_again(workspace, what, kind):
+def _made_again(workspace: Workspace, what: str, kind: str) -> bool:
     """Whether the base model's images of a retained set were made again from other noise (seed) or in another format (dtype)."""
     return any(node.prompt_set == kind and node.parameters["what"] == what for node in workspace.plan.of_stage("again"))
 
 
-def _features(workspace, stage, variant, kind):
+def _features(workspace: Workspace, stage: str, variant: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """((prompt, feature), (prompt,) units) of a retained set, as the stages `detect` and `again` kept them."""
     parts = workspace.gather(stage, variant, kind, lambda folder: read_arrays(folder / "features.safetensors")["features"].numpy())
     return np.concatenate(parts), np.array(workspace.units_of(kind), object)

@@ -1,49 +1,57 @@
 """Rows of report.json that come from images.
 
-detectors         who looked, and how often each of them errs
+detectors         the two detectors and their error rates
 rates, by label   how often the judge sees the concept; sweep: at other thresholds
 retention         what else still comes out right
 comparisons       variants side by side; against_control: an attack beside its control
 """
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
+import pandas
 
 from workbench import registry
 from workbench.analysis import rates
 from workbench.execution.condition import Condition
+from workbench.execution.rows import Row
+from workbench.execution.workspace import Workspace
 from workbench.study.parts import RETAINED
 from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE
+from workbench.study.variants import VariantTable
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def generated(workspace):
+def generated(workspace: Workspace) -> list[Condition]:
     """(variant, prompt set) pairs that have images."""
-    return [(node.variant, node.prompt_set) for node in workspace.plan.of_stage("detect")]
+    return [node.condition for node in workspace.plan.of_stage("detect")]
 
 
-def found_by_judge(workspace, variant, name):
+def found_by_judge(workspace: Workspace, variant: str, name: str) -> np.ndarray:
     """(prompt,) bool of the judge, in the order of the target's rows."""
     return workspace.in_units(name, workspace.detections(variant, name)["judge"].to_numpy())
 
 
-def detector_rows(workspace):
-    """Each detector with its false alarms on the base model's images of prompts without the concept."""
+def detector_rows(workspace: Workspace) -> list[Row]:
+    """Each detector with its false positives on the base model's images of prompts without the concept."""
     wanted, rows = workspace.study.detectors.labels, []
     for role in ("steer", "judge"):
         detector = workspace.detector(role)
         about = {"role": role, "method": getattr(workspace.study.detectors, role)["method"], "version": detector.version}
         about |= {"labels": list(wanted), "thresholds": [detector.thresholds[label] for label in wanted]}
-        seen, units = {role: []}, []
+        found: Sequence[bool] | pandas.Series = []
+        units: list[str] = []
         if (BASE, "reference") in generated(workspace):
-            seen, units = workspace.detections(BASE, "reference"), workspace.units_of("reference")
+            found, units = workspace.detections(BASE, "reference")[role], workspace.units_of("reference")
         missing = "the base model made no images of prompts without the concept"
-        rows.append(about | rates.share(seen[role], units, reason=missing))
+        rows.append(about | rates.share(found, units, reason=missing))
     return rows
 
 
-def sweep_rows(workspace):
+def sweep_rows(workspace: Workspace) -> list[Row]:
     """The share of each condition's images in which the judge would see the concept at other thresholds, and at its own.
 
     `own` marks the judge's threshold; labels with several thresholds have no such row. A judge that answers by more than its
@@ -66,7 +74,7 @@ def sweep_rows(workspace):
     return rows
 
 
-def rate_rows(workspace):
+def rate_rows(workspace: Workspace) -> list[Row]:
     """ceiling, false_positive and success_rate of plain sets; pre_asr, asr, asr_fail of attacks and controls."""
     judge, rows = workspace.detector("judge"), []
     about = {"detector": judge.version, "threshold": max(judge.thresholds[x] for x in workspace.study.detectors.labels)}
@@ -83,9 +91,10 @@ def rate_rows(workspace):
     return rows
 
 
-def label_rows(workspace):
+def label_rows(workspace: Workspace) -> list[Row]:
     """For a concept of several labels: how often the prompts that ask for one label show that label; empty for other concepts."""
-    wanted, rows = workspace.study.detectors.labels, []
+    wanted = workspace.study.detectors.labels
+    rows: list[Row] = []
     if len(wanted) < 2:
         return rows
     asked, units = workspace.prompt_set("target").table["expect"].to_numpy(), np.asarray(workspace.prompt_set("target").units)
@@ -99,7 +108,7 @@ def label_rows(workspace):
     return rows
 
 
-def retention_rows(workspace):
+def retention_rows(workspace: Workspace) -> list[Row]:
     """How often a retained concept comes out as asked, by the judge."""
     rows = []
     for variant, name in generated(workspace):
@@ -109,7 +118,7 @@ def retention_rows(workspace):
     return rows
 
 
-def comparison_rows(workspace):
+def comparison_rows(workspace: Workspace) -> list[Row]:
     """Variants side by side, paired by prompt: each against its parent, a mask against its controls of equal sparsity, and erased ones
     against erased and pruned ones of the same parent; of relearning the same over several parents.
 
@@ -125,7 +134,12 @@ def comparison_rows(workspace):
             for other in dict.fromkeys((name, anew)):
                 if planned.kind == "retained" or not {(a, name), (b, other)} <= have:
                     continue
-                about = {"variant_a": a, "variant_b": b, "prompt_set": name, "prompt_set_b": None if other == name else other}
+                about: dict[str, Any] = {
+                    "variant_a": a,
+                    "variant_b": b,
+                    "prompt_set": name,
+                    "prompt_set_b": None if other == name else other,
+                }
                 about |= {"attack": planned.attack, "definition": "asr" if planned.attack else "success_rate"}
                 made = {"provenance_a": workspace.prompt_set(name).provenance(a), "provenance_b": workspace.prompt_set(other).provenance(b)}
                 about |= made | {"control": planned.control, "pair": _pair(workspace.study.variants, a, b)}
@@ -135,7 +149,7 @@ def comparison_rows(workspace):
     return rates.with_adjusted(rows)
 
 
-def _compared(variants):
+def _compared(variants: list[VariantTable]) -> Iterator[tuple[str, str]]:
     """(variant a, variant b) pairs; of variants with seeds the runs of the same seed."""
     stress = [one for one in variants if registry.method("erasers", one.method).over_other_parents]
     plain = [one for one in stress if one.parent not in {other.name for other in stress}]
@@ -151,8 +165,8 @@ def _compared(variants):
                 yield variant.name, other.name
 
 
-def _pair(variants, a, b):
-    """What two compared variants are to each other. A mask's controls: one of its sparsity, and more training of what it masks."""
+def _pair(variants: list[VariantTable], a: str, b: str) -> str:
+    """The relation of two compared variants. Controls of a mask: a mask of the same sparsity, and longer training of its parent."""
     known = {variant.name: variant for variant in variants}
     if known[b].parent == a:
         return "parent"
@@ -160,7 +174,7 @@ def _pair(variants, a, b):
     return "control" if known[a].like == b or longer else "peer"
 
 
-def _same_test(variant, other):
+def _same_test(variant: VariantTable, other: VariantTable) -> bool:
     """Whether two variants are one stress test with the same settings, over two parents."""
     if variant.method != other.method or variant.parent == other.parent or variant.pairs != other.pairs:
         return False
@@ -168,13 +182,13 @@ def _same_test(variant, other):
     return method.parameters(**variant.settings) == method.parameters(**other.settings)
 
 
-def seen(workspace, variant, name):
+def seen(workspace: Workspace, variant: str, name: str) -> np.ndarray:
     """(prompt,) bool: the concept in the images of a set; under an attack also in those without it, as in `asr`."""
     found = found_by_judge(workspace, variant, name)
     return found | found_by_judge(workspace, variant, "target") if workspace.plan.sets[name].attack else found
 
 
-def control_rows(workspace):
+def control_rows(workspace: Workspace) -> list[Row]:
     """Each attack's ASR beside its control's, paired by prompt: the concept seen without the attack or with it, as in `asr`."""
     rows, have = [], set(generated(workspace))
     for variant, name in have:

@@ -3,9 +3,14 @@
 with_pictures   rows of cluster_regions with the pictures they are about
 """
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
+from workbench.execution.rows import Row
+from workbench.execution.workspace import Workspace
 from workbench.report import images, region_pictures
 from workbench.report.sections.clusters import REGION_PICTURES
 from workbench.report.table import names
@@ -15,7 +20,7 @@ from workbench.study.study import BASE
 NOT_DRAWN = "the study drew no image of this prompt in this condition"
 
 
-def with_pictures(workspace, rows, folder, reveal):
+def with_pictures(workspace: Workspace, rows: list[Row], folder: Path, reveal: bool) -> list[Row]:
     """Rows of cluster_regions, with drawn, read_on, overlay (paths below `folder`), blurred, place, top, picture_reason.
 
     A map belongs to the base model's image of the prompt without attack, on whose latents every condition was read: it is drawn over
@@ -29,13 +34,13 @@ def with_pictures(workspace, rows, folder, reveal):
     top, found, hide = region_pictures.scale(maps.values()), [], not reveal
     place_of = {unit: place for place, unit in reversed(list(enumerate(workspace.prompt_set("target").units)))}
 
-    def written(picture, *name):
+    def written(picture: Image.Image, *name: Any) -> str:
         path = f"images/region-{digest([workspace.plan.node('regions').key, *name, hide])[:16]}.webp"
         with atomic(folder / path) as temporary:
             temporary.write_bytes(region_pictures.webp(picture))
         return path
 
-    def hidden(picture):
+    def hidden(picture: Image.Image) -> Image.Image:
         return region_pictures.small(images.blurred(picture) if hide else picture)
 
     for row in rows:
@@ -57,7 +62,7 @@ def with_pictures(workspace, rows, folder, reveal):
     return found
 
 
-def _image(workspace, variant, name, place):
+def _image(workspace: Workspace, variant: str, name: str, place: int) -> Image.Image | None:
     """The image of a condition that pairs with a row of the target set; None where the study drew none."""
     node = next((node for node in workspace.plan.of_stage("generate") if (node.variant, node.prompt_set) == (variant, name)), None)
     if node is None or not workspace.there(node):

@@ -8,17 +8,23 @@ with_stated   the tables of the stage `measure` with
 and with the caveats that follow from them. The caveat on seeds comes first: it is shown under the headline.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from workbench import registry
 from workbench.analysis import rates
+from workbench.execution.rows import Row, Tables
+from workbench.execution.workspace import Workspace
 from workbench.study import published, seeds
+from workbench.study.study import Study
 from workbench.study.words import saying
 
 FEW = 100
 
 
-def with_stated(workspace, tables):
+def with_stated(workspace: Workspace, tables: dict[str, Any]) -> dict[str, Any]:
     """The tables with the columns above; tables that do not exist yet are skipped."""
     named, roles = named_rows(workspace), {row["role"]: row for row in tables["detectors"]}
     tables = tables | decided(tables, roles.get("judge"), roles.get("steer"))
@@ -39,9 +45,9 @@ def with_stated(workspace, tables):
     return tables
 
 
-def decided(tables, judge, steer):
+def decided(tables: dict[str, Any], judge: Row | None, steer: Row | None) -> Tables:
     """{table: rows} of what detectors decided, each row with who did."""
-    if judge is None:
+    if judge is None or steer is None:
         return {}
     false = {f"false_positive_{key}": judge[key] for key in ("rate", "low", "high", "n")}
     threshold = dict(zip(judge["labels"], judge["thresholds"], strict=True))
@@ -56,7 +62,7 @@ def decided(tables, judge, steer):
     }
 
 
-def named_rows(workspace):
+def named_rows(workspace: Workspace) -> dict[str, Row]:
     """{prompt set: {attack, provenance, against, n, named, named_as_asked}} of every attack, without its control.
 
     named            prompts of n that say a name of the concept, or a word forbidden to attacks
@@ -74,7 +80,7 @@ def named_rows(workspace):
     return rows
 
 
-def named_caveats(workspace, named):
+def named_caveats(workspace: Workspace, named: Mapping[str, Row]) -> list[str]:
     """A sentence for each attack made from a file whose prompts, not its vectors, may say the name by themselves."""
     methods, concept, found = {part.label: part.method for part in workspace.study.attacks}, workspace.study.concept, []
     what = "the concept's name" + (" or a forbidden word" if concept.forbidden else "") + f" ({', '.join(concept.not_for_attacks)})"
@@ -91,7 +97,7 @@ def named_caveats(workspace, named):
     return found
 
 
-def shared_caveats(study):
+def shared_caveats(study: Study) -> list[str]:
     """A sentence for each method that searches once for all prompts: what its intervals leave out (decision 0011)."""
     found = []
     for method in dict.fromkeys(part.method for part in study.attacks):
@@ -110,7 +116,7 @@ def shared_caveats(study):
     return found
 
 
-def few_caveats(tables):
+def few_caveats(tables: dict[str, Any]) -> list[str]:
     """What could have been found, where the units are fewer than FEW; rates that cannot rise, or fall, are left out."""
     found = []
     for table, can, what, most in (

@@ -1,6 +1,6 @@
-"""The stages of a run, one module each. A module of this folder is a stage, called as the module is; it has
+"""The stages of a run, one module each. A module of this folder is a stage with the name of the module. It has
 
-VERSION                             raised by hand when its code starts to give other results: part of every key
+VERSION                             to raise by hand when its code gives other results; part of every key
 nodes(study, graph)                 the nodes it needs, as NodeSpec; `graph` knows the nodes of the stages before it
 run(workspace, node, shard, out)    computes one shard into the folder `out`, from node.parameters, node.context and results of its inputs
 
@@ -21,7 +21,7 @@ from functools import cache
 from types import ModuleType
 
 # a stage that is not listed is asked after these
-ORDER = ("generate", "detect", "record", "score", "erase", "attack", "clip", "again")
+ORDER: tuple[str, ...] = ("generate", "detect", "record", "score", "erase", "attack", "clip", "again")
 ORDER += ("attribute", "conductance", "fidelity", "tokens", "cluster", "regions", "named_sets", "ablate")
 LAST = ("measure", "report")
 

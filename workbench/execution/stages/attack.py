@@ -1,5 +1,9 @@
 """The stage `attack`: adversarial prompts and their controls, made against the base model or a variant."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pandas
 import torch
 
@@ -7,20 +11,23 @@ from workbench import registry
 from workbench.diffusion.denoise import denoise
 from workbench.execution import finite, method_code
 from workbench.execution.condition import Condition, attacking
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.workspace import Workspace
 from workbench.methods.attacks import Context, Look
 from workbench.models import text
 from workbench.models.variants import applied
 from workbench.storage import read_arrays, write_arrays, write_table
 from workbench.study.prompt_set_name import name_of
-from workbench.study.study import BASE
+from workbench.study.prompts import PromptSet
+from workbench.study.study import BASE, Study
 
 VERSION = 3
 LOG = ["of", "id", "iteration", "passes", "loss", "found", "score", "prompt"]
 NOISE = 7_000_003  # added to a prompt's seed: no image of the study starts from it
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """attack:<name>@<variant> of every attack and variant that it is made against."""
     targets, n = graph.prompts["target"], graph.n_prompts
     for attack in study.attacks:
@@ -37,7 +44,7 @@ def nodes(study, graph):
             "files": method.files(parameters, study.folder),
         }
         content |= method_code.versions(method) | ({"forbidden": study.concept.forbidden} if study.concept.forbidden else {})
-        for against in attack.against or [None]:
+        for against in tuple(attack.against) or (None,):
             made = against or method.made_against(parameters, study.folder)
             inputs = (
                 Condition(BASE, "target").node("generate"),
@@ -59,7 +66,7 @@ def nodes(study, graph):
             )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """adversarial.parquet and control.parquet, with .safetensors where they have vectors; log.parquet and seconds.parquet of the search."""
     given, targets = node.parameters, workspace.prompt_set("target")
     method = registry.method("attacks", given["method"])
@@ -92,11 +99,11 @@ def run(workspace, node, shard, out):
     write_table(out / "seconds.parquet", log[["of", "id", "iteration", "seconds"]])
 
 
-def _looking(workspace, variant, sampling):
+def _looking(workspace: Workspace, variant: str | None, sampling: dict[str, Any]) -> Callable[[PromptSet], list[Look]]:
     """PromptSet -> list of Look: what the attack-visible detector sees in one image of each prompt, from noise of its own."""
     detector, model = workspace.detector("steer"), workspace.model
 
-    def looks(candidate):
+    def looks(candidate: PromptSet) -> list[Look]:
         found, empty = [], text.unconditional(model)
         for start in range(0, len(candidate), workspace.batch):
             rows = candidate.rows(start, start + workspace.batch)

@@ -1,16 +1,21 @@
 """The stage `clip`: CLIP scores of the images of retained sets, where the study names a CLIP model."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from workbench.analysis.quality import clip_scores
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.workspace import Workspace
 from workbench.methods import detectors
 from workbench.storage import write_table
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Study
 
 VERSION = 1
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """clip:<variant>:<prompt set> of every retained set and variant."""
     if not (study.quality and study.quality.clip):
         return
@@ -23,8 +28,8 @@ def nodes(study, graph):
             )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """scores.parquet: id, unit, score, and how many tokens of the prompt the model did not read."""
-    rows = workspace.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
+    rows = workspace.prompt_set(node.condition.prompt_set).rows(shard.start, shard.stop)
     scores = clip_scores(workspace.clip, workspace.source(node, shard), rows.prompts)
     write_table(out / "scores.parquet", rows.table[["id", "unit"]].assign(score=scores, cut=workspace.clip.n_cut(rows.prompts)))

@@ -1,4 +1,4 @@
-"""The stage `cluster`, and what the report says of it: made on the selection half, described on the evaluation half.
+"""The stage `cluster`, and its rows of the report: clusters are made on the selection half, described on the evaluation half.
 
 run             each cluster is saved as a neuron set
 to_cluster      which neurons are clustered
@@ -6,20 +6,30 @@ cluster_files, members    the saved sets
 one_per_unit    prompts that describe them
 """
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import numpy as np
+import pandas
 
 from workbench.analysis import cluster_description, cluster_features, clusters
-from workbench.analysis.cluster_stability import choose_k, layer_information, stability
+from workbench.analysis.cluster_stability import Stability, choose_k, layer_information, stability
 from workbench.errors import StatisticsError
 from workbench.execution import neuron_choice
 from workbench.execution.attribution_inputs import here, spread
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
-from workbench.execution.stages.attribute import found, leading, leading_method
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.rows import Row, Tables
+from workbench.execution.stages.attribute import Found, leading, leading_method, read_found
+from workbench.execution.workspace import Workspace
 from workbench.neurons import sets as neuron_sets
 from workbench.storage import plain_json, read_json, read_table, write_json, write_table
+from workbench.study.cluster import Cluster
 from workbench.study.prompt_set_name import control_of
+from workbench.study.study import Study
 
+Credit = Callable[[np.ndarray | None], np.ndarray]  # weights of the units, or None -> (neuron,)
 VERSION = 3
 SECONDS = 20
 TABLES = ("cluster_choice", "clusters", "cluster_effects", "cluster_profiles", "cluster_layers", "cluster_prompts")
@@ -27,7 +37,7 @@ RANGE = (2, 8)
 NO_INFORMATION = dict.fromkeys(f"layer_{name}" for name in ("information", "chance", "chance_low", "chance_high", "p"))
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """cluster."""
     part = study.cluster
     if not part:
@@ -50,15 +60,16 @@ def nodes(study, graph):
     )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """tables.json, neurons.parquet (one row per clustered neuron) and cluster-<n>.safetensors, a NeuronSet each."""
     part, index = node.context["cluster"], workspace.neurons
     trajectory, half = workspace.headline_trajectory, workspace.units_in_half_a()
-    recorded = {tuple(c): workspace.unit_means(c[1], workspace.mean_abs(*c, trajectory)) for c in node.parameters["conditions"]}
+    pairs = [(variant, name) for variant, name in node.parameters["conditions"]]
+    recorded = {pair: workspace.unit_means(pair[1], workspace.mean_abs(pair[0], pair[1], trajectory)) for pair in pairs}
     a, b = ({c: array[rows] for c, array in recorded.items()} for rows in (half, ~half))
     members, credits = to_cluster(workspace, node), _credits(workspace, node)
 
-    def make(weights):
+    def make(weights: np.ndarray | None) -> cluster_features.Features:
         given = {name: credit(weights) for name, credit in credits.items()}
         return cluster_features.features(a, index, members, given, weights)
 
@@ -77,7 +88,7 @@ def run(workspace, node, shard, out):
         judged = next(row for row in choices if row["k"] == k)
     sure = stability(make, n_units, part.method, k, min_size=part.min_size, judged=judged, **settings)
     choices = _chosen(choices, sure, made, part)
-    written = {name: [] for name in TABLES} | {"cluster_choice": choices}
+    written: Tables = {name: [] for name in TABLES} | {"cluster_choice": choices}
     if sure.labels.max() >= 0:
         groups = clusters.as_sets(sure.labels, made, workspace.model.digest(), node.context["about"])
         for number, group in groups.items():
@@ -93,14 +104,14 @@ def run(workspace, node, shard, out):
     write_table(out / "neurons.parquet", table)
 
 
-def to_cluster(workspace, node):
+def to_cluster(workspace: Workspace, node: Node) -> np.ndarray:
     """(neuron,) bool: the concept and suppressed set, and of the site ff the share with the largest score of either sign, by the
     choosing score and, where it is a feature, by the leading attribution; all on the selection half.
     """
     return _chosen_for(workspace, node) > 0
 
 
-def _chosen_for(workspace, node):
+def _chosen_for(workspace: Workspace, node: Node) -> np.ndarray:
     """(neuron,) what a neuron is clustered for: 0 not at all, else a number for each pair of the sign of the choosing score, and of the
     leading attribution, where these are among the largest. Neurons of two signs are two groups by this choice alone.
     """
@@ -116,7 +127,7 @@ def _chosen_for(workspace, node):
     return reasons + np.where(neuron_sets.top(np.abs(first), part.share, ff), 3 * (1 + (first < 0)), 0)
 
 
-def _credits(workspace, node):
+def _credits(workspace: Workspace, node: Node) -> dict[str, Credit]:
     """{feature: weights or None -> (neuron,)}: attribution of every attributed condition on the selection half, as a feature of clusters.
 
     A resample of the units resamples the attribution too, where it has all units of the half.
@@ -126,20 +137,20 @@ def _credits(workspace, node):
         return {}
     names = [unit for unit, mine in zip(workspace.units, workspace.units_in_half_a(), strict=True) if mine]
 
-    def credit(one):
+    def credit(one: Found) -> Credit:
         place = [one.about["units"].index(unit) for unit in names] if set(names) == set(one.about["units"]) else None
 
-        def of(weights):
+        def of(weights: np.ndarray | None) -> np.ndarray:
             value = one.value if weights is None or place is None else weights @ one.per_unit[place].astype(float)
             return np.nan_to_num(spread(workspace, value))
 
         return of
 
     made = [one for one in workspace.plan.of_stage("attribute") if one.variant not in node.context["pruned"]]
-    return {f"{one.variant} x {one.prompt_set}": credit(found(workspace, one.variant, one.prompt_set, method, "a")) for one in made}
+    return {f"{one.variant} x {one.prompt_set}": credit(read_found(workspace, one, method, "a")) for one in made}
 
 
-def _chosen(choices, sure, made, part):
+def _chosen(choices: list[Row], sure: Stability, made: cluster_features.Features, part: Cluster) -> list[Row]:
     """Rows of cluster_choice: every k that was tried, and what was taken, of which it is said whether clusters are just layers."""
     taken = sure.row | {"chosen": True} | NO_INFORMATION
     rows = [row | {"chosen": False} | NO_INFORMATION for row in choices if row["k"] != taken["k"]]
@@ -156,7 +167,14 @@ def _chosen(choices, sure, made, part):
     return sorted([*rows, taken], key=lambda row: row["k"] or 0)
 
 
-def _described(workspace, node, sure, made, values, trajectory):
+def _described(
+    workspace: Workspace,
+    node: Node,
+    sure: Stability,
+    made: cluster_features.Features,
+    values: dict[tuple[str, str], np.ndarray],
+    trajectory: str,
+) -> Tables:
     """The tables about the clusters themselves, on the evaluation half."""
     part, index = node.context["cluster"], workspace.neurons
     about = workspace.trajectory(trajectory, workspace.prompt_set(trajectory))
@@ -175,7 +193,7 @@ def _described(workspace, node, sure, made, values, trajectory):
         row |= {"n_concept": int((own & concept).sum()), "n_layers": int(made.index["layer"][own].nunique())}
         row |= {"n_resamples": part.n_resamples, "file": f"neuron-sets/cluster-{row['cluster']}.safetensors"}
 
-    def named(row):
+    def named(row: Row) -> Row:
         return row | Condition(row["variant"], row["prompt_set"]).keys(workspace)
 
     # a column of counts with a gap in it is one of floats
@@ -192,21 +210,21 @@ def _described(workspace, node, sure, made, values, trajectory):
     }
 
 
-def one_per_unit(workspace, name):
+def one_per_unit(workspace: Workspace, name: str) -> pandas.DataFrame:
     """Data frame, the first prompt of each unit of the evaluation half, in the order of `workspace.units`."""
     prompts = workspace.prompt_set(name).table.drop_duplicates("unit").set_index("unit", drop=False)
     return prompts.loc[[unit for unit, mine in zip(workspace.units, workspace.units_in_half_a(), strict=True) if not mine]]
 
 
-def rows(workspace, table):
+def rows(workspace: Workspace, table: pandas.DataFrame) -> Tables:
     """{table: rows} of what the stage wrote; empty where the study does not ask."""
-    found_rows = {name: [] for name in TABLES}
+    found_rows: Tables = {name: [] for name in TABLES}
     for folder in workspace.results("cluster"):
         found_rows |= read_json(folder / "tables.json")
     return found_rows
 
 
-def columns(workspace):
+def columns(workspace: Workspace) -> dict[str, np.ndarray]:
     """{column of the neuron table: (neuron,)}: the cluster, NaN where it was not clustered, -1 where it is in none; how often it
     came back; its place in the plane."""
     new = {}
@@ -217,12 +235,12 @@ def columns(workspace):
     return new
 
 
-def cluster_files(workspace):
+def cluster_files(workspace: Workspace) -> list[Path]:
     """Paths of the saved neuron sets of the clusters."""
     return [path for folder in workspace.results("cluster") for path in sorted(folder.glob("cluster-*.safetensors"))]
 
 
-def members(workspace):
+def members(workspace: Workspace) -> dict[str, np.ndarray]:
     """{cluster: (neuron,) bool over all recorded neurons}."""
     return {
         f"cluster {path.stem.split('-')[1]}": neuron_sets.NeuronSet.load(path).to_boolean(workspace.neurons)

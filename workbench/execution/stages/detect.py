@@ -1,17 +1,23 @@
 """The stage `detect`: what the two detectors see in the images of every condition."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from workbench.analysis.quality import features
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.workspace import Workspace
 from workbench.storage import write_arrays, write_table
+from workbench.study.study import Study
 
 VERSION = 3
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """detect:<variant>:<prompt set> of every condition with images."""
     for variant, name in graph.pictured:
         images = (Condition(variant, name).node("generate"),)
@@ -19,10 +25,10 @@ def nodes(study, graph):
         yield NodeSpec(Condition(variant, name).node("detect"), "detect", graph.looks, images, variant, name, graph.batches, bytes=size)
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """detections.parquet: id, unit, expect, <role>, <role>_score, judge|<label>; of retained sets <role>_expected, features.safetensors."""
     images = workspace.source(node, shard)
-    rows = workspace.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
+    rows = workspace.prompt_set(node.condition.prompt_set).rows(shard.start, shard.stop)
     found, wanted = rows.table[["id", "unit", "expect"]].copy(), node.parameters["labels"]
     for role in ("steer", "judge"):
         detector = workspace.detector(role, remembering=True)

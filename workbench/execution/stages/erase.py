@@ -1,32 +1,38 @@
 """The stage `erase`: trains or reads the change of every variant."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 from workbench import registry
 from workbench.execution import finite, method_code, named_set_files, training_data
 from workbench.execution.condition import erasing
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
 from workbench.execution.variant_files import read_change, write_change
+from workbench.execution.workspace import Workspace
 from workbench.models.variants import applied
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Study
+from workbench.study.variants import VariantTable
 
 VERSION = 2
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """erase:<variant> of every variant."""
     for variant in study.variants:
         yield _node(study, graph, variant)
 
 
-def _node(study, graph, variant):
+def _node(study: Study, graph: Graph, variant: VariantTable) -> NodeSpec:
     inputs = [*graph.made(variant.parent)]
     method = registry.method("erasers", variant.method)
     parameters = method.parameters(**variant.settings)
     pairs, note = training_data.pairs(study, graph.prompts, variant, method, parameters)
     graph.notes.extend([note] if note else [])
     method.check_training(parameters, pairs)
-    content = graph.model | {"method": variant.method, "parameters": parameters.model_dump(), "pairs": pairs}
+    content: dict[str, Any] = graph.model | {"method": variant.method, "parameters": parameters.model_dump(), "pairs": pairs}
     content |= method_code.versions(method)
     if "neurons" in method.needs and (chosen := content["parameters"].get("set")):
         inputs += named_set_files.inputs(study, chosen)
@@ -40,7 +46,7 @@ def _node(study, graph, variant):
         inputs.append(erasing(variant.like))
         content["like"] = True
     if study.prompts.retain and "retained" in method.takes:
-        content["retained"] = training_data.retained(study, graph.prompts)
+        content["retained"] = training_data.retained(study, study.prompts.retain, graph.prompts)
     if method.reads_files:
         content["files"] = method.files(parameters, study.folder)
     return NodeSpec(
@@ -56,17 +62,18 @@ def _node(study, graph, variant):
     )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """weights.safetensors or mask.safetensors with where they come from; log.parquet where the eraser keeps one."""
     from workbench.execution.stages.named_sets import to_prune
     from workbench.execution.stages.score import chosen
 
-    part = workspace.part(node.variant)
+    part = workspace.part(node.variant or BASE)
     method = registry.method("erasers", part.method)
     prune = to_prune(workspace, part, node) if "neurons" in method.needs else None
     spare = chosen(workspace.result("score"), f"in_{part.spare}") if part.spare else None
     like = read_change(workspace.part(part.like), workspace.result(erasing(part.like))).masks if part.like else None
-    log, resuming = [], workspace.resuming(node, shard)
+    log: list[Any] = []
+    resuming = workspace.resuming(node, shard)
     if part.parent == BASE:
         resuming["base"] = nullcontext
     with applied(workspace.model, workspace.variant(part.parent)):

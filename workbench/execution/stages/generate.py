@@ -3,20 +3,25 @@
 The base model's UNet inputs are kept for the shared regime.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from workbench.diffusion.denoise import denoise
 from workbench.execution import finite
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.workspace import Workspace
 from workbench.models import text
 from workbench.models.variants import applied
 from workbench.storage import write_arrays, write_json
 from workbench.study.parts import CONCEPT
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Study
 
 VERSION = 1
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """generate:<variant>:<prompt set> of every condition with images, in batches of prompts."""
     for variant, name in graph.pictured:
         source, prompts, cut = graph.source(name)
@@ -35,9 +40,9 @@ def nodes(study, graph):
         )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """images.safetensors: (prompt, 3, height, width) uint8; latents.safetensors: latents, and the UNet inputs that are kept; calls.json."""
-    given, rows = node.parameters, workspace.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
+    given, rows = node.parameters, workspace.prompt_set(node.condition.prompt_set).rows(shard.start, shard.stop)
     with applied(workspace.model, workspace.variant(node.variant)):
         latents, trajectory = denoise(
             workspace.model,
@@ -49,7 +54,7 @@ def run(workspace, node, shard, out):
             keep=given["keep"],
         )
     images = workspace.model.decode(latents)
-    finite.check(workspace, node.variant, node.prompt_set, "images", latents, images)
+    finite.check(workspace, *node.condition, "images", latents, images)
     images = (images * 255).round().byte()
     write_arrays(out / "images.safetensors", {"images": images})
     write_arrays(out / "latents.safetensors", {"latents": latents, "inputs": trajectory.inputs})

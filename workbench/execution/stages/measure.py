@@ -1,5 +1,9 @@
 """The stage `measure`: from detections and recordings to the tables of the report."""
 
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas
 
@@ -9,19 +13,25 @@ from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
 from workbench.execution import stages
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
-from workbench.execution.rows import attacks, choice, other_concept, over_runs, quality
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.rows import Row, Tables, attacks, choice, other_concept, over_runs, quality
 from workbench.execution.rows import rates as rate_rows
 from workbench.execution.rows.rates import found_by_judge, generated
 from workbench.execution.stages import named_sets, score
 from workbench.execution.variant_files import watched_caveats
+from workbench.execution.workspace import Workspace
 from workbench.statistics import unit_means
 from workbench.storage import plain_json, read_table, write_json, write_table
 from workbench.study import seeds
 from workbench.study.parts import RETAINED
 from workbench.study.prompt_set_name import CONTROL, control_of, name_of
-from workbench.study.study import BASE, OTHER
+from workbench.study.study import BASE, OTHER, Study
+from workbench.study.variants import VariantTable
 
+Groups = dict[tuple[str, str], np.ndarray]  # {(neuron set, site): (neuron,) bool}
+Change = tuple[str, tuple[str, str], tuple[str, str]]  # name, plus, minus
+Values = dict[tuple[str, str], np.ndarray]  # {(variant, prompt set): (unit, ..., neuron)}
 VERSION = 17
 SECONDS = 8
 READS_STUDY = True
@@ -33,7 +43,7 @@ WAKING = ("reactivation", "gross_reactivation", "base_reactivation")
 NO_NULL = dict.fromkeys(("null_low", "null_high", "null_n", "null_from"))
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """measure: reads every result that is measured, in one fixed order."""
     images, recordings = graph.of_stage("detect"), graph.of_stage("record")
     base = (images[:2], recordings[:2], graph.of_stage("score"))
@@ -46,7 +56,7 @@ def nodes(study, graph):
     yield NodeSpec("measure", "measure", {"study": said} | graph.halves, inputs)
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """Write tables.json, neurons.parquet and neurons_by_call.parquet."""
     study = workspace.study
     table, by_call = score.with_erased(
@@ -54,7 +64,7 @@ def run(workspace, node, shard, out):
     )
     other = other_concept.pair(workspace, table)
     table = other_concept.with_column(table, other)
-    tables = {
+    tables: dict[str, Any] = {
         "detectors": rate_rows.detector_rows(workspace),
         "rates": rate_rows.rate_rows(workspace),
         "sweep": rate_rows.sweep_rows(workspace),
@@ -68,7 +78,8 @@ def run(workspace, node, shard, out):
     }
     tables["rates_by_label"] = rate_rows.label_rows(workspace)
     tables |= {name: [] for name in BY_TRAJECTORY} | ({} if other is None else {other_concept.TABLE: []})
-    runs, repeated, of_other = over_runs.Runs(study), {"activity": [], "effects": []}, []
+    runs, of_other = over_runs.Runs(study), []
+    repeated: Tables = {"activity": [], "effects": []}
     for trajectory in study.record.trajectories:
         found, table = trajectory_tables(workspace, trajectory, table, other, tables["rates"])
         of_other += found.pop("validity of the other concept", [])
@@ -117,21 +128,21 @@ def run(workspace, node, shard, out):
     write_table(out / "neurons_by_call.parquet", by_call)
 
 
-def with_columns(workspace, table):
-    """The neuron table with what the stages found of each neuron, NaN outside the site ff.
+def with_columns(workspace: Workspace, table: pandas.DataFrame) -> pandas.DataFrame:
+    """The neuron table with the columns of the stages, NaN outside the site ff.
 
     attribution, attribution_b, _b_low, _b_high     base x target by the first method, on both halves; the interval of the second
     attribution_<method>_<variant>_<set>_<half>     every method and condition
     cluster, cluster_kept, cluster_x, cluster_y     NaN where it was not clustered, -1 where it is in no cluster
     set_<name>                                      whether it is in one of the [[sets]]; at every site
     """
-    new = {}
+    new: dict[str, np.ndarray] = {}
     for stage in stages.names():
         new |= stages.module(stage).columns(workspace) if hasattr(stages.module(stage), "columns") else {}
     return pandas.concat([table, pandas.DataFrame(new, index=table.index)], axis=1) if new else table
 
 
-def with_headline(table, tables, study, trajectory):
+def with_headline(table: pandas.DataFrame, tables: dict[str, Any], study: Study, trajectory: str) -> pandas.DataFrame:
     """The neuron table with the columns a reader looks at first.
 
     score, score_b      the choosing score on the selection half, and on the evaluation half
@@ -153,12 +164,12 @@ def with_headline(table, tables, study, trajectory):
     return pandas.concat([table, pandas.DataFrame(new)], axis=1)
 
 
-def _set_of(made):
+def _set_of(made: Row) -> str:
     """The prompt set of an attack, by its labels."""
     return name_of(made["attack"], made["against"])
 
 
-def neuron_groups(table):
+def neuron_groups(table: pandas.DataFrame) -> Groups:
     """{(neuron set, site): boolean array}; prune and watch are halves of the concept set of the site ff."""
     site = table["site"].to_numpy()
     groups = {}
@@ -171,17 +182,19 @@ def neuron_groups(table):
     return {key: members for key, members in groups.items() if members.any()}
 
 
-def trajectory_tables(workspace, trajectory, table, other=None, rates=()):
+def trajectory_tables(
+    workspace: Workspace, trajectory: str, table: pandas.DataFrame, other: other_concept.Pair | None = None, rates: Sequence[Row] = ()
+) -> tuple[dict[str, Any], pandas.DataFrame]:
     """The tables BY_TRAJECTORY of one trajectory, and the neuron table with D, R, delta.
 
     rates   of the table of that name: they decide which attack is shown first where the neuron set is not valid
     other   other_concept.Pair where the study names another concept; its table is among them then
     """
     study, thresholds = workspace.study, Thresholds()
-    recorded = [(node.variant, node.prompt_set) for node in workspace.plan.of_stage("record") if node.prompt_set not in OTHER]
+    recorded = [node.condition for node in workspace.plan.of_stage("record") if node.prompt_set not in OTHER]
     half_b = ~workspace.units_in_half_a()
-    by_call = {c: workspace.unit_means(c[1], workspace.mean_abs(*c, trajectory))[half_b] for c in recorded}
-    values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
+    by_call: Values = {(v, name): workspace.unit_means(name, workspace.mean_abs(v, name, trajectory))[half_b] for v, name in recorded}
+    values: Values = {condition: array.mean(axis=1) for condition, array in by_call.items()}
     layer = table["layer"].to_numpy()
     kappa = choice.kappa_of_half_a(workspace)
     measured = Sensitivity(values, layer, study.choose.n_resamples, study.choose.seed, kappa=kappa)
@@ -190,15 +203,15 @@ def trajectory_tables(workspace, trajectory, table, other=None, rates=()):
     taken = concept | table["in_suppressed"].to_numpy()
     pruned = {variant.name for variant in study.variants if variant.role == "pruned"}
     made_here = {variant.name for variant in study.variants}
-    rows = {name: [] for name in BY_TRAJECTORY}
+    rows: dict[str, Any] = {name: [] for name in BY_TRAJECTORY}
     for (group, site), members in groups.items():
         for condition in recorded:
-            keys = Condition(*condition).keys(workspace) | {"neuron_set": group, "site": site, "regime": "shared"} | own
+            keys = condition.keys(workspace) | {"neuron_set": group, "site": site, "regime": "shared"} | own
             rows["activity"].append(keys | _activity(measured, condition, members, group, concept, taken))
     for condition in recorded:
         null = measured.random_contrast(condition, (BASE, "reference"), concept, study.choose.n_random, taken)
         low, middle, high = np.quantile(null, [0.025, 0.5, 0.975])
-        keys = Condition(*condition).keys(workspace) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
+        keys = condition.keys(workspace) | {"neuron_set": "random", "site": "ff", "regime": "shared"} | own
         rows["activity"].append(keys | {"n": study.choose.n_random, "value": middle, "low": low, "high": high, "reason": None})
     rows["activity_by_call"] = _by_call(workspace, by_call, concept, trajectory)
     for (group, site), members in groups.items():
@@ -220,7 +233,7 @@ def trajectory_tables(workspace, trajectory, table, other=None, rates=()):
     rows["over_runs"] = _over_runs(workspace, measured, recorded, groups, pruned, taken, own)
     rows["effects"] = with_adjusted(rows["effects"], {variant.name: _watched(variant) for variant in study.variants})
     if other is not None:
-        also = [(node.variant, node.prompt_set) for node in workspace.plan.of_stage("record") if node.prompt_set in OTHER]
+        also = [node.condition for node in workspace.plan.of_stage("record") if node.prompt_set in OTHER]
         all_of = values | {c: workspace.unit_means(c[1], workspace.mean_abs(*c, trajectory))[half_b].mean(axis=1) for c in also}
         rows[other_concept.TABLE] = other_concept.rows(workspace, other, measured, all_of, table, trajectory)
         valid = other_concept.validity(workspace, other, all_of, table, trajectory, thresholds)
@@ -234,61 +247,70 @@ def trajectory_tables(workspace, trajectory, table, other=None, rates=()):
         table = _with_neuron_numbers(measured, variant.name, None, None, table, trajectory)
         shown = [headline.first_attack(rows["effects"], [], variant.name, variant.role, trajectory)]
         shown.append(headline.first_attack([], rates, variant.name, variant.role, trajectory))
-        for name in [None, *_attacks_met(workspace, variant.name)]:
-            control = control_of(name) if name else None
+        for met in [None, *_attacks_met(workspace, variant.name)]:
+            control = control_of(met) if met else None
             keys = {"variant": variant.name, "attack": None, "provenance": None, "against": None}
-            if name:
-                full = Condition(variant.name, name).keys(workspace)
+            if met:
+                full = Condition(variant.name, met).keys(workspace)
                 keys = {key: full[key] for key in keys}
                 first = any(one is not None and headline.same(full, one) for one in shown)
                 if full["provenance"] == "optimised" or full["against"] not in made_here or first:
-                    table = _with_neuron_numbers(measured, variant.name, name, control, table, trajectory)
+                    table = _with_neuron_numbers(measured, variant.name, met, control, table, trajectory)
             for group in ("concept", "watch", "complement"):
-                members = groups.get((group, "ff"))
-                if members is not None:
+                own_set = groups.get((group, "ff"))
+                if own_set is not None:
                     rows["neurons"].append(
-                        keys | {"neuron_set": group} | own | measured.shares(variant.name, name, control, members, thresholds)
+                        keys | {"neuron_set": group} | own | measured.shares(variant.name, met, control, own_set, thresholds)
                     )
             rows["neurons"].append(
                 keys
                 | {"neuron_set": "random"}
                 | own
-                | _random_shares(measured, variant.name, name, control, concept, study.choose.n_random, taken)
+                | _random_shares(measured, variant.name, met, control, concept, study.choose.n_random, taken)
             )
     return rows, table
 
 
-def _over_runs(workspace, measured, recorded, groups, pruned, taken, own):
+def _over_runs(
+    workspace: Workspace,
+    measured: Sensitivity,
+    recorded: list[Condition],
+    groups: Groups,
+    pruned: Collection[str],
+    taken: np.ndarray,
+    own: Row,
+) -> Tables:
     """The rows of activity and effects over runs of a trajectory, see over_runs.neurons."""
     study, runs = workspace.study, over_runs.Runs(workspace.study)
     if not runs:
-        return over_runs.neurons(runs, measured, [], [], {}, None, None)
+        return {"activity": [], "effects": []}
     written, changes = {runs.written(name) for name in pruned}, wording_changes(workspace, recorded)
     null = {key: _wording_null(measured, changes, members) for key, members in groups.items() if key[0] != "complement"}
 
-    def about(keys, group, site):
+    def about(keys: Row, group: str, site: str) -> Row:
         more = own | NO_NULL | (null[group, site] if keys["effect"] in WAKING else {}) | dict.fromkeys((*BESIDE, "comparable_reason"))
         silent = keys["variant"] in written and group in ("concept", "pruned", "suppressed") and site == "ff"
         return more | ({"reason": PRUNED_REASON} if silent else {})
 
-    activity = [(Condition(*condition).keys(workspace) | {"regime": "shared"} | own, condition) for condition in recorded]
+    activity = [(condition.keys(workspace) | {"regime": "shared"} | own, condition) for condition in recorded]
     effect = lambda pairs, members: measured.effect_over_runs(pairs, members, study.choose.n_random, taken, Thresholds())  # noqa: E731
     return over_runs.neurons(runs, measured, activity, list(_contrasts(workspace)), groups, effect, about)
 
 
-def _watched(variant):
+def _watched(variant: VariantTable) -> str:
     """The set that words about a variant rest on: pruned neurons say nothing about themselves."""
     return "watch" if variant.role == "pruned" else "concept"
 
 
-def with_adjusted(rows, watched):
+def with_adjusted(rows: Iterable[Row], watched: Mapping[str, str]) -> list[Row]:
     """The rows of `effects` with p_change_adjusted and n_family: Benjamini-Hochberg over the rows of one effect and trajectory, each
     variant by the set that words about it rest on. Null in all other rows. A row in which no unit changes at all tests nothing and is
     not counted, so that an attack that does nothing changes no other row.
 
     watched   {variant: neuron set}; the base model's set is the concept set
     """
-    rows, families = [row | {"p_change_adjusted": None, "n_family": None} for row in rows], {}
+    rows = [row | {"p_change_adjusted": None, "n_family": None} for row in rows]
+    families: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row["p_change"] is not None and row["neuron_set"] == watched.get(row["variant"], "concept"):
             families.setdefault((row["effect"], row["trajectory"]), []).append(row)
@@ -297,7 +319,7 @@ def with_adjusted(rows, watched):
     return rows
 
 
-def wording_changes(workspace, recorded):
+def wording_changes(workspace: Workspace, recorded: Iterable[Condition]) -> list[Change]:
     """[(name, plus, minus)] of the base model: what a change of wording does there that was not searched for.
 
     random words     the attack random_tokens, and the control of every attack with words or vectors of its own, against no attack
@@ -315,20 +337,20 @@ def wording_changes(workspace, recorded):
     return found
 
 
-def _as_target(workspace, name):
+def _as_target(workspace: Workspace, name: str) -> bool:
     """Whether a set says what the target set says, so that on the base model's latents nothing is changed."""
     target, made = workspace.prompt_set("target"), workspace.prompt_set(name)
     return made.prefix is None and workspace.in_units(name, np.array(made.prompts, object)).tolist() == target.prompts
 
 
-def _wording_null(measured, changes, members):
+def _wording_null(measured: Sensitivity, changes: list[Change], members: np.ndarray) -> Row:
     try:
         return measured.wording_null(changes, members)
     except StatisticsError as error:
         return NO_NULL | {"null_from": f"none: {error}"}
 
 
-def attacked(workspace):
+def attacked(workspace: Workspace) -> Iterator[tuple[VariantTable, str, Row]]:
     """(variant, attack's set, labels) of every changed variant that is not a sham under every attack, controls left out."""
     for variant in workspace.study.variants:
         for name in _attacks_met(workspace, variant.name) if variant.role != "sham" else []:
@@ -336,14 +358,14 @@ def attacked(workspace):
             yield variant, name, {key: full[key] for key in ("variant", "attack", "provenance", "against")}
 
 
-def _attacks_met(workspace, variant):
+def _attacks_met(workspace: Workspace, variant: str) -> list[str]:
     """Prompt sets of the attacks that a variant was recorded under, controls left out."""
     sets = workspace.plan.sets
     met = [node.prompt_set for node in workspace.plan.of_stage("record") if node.variant == variant]
     return [name for name in sets if name in met and sets[name].attack and not sets[name].control]
 
 
-def waking_rows(workspace, measured, groups, half_b, trajectory):
+def waking_rows(workspace: Workspace, measured: Sensitivity, groups: Groups, half_b: np.ndarray, trajectory: str) -> list[Row]:
     """AUROC of the activity under attack for success in the images, where images were made; both averaged over each unit."""
     have, rows = set(generated(workspace)), []
     for variant, name, keys in attacked(workspace):
@@ -361,12 +383,12 @@ def waking_rows(workspace, measured, groups, half_b, trajectory):
     return rows
 
 
-def relocation_rows(workspace, measured, table, trajectory):
+def relocation_rows(workspace: Workspace, measured: Sensitivity, table: pandas.DataFrame, trajectory: str) -> list[Row]:
     """Mean delta outside the concept set under attack, and the overlap with the set of highest delta on the choosing half."""
     half_a, ff = workspace.units_in_half_a(), (table["site"] == "ff").to_numpy()
     concept, suppressed = (table[column].to_numpy() & ff for column in ("in_concept", "in_suppressed"))
 
-    def choosing(variant, name):
+    def choosing(variant: str, name: str) -> np.ndarray:
         return workspace.unit_means(name, workspace.mean_abs(variant, name, trajectory))[half_a].mean(axis=1)
 
     reference, rows = choosing(BASE, "reference"), []
@@ -381,8 +403,8 @@ def relocation_rows(workspace, measured, table, trajectory):
     return rows
 
 
-def _activity(measured, condition, members, group, concept, taken):
-    """Activity of a set; that of the complement is put on the concept set's scale, its own being near zero."""
+def _activity(measured: Sensitivity, condition: Condition, members: np.ndarray, group: str, concept: np.ndarray, taken: np.ndarray) -> Row:
+    """Activity of a set; the complement is measured on the scale of the concept set, because its scale is near 0."""
     try:
         if group == "complement":
             found = measured.complement_contrast(condition, (BASE, "reference"), concept, taken)
@@ -393,11 +415,14 @@ def _activity(measured, condition, members, group, concept, taken):
         return {"n": measured.n_units, "value": None, "low": None, "high": None, "reason": str(error)}
 
 
-def _random_shares(measured, variant, adversarial, control, concept, n_sets, taken):
+def _random_shares(
+    measured: Sensitivity, variant: str, adversarial: str | None, control: str | None, concept: np.ndarray, n_sets: int, taken: np.ndarray
+) -> Row:
     """The shares on matched random sets: median and 95 % band over sets, with the same rules."""
     terms = measured.per_neuron(variant, adversarial, control)
     names = ("share_deactivated", "share_reactivated", "median_d", "median_r", "median_delta")
-    found, thresholds = {name: [] for name in names}, Thresholds()
+    found: dict[str, list[float]] = {name: [] for name in names}
+    thresholds = Thresholds()
     excluded = []
     for members in measured.random_sets(concept, n_sets, taken):
         rows = terms[members]
@@ -412,7 +437,8 @@ def _random_shares(measured, variant, adversarial, control, concept, n_sets, tak
                 found["median_delta"].append(rows["delta"].median())
                 if silent.any():
                     found["share_reactivated"].append((rows["r"][silent] > thresholds.reactivated).mean())
-    row, reason = {"n": int(concept.sum()), "excluded": int(np.median(excluded)), "n_undefined": None}, None
+    reason: str | None = None
+    row: Row = {"n": int(concept.sum()), "excluded": int(np.median(excluded)), "n_undefined": None}
     for name, series in found.items():
         if series:
             low, middle, high = np.quantile(series, [0.025, 0.5, 0.975])
@@ -423,7 +449,9 @@ def _random_shares(measured, variant, adversarial, control, concept, n_sets, tak
     return row | {"reason": reason}
 
 
-def _with_neuron_numbers(measured, variant, adversarial, control, table, trajectory):
+def _with_neuron_numbers(
+    measured: Sensitivity, variant: str, adversarial: str | None, control: str | None, table: pandas.DataFrame, trajectory: str
+) -> pandas.DataFrame:
     numbers = measured.per_neuron(variant, adversarial, control)
     end = f"{variant}_{trajectory}"
     if adversarial is None:
@@ -435,11 +463,11 @@ def _with_neuron_numbers(measured, variant, adversarial, control, table, traject
     return pandas.concat([table, pandas.DataFrame(new)], axis=1)
 
 
-def _contrasts(workspace):
+def _contrasts(workspace: Workspace) -> Iterator[tuple[Row, tuple[str, str], tuple[str, str]]]:
     """(labels, plus, minus) of every effect: value = A(plus) - A(minus)."""
     nothing = {"attack": None, "provenance": None, "against": None, "compared_with": None}
 
-    def made(variant, name):
+    def made(variant: str, name: str) -> Row:
         return {"compared_with": None} | {key: Condition(variant, name).keys(workspace)[key] for key in ("attack", "provenance", "against")}
 
     for variant in workspace.study.variants:
@@ -466,14 +494,16 @@ def _contrasts(workspace):
         yield {"effect": "base_reactivation", "variant": BASE} | made(BASE, name), (BASE, name), (BASE, control_of(name))
 
 
-def _same_attack(workspace, name, pruned):
-    """What the parent met: the same set, but for an attack optimised against the pruned variant the one optimised against it."""
+def _same_attack(workspace: Workspace, name: str, pruned: VariantTable) -> str:
+    """The prompt set of the same attack on the parent. An attack against the pruned variant has one of its own against the parent."""
     planned = workspace.plan.sets[name]
+    if planned.attack is None or planned.against != pruned.name:
+        return name
     other = name_of(planned.attack, pruned.parent)
-    return other if planned.against == pruned.name and other in workspace.plan.sets else name
+    return other if other in workspace.plan.sets else name
 
 
-def _by_call(workspace, by_call, concept, trajectory):
+def _by_call(workspace: Workspace, by_call: Values, concept: np.ndarray, trajectory: str) -> list[Row]:
     """Rows of activity_by_call; calls at which the set has no contrast in the base model have no row."""
     about, rows = workspace.trajectory(trajectory, workspace.prompt_set(trajectory)), []
     for condition, values in by_call.items():

@@ -1,4 +1,4 @@
-"""The stage `named_sets`, and what the report says of it: the [[sets]] of a study, described on the evaluation half beside its concept set.
+"""The stage `named_sets`, and its rows of the report: the [[sets]] of a study, described on the evaluation half beside its concept set.
 
 run          each is saved as a neuron set: where it comes from, what it overlaps with, what erasing and attacks do to it
 resolve      a set by name, from its file, the study's own choice, a cluster, or other sets;  members   the same as (neuron,) bool
@@ -8,24 +8,35 @@ export       the sets of a run as files that other studies can take
 """
 
 import shutil
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas
 
 from workbench.analysis import cluster_description
 from workbench.analysis.selection import stability
 from workbench.errors import RunError, StatisticsError
-from workbench.execution import named_set_files, neuron_choice
+from workbench.execution import named_set_files
 from workbench.execution.attribution_inputs import SITE, here
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.named_set_files import NamedSets
+from workbench.execution.plan import Node, Shard
+from workbench.execution.rows import Row, Tables
 from workbench.execution.stages.cluster import cluster_files
+from workbench.execution.workspace import Workspace
 from workbench.neurons.combining import combine
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.storage import digest, plain_json, read_json, read_table, write_json
+from workbench.study.neuron_choice import in_words
 from workbench.study.neuron_sets import OWN, ordered
 from workbench.study.prompt_set_name import control_of
-from workbench.study.study import BASE
+from workbench.study.prompts import PromptSet
+from workbench.study.study import BASE, Study
+from workbench.study.variants import VariantTable
 
 VERSION = 1
 SECONDS = 3
@@ -35,7 +46,7 @@ FOLDER = "neuron-sets"
 MADE_OF = "one is made from the other, or both from the same set, so their overlap is expected"
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """named_sets."""
     if not study.sets:
         return
@@ -55,11 +66,13 @@ def nodes(study, graph):
     )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """tables.json, and <name>.safetensors, a NeuronSet each that has neurons."""
-    named, written, found = node.context["named"], {name: [] for name in TABLES}, {}
+    named: NamedSets = node.context["named"]
+    written: Tables = {name: [] for name in TABLES}
+    found: dict[str, np.ndarray] = {}
     model = workspace.model.digest()
-    for one in ordered(named):
+    for one in ordered(named.sets):
         row = {"neuron_set": one.name, "how": one.how, "of": one.operands} | dict.fromkeys(("digest", "made", *SAID, "file"))
         row |= dict.fromkeys(("n_neurons", "n_layers", "n_seen"))
         try:
@@ -83,7 +96,7 @@ def run(workspace, node, shard, out):
     write_json(out / "tables.json", plain_json(written))
 
 
-def resolve(workspace, named, name, model):
+def resolve(workspace: Workspace, named: NamedSets, name: str, model: str) -> NeuronSet:
     """The NeuronSet of a name, as one of `model` (its digest).
 
     named    NamedSets of the study
@@ -98,7 +111,7 @@ def resolve(workspace, named, name, model):
     return combine(one.how, [resolve(workspace, named, operand, model) for operand in one.operands], name)
 
 
-def members(workspace, named, name, identity):
+def members(workspace: Workspace, named: NamedSets, name: str, identity: list[Any]) -> np.ndarray:
     """(neuron,) bool over all recorded neurons.
 
     named      NamedSets of the study
@@ -110,10 +123,10 @@ def members(workspace, named, name, identity):
     return resolve(workspace, named, name, "here").to_boolean(workspace.neurons)
 
 
-def to_prune(workspace, part, node):
+def to_prune(workspace: Workspace, part: VariantTable, node: Node) -> dict[str, np.ndarray]:
     """{layer path: indices} of the site ff that prune_neurons cuts: half of the concept set, all of it, or one of the [[sets]].
 
-    part   what the study says of the variant
+    part   the table of the variant in the study
     """
     if "set" in node.parameters:
         chosen = members(workspace, node.context["named"], part.parameters["set"], node.parameters["set"]) & here(workspace)
@@ -122,12 +135,12 @@ def to_prune(workspace, part, node):
     return by_layer(workspace.neurons, chosen)
 
 
-def _chosen(workspace, what):
+def _chosen(workspace: Workspace, what: str) -> np.ndarray:
     """(neuron,) bool: concept, suppressed or prune of the site ff."""
     return read_table(workspace.result("score") / "neurons.parquet")[f"in_{what}"].to_numpy() & here(workspace)
 
 
-def _own(workspace, named, name, model):
+def _own(workspace: Workspace, named: NamedSets, name: str, model: str) -> NeuronSet:
     """A set the study itself makes: concept, suppressed or cluster-N."""
     if name in OWN:
         return _choice(workspace, named, name, SITE, model)
@@ -138,21 +151,21 @@ def _own(workspace, named, name, model):
     return NeuronSet(name, model, found.neurons, found.provenance | _origin(workspace, found.neurons))
 
 
-def _choice(workspace, named, what, site, model):
+def _choice(workspace: Workspace, named: NamedSets, what: str, site: str, model: str) -> NeuronSet:
     """The concept or suppressed set of a site, with how it was chosen."""
     choose, table = named.choose, read_table(workspace.result("score") / "neurons.parquet")
     neurons = by_layer(table, table[f"in_{what}"] & (table["site"] == site))
-    about = {
-        "made": f"{what} set of the site {site} by {neuron_choice.in_words(choose)}",
+    about: dict[str, Any] = {
+        "made": f"{what} set of the site {site} by {in_words(choose)}",
         "study": named.study,
         "concept": named.concept,
     }
-    about |= {"score": neuron_choice.in_words(choose), "share": choose.share, "half": "a", "seed": choose.seed}
+    about |= {"score": in_words(choose), "share": choose.share, "half": "a", "seed": choose.seed}
     name = what if site == SITE else f"{what}-{site.replace('_', '-')}"
     return NeuronSet(name, model, neurons, about | _origin(workspace, neurons))
 
 
-def _origin(workspace, neurons):
+def _origin(workspace: Workspace, neurons: Collection[str]) -> dict[str, Any]:
     """What ties a set to its base model and to the prompts it was chosen on."""
     target, half = workspace.prompt_set("target"), workspace.half_a()
     widths = {layer.path: layer.n_neurons for layer in workspace.layers if layer.path in neurons}
@@ -161,18 +174,18 @@ def _origin(workspace, neurons):
     return base | {"widths": widths, "chosen_on": sorted(seen), "date": _date(workspace)}
 
 
-def _date(workspace):
+def _date(workspace: Workspace) -> str:
     """The day on which the neurons were scored."""
     written = (workspace.result("score") / "neurons.parquet").stat().st_mtime
     return datetime.fromtimestamp(written, UTC).date().isoformat()
 
 
-def _fingerprints(prompts):
+def _fingerprints(prompts: PromptSet) -> list[str]:
     return [digest([prompt, int(seed)])[:12] for prompt, seed in zip(prompts.prompts, prompts.seeds, strict=True)]
 
 
-def _n_seen(workspace, found):
-    """How many units of the evaluation half the set was chosen on in another study; None when it does not say what it was chosen on."""
+def _n_seen(workspace: Workspace, found: NeuronSet) -> int | None:
+    """How many units of the evaluation half the set was chosen on in another study; None when the set does not name them."""
     if "chosen_on" not in found.provenance:
         return None
     target, seen = workspace.prompt_set("target"), set(found.provenance["chosen_on"])
@@ -180,7 +193,7 @@ def _n_seen(workspace, found):
     return len({unit for unit, one, mine in rows if one in seen and not mine})
 
 
-def _layers(workspace, name, chosen, concept):
+def _layers(workspace: Workspace, name: str, chosen: np.ndarray, concept: np.ndarray) -> list[Row]:
     layer, rows = workspace.neurons["layer"].to_numpy(), []
     for path in np.unique(layer[chosen]):
         at = layer == path
@@ -189,7 +202,7 @@ def _layers(workspace, name, chosen, concept):
     return rows
 
 
-def _overlaps(workspace, node, chosen):
+def _overlaps(workspace: Workspace, node: Node, chosen: dict[str, np.ndarray]) -> list[Row]:
     """Every pair of sets beside chance."""
     layer, names, rows = workspace.neurons["layer"].to_numpy(), list(chosen), []
     for place, first in enumerate(names):
@@ -207,17 +220,17 @@ def _overlaps(workspace, node, chosen):
     return rows
 
 
-def _parts(named, name):
+def _parts(named: NamedSets, name: str) -> set[str]:
     """A set and every set that goes into it."""
     one = next((one for one in named.sets if one.name == name), None)
     return {name}.union(*(_parts(named, part) for part in (one.operands if one else ())))
 
 
-def _effects(workspace, node, found):
+def _effects(workspace: Workspace, node: Node, found: dict[str, np.ndarray]) -> list[Row]:
     """D, R and delta on the evaluation half, as of clusters."""
     given, trajectory, half = node.parameters, workspace.headline_trajectory, workspace.units_in_half_a()
-    pairs = [tuple(pair) for pair in node.parameters["conditions"]]
-    values = {pair: workspace.unit_means(pair[1], workspace.mean_abs(*pair, trajectory))[~half] for pair in pairs}
+    pairs = [(variant, name) for variant, name in given["conditions"]]
+    values = {pair: workspace.unit_means(pair[1], workspace.mean_abs(pair[0], pair[1], trajectory))[~half] for pair in pairs}
     attacks = [(variant, name, control_of(name)) for variant, name in values if (variant, control_of(name)) in values]
     settings = {name: given[name] for name in ("n_resamples", "n_random", "seed")}
     table = cluster_description.effects_of_sets(found, values, workspace.neurons, attacks, **settings)
@@ -229,21 +242,21 @@ def _effects(workspace, node, found):
     return [row | Condition(row["variant"], row["prompt_set"]).keys(workspace) for row in rows]
 
 
-def rows(workspace, table):
+def rows(workspace: Workspace, table: pandas.DataFrame) -> Tables:
     """{table: rows} of what the stage wrote; empty where the study has no [[sets]]."""
-    found = {name: [] for name in TABLES}
+    found: Tables = {name: [] for name in TABLES}
     for folder in workspace.results("named_sets"):
         found |= read_json(folder / "tables.json")
     return found
 
 
-def columns(workspace):
+def columns(workspace: Workspace) -> dict[str, np.ndarray]:
     """{column of the neuron table: (neuron,)}: set_<name>, whether a neuron is in the set."""
     saved = [path for folder in workspace.results("named_sets") for path in sorted(folder.glob("*.safetensors"))]
     return {f"set_{path.stem}": NeuronSet.load(path).to_boolean(workspace.neurons) for path in saved}
 
 
-def caveats(tables):
+def caveats(tables: dict[str, Any]) -> list[str]:
     """Sentences about sets that were chosen on units they are described on here."""
     return [
         f"The set {row['neuron_set']} was chosen on {row['n_seen']} of the units it is measured on here, so its effects look larger "
@@ -253,7 +266,7 @@ def caveats(tables):
     ]
 
 
-def export(workspace, folder):
+def export(workspace: Workspace, folder: Path) -> None:
     """Write the concept and suppressed set of every site, the clusters and the [[sets]] of a run into an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     model = workspace.model.digest()

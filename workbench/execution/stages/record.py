@@ -1,11 +1,16 @@
 """The stage `record`: activation statistics of every condition in the shared regime, on the base model's latents and noise."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import torch
 
 from workbench.diffusion.denoise import evaluate
 from workbench.execution import finite
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.workspace import Workspace
 from workbench.methods import scores
 from workbench.models.variants import applied
 from workbench.neurons.reduce import Parts, Statistics
@@ -13,12 +18,12 @@ from workbench.neurons.taps import Taps
 from workbench.neurons.text_taps import ONCE, TextTaps
 from workbench.storage import write_arrays
 from workbench.study.parts import CONCEPT
-from workbench.study.study import BASE, OTHER
+from workbench.study.study import BASE, OTHER, Study
 
 VERSION = 4
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """record:<variant>:<prompt set> of every recorded condition, in batches of prompts."""
     trajectories, n_calls = study.record.trajectories, len(graph.calls)
     for variant, name in graph.recorded:
@@ -41,9 +46,9 @@ def nodes(study, graph):
         )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """<trajectory>.safetensors: statistics of the UNet's neurons; text.safetensors: those of the text encoder's."""
-    rows = workspace.prompt_set(node.prompt_set).rows(shard.start, shard.stop)
+    rows = workspace.prompt_set(node.condition.prompt_set).rows(shard.start, shard.stop)
     with applied(workspace.model, workspace.variant(node.variant)):
         trajectories = {name: workspace.trajectory(name, rows) for name in node.parameters["trajectories"]}
         of = {part: [layer for layer in workspace.layers if layer.site.part == part] for part in ("unet", "text_encoder")}

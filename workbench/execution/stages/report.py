@@ -5,7 +5,10 @@ It also writes a first report as soon as there are pictures; tables that are not
 
 import platform
 import subprocess
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,21 +16,24 @@ from PIL import Image
 
 from workbench import registry, resources
 from workbench.analysis.sensitivity import Thresholds
-from workbench.execution import neuron_choice, preflight
+from workbench.execution import preflight
 from workbench.execution.condition import erasing
-from workbench.execution.graph import NodeSpec
-from workbench.execution.rows import attacks
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.rows import Row, attacks
 from workbench.execution.rows.region_pictures import with_pictures
 from workbench.execution.rows.report_columns import with_stated
 from workbench.execution.stages import named_sets
 from workbench.execution.variant_files import training_rows
+from workbench.execution.workspace import Workspace
 from workbench.models.variants import describe
 from workbench.report import document
 from workbench.report.images import SHOWN_UNITS, blurred
 from workbench.report.renderers import render
 from workbench.storage import atomic, digest, read_json, read_table, write_json, write_table
 from workbench.study import published
-from workbench.study.study import BASE
+from workbench.study.neuron_choice import Choose, in_words
+from workbench.study.study import BASE, Study
 
 VERSION = 1
 SECONDS = 8
@@ -35,17 +41,19 @@ READS_STUDY = True
 PACKAGES = ("torch", "diffusers", "transformers", "captum", "scikit-learn", "scipy", "numpy", "pandas", "plotly")
 
 
-def nodes(study, graph):
-    """report: says that the report of these results is written; a run writes it again each time it ends, with its own times."""
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
+    """report: marks that the report of these results is written. Each run writes the report again at its end, with its times."""
     yield NodeSpec("report", "report", {"title": study.title}, ("measure",))
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """done.json. `write_report` does the work, before the node is marked as done."""
     write_json(out / "done.json", {"written": True})
 
 
-def write_report(workspace, history, command, formats=("html", "md", "csv"), reveal=False):
+def write_report(
+    workspace: Workspace, history: dict[str, Any], command: str, formats: Sequence[str] = ("html", "md", "csv"), reveal: bool = False
+) -> list[Path]:
     """Write runs/<study>/report from what is there; returns the paths.
 
     history   {"seconds": {node id: s}, "started": text, "finished": text or None, "wall_seconds": s}
@@ -53,10 +61,10 @@ def write_report(workspace, history, command, formats=("html", "md", "csv"), rev
     folder = workspace.store.report_folder
     folder.mkdir(parents=True, exist_ok=True)
     measured = workspace.plan.node("measure")
-    done = workspace.store.has("measure", measured.shards[0].key)
-    at = workspace.store.result("measure", measured.shards[0].key) if done else None
-    tables = dict.fromkeys(document.tables(), []) | (read_json(at / "tables.json") if done else {})
-    if done:
+    key = measured.shards[0].key
+    at = workspace.store.result("measure", key) if workspace.store.has("measure", key) else None
+    tables: dict[str, Any] = dict.fromkeys(document.tables(), []) | (read_json(at / "tables.json") if at else {})
+    if at:
         tables["attacks"] = attacks.with_seconds(workspace, tables["attacks"])
         tables = with_stated(workspace, tables)
         tables["verdict"] = tables["verdict"] | {"caveats": [*tables["verdict"]["caveats"], *preflight.warnings(workspace)]}
@@ -80,14 +88,14 @@ def write_report(workspace, history, command, formats=("html", "md", "csv"), rev
         "cluster_regions": with_pictures(workspace, tables["cluster_regions"], folder, reveal),
         "timings": _timings(workspace, history),
         "training": training_rows(workspace),
-        "neuron_table": "neurons.parquet" if done else None,
+        "neuron_table": "neurons.parquet" if at else None,
     }
     content["reproduce"] = _reproduce(workspace, history, command, content["models"])
     document.write(content, folder)
     return render.render(folder, formats)
 
 
-def _study(workspace):
+def _study(workspace: Workspace) -> dict[str, Any]:
     study, target = workspace.study, workspace.prompt_set("target")
     half = workspace.units_in_half_a()
     return {
@@ -111,14 +119,14 @@ def _study(workspace):
     }
 
 
-def _score(choose):
-    """What chose the concept neurons: the rule, and the score whose values are shown, with its unit and what it is."""
+def _score(choose: Choose) -> dict[str, Any]:
+    """How the concept neurons were chosen: the rule, and the score that is shown, with its unit and description."""
     method = registry.method("scores", choose.score)
     unit = method.unit(choose.parameters)
-    return {"rule": neuron_choice.in_words(choose), "name": choose.score, "unit": unit, "what": method.help}
+    return {"rule": in_words(choose), "name": choose.score, "unit": unit, "what": method.help}
 
 
-def _models(workspace, history):
+def _models(workspace: Workspace, history: dict[str, Any]) -> list[Row]:
     rows = [_model_row(workspace, BASE, "base", None, None, workspace.study.model.base, history)]
     for variant in workspace.study.variants:
         node = workspace.plan.node(erasing(variant.name))
@@ -127,7 +135,9 @@ def _models(workspace, history):
     return rows
 
 
-def _model_row(workspace, name, role, method, parent, what, history):
+def _model_row(
+    workspace: Workspace, name: str, role: str, method: str | None, parent: str | None, what: str | None, history: dict[str, Any]
+) -> Row:
     found = describe(workspace.model, workspace.variant(name))
     if what is None:
         what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
@@ -151,14 +161,15 @@ def _model_row(workspace, name, role, method, parent, what, history):
     }
 
 
-def _images(workspace, folder, reveal):
+def _images(workspace: Workspace, folder: Path, reveal: bool) -> list[Row]:
     """The first units of every condition that has images; where the concept may show, blurred in the pixels."""
     rows, units = [], workspace.prompt_set("target").pair_units[:SHOWN_UNITS]
     for node in workspace.plan.of_stage("detect"):
         if not workspace.there(node):
             continue
-        prompts, pictures = workspace.prompt_set(node.prompt_set), workspace.images(node.variant, node.prompt_set)
-        found, planned = workspace.detections(node.variant, node.prompt_set), workspace.plan.sets[node.prompt_set]
+        condition = node.condition
+        prompts, planned = workspace.prompt_set(condition.prompt_set), workspace.plan.sets[condition.prompt_set]
+        pictures, found = workspace.images(*condition), workspace.detections(*condition)
         retained = planned.kind == "retained"
         for row, (unit, place) in enumerate(prompts.keys):
             if unit not in units:
@@ -172,10 +183,10 @@ def _images(workspace, folder, reveal):
                 (blurred(picture) if hide else picture).save(temporary, format="PNG")
             rows.append(
                 {
-                    "variant": node.variant,
-                    "prompt_set": node.prompt_set,
+                    "variant": condition.variant,
+                    "prompt_set": condition.prompt_set,
                     "attack": planned.attack,
-                    "provenance": prompts.provenance(node.variant),
+                    "provenance": prompts.provenance(condition.variant),
                     "against": planned.against,
                     "control": planned.control,
                     "unit": unit,
@@ -191,14 +202,14 @@ def _images(workspace, folder, reveal):
     return rows
 
 
-def _timings(workspace, history):
-    stages = {}
+def _timings(workspace: Workspace, history: dict[str, Any]) -> list[Row]:
+    stages: dict[str, list[float]] = {}
     for node in workspace.plan.nodes:
         stages.setdefault(node.stage, []).append(history["seconds"].get(node.id) or 0.0)
     return [{"stage": stage, "seconds": float(np.sum(s)), "nodes": len(s)} for stage, s in stages.items()]
 
 
-def _reproduce(workspace, history, command, models):
+def _reproduce(workspace: Workspace, history: dict[str, Any], command: str, models: list[Row]) -> dict[str, Any]:
     there = [name for name, one in workspace.plan.sets.items() if one.node is None or workspace.there(workspace.plan.node(one.node))]
     sets = {name: workspace.prompt_set(name) for name in there}
     return {
@@ -222,21 +233,21 @@ def _reproduce(workspace, history, command, models):
     }
 
 
-def _peak_memory():
+def _peak_memory() -> float:
     """Highest resident memory of this process so far, in MB."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _version(name):
+def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
 
 
-def _git(*arguments):
+def _git(*arguments: str) -> str | None:
     """Output of a git command in the checkout this package runs from; None outside of one.
 
     A checkout around it that is not its own, such as the one a virtual environment lies in, is not asked: its settings could run

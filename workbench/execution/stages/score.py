@@ -8,24 +8,33 @@ on_halves     what the study's rule takes on each half
 pooled        a recorded quantity over the trajectories
 """
 
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+
 import numpy as np
 import pandas
 
 from workbench import registry
 from workbench.execution import method_code, neuron_choice
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.rows import Row
+from workbench.execution.workspace import Workspace
 from workbench.methods import scores
 from workbench.neurons import sets, sites
+from workbench.registry import Method
 from workbench.statistics import iou, iou_chance
 from workbench.storage import read_json, read_table, write_json, write_table
+from workbench.study.neuron_choice import Choose, in_words
 from workbench.study.parts import CONCEPT
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Study
 
 VERSION = 3
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """score."""
     choose, methods = study.choose, scores.listed(study.choose)
     parameters = choose.model_dump() | {"sites": study.record.sites} | method_code.versions(*methods.values()) | graph.halves
@@ -40,7 +49,7 @@ def nodes(study, graph):
     )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """Score all recorded neurons on both halves of the units and choose on the selection half: concept and suppressed set of every site.
 
     Where several scores must agree, the table also has agreement_a and agreement_b, see `choosing.agreed`.
@@ -66,13 +75,13 @@ def run(workspace, node, shard, out):
         write_json(out / "units.json", dict(zip(target.pair_units, target.units, strict=True)))
 
 
-def chosen(folder, column):
+def chosen(folder: Path, column: str) -> dict[str, np.ndarray]:
     """{layer path: indices} of the ff neurons marked in a column of the table in the score's folder, such as in_watch."""
     table = read_table(folder / "neurons.parquet")
     return sets.by_layer(table[["layer", "index"]], table[column] & (table["site"] == "ff"))
 
 
-def with_erased(workspace, table, by_call):
+def with_erased(workspace: Workspace, table: pandas.DataFrame, by_call: pandas.DataFrame) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """(neuron table, table by call) with columns <score>_<variant>_a and _b of the scores that need an erased model."""
     for variant in _erased(workspace):
         choose = workspace.study.choose
@@ -81,23 +90,24 @@ def with_erased(workspace, table, by_call):
     return table, by_call
 
 
-def agreement(workspace, table):
+def agreement(workspace: Workspace, table: pandas.DataFrame) -> list[Row]:
     """Rows of the report's table `scores`: how many neurons of the site ff each score chooses, IoU of both halves, chance."""
     choose, rows = workspace.study.choose, []
     ff = (table["site"] == "ff").to_numpy()
 
-    def add(label, a, b, chance, note):
+    def add(label: str, a: np.ndarray, b: np.ndarray, chance: float, note: str) -> None:
         overlap = {"iou_halves": iou(a, b), "iou_chance": chance} if (a | b).any() else dict.fromkeys(("iou_halves", "iou_chance"))
         rows.append({"score": label, "n_chosen": int(a.sum())} | overlap | {"note": note})
 
-    def alone(label, column, method, note):
+    def alone(label: str, column: str, method: Method, note: str) -> None:
         both = (table[f"{column}_{half}"].to_numpy() - method.neutral for half in "ab")
-        add(label, *(neuron_choice.positive(value, choose.share, ff) for value in both), iou_chance(choose.share), note)
+        a, b = (neuron_choice.positive(value, choose.share, ff) for value in both)
+        add(label, a, b, iou_chance(choose.share), note)
 
     if choose.agree:
         a, b = on_halves(choose, table, ff)
         chance = 1 / (1 / (a.sum() / ff.sum()) + 1 / (b.sum() / ff.sum()) - 1) if a.any() and b.any() else 0.0
-        add(neuron_choice.in_words(choose), a, b, chance, "chose the concept set")
+        add(in_words(choose), a, b, chance, "chose the concept set")
     for name, method in scores.listed(choose).items():
         role = ("agrees on" if choose.agree else "chose") if name in choose.choosing else None
         alone(name, name, method, f"{role} the concept set" if role else "for comparison")
@@ -107,12 +117,12 @@ def agreement(workspace, table):
     return rows
 
 
-def on_halves(choose, table, here):
+def on_halves(choose: Choose, table: pandas.DataFrame, here: np.ndarray) -> tuple[np.ndarray, ...]:
     """What the study's rule takes of a site on the selection and on the evaluation half, boolean (neuron,) each, from a neuron table."""
     return tuple(neuron_choice.chosen(choose, neuron_choice.on_half(choose, table, half), here) for half in "ab")
 
 
-def _agreement(workspace, choose, table):
+def _agreement(workspace: Workspace, choose: Choose, table: pandas.DataFrame) -> dict[str, np.ndarray]:
     """{agreement_a, agreement_b: (neuron,)} where the scores put a neuron together, within its site."""
     columns = {}
     for half in "ab":
@@ -124,16 +134,18 @@ def _agreement(workspace, choose, table):
     return columns
 
 
-def _erased(workspace):
+def _erased(workspace: Workspace) -> list[str]:
     return [variant.name for variant in workspace.study.variants if variant.role == "erased"]
 
 
-def _needing_erased(choose):
+def _needing_erased(choose: Choose) -> dict[str, Method]:
     known = {name: method for name, method in registry.methods("scores").items() if "erased" in method.needs}
     return {name: method for name, method in known.items() if choose.compare is None or name in choose.compare}
 
 
-def _scored(workspace, choose, methods, variant=None):
+def _scored(
+    workspace: Workspace, choose: Choose, methods: dict[str, Method], variant: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """({column: (neuron,)}, {column: (call and neuron,) float32}) of scores, one quantity in memory at a time.
 
     Each score over the window on both halves; at each call on the selection half, the choosing score on both.
@@ -155,7 +167,7 @@ def _scored(workspace, choose, methods, variant=None):
     return columns, by_call
 
 
-def _evidence(workspace, quantity, methods, variant=None):
+def _evidence(workspace: Workspace, quantity: str, methods: dict[str, Method], variant: str | None = None) -> scores.Evidence:
     """What recordings show of each unit: base with and without the concept, or base and an erased variant with it."""
     conditions = {"target": (BASE, "target")}
     conditions |= {"erased": (variant, "target")} if variant else {"reference": (BASE, "reference")}
@@ -165,7 +177,7 @@ def _evidence(workspace, quantity, methods, variant=None):
     return scores.Evidence(**arrays, layer=workspace.neurons["layer"].to_numpy(), weights=weights)
 
 
-def _of_units(workspace, condition, quantity):
+def _of_units(workspace: Workspace, condition: tuple[str, str], quantity: str) -> np.ndarray:
     """(unit, call, neuron): a mean over tokens is averaged over a unit's prompts, the square of a norm likewise."""
     values = pooled(workspace, condition, quantity)
     if quantity == "mean_abs" or len(workspace.units) == len(values):
@@ -173,15 +185,15 @@ def _of_units(workspace, condition, quantity):
     return np.sqrt(workspace.unit_means(condition[1], np.square(values)))
 
 
-def pooled(workspace, condition, quantity):
+def pooled(workspace: Workspace, condition: tuple[str, str], quantity: str) -> np.ndarray:
     """(prompt, call, neuron) over the trajectories: a mean over tokens is averaged, a norm runs over the tokens of both."""
     parts = (workspace.mean_abs(*condition, trajectory, quantity) for trajectory in workspace.trajectories)
     if quantity == "mean_abs":
-        return sum(parts) / len(workspace.trajectories)
-    return np.sqrt(sum(np.square(part) for part in parts))
+        return reduce(np.add, parts) / len(workspace.trajectories)
+    return np.sqrt(reduce(np.add, map(np.square, parts)))
 
 
-def _by_call(workspace):
+def _by_call(workspace: Workspace) -> pandas.DataFrame:
     """One row per call and neuron, calls in order: layer, index, site, call, timestep."""
     trajectory = workspace.trajectories[0]
     about = workspace.gather("generate", BASE, trajectory, lambda folder: read_json(folder / "calls.json"))[0]

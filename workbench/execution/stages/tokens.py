@@ -1,17 +1,25 @@
 """The stage `tokens`: which words drive the leading neurons, by Neuron Integrated Gradients, without attack beside under attack."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
+import pandas
 
 from workbench.analysis.tokens import drivers, word_vectors
 from workbench.execution.attribution_inputs import condition, layers, picked, rows_of
 from workbench.execution.condition import Condition
-from workbench.execution.graph import NodeSpec
+from workbench.execution.graph import Graph, NodeSpec
+from workbench.execution.plan import Node, Shard
+from workbench.execution.rows import Row, Tables
 from workbench.execution.stages.attribute import GRADIENT, attributed, leading
 from workbench.execution.stages.fidelity import UNITS, probed
+from workbench.execution.workspace import Workspace
 from workbench.models import text
+from workbench.models.load import Model
 from workbench.statistics import jackknife
 from workbench.storage import plain_json, read_json, write_json
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Study
 
 VERSION = 1
 STEPS = 16
@@ -19,13 +27,13 @@ PARTS = ("concept", "plain", "added")
 LEADING_WORDS = 3
 
 
-def nodes(study, graph):
+def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     """tokens:<variant>:<prompt set> of every attributed condition."""
     part = study.attribute
     if not (part and part.tokens):
         return
-    common, context = probed(study, graph)
-    for variant, name in attributed(study, graph):
+    common, context = probed(study, part, graph)
+    for variant, name in attributed(part, graph):
         parameters = common | {"tokens": part.tokens, "names": study.concept.names, "set": name}
         yield NodeSpec(
             Condition(variant, name).node("tokens"),
@@ -40,15 +48,17 @@ def nodes(study, graph):
         )
 
 
-def run(workspace, node, shard, out):
+def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """rows.json: for each neuron and part of the prompt the mean credit over units; kept neuron by neuron."""
     given, resuming = node.parameters, workspace.resuming(node, shard)
-    first = np.nan_to_num(leading(workspace), nan=-np.inf)
+    credit = leading(workspace)
+    assert credit is not None, "the stage tokens reads attributions"
+    first = np.nan_to_num(credit, nan=-np.inf)
     chosen = np.argsort(-first, kind="stable")[: given["tokens"]]
     at = rows_of(workspace, "b", given["units"])
-    prompts, without, found = picked(workspace, node.prompt_set, at), picked(workspace, "target", at), []
+    prompts, without, found = picked(workspace, node.condition.prompt_set, at), picked(workspace, "target", at), []
     by_path = {layer.path: layer for layer in layers(workspace)}
-    with condition(workspace, node.variant, node.prompt_set, at, node.context["calls"], given["target"]) as (items, _):
+    with condition(workspace, *node.condition, at, node.context["calls"], given["target"]) as (items, _):
         vectors, words = [], []
         for place, prompt in enumerate(prompts.prompts):
             prefix = None if prompts.prefix is None else prompts.prefix[place]
@@ -67,7 +77,7 @@ def run(workspace, node, shard, out):
     write_json(out / "rows.json", plain_json(found))
 
 
-def _words(model, names, prompt, before, n_prefix, n):
+def _words(model: Model, names: Sequence[str], prompt: str, before: str, n_prefix: int, n: int) -> list[tuple[str, str]]:
     """[(word, part)] of a prompt: concept, plain (another word of the prompt before the attack), or added by it."""
     concept = {one for name in names for one in text.words(model, name)}
     there = set(text.words(model, before))
@@ -78,7 +88,7 @@ def _words(model, names, prompt, before, n_prefix, n):
     return rows[:n]
 
 
-def _by_part(credit, words, units):
+def _by_part(credit: pandas.DataFrame, words: list[list[tuple[str, str]]], units: Sequence[str]) -> list[Row]:
     """Rows part, n, value, low, high, words: credit summed over a part's words, averaged over calls, then over units."""
     named = credit.assign(
         word=[words[prompt][token][0] for prompt, token in zip(credit["prompt"], credit["token"], strict=True)],
@@ -97,10 +107,10 @@ def _by_part(credit, words, units):
     return rows
 
 
-def rows(workspace, table):
+def rows(workspace: Workspace, table: pandas.DataFrame) -> Tables:
     """{"tokens": rows} of report.json."""
     found = []
     for node in workspace.plan.of_stage("tokens"):
-        about = Condition(node.variant, node.prompt_set).keys(workspace) | {"reason": None}
+        about = node.condition.keys(workspace) | {"reason": None}
         found += [about | row for row in read_json(workspace.result(node.id) / "rows.json")]
     return {"tokens": found}
