@@ -1,9 +1,12 @@
 """Imports point one way; listing things needs no torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "workbench"
 # a room may import the rooms before it
@@ -78,3 +81,22 @@ def test_listing_and_planning_a_study_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+NOT_OURS = {"_replace", "_asdict", "_fields", "_forward_hooks", "_forward_pre_hooks", "_exit"}  # namedtuple, torch, os
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_uses_a_private_name_of_another_room(path):
+    tree = ast.parse(path.read_text())
+    files = path.parent.rglob("*.py") if path.parent != ROOT else [path]
+    text = "\n".join(file.read_text() for file in files)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"_[a-z]\w*", node.attr) and node.attr not in NOT_OURS:
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            assert own or re.search(rf"(self\.|def |^\s*){node.attr}\b", text, re.MULTILINE), f"line {node.lineno}: {node.attr}"
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("workbench"):
+            other = node.module.removeprefix("workbench.").split(".")[0]
+            mine = path.relative_to(ROOT).parts[0].removesuffix(".py")
+            private = [alias.name for alias in node.names if re.match("_[a-z]", alias.name)] if other != mine else []
+            assert not private, f"line {node.lineno}: {private} of {node.module}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workbench.models.load import Model
     from workbench.study.study import Study
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load_study(path: str | Path | Study) -> Study:

@@ -22,8 +22,7 @@ def attack_of(plan, node):
 
 def is_there(workspace, node_id):
     """Whether all of a node has been computed."""
-    node = workspace.plan.node(node_id)
-    return all(workspace.store.has(node.stage, shard.key) for shard in node.shards)
+    return workspace.there(workspace.plan.node(node_id))
 
 
 def attack_rows(workspace, variant):

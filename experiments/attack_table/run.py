@@ -81,9 +81,7 @@ def study_of(demo, n, attacks, shorter=1):
         "units": "column",
     }
     data |= {"variants": data["variants"][:1], "attacks": parts}
-    study = Study(**data)
-    study._path = demo._path
-    return study
+    return Study(**data).beside(demo)
 
 
 def chosen(words, possible, what):

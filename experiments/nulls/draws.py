@@ -59,7 +59,7 @@ class Pool:
         values = {}
         for node in workspace.plan.of_stage("record"):
             wanted = node.variant in variants and node.prompt_set in ("target", "reference", *null_pool.RETAINED, *attacks)
-            if wanted and all(workspace.store.has("record", shard.key) for shard in node.shards):
+            if wanted and workspace.there(node):
                 values[node.variant, node.prompt_set] = workspace.mean_abs(node.variant, node.prompt_set, "reference").mean(axis=1)
         seen = {variant: workspace.detections(variant, "target")["judge"].to_numpy() for variant in (BASE, "esd", "sham")}
         kept = {}

@@ -2,7 +2,7 @@
 map of where else a mask might work."""
 
 from experiments.attack_table.run import CONCEPTS
-from workbench.execution.rows.rates import RETAINED
+from workbench.study.parts import RETAINED
 from workbench.study.study import BASE, Study, load_study
 
 DEVELOPMENT, TESTED = "weapon", ("ink", "church")
@@ -141,9 +141,7 @@ def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
     data["record"] = {"sites": ["ff", "update"], "trajectories": ["reference"], "calls": [1, 4, 7]}
     if {"erased", "masked-0"} <= {part["name"] for part in variants}:
         data["ablate"] = {"effects": ["necessity", "sufficiency"], "variants": ["erased", "masked-0"], "units": 8}
-    study = Study(**data)
-    study._path = demo._path
-    return study
+    return Study(**data).beside(demo)
 
 
 def picked(workspace, due=None):

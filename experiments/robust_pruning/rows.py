@@ -19,10 +19,11 @@ from workbench.analysis import quality, rates
 from workbench.analysis.repeats import difference_over_runs, rate_over_runs, ratio_over_runs
 from workbench.analysis.sensitivity import Sensitivity, chosen_anew
 from workbench.errors import StatisticsError
-from workbench.execution.rows.rates import RETAINED, found_by_judge
+from workbench.execution.rows.rates import found_by_judge
 from workbench.execution.stages.measure import neuron_groups
 from workbench.statistics import interval, paired_by_unit, swap_p
 from workbench.storage import read_arrays, read_json, read_table
+from workbench.study.parts import RETAINED
 from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE
 

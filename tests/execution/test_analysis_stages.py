@@ -267,7 +267,7 @@ def test_a_cluster_that_is_silent_on_a_prompt_has_no_region_and_says_so(ran, tmp
     _, workspace = ran
     node = workspace.plan.node("regions")
     monkeypatch.setattr(TokenMaps, "images", silent)
-    region_stage.regions(workspace, node, node.shards[0], tmp_path)
+    region_stage.run(workspace, node, node.shards[0], tmp_path)
     rows = read_json(tmp_path / "rows.json")
     assert rows and all(row["share"] is None and row["n_random"] is None and "is 0" in row["reason"] for row in rows)
 

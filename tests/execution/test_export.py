@@ -157,7 +157,7 @@ def test_masks_on_the_command_line(finished, tiny_folder, tmp_path):
     command("mask", "undo", tmp_path / "cut", tmp_path / "undo.safetensors", "--out", tmp_path / "back")
     base, cut, back = (load.load(str(folder)).digest() for folder in (tiny_folder, tmp_path / "cut", tmp_path / "back"))
     assert base == back != cut
-    assert "Mind" in command("mask", "apply", tiny_folder, one, "--out", tmp_path / "cut2")
+    assert "Warning" in command("mask", "apply", tiny_folder, one, "--out", tmp_path / "cut2")
 
 
 def test_mistakes_on_the_command_line_are_told(finished, tmp_path):

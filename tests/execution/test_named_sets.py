@@ -174,7 +174,7 @@ def test_each_set_is_taken_out_alone_beside_random_sets(ran):
 def test_the_report_shows_them_and_exports_them_again(ran):
     run, _ = ran
     html, words = run.report("html").read_text(), run.report("md").read_text()
-    assert '<section id="sets">' in html and "## Neuron sets" in words and "Named sets, each taken out" in words
+    assert '<section id="neuron_sets">' in html and "## Neuron sets" in words and "Named sets, each ablated" in words
     names = {path.stem for path in (run.store.report_folder / "neuron-sets").iterdir()}
     assert {"concept", "other", "both", "rest", "cluster-0", "cluster-1"} <= names and "nothing" not in names
     both = NeuronSet.load(run.store.report_folder / "neuron-sets" / "both.safetensors")
@@ -230,8 +230,9 @@ def test_a_file_that_changes_after_planning_is_noticed(study_file, shared, tmp_p
     NeuronSet(found.name, found.model, {layer: index[:1]}, found.provenance).save(copy)
     from workbench.execution.stages.named_sets import members
 
+    node = plan.node("ablate:one_step:sets:zero:other")
     with pytest.raises(RunError, match='"other" has changed'):
-        members(workspace, "other", plan.node("ablate:one_step:sets:zero:other").parameters["identity"])
+        members(workspace, node.context["named"], "other", node.parameters["identity"])
 
 
 def save(found, path, model=None, **about):
@@ -242,7 +243,7 @@ def save(found, path, model=None, **about):
 def test_a_set_of_another_model_is_refused_before_anything_runs(study_file, shared, tmp_path):
     tiny.pipeline(seed=7).save_pretrained(tmp_path / "other")
     study = workbench.load_study(second(study_file, shared, "wrong")).with_values([f'model.base="{tmp_path / "other"}"'])
-    with pytest.raises(RecordingMismatch, match='The set "other" was made on another base model.*study tiny.*choose the neurons anew'):
+    with pytest.raises(RecordingMismatch, match='The set "other" was made on another base model.*study tiny.*choose the neurons again'):
         prepare(study)
     lone = save(NeuronSet.load(shared), tmp_path / "lone.safetensors", "f" * 64, base_digest="e" * 64)
     with pytest.raises(RecordingMismatch, match="nothing across models"):

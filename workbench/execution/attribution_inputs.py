@@ -5,6 +5,7 @@ rows_of         rows of the target set that belong to a half of the units
 condition       context manager: (Items, target) of a condition, the model computing as its variant inside
 """
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,54 +15,65 @@ from workbench.diffusion import targets
 from workbench.diffusion.denoise import Trajectory, initial_noise
 from workbench.diffusion.objectives import add_noise
 from workbench.errors import MethodError
+from workbench.execution.workspace import Workspace
 from workbench.models import text
 from workbench.models.variants import applied, exchanged
+from workbench.neurons.sites import Layer
 from workbench.storage import read_arrays
-from workbench.study.prompts import pairing
+from workbench.study.prompts import PromptSet, pairing
 from workbench.study.study import BASE
 
+Target = targets.Quadratic | targets.Linear | targets.Denoising | targets.Detected
 SITE = "ff"
 IMAGE_NOISE = 13_000_003
 OVER_EMPTY = "T2 J_lin over the empty prompt"
 
 
-def layers(workspace):
+def layers(workspace: Workspace) -> list[Layer]:
     """The recorded layers of the site ff."""
     return [layer for layer in workspace.layers if layer.site.name == SITE]
 
 
-def here(workspace):
+def here(workspace: Workspace) -> np.ndarray:
     """(neuron,) bool: which recorded neurons are at the site ff."""
     return (workspace.neurons["site"] == SITE).to_numpy()
 
 
-def spread(workspace, values):
+def spread(workspace: Workspace, values: np.ndarray) -> np.ndarray:
     """(neuron,) over all recorded neurons from values at the site ff; NaN elsewhere."""
     found = np.full(len(workspace.neurons), np.nan)
     found[here(workspace)] = values
     return found
 
 
-def rows_of(workspace, half, n_units=None):
+def rows_of(workspace: Workspace, half: str, n_units: int | None = None) -> np.ndarray:
     """Row numbers of the target set in the first n_units units of half "a" or "b"."""
     inside = workspace.units_in_half_a() == (half == "a")
     wanted = [unit for unit, mine in zip(workspace.units, inside, strict=True) if mine][:n_units]
     return np.flatnonzero(np.isin(workspace.prompt_set("target").units, wanted))
 
 
-def picked(workspace, name, rows):
+def picked(workspace: Workspace, name: str, rows: np.ndarray | Sequence[int]) -> PromptSet:
     """The prompts of a set that pair with these rows of the target set, in their order."""
     return workspace.prompt_set(name).picked(np.array(pairing(workspace.prompt_set("target"), workspace.prompt_set(name)))[rows])
 
 
 @torch.no_grad()
-def encoded(workspace, prompts):
+def encoded(workspace: Workspace, prompts: PromptSet) -> torch.Tensor:
     """(prompt, token, channel) text states by the model as it is now."""
     return text.encode(workspace.model, prompts.prompts, prompts.prefix)
 
 
 @contextmanager
-def condition(workspace, variant, name, rows, calls=None, target="T2", own_direction=False):
+def condition(
+    workspace: Workspace,
+    variant: str | None,
+    name: str,
+    rows: np.ndarray,
+    calls: Sequence[int] | None = None,
+    target: str = "T2",
+    own_direction: bool = False,
+) -> Iterator[tuple[targets.Items, Target]]:
     """(Items, target) of some rows; the latents are the base model's on the way to its target images.
 
     rows            row numbers of the target set; other sets are paired with them
@@ -78,6 +90,7 @@ def condition(workspace, variant, name, rows, calls=None, target="T2", own_direc
     empty = text.unconditional(model)
     with applied(model, workspace.variant(variant)):
         states = encoded(workspace, picked(workspace, name, rows))
+        found: Target
         if target == "T1":
             found = targets.Quadratic(text.unconditional(model))
         elif target == "T2" and own_direction:
@@ -95,7 +108,7 @@ def condition(workspace, variant, name, rows, calls=None, target="T2", own_direc
         yield targets.Items(trajectory, states, units), found
 
 
-def _some_calls(workspace, trajectory, calls, target):
+def _some_calls(workspace: Workspace, trajectory: Trajectory, calls: Sequence[int] | None, target: str) -> Trajectory:
     wanted = trajectory.calls if calls is None else calls
     kept = [(place, call) for place, call in enumerate(trajectory.calls) if call in wanted]
     if target == "T4" and calls is None:
@@ -110,7 +123,7 @@ def _some_calls(workspace, trajectory, calls, target):
     return Trajectory(trajectory.inputs[:, places], [call for _, call in kept], [trajectory.timesteps[place] for place in places])
 
 
-def _noised(workspace, trajectory, prompts, rows):
+def _noised(workspace: Workspace, trajectory: Trajectory, prompts: PromptSet, rows: np.ndarray) -> tuple[Trajectory, torch.Tensor]:
     """The base model's images of the concept, noised to the timesteps of a trajectory; (Trajectory, noise)."""
     kept = torch.cat(workspace.gather("generate", BASE, "target", lambda folder: read_arrays(folder / "latents.safetensors")["latents"]))
     clean = kept[rows].float()

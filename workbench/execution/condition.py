@@ -4,7 +4,10 @@ Condition    (variant, prompt set): the id of its node in a stage, its columns i
 erasing      the id of the node that makes a variant;  attacking   that of the node that makes an attack's prompts
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from workbench.execution.workspace import Workspace
 
 
 class Condition(NamedTuple):
@@ -17,7 +20,7 @@ class Condition(NamedTuple):
         """The id of its node in a stage, such as "record:erased:target"; `before` stands between the two."""
         return ":".join((stage, *before, self.variant, self.prompt_set))
 
-    def keys(self, workspace: Any) -> dict[str, Any]:
+    def keys(self, workspace: "Workspace") -> dict[str, Any]:
         """The columns that say which condition a row is of: variant, prompt_set, attack, provenance, against, control."""
         planned = workspace.plan.sets[self.prompt_set]
         return {

@@ -6,11 +6,18 @@ seconds_per_pass   measured time of one UNet evaluation
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from workbench.errors import StudyError
 from workbench.execution import stages
+
+if TYPE_CHECKING:
+    from workbench.execution.plan import Plan
+    from workbench.execution.run_folder import Store
+    from workbench.execution.workspace import Workspace
+
 
 MOST_MEASURED = 64  # rows of the UNet evaluation that is measured; more of them are not faster by the row
 
@@ -30,7 +37,7 @@ class Estimate:
     warnings: list = field(default_factory=list)
 
 
-def seconds_per_pass(workspace, repeats=2):
+def seconds_per_pass(workspace: "Workspace", repeats: int = 2) -> float:
     """Measured time of one UNet row pass at the study's batch size."""
     import torch
 
@@ -52,12 +59,13 @@ def seconds_per_pass(workspace, repeats=2):
     return best / batch
 
 
-def estimate(plan, workspace):
+def estimate(plan: "Plan", workspace: "Workspace") -> Estimate:
     """What is left to do, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else."""
     from workbench.execution import preflight
 
     pace = seconds_per_pass(workspace) * 1.15
-    rows, left, kept = {}, 0, 0
+    rows: dict[str, dict[str, Any]] = {}
+    left, kept = 0, 0
     for node in plan.nodes:
         missing = sum(not _looks_whole(workspace.store, node.stage, shard.key) for shard in node.shards)
         share = missing / len(node.shards)
@@ -76,6 +84,6 @@ def estimate(plan, workspace):
     )
 
 
-def _looks_whole(store, stage, key):
+def _looks_whole(store: "Store", stage: str, key: str) -> bool:
     """Whether a result is there with all its files in their sizes; the run itself looks at the bytes."""
     return store.has(stage, key) and not store.fault(stage, key, sizes_only=True)

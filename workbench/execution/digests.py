@@ -9,20 +9,24 @@ A digest is computed once per process: a file that still has the size, the time 
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import RunError
 from workbench.storage import DamagedFile, digest, file_digest, read_arrays, read_json, read_table, write_json
 
+Seal = dict[str, dict[str, Any]]  # {file: {bytes, sha256}}
+Fault = tuple[str, str]  # file, what is wrong with it
 SEAL = "digests.json"
 VERSION = 1
 TIMES = ("seconds.parquet",)  # how long a search took: no result depends on it
 READERS = {".json": read_json, ".parquet": read_table, ".safetensors": read_arrays}
 
-_known = {}  # (device, inode, size, time) -> sha256
+_known: dict[tuple[int, int, int, int], str] = {}  # (device, inode, size, time) -> sha256
 
 
-def files(folder):
+def files(folder: str | Path) -> dict[str, Path]:
     """{name: path} of the files of a result, without its seal and hidden files."""
     found = {}
     for at, folders, names in os.walk(folder):
@@ -34,14 +38,14 @@ def files(folder):
     return found
 
 
-def seal(folder):
+def seal(folder: str | Path) -> Seal:
     """Write the seal of a result that is complete; returns what `read` returns."""
     made = {name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for name, path in sorted(files(folder).items())}
     write_json(Path(folder, SEAL), {"version": VERSION, "files": made, "digest": digest(made)})
     return made
 
 
-def read(folder):
+def read(folder: str | Path) -> Seal | None:
     """{file: {bytes, sha256}}; None for a result without a seal.
 
     Raises   DamagedFile when the seal itself is damaged
@@ -57,7 +61,7 @@ def read(folder):
     return said["files"]
 
 
-def fault(folder, only=None, sizes_only=False):
+def fault(folder: str | Path, only: Collection[str] | None = None, sizes_only: bool = False) -> Fault | None:
     """(file, what is wrong with it) of the first fault of a result; None when there is none, or when the result has no seal.
 
     only         names of the files to look at, default all. A file the seal does not name is a fault then as well
@@ -88,7 +92,7 @@ def fault(folder, only=None, sizes_only=False):
     return None
 
 
-def readable(folder):
+def readable(folder: str | Path) -> Fault | None:
     """(file, what is wrong with it) of the first file of a result that its own format calls damaged; None when there is none."""
     found = files(folder)
     if not found:
@@ -103,12 +107,12 @@ def readable(folder):
     return None
 
 
-def same(a, b):
+def same(a: Seal, b: Seal) -> bool:
     """Whether two seals are of the same results, apart from files that say how long something took."""
     return {name: one for name, one in a.items() if name not in TIMES} == {name: one for name, one in b.items() if name not in TIMES}
 
 
-def _digest(path):
+def _digest(path: Path) -> str:
     about = os.stat(path)
     key = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
     if key not in _known:

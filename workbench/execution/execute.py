@@ -8,10 +8,12 @@ run_nodes some nodes of it only, without a report
 import shlex
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError
 from workbench.execution import digests
@@ -22,8 +24,17 @@ from workbench.execution.signals import heeding
 from workbench.memory import keep_freed_memory
 from workbench.study.study import load_study
 
+if TYPE_CHECKING:
+    from workbench.execution.cost import Estimate
+    from workbench.execution.plan import Node, Plan, Shard
+    from workbench.execution.workspace import Workspace
+    from workbench.models.load import Model
+    from workbench.study.study import Study
 
-def prepare(study, out=None, device="cpu", model=None):
+
+def prepare(
+    study: "str | Path | Study", out: str | Path | None = None, device: str = "cpu", model: "Model | None" = None
+) -> "tuple[Plan, Workspace]":
     """(plan, workspace) of a study in its run folder; the folder is not touched yet.
 
     Raises   WorkbenchError: everything that can be found before work begins, see `preflight`
@@ -61,9 +72,9 @@ def prepare(study, out=None, device="cpu", model=None):
 
 @dataclass
 class Watcher:
-    """What `run` tells about itself; every function may be replaced.
+    """The functions that `run` calls while it works; each may be replaced.
 
-    warning   called with a sentence about what was found damaged, and what became of it
+    warning   called with a sentence about damaged results and what was done with them
     """
 
     start: Callable = lambda estimate: None
@@ -73,10 +84,19 @@ class Watcher:
     warning: Callable = lambda sentence: warnings.warn(sentence, stacklevel=2)
 
 
-def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None, others=()):
-    """Execute a study, or what is left of it; returns the Run.
+def run(
+    study: "str | Path | Study",
+    out: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    model: "Model | None" = None,
+    watcher: Watcher | None = None,
+    command: str | None = None,
+    others: Sequence[str | Path] = (),
+) -> Run:
+    """Execute a study, or the missing rest of it; returns the Run.
 
-    others   run folders whose results of the same key are copied instead of computed anew
+    others   run folders whose results of the same key are copied instead of computed
     Raises   WorkbenchError for everything a user can mend; what was finished stays, and running again resumes. KeyboardInterrupt after
              Ctrl-C and, as `Terminated`, after SIGTERM: the run is stopped then as well, and resumes
     """
@@ -98,8 +118,11 @@ def run(study, out=None, *, device="cpu", model=None, watcher=None, command=None
                 ) from error
 
 
-def _check_others(others):
-    """RunError for a folder to take results from that has none, or is of another layout; nothing in it is touched."""
+def _check_others(others: Sequence[str | Path]) -> None:
+    """Refuse a folder without results, or of another layout, as a source of results. Nothing in the folder is changed.
+
+    Raises   RunError
+    """
     for folder in others:
         other = Store(folder)
         other.refuse_other_layout()
@@ -107,25 +130,31 @@ def _check_others(others):
             raise RunError(f"{folder} is no run folder: it has no results to take (no nodes/STAGE/KEY). List runs: workbench list runs")
 
 
-def _execute(plan, workspace, watcher, command, others=()):
+def _execute(plan: "Plan", workspace: "Workspace", watcher: Watcher, command: str, others: Sequence[str | Path] = ()) -> Run:
     from workbench.execution.stages.report import write_report
 
     store, began = workspace.store, time.time()
     seconds = store.earlier_seconds()
-    history = {"seconds": seconds, "started": datetime.now(UTC).isoformat(timespec="seconds"), "finished": None, "wall_seconds": None}
+    history: dict[str, Any] = {
+        "seconds": seconds,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "wall_seconds": None,
+    }
     store.write_study_folder(workspace.study.folder)
     log = (store.folder / "run.log").open("a", encoding="utf-8")
 
-    def warn(sentence):
+    def warn(sentence: str) -> None:
         log.write(f"warning: {sentence}\n")
         log.flush()
         watcher.warning(sentence)
 
-    done, todo = 0.0, None
+    done = 0.0
+    todo: Estimate | None = None
     first_picture = True
-    current = None
+    current: str | None = None
 
-    def say(state, **more):
+    def say(state: str, **more: Any) -> None:
         passes = todo.passes if todo else 0.0
         store.write_status(state=state, command=command, done=done, of=passes, **{"node": None, "left_seconds": None} | more)
 
@@ -183,8 +212,8 @@ def _execute(plan, workspace, watcher, command, others=()):
     return Run(store.folder)
 
 
-def _mend(plan, nodes, store, others):
-    """Set damaged results of these nodes aside, and copy what other runs have of them; a damaged result is not taken."""
+def _mend(plan: "Plan", nodes: "Sequence[Node]", store: Store, others: Sequence[str | Path]) -> None:
+    """Set the damaged results of these nodes aside, and copy from other runs the results that are undamaged."""
     for damage in store.mend(nodes):
         store.warn(str(damage))
     for node in nodes:
@@ -196,10 +225,10 @@ def _mend(plan, nodes, store, others):
                     store.warn(f"The result {node.stage}/{shard.key} of {other.folder} is damaged and was not taken from there.")
 
 
-def drop_derived(plan, node, shard, store, seal):
-    """Set aside what was made from a result that was damaged, when it comes back with other bytes. See `Store`.
+def drop_derived(plan: "Plan", node: "Node", shard: "Shard", store: Store, seal: digests.Seal) -> None:
+    """Set aside the results made from a damaged result, when computing it again gave other bytes. See `Store`.
 
-    seal   of the new result, which is not in its place yet: whoever is killed in between does this again
+    seal   of the new result, which is not in its place yet: a run that is killed in between repeats this step
     """
     old = store.seal_of_set_aside(node.stage, shard.key)
     if old is None or digests.same(old, seal):
@@ -219,10 +248,12 @@ def drop_derived(plan, node, shard, store, seal):
         )
 
 
-def _compute(node, workspace, seconds, watcher, done, of):
-    """Compute the missing shards of a node one by one; after each, yields (passes done so far, "1/5 3.2 s").
+def _compute(
+    node: "Node", workspace: "Workspace", seconds: dict[str, float | None], watcher: Watcher, done: float, of: float
+) -> Iterator[tuple[float, str]]:
+    """Compute the missing shards of a node one by one; yields (passes done so far, "1/5 3.2 s") after each shard.
 
-    seconds   {node id: seconds}, kept up to date; the time of shards that were there before stays in it
+    seconds   {node id: seconds}, updated here; it includes the time of shards from earlier runs
     """
     store, part = workspace.store, node.passes / len(node.shards)
     missing = [shard for shard in node.shards if not store.has(node.stage, shard.key)]
@@ -240,13 +271,15 @@ def _compute(node, workspace, seconds, watcher, done, of):
         yield done, f"{number}/{len(missing)} {took:.1f} s"
 
 
-def run_nodes(workspace, nodes, *, watcher=None, others=()):
-    """Compute what is missing of some nodes of a plan, in their order, and write no report.
+def run_nodes(
+    workspace: "Workspace", nodes: "Sequence[Node]", *, watcher: Watcher | None = None, others: Sequence[str | Path] = ()
+) -> None:
+    """Compute the missing results of some nodes of a plan, in their order; write no report.
 
-    workspace     from `prepare`, which also gives the plan that `nodes` are picked from. Keys are those of `run`: what either has
-             computed in this folder the other finds
-    others   run folders whose results of the same key are copied instead of computed anew
-    Raises   RunError when a node needs the result of one that is neither picked nor there
+    workspace     from `prepare`, which also gives the plan that `nodes` are picked from. Keys are those of `run`: each finds
+             the results that the other computed in this folder
+    others   run folders whose results of the same key are copied instead of computed
+    Raises   RunError when a node needs the result of another node that is neither picked nor computed
     """
     watcher, store, plan = watcher or Watcher(), workspace.store, workspace.plan
     if workspace.device == "cpu":
@@ -268,13 +301,13 @@ def run_nodes(workspace, nodes, *, watcher=None, others=()):
             store.write_manifest(plan, seconds)
 
 
-def _with_inputs(plan, nodes):
+def _with_inputs(plan: "Plan", nodes: "Sequence[Node]") -> "list[Node]":
     """The nodes and those whose results they read, in the plan's order."""
     wanted = {node.id for node in nodes} | {name for node in nodes for name in node.inputs}
     return [node for node in plan.nodes if node.id in wanted]
 
 
-def _check_inputs(plan, store, nodes):
+def _check_inputs(plan: "Plan", store: Store, nodes: "Sequence[Node]") -> None:
     picked = {node.id for node in nodes}
     for node in nodes:
         for name in node.inputs:
@@ -283,6 +316,6 @@ def _check_inputs(plan, store, nodes):
                 raise RunError(f"{node.id} needs the result of {name}, which is neither picked nor in {store.folder}. Pick it too.")
 
 
-def _left(began, done, todo):
+def _left(began: float, done: float, todo: "Estimate") -> float:
     """Seconds left, from the pace so far."""
     return (time.time() - began) / done * (todo.passes - done) if done else todo.seconds

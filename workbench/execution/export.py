@@ -1,5 +1,8 @@
 """Take a finished variant out of a run folder: diffusers folder, partial safetensors, mask file."""
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import ValidationError
 
 from workbench.errors import RunError
@@ -11,7 +14,7 @@ from workbench.models.load import source_digest
 from workbench.study.study import Study
 
 
-def export(name, variant, form, out, fill="zeros", seed=0):
+def export(name: str | Path, variant: str, form: str, out: str | Path, fill: str = "zeros", seed: int = 0) -> tuple[Path, dict[str, Any]]:
     """Write a variant of a run in one of the forms of `models/export.py`; returns (path, what it says of itself).
 
     name     a run folder, or a name under runs/;  fill, seed   what stands in the place of pruned weights

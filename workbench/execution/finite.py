@@ -1,16 +1,25 @@
-"""What is not finite is refused where it is made, with the name of who made it and what to do.
+"""Values that are not finite are refused where they are made. The error names the variant or method and says what to do.
 
 check               images and latents;  check_weights   what an eraser returned;  check_embeddings   what an attack returned
 check_activations   recorded statistics;  check_stored   the same in the number format they are stored in
 """
 
+from collections.abc import Collection, Iterable, Mapping
+
 import torch
 
 from workbench.errors import MethodError, ModelError
+from workbench.execution.plan import Node
+from workbench.execution.workspace import Workspace
+from workbench.neurons.reduce import Statistics
+from workbench.study.prompts import PromptSet
 from workbench.study.study import BASE
+from workbench.study.variants import VariantTable
 
 
-def check(workspace, variant, prompt_set, what, *values, dtype=None):
+def check(
+    workspace: Workspace, variant: str | None, prompt_set: str, what: str, *values: torch.Tensor, dtype: torch.dtype | None = None
+) -> None:
     """Refuse what a variant made for a prompt set when a row of `values` (row, ...) holds NaN or infinity.
 
     Raises   ModelError that names the variant, the set, how many rows, and what to do
@@ -23,7 +32,7 @@ def check(workspace, variant, prompt_set, what, *values, dtype=None):
         )
 
 
-def check_activations(workspace, node, statistics):
+def check_activations(workspace: Workspace, node: Node, statistics: Iterable[Statistics]) -> None:
     """Refuse recorded activations that are not finite.
 
     statistics   a list of Statistics, filled
@@ -34,13 +43,13 @@ def check_activations(workspace, node, statistics):
     _refuse_layers(workspace, node, wrong, {path for path, _ in found}, "are not finite")
 
 
-def check_stored(workspace, node, tensors):
+def check_stored(workspace: Workspace, node: Node, tensors: Mapping[str, torch.Tensor]) -> None:
     """Refuse statistics {name: tensor} that were finite and are too large for the number format they are stored in."""
     wrong = dict.fromkeys(name.split("|")[0] for name, values in tensors.items() if not values.isfinite().all())
     _refuse_layers(workspace, node, wrong, {name.split("|")[0] for name in tensors}, "are too large to be stored")
 
 
-def check_weights(part, result):
+def check_weights(part: VariantTable, result: Mapping[str, torch.Tensor]) -> None:
     """Refuse what an eraser returned when some of it is not finite."""
     wrong = [name for name, value in result.items() if not value.isfinite().all()]
     if wrong:
@@ -50,7 +59,7 @@ def check_weights(part, result):
         )
 
 
-def check_embeddings(node, which, made):
+def check_embeddings(node: Node, which: str, made: PromptSet) -> None:
     """Refuse embeddings that an attack returned when some are not finite."""
     if made.prefix is None:
         return
@@ -62,7 +71,7 @@ def check_embeddings(node, which, made):
         )
 
 
-def _refuse_layers(workspace, node, wrong, layers, what):
+def _refuse_layers(workspace: Workspace, node: Node, wrong: Collection[str], layers: Collection[str], what: str) -> None:
     if wrong:
         raise ModelError(
             f'{_named(node.variant)} has activations that {what}, on the prompt set "{node.prompt_set}": in {len(wrong)} of '
@@ -71,16 +80,16 @@ def _refuse_layers(workspace, node, wrong, layers, what):
         )
 
 
-def _named(variant):
+def _named(variant: str | None) -> str:
     return "The base model" if variant in (None, BASE) else f'The variant "{variant}"'
 
 
-def _cure(workspace, variant, dtype=None):
+def _cure(workspace: Workspace, variant: str | None, dtype: torch.dtype | None = None) -> str:
     """What to do about a model whose numbers are not finite."""
     dtype = dtype or workspace.model.dtype
     narrow = "" if dtype == torch.float32 else f"Numbers overflow easily in {str(dtype).removeprefix('torch.')}: "
     narrow += "set model.dtype to float32. If that does not help, " if narrow else ""
-    if variant in (None, BASE):
+    if variant is None or variant == BASE:
         cure = f"check the files of the base model, {workspace.base}."
     elif (part := workspace.part(variant)).method == "from_checkpoint":
         cure = f"check its checkpoint: workbench inspect {part.parameters.get('path', 'FILE')}"

@@ -11,11 +11,10 @@ from typing import Any
 from workbench.execution import method_code, training_data
 from workbench.execution.condition import Condition, attacking, erasing
 from workbench.study import seeds
+from workbench.study.parts import CONCEPT, RETAINED
+from workbench.study.attacks import AttackTable
 from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE, OTHER, Study
-
-CONCEPT = ("target", "reference")
-RETAINED = ("near", "far")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class SetPlan:
 
     name: str
     kind: str
-    table: Any = None
+    table: PromptSet | None = None
     attack: str | None = None
     against: str | None = None
     control: bool = False
@@ -38,7 +37,7 @@ class SetPlan:
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """What a stage says of one of its nodes.
+    """A node as its stage describes it.
 
     parameters   what its result depends on beside the inputs; part of its key
     inputs       ids of the nodes it reads
@@ -79,7 +78,9 @@ class Graph:
     notes        sentences on what the plan does with the study's prompts
     """
 
-    def __init__(self, study: Study, prompts: dict, calls: list[int], n_calls: int, model_digest: str, sizes: tuple[int, int, int]):
+    def __init__(
+        self, study: Study, prompts: dict[str, PromptSet], calls: list[int], n_calls: int, model_digest: str, sizes: tuple[int, int, int]
+    ) -> None:
         self.study, self.prompts, self.calls, self.n_calls = study, prompts, calls, n_calls
         self.n_neurons, self.image_bytes, self.latent_bytes = sizes
         self.nodes: dict[str, NodeSpec] = {}
@@ -94,7 +95,7 @@ class Graph:
         self.batches = tuple((start, min(start + batch, self.n_prompts)) for start in range(0, self.n_prompts, batch))
         self.model = {"model": model_digest, "dtype": study.model.dtype}
         self.sampling = {"steps": study.sampling.steps, "guidance": study.sampling.guidance} | self.model
-        # what depends on the halves is computed anew where units follow the prompts; images and recordings stay
+        # what depends on the halves is computed again where units follow the prompts; images and recordings stay
         self.halves = {"grouped": "prompt"} if "group" in prompts["target"].table else {}
         detectors = {role: method_code.detector_identity(getattr(study.detectors, role), study.folder) for role in ("steer", "judge")}
         self.looks = {"labels": study.detectors.labels} | detectors
@@ -104,7 +105,7 @@ class Graph:
         self.pictured = self._pictured()
         self.recorded = self._recorded()
 
-    def _pictured(self):
+    def _pictured(self) -> list[tuple[str, str]]:
         """The base model first, then variants, attacks with their controls, retained sets; adds the attacks' sets to `sets`."""
         found = [(variant, name) for variant in (BASE, *self.changed) for name in CONCEPT]
         for attack in self.study.attacks:
@@ -118,11 +119,13 @@ class Graph:
                     found += [(variant, set_name) for variant in shown]
         return found + [(variant, name) for name in self.retained for variant in (BASE, *self.changed)]
 
-    def _shown(self, attack, against, variant):
+    def _shown(self, attack: AttackTable, against: str | None, variant: str) -> bool:
         """An attack's images are made for the variant it was made against and, unless `transfer` is false, those defined after it."""
-        return against in (None, variant) or (attack.transfer is not False and self.plain.index(variant) > self.plain.index(against))
+        if against is None or against == variant:
+            return True
+        return attack.transfer is not False and self.plain.index(variant) > self.plain.index(against)
 
-    def _recorded(self):
+    def _recorded(self) -> list[tuple[str, str]]:
         """The base model's target and reference first: neurons are chosen by them."""
         found = [(BASE, name) for name in CONCEPT]
         alone = {attack.label for attack in self.study.attacks if attack.transfer is False and attack.against}

@@ -9,7 +9,9 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -21,7 +23,7 @@ STARTING = "It is starting: it plans and loads its model."
 STATES = ("running", "finished", "stopped", "damaged")
 
 
-def status(folder):
+def status(folder: str | Path) -> dict[str, Any]:
     """What a run is doing.
 
     returns  {run, state (one of STATES), nodes, nodes_done, share (of the UNet passes of this start, [0, 1] or None), node,
@@ -58,7 +60,7 @@ def status(folder):
     }
 
 
-def statuses(folders):
+def statuses(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     """`status` of several runs, with the same keys for one whose state cannot be read: damaged, and the note says why."""
     found = []
     for folder in folders:
@@ -70,7 +72,7 @@ def statuses(folders):
     return found
 
 
-def log_tail(folder, lines=20):
+def log_tail(folder: str | Path, lines: int = 20) -> list[str]:
     """The last lines of run.log, list of str.
 
     Raises   RunError when the folder is no run or of another layout, or has no log
@@ -89,7 +91,7 @@ def log_tail(folder, lines=20):
         raise RunError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
-def stop(folder, patience=20.0):
+def stop(folder: str | Path, patience: float = 20.0) -> bool:
     """End the process of a running run: politely first, after `patience` seconds firmly; True when it ended politely.
 
     Only the process that holds the run's lock is signalled, whatever status.json says. It gets SIGINT, as from Ctrl-C; a process that a
@@ -121,7 +123,7 @@ def stop(folder, patience=20.0):
     return False
 
 
-def _hears(process, number):
+def _hears(process: psutil.Process, number: int) -> bool:
     """Whether a process does not ignore a signal; True where that cannot be known."""
     if not sys.platform.startswith("linux"):
         return True
@@ -133,7 +135,7 @@ def _hears(process, number):
     return not ignored >> (number - 1) & 1
 
 
-def _gone(process, seconds):
+def _gone(process: psutil.Process, seconds: float) -> bool:
     """Whether it ends within the time; a child of ours that nobody has waited for has ended too."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -6,12 +6,13 @@ holder    which one, proved: the kernel names it, and it has that very file open
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
 
-def is_held(path):
+def is_held(path: str | Path) -> bool | None:
     """Whether a process holds the lock file; None when this user may not find out. A file that is not there is made by nobody here.
 
     The lock is taken for an instant, shared, to see whether that is possible; a run that starts waits longer than that.
@@ -37,7 +38,7 @@ def is_held(path):
     return False
 
 
-def _is_held_elsewhere(path):
+def _is_held_elsewhere(path: str | Path) -> bool | None:
     if not os.path.isfile(path):
         return False
     try:
@@ -49,7 +50,7 @@ def _is_held_elsewhere(path):
         return None
 
 
-def holder(path, named=None):
+def holder(path: str | Path, named: object = None) -> psutil.Process | None:
     """The psutil.Process that holds a lock file; None when nobody does, or when it cannot be proved which process does.
 
     On Linux the kernel lists the holders of locks (/proc/locks). Where it does not, `named`, a process id that status.json says, is
@@ -68,7 +69,7 @@ def holder(path, named=None):
     return None
 
 
-def _has_open(process, path):
+def _has_open(process: psutil.Process, path: str | Path) -> bool:
     for file in process.open_files():
         with suppress(OSError):
             if os.path.samefile(file.path, path):
@@ -76,7 +77,7 @@ def _has_open(process, path):
     return False
 
 
-def _listed(path):
+def _listed(path: str | Path) -> list[int] | None:
     """Process ids that the kernel lists as holders of locks on a file; None where it lists none."""
     try:
         inode = os.stat(path).st_ino

@@ -8,19 +8,22 @@ detector_identity   what makes a detector give other answers
 """
 
 import os
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from workbench import registry
 from workbench.methods import detectors
 from workbench.storage import digest, file_digest
+from workbench.study.attacks import AttackTable
 
 # bundled; a file that somebody else put beside them is their own, as docs/guides/own-detector.md says
 DETECTORS = ("clip_zero_shot", "emoji", "image_classifier", "nudenet")
 
 
 @cache
-def code_of(kind, name):
+def code_of(kind: str, name: str) -> str | None:
     """sha256 over the code of a method: its file or, where it lies in a package of somebody else's, every .py file of that package.
 
     Read once per process, as the code itself is.
@@ -32,7 +35,7 @@ def code_of(kind, name):
     path = Path(module.__file__) if getattr(module, "__file__", None) else None
     package = module.__name__.partition(".")[0]
     if package == "workbench":
-        return file_digest(path) if kind == "detectors" and name not in DETECTORS else None
+        return file_digest(path) if path and kind == "detectors" and name not in DETECTORS else None
     if path is None:
         return digest(module.__name__)
     if not module.__package__:
@@ -42,25 +45,25 @@ def code_of(kind, name):
     return digest({str(file.relative_to(root)): file_digest(file) for file in sorted(root.rglob("*.py"))})
 
 
-def used_by(kind, names):
+def used_by(kind: str, names: Iterable[str]) -> dict[str, str]:
     """{method: code} of those methods that do not come with the workbench; empty where all do, so that their nodes keep their keys."""
     found = {name: code_of(kind, name) for name in dict.fromkeys(names)}
     return {name: code for name, code in found.items() if code}
 
 
-def versions(*methods):
+def versions(*methods: registry.Method) -> dict[str, dict[str, Any]]:
     """{"versions": {name: VERSION}} of methods whose code gives other results than at first; empty for others, which keep their keys."""
     found = {one.name: one.version for one in methods if one.version > 1}
     return {"versions": found} if found else {}
 
 
-def made_against(attack, folder):
+def made_against(attack: AttackTable, folder: str | Path) -> str | None:
     """The variant that an attack's file says it was made against; None for an attack that reads no such file."""
     method = registry.method("attacks", attack.method)
     return method.made_against(method.parameters(**attack.settings), folder)
 
 
-def detector_identity(given, folder="."):
+def detector_identity(given: Mapping[str, Any], folder: str | Path = ".") -> dict[str, Any]:
     """What makes a detector give other answers: method, parameters with their defaults, and what its files hold.
 
     Files and transformers folders that its parameters name are digested, and it is not loaded. Another one, such as a bundled

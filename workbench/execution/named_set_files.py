@@ -7,37 +7,41 @@ identity   what a set is, for keys: neurons by digest, never a path
 inputs     nodes whose results a set is made of
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import RecordingMismatch, StudyError
+from workbench.models.load import Model
 from workbench.neurons.combining import belongs, check_fit
 from workbench.neurons.sets import NeuronSet, index_table
+from workbench.neurons.sites import Layer
 from workbench.study.neuron_sets import CLUSTER, OWN, uses
+from workbench.study.study import Study
 
 
 @dataclass(frozen=True)
 class NamedSets:
     """The [[sets]] of a study, the folder where their files are looked for, and what the sets that the study chooses say of themselves."""
 
-    sets: list[Any]
-    folder: Any
+    sets: list[NamedSet]
+    folder: Path
     study: str
     concept: str
-    choose: Any
+    choose: Choose
 
     @classmethod
-    def of(cls, study: Any) -> "NamedSets":
-        """Those of a study."""
+    def of(cls, study: Study) -> "NamedSets":
+        """The [[sets]] of a study."""
         return cls(study.sets or [], study.folder, study.name, study.concept.name, study.choose)
 
 
-def read(study):
+def read(study: Study | NamedSets) -> dict[str, NeuronSet]:
     """{name: NeuronSet} of the [[sets]] with a file; ModelError for a file that is no neuron set."""
     return {one.name: NeuronSet.load(one.path(study.folder)) for one in study.sets or [] if one.file is not None}
 
 
-def check(study, model, source, layers):
+def check(study: Study, model: Model, source: str, layers: Sequence[Layer]) -> None:
     """Refuse sets from files that do not fit the base model.
 
     source   digest of the base model's files;  layers   recorded ones
@@ -67,15 +71,15 @@ def check(study, model, source, layers):
             )
 
 
-def identity(study, name, files):
+def identity(study: Study | NamedSets, name: str, files: Mapping[str, NeuronSet]) -> list[Any]:
     """[what it is made of]: digests of neurons in files, names of the study's own sets; files as of `read`."""
     if name in files:
         return ["file", files[name].digest]
-    one = next((one for one in study.sets if one.name == name), None)
+    one = next((one for one in study.sets or [] if one.name == name), None)
     return [name] if one is None else [one.how, *(identity(study, operand, files) for operand in one.operands)]
 
 
-def inputs(study, name):
+def inputs(study: Study, name: str) -> list[str]:
     """Ids of the nodes whose results a set is made of; none when it comes from files alone."""
     own = uses(study, name)
     return (["score"] if own & set(OWN) else []) + (["cluster"] if any(CLUSTER.fullmatch(one) for one in own) else [])

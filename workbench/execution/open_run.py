@@ -5,11 +5,18 @@ open_run    by folder or name;  find_run   the folder alone;  list_runs   names 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError, nearest
 from workbench.execution.run_folder import Store
 from workbench.report import document
 from workbench.storage import DamagedFile, read_table
+
+if TYPE_CHECKING:
+    import pandas
+
+    from workbench.study.study import Study
+
 
 DEFAULT_FOLDER = "runs"
 
@@ -17,7 +24,7 @@ DEFAULT_FOLDER = "runs"
 class Run:
     """A run folder. Tables of the report as data frames: `neurons`, `images`, `activity`, and `table(name)` for the others."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.store = Store(folder)
         self.store.refuse_other_layout()
@@ -25,7 +32,7 @@ class Run:
             self.store.manifest()
 
     @property
-    def document(self):
+    def document(self) -> dict[str, Any]:
         """report.json as a dict, read as `report.document.load` does: checked, and an older one brought up to date.
 
         Raises   RunError when there is none yet, or it is damaged or of another version
@@ -34,14 +41,14 @@ class Run:
             raise RunError(f"{self.folder} has no report yet. Go on with the run to finish it: {self.store.command()}")
         return document.load(self.store.report_folder)
 
-    def table(self, name):
+    def table(self, name: str) -> "pandas.DataFrame":
         """A table of report.json as a data frame."""
         import pandas
 
         return pandas.DataFrame(self.document[name])
 
     @property
-    def neurons(self):
+    def neurons(self) -> "pandas.DataFrame":
         """One row per neuron: layer, index, scores, sets, D, R, delta."""
         path = self.store.report_folder / "neurons.parquet"
         if not path.exists():
@@ -52,16 +59,16 @@ class Run:
             raise RunError(f"{path} is damaged ({error.why}). Run the study again to write a new one: {self.store.command()}") from None
 
     @property
-    def images(self):
+    def images(self) -> "pandas.DataFrame":
         """One row per picture of the report."""
         return self.table("images")
 
     @property
-    def activity(self):
+    def activity(self) -> "pandas.DataFrame":
         """Concept activity of every condition."""
         return self.table("activity")
 
-    def report(self, format="html"):
+    def report(self, format: str = "html") -> Path:
         """Path of the report in a format (html, md, json, csv), rendered anew from report.json."""
         from workbench.report.renderers import render
 
@@ -75,21 +82,21 @@ class Run:
         return {"html": folder / "report.html", "md": folder / "report.md", "csv": folder / "tables"}[format]
 
 
-def folder_of(study, out=None):
+def folder_of(study: "Study", out: str | Path | None = None) -> Path:
     """The run folder of a study."""
     return Path(out) if out else Path(DEFAULT_FOLDER) / study.name
 
 
-def _is_run(folder):
+def _is_run(folder: Path) -> bool:
     return Store(folder).is_run() or Store(folder).is_starting()
 
 
-def find_run(name):
+def find_run(name: str | Path) -> Path | None:
     """The folder of a run, given as a folder or as a name under runs/; None when there is none."""
     return next((folder for folder in (Path(name), Path(DEFAULT_FOLDER) / str(name)) if _is_run(folder)), None)
 
 
-def open_run(name):
+def open_run(name: str | Path) -> Run:
     """A run by folder, or by its name under runs/.
 
     Raises   RunError that lists the runs there are, or that says the run is of another layout
@@ -100,6 +107,6 @@ def open_run(name):
     raise RunError(f'No run "{name}".{nearest(name, list_runs())}')
 
 
-def list_runs(folder=DEFAULT_FOLDER):
+def list_runs(folder: str | Path = DEFAULT_FOLDER) -> list[str]:
     """Names of the run folders under a folder; a damaged run is among them."""
     return sorted(path.name for path in Path(folder).glob("*") if _is_run(path))

@@ -16,9 +16,11 @@ from typing import Any
 from workbench import resources
 from workbench.errors import PlanError, StudyError, nearest
 from workbench.execution import stages, training_data
-from workbench.execution.graph import CONCEPT, Graph, NodeSpec, SetPlan
+from workbench.execution.condition import Condition
+from workbench.execution.graph import Graph, NodeSpec, SetPlan
 from workbench.storage import digest
 from workbench.study import prompts as prompt_files
+from workbench.study.parts import CONCEPT
 from workbench.study.study import BASE, OTHER, Study
 
 
@@ -45,6 +47,16 @@ class Node:
     context: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
     passes: float = 0.0
     bytes: int = 0
+
+    @property
+    def condition(self) -> Condition:
+        """The variant and the prompt set it is about.
+
+        Raises   PlanError for a node that is not about one of each
+        """
+        if self.variant is None or self.prompt_set is None:
+            raise PlanError(f"The node {self.id} has no condition.")
+        return Condition(self.variant, self.prompt_set)
 
     @property
     def key(self) -> str:
@@ -108,17 +120,19 @@ def read_sets(study: Study) -> dict[str, prompt_files.PromptSet]:
             f"The target set has {n_units} units; at least 4 are needed to choose on one half and measure on the other."
             + (hint if several > n_units else "")
         )
-    if study.prompts.other:
-        _check_other(study, sets)
+    _check_other(study, sets)
     return sets
 
 
-def _check_other(study, sets):
+def _check_other(study: Study, sets: dict[str, prompt_files.PromptSet]) -> None:
     """Refuse prompts of another concept that are the study's own, or of which several units share one.
 
     Raises   StudyError that names the prompt
     """
-    other, target, units = sets[OTHER[0]], sets["target"], {}
+    if study.prompts.other is None:
+        return
+    other, target = sets[OTHER[0]], sets["target"]
+    units: dict[str, set[str]] = {}
     own = {training_data.same(prompt) for prompt in target.prompts}
     by_unit = dict(zip(target.keys, target.units, strict=True))
     for key, prompt in zip(other.keys, other.prompts, strict=True):

@@ -1,4 +1,4 @@
-"""What can be told before work begins: all that a study names is opened once, and nothing is computed.
+"""Checks before work begins: everything that a study names is opened once, and nothing is computed.
 
 check_folder   may the run folder be made?
 check_steps    can the model's scheduler make so many steps?
@@ -7,17 +7,24 @@ warnings       what works, but weakens what the study can say: for the terminal,
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from workbench import registry, resources
 from workbench.errors import RunError, StudyError, WorkbenchError, first_line
+from workbench.execution.workspace import Workspace
+from workbench.methods.detectors import Detector
 from workbench.models import text
+from workbench.models.load import Model
 from workbench.study import prompts as prompt_files
+from workbench.study.study import Study
 
 MOST_BYTES_OF_A_NAME = 255
 
 
-def check_folder(folder):
+def check_folder(folder: str | Path) -> None:
     """Refuse a run folder that cannot be made: a file is in its way, or a name is too long for a disk."""
     path = Path(os.path.abspath(folder))
     for part in path.parts:
@@ -28,7 +35,7 @@ def check_folder(folder):
         raise RunError(f'The run folder {folder} cannot be made: "{there}" is no folder. Choose another --out.')
 
 
-def check_steps(study, model):
+def check_steps(study: Study, model: Model) -> None:
     """Refuse more sampling steps than the scheduler of the model can make, in the study and in the methods of its variants."""
     asked = [("sampling.steps", study.sampling.steps)]
     for variant in study.variants:
@@ -47,7 +54,7 @@ def check_steps(study, model):
             raise StudyError(f"{where} = {steps}: the scheduler of the model, {kind}, cannot make them ({first_line(error)}).") from error
 
 
-def check(workspace):
+def check(workspace: Workspace) -> None:
     """Open what the study names.
 
     Raises   WorkbenchError that begins with the place in the study: a detector, checkpoint or mask that cannot be opened or does not fit, a
@@ -67,7 +74,7 @@ def check(workspace):
             _check_method(workspace, "attacks", attack.method, attack.settings)
 
 
-def warnings(workspace):
+def warnings(workspace: Workspace) -> list[str]:
     """Sentences about what a reader must know of this study's inputs."""
     return [*_one_detector(workspace), *_cut(workspace), *_bare_names(workspace.study)]
 
@@ -75,26 +82,26 @@ def warnings(workspace):
 class _at:
     """Puts the place in the study before the message of an expected error."""
 
-    def __init__(self, place):
+    def __init__(self, place: str) -> None:
         self.place = place
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, WorkbenchError):
             error.args = (f"{self.place}: {error}", *error.args[1:])
 
 
-def _check_labels(workspace, detector):
+def _check_labels(workspace: Workspace, detector: Detector) -> None:
     detector.check_labels(workspace.study.detectors.labels)
     for name, planned in workspace.plan.sets.items():
-        if planned.kind == "retained":
+        if planned.kind == "retained" and planned.table is not None:
             with _at(f"the column expect of prompts.{name}"):
                 detector.check_labels(dict.fromkeys(planned.table.table["expect"]))
 
 
-def _check_method(workspace, kind, name, settings):
+def _check_method(workspace: Workspace, kind: str, name: str, settings: Mapping[str, Any]) -> None:
     """What a module checks itself, `check(parameters, model)`, and the guidance of lists that an attack reads."""
     method, folder = registry.method(kind, name), workspace.study.folder
     parameters = method.parameters(**settings)
@@ -107,7 +114,7 @@ def _check_method(workspace, kind, name, settings):
             prompt_files.check_guidance(path, prompt_files.read_csv(path), workspace.study.sampling.guidance)
 
 
-def _one_detector(workspace):
+def _one_detector(workspace: Workspace) -> list[str]:
     """A sentence when the network that attacks query is also the judge."""
     looks = workspace.plan.of_stage("detect")[0].parameters
     steer, judge = looks["steer"], looks["judge"]
@@ -121,7 +128,7 @@ def _one_detector(workspace):
     ]
 
 
-def _cut(workspace):
+def _cut(workspace: Workspace) -> list[str]:
     """A sentence for each list with prompts that are longer than the model's context."""
     study, read = workspace.study, {name: one.table.prompts for name, one in workspace.plan.sets.items() if one.table is not None}
     lists = {f"prompts.{name.replace('other-', 'other.')}": prompts for name, prompts in read.items()}
@@ -142,11 +149,11 @@ def _cut(workspace):
     return found
 
 
-def _file(study, name):
+def _file(study: Study, name: str) -> Path:
     return resources.find_file(name, study.folder)
 
 
-def _bare_names(study):
+def _bare_names(study: Study) -> list[str]:
     """A sentence when erasers train on names alone because there are no pairs."""
     training = [one.name for one in study.variants if one.pairs is None and registry.method("erasers", one.method).has_cost]
     if study.prompts.erase is not None or not training:

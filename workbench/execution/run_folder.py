@@ -1,8 +1,8 @@
 """The run folder: results by key, manifest, status, log; one writer at a time.
 
 runs/<study>/   study.toml study.json manifest.json status.json run.log nodes/<stage>/<key>/ report/ set-aside/
-A result is a folder that appears by one rename, so it is there whole or not at all; in it lies its seal (`seals`), by which it is
-checked whenever it is read.
+A result is a folder that appears by one rename, so it is there whole or not at all; in it lies its seal (`digests`), and every
+read checks the files against the seal.
 """
 
 import hashlib
@@ -13,9 +13,11 @@ import shutil
 import time
 import uuid
 import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -24,6 +26,11 @@ from workbench.errors import RunError
 from workbench.execution import digests
 from workbench.execution import lock as folder_lock
 from workbench.storage import DamagedFile, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from workbench.execution.plan import Node, Plan
+    from workbench.study.study import Study
+
 
 LAYOUT = 1
 START_SECONDS = 120  # in which a run plans and loads its model before it says what it does
@@ -64,7 +71,7 @@ class Damage:
     why: str
     aside: Path
 
-    def __str__(self):
+    def __str__(self) -> str:
         what = f"nodes/{self.stage}/{self.key}" + (f"/{self.file}" if self.file else "")
         return f"{what} is damaged ({self.why}). It was set aside in {self.aside} and is computed again."
 
@@ -79,24 +86,24 @@ class Store:
     is therefore still good, as long as its input comes back as it was. That is seen when the input has been computed again: its files
     are compared with those the old seal names. Where they are the same, every other result stays. Where they are not (another
     machine, a search that ends by the clock), the results that were made from it are set aside as well and computed again
-    (`runs.drop_derived`). Where no seal says what the old files were, or a result was removed whole, the others stay.
+    (`execute.drop_derived`). Where no seal says what the old files were, or a result was removed whole, the others stay.
     Results of a version that wrote no seals are sealed by the first run that opens their folder (`mend`), if their formats can be
     read; until then they are read unchecked, and `workbench verify` counts them.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.is_locked = self.is_mended = False
-        self.warn = warnings.warn  # called with a sentence about what was damaged and set aside
+        self.warn: Callable[[str], object] = warnings.warn  # called with a sentence about what was damaged and set aside
 
     @property
-    def report_folder(self):
+    def report_folder(self) -> Path:
         """Where the report is."""
         return self.folder / "report"
 
     # whose folder it is
 
-    def look(self):
+    def look(self) -> None:
         """Refuse a folder that is no run folder, without touching anything in it.
 
         It is one when it is new or empty, when its manifest.json or study.json is one that a run writes, or when it holds nothing but
@@ -116,7 +123,7 @@ class Store:
         except OSError as error:
             raise RunError(f"The folder {self.folder} cannot be read: {error}. Choose another --out.") from error
 
-    def _is_ours(self):
+    def _is_ours(self) -> bool:
         manifest, study = self._peek("manifest.json"), self._peek("study.json")
         if isinstance(manifest, dict) and {"layout", "nodes"} <= manifest.keys():
             return True
@@ -128,18 +135,18 @@ class Store:
         begun = (".lock", ".study.json", ".study.toml", ".manifest.json")  # killed before it had written its study
         return all(one.name == ".lock" or (one.name.startswith(begun) and TEMPORARY.fullmatch(one.name)) for one in entries)
 
-    def has_results(self):
+    def has_results(self) -> bool:
         """Whether there is any result of a run in the folder."""
         return any(KEY.fullmatch(one.name) and one.is_dir() for one in self.folder.glob("nodes/*/*"))
 
-    def is_run(self):
+    def is_run(self) -> bool:
         """Whether it looks like a run folder, perhaps a damaged one: it has a manifest, or a study and results."""
         try:
             return (self.folder / "manifest.json").is_file() or ((self.folder / "study.json").is_file() and self.has_results())
         except OSError:
             return False
 
-    def refuse_other_layout(self):
+    def refuse_other_layout(self) -> None:
         """RunError for a run of another version of the workbench; a damaged manifest is passed over."""
         manifest = self._peek("manifest.json")
         if isinstance(manifest, dict) and "nodes" in manifest and manifest.get("layout", LAYOUT) != LAYOUT:
@@ -148,14 +155,14 @@ class Store:
                 f"{LAYOUT}). Use that version, or run the study into another folder with --out."
             )
 
-    def _peek(self, name):
+    def _peek(self, name: str) -> Any:
         """The content of a JSON file of the folder; None when it is missing or damaged."""
         try:
             return self._read(name)
         except DamagedFile:
             return None
 
-    def _read(self, name):
+    def _read(self, name: str) -> Any:
         """The content of a JSON file of the folder; DamagedFile when it is missing or damaged."""
         try:
             return read_json(self.folder / name)
@@ -163,7 +170,7 @@ class Store:
             why = "the file is missing" if isinstance(error, FileNotFoundError) else error.strerror or error
             raise DamagedFile(self.folder / name, why) from None
 
-    def open_for(self, study):
+    def open_for(self, study: "Study") -> None:
         """Create the folder, or check that it belongs to this workbench; write the study into it.
 
         Raises   RunError as `look`, or when the folder cannot be written
@@ -179,7 +186,7 @@ class Store:
     # who works in it
 
     @contextmanager
-    def lock(self):
+    def lock(self) -> Iterator[None]:
         """Hold the folder for one process; RunError when another has it, it cannot be written, or it is no run folder (`look`)."""
         self.look()
         lock = FileLock(self.folder / ".lock")
@@ -198,7 +205,7 @@ class Store:
             self.is_locked = False
             lock.release()
 
-    def is_running(self):
+    def is_running(self) -> bool:
         """Whether a process holds the folder; where this user may not find out, whether the one that status.json names is still there."""
         held = folder_lock.is_held(self.folder / ".lock")
         if held is not None:
@@ -208,7 +215,7 @@ class Store:
             return psutil.Process(status["pid"]).create_time() == status.get("pid_started") and status.get("state") == "running"
         return False
 
-    def is_starting(self):
+    def is_starting(self) -> bool:
         """Whether a run was begun a moment ago: its study is fresh and newer than its status, which comes with the first result."""
         study, status = self.folder / "study.json", self.folder / "status.json"
         with suppress(OSError):
@@ -216,11 +223,11 @@ class Store:
             return time.time() - begun < START_SECONDS and not (status.exists() and status.stat().st_mtime >= begun)
         return False
 
-    def holder(self):
+    def holder(self) -> psutil.Process | None:
         """The psutil.Process that provably holds the folder, or None (`folder_lock.holder`)."""
         return folder_lock.holder(self.folder / ".lock", self.status()[0].get("pid"))
 
-    def _sweep(self):
+    def _sweep(self) -> None:
         """Remove what a killed process left half-written; only the holder of the lock may."""
         places = ("nodes/*/.*.tmp", ".*.tmp", "answers/*/.*.tmp")
         for left in [*(one for place in places for one in self.folder.glob(place)), *self.report_folder.rglob(".*.tmp")]:
@@ -230,8 +237,8 @@ class Store:
 
     # searches that are not finished
 
-    def kept_search(self, stage, key, name):
-        """What a killed attack or training had reached, or None; its result makes it superfluous.
+    def kept_search(self, stage: str, key: str, name: str) -> Any:
+        """The saved state of a killed attack or training, or None. It is removed when the result is finished.
 
         A damaged one is set aside with a warning, and the search starts from the beginning.
         """
@@ -254,7 +261,7 @@ class Store:
         )
         return None
 
-    def search_fault(self, path):
+    def search_fault(self, path: Path) -> str | None:
         """What is wrong with what a search had reached, in words; None when nothing is, or when it carries no digest to tell by."""
         try:
             with open(path, "rb") as file:
@@ -266,8 +273,8 @@ class Store:
             return f"it cannot be read: {error.strerror or error}"
         return None
 
-    def keep_search(self, stage, key, name, state):
-        """Keep what it has reached, with its digest, by one rename."""
+    def keep_search(self, stage: str, key: str, name: str, state: Any) -> None:
+        """Save the state of a search, with its digest, by one rename."""
         import torch
 
         path = self.path(stage, f".{key}.{name}.search")
@@ -286,15 +293,15 @@ class Store:
 
     # results
 
-    def path(self, stage, key):
-        """Where a result lies; whoever reads it takes `result` or `file`, which check it."""
+    def path(self, stage: str, key: str) -> Path:
+        """The folder of a result. Read results through `result` or `file`, which check them."""
         return self.folder / "nodes" / stage / key
 
-    def has(self, stage, key):
+    def has(self, stage: str, key: str) -> bool:
         """Whether the result is there."""
         return self.path(stage, key).is_dir()
 
-    def result(self, stage, key):
+    def result(self, stage: str, key: str) -> Path:
         """The folder of a result, every file checked against its seal, once per process.
 
         Raises   DamagedResult that names the file; RunError when the result is not there
@@ -304,7 +311,7 @@ class Store:
         self._refuse(stage, key, self.fault(stage, key, look_inside=False))
         return self.path(stage, key)
 
-    def file(self, stage, key, name):
+    def file(self, stage: str, key: str, name: str) -> Path:
         """The path of one file of a result, that file alone checked against the seal: for pages, which read a little of much.
 
         Raises   as `result`
@@ -314,8 +321,10 @@ class Store:
         self._refuse(stage, key, self.fault(stage, key, only=(name,), look_inside=False))
         return self.path(stage, key) / name
 
-    def fault(self, stage, key, only=None, sizes_only=False, look_inside=True):
-        """(file, what is wrong with it) of the first fault of a result that is there; None when there is none (see `seals.fault`).
+    def fault(
+        self, stage: str, key: str, only: Collection[str] | None = None, sizes_only: bool = False, look_inside: bool = True
+    ) -> digests.Fault | None:
+        """(file, what is wrong with it) of the first fault of a result that is there; None when there is none (see `digests.fault`).
 
         look_inside   whether a result without a seal is read, as far as its formats tell damage
         """
@@ -329,16 +338,16 @@ class Store:
                 return digests.readable(folder)
         return None
 
-    def is_sealed(self, stage, key):
+    def is_sealed(self, stage: str, key: str) -> bool:
         """Whether a result has a seal; those of earlier versions have none."""
         return (self.path(stage, key) / digests.SEAL).exists()
 
-    def _all_sealed(self):
+    def _all_sealed(self) -> bool:
         """Whether the manifest says that a run has sealed every result of the folder."""
         manifest = self._peek("manifest.json")
         return isinstance(manifest, dict) and manifest.get("digests") is True
 
-    def _refuse(self, stage, key, found):
+    def _refuse(self, stage: str, key: str, found: digests.Fault | None) -> None:
         if found is None:
             return
         file, why = found
@@ -349,8 +358,8 @@ class Store:
         raise DamagedResult(f"{where} is damaged ({why}). Running the study again sets it aside and computes it again: {self.command()}")
 
     @contextmanager
-    def naming_unreadable(self):
-        """A file of a result that has its seal, or has none, and yet cannot be read in the block, is told as any other damage."""
+    def naming_unreadable(self) -> Iterator[None]:
+        """Report a file of a result that cannot be read in the block as damage, whether or not its seal fits."""
         try:
             yield
         except (DamagedFile, FileNotFoundError) as error:
@@ -363,11 +372,11 @@ class Store:
                     self._refuse(stage, key, ("/".join(rest), why))
             raise
 
-    def set_aside(self, stage, key):
+    def set_aside(self, stage: str, key: str) -> Path:
         """Move a result out of the way, without removing it; returns where it is."""
         return self._put_aside(self.path(stage, key), stage, key)
 
-    def seal_of_set_aside(self, stage, key):
+    def seal_of_set_aside(self, stage: str, key: str) -> digests.Seal | None:
         """The seal of the result that was last set aside under this key; None when there is none, or its seal is damaged too."""
         found = [aside for aside in self._asides(stage, key) if aside.exists()]
         try:
@@ -375,26 +384,27 @@ class Store:
         except DamagedFile:
             return None
 
-    def _asides(self, stage, name):
-        """Where a result goes when it is set aside, again and again: the places that are taken, and the first that is free."""
+    def _asides(self, stage: str, name: str) -> Iterator[Path]:
+        """Places for a result that is set aside: those in use, and then the first free one."""
         for number in itertools.count(1):
             aside = self.folder / SET_ASIDE / stage / (name if number == 1 else f"{name}-{number}")
             yield aside
             if not aside.exists():
                 return
 
-    def _put_aside(self, path, stage, name):
+    def _put_aside(self, path: Path, stage: str, name: str) -> Path:
         *_, aside = self._asides(stage, name)
         aside.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, aside)
         return aside
 
-    def mend(self, nodes):
+    def mend(self, nodes: "Iterable[Node]") -> list[Damage]:
         """Check the results of these nodes and seal those that have no seal; only the holder of the lock may. See the class.
 
         returns   [Damage], one for each result that was damaged and is now set aside
         """
-        found, sealed = [], self._all_sealed()
+        found: list[Damage] = []
+        sealed = self._all_sealed()
         self.is_mended = sealed
         wanted = [(node.stage, shard.key) for node in nodes for shard in node.shards if self.has(node.stage, shard.key)]
         for stage, key in dict.fromkeys(wanted + ([] if sealed else self.results())):
@@ -406,20 +416,20 @@ class Store:
         self.is_mended = True
         return found
 
-    def results(self):
+    def results(self) -> list[tuple[str, str]]:
         """[(stage, key)] of every result in the folder."""
         found = (one for one in self.folder.glob("nodes/*/*") if not one.name.startswith(".") and one.is_dir())
         return sorted((one.parent.name, one.name) for one in found)
 
-    def take(self, stage, key, other, sealed=lambda seal: None):
-        """Copy a result from another store that has it whole under the same key; whether it is here now. `sealed` as in `writing`."""
+    def take(self, stage: str, key: str, other: "'Store'", sealed: Callable[[digests.Seal], object] = lambda seal: None) -> bool:
+        """Copy an undamaged result from another store under the same key. Returns whether this store has it now. `sealed` as in `writing`."""
         if not self.has(stage, key) and other.has(stage, key) and not other.fault(stage, key):
             with self.writing(stage, key, sealed) as folder:
                 shutil.copytree(other.path(stage, key), folder, dirs_exist_ok=True)
         return self.has(stage, key)
 
     @contextmanager
-    def writing(self, stage, key, sealed=lambda seal: None):
+    def writing(self, stage: str, key: str, sealed: Callable[[digests.Seal], object] = lambda seal: None) -> Iterator[Path]:
         """Yield a temporary folder that is sealed and becomes the result when the block ends well.
 
         sealed   called with the seal just before
@@ -443,7 +453,7 @@ class Store:
 
     # what it says of itself
 
-    def write_manifest(self, plan, seconds, failed=None):
+    def write_manifest(self, plan: "Plan", seconds: Mapping[str, float | None], failed: str | None = None) -> None:
         """Every node with state, key and time; `digests`, once `mend` has been through: every result of the folder has a seal.
 
         seconds   {node id: seconds, kept from earlier runs too}
@@ -466,7 +476,7 @@ class Store:
             )
         write_json(self.folder / "manifest.json", {"layout": LAYOUT, "nodes": nodes} | ({"digests": True} if self.is_mended else {}))
 
-    def manifest(self):
+    def manifest(self) -> dict[str, Any]:
         """The manifest: {layout, nodes}.
 
         Raises   RunError when the folder is no run or of another layout, or the manifest is missing or damaged: then with what to do
@@ -483,33 +493,33 @@ class Store:
             raise RunError(f"{path} is damaged ({error.why}). {self._rebuilt()}") from None
         return manifest
 
-    def _rebuilt(self):
-        """How a damaged manifest comes back: by running again, or in another folder where this one would be refused."""
+    def _rebuilt(self) -> str:
+        """How to replace a damaged manifest: run again, here or, where this folder would be refused, in another folder."""
         try:
             self.look()
         except RunError:
             return f"Run the study into another folder with --take-from {self.folder}: every result that is whole is copied."
         return f"Run the study again to write a new one, and results are kept: {self.command()}"
 
-    def earlier_seconds(self):
+    def earlier_seconds(self) -> dict[str, float | None]:
         """{node id: seconds} of earlier runs in this folder: as the manifest says, or the log where there is no manifest."""
         try:
             return {node["id"]: node.get("seconds") for node in self.manifest()["nodes"] if "id" in node}
         except RunError:
-            found = {}
+            found: dict[str, float | None] = {}
             for name, seconds in re.findall(r"^(\S+) \d+/\d+ (\d+\.\d) s$", self._log(), re.MULTILINE):
-                found[name] = found.get(name, 0.0) + float(seconds)
+                found[name] = (found.get(name) or 0.0) + float(seconds)
             return found
 
-    def write_status(self, **values):
-        """status.json: what is going on, for whoever watches, and the command that goes on; pid with its start time."""
+    def write_status(self, **values: Any) -> None:
+        """Write status.json: the state of the run, the command that resumes it, the process id and its start time."""
         me = psutil.Process()
         write_json(
             self.folder / "status.json",
             {"pid": me.pid, "pid_started": me.create_time(), "updated": time.time(), **values},
         )
 
-    def status(self):
+    def status(self) -> tuple[dict[str, Any], str | None]:
         """(what status.json says, None); ({}, a sentence) when it is damaged and passed over; ({}, None) without one."""
         path = self.folder / "status.json"
         try:
@@ -522,20 +532,20 @@ class Store:
             return {}, f"status.json is damaged ({error.why}) and is passed over; the next run writes a new one."
         return status, None
 
-    def command(self):
-        """The command line that made the run, from its status or, in older folders, from its log; in words when neither says."""
+    def command(self) -> str:
+        """The command line that made the run, from its status or, in older folders, from its log; a sentence when neither has it."""
         if command := self.status()[0].get("command"):
             return command
         found = re.findall(r"^\S+ (workbench .+): \d+ nodes to do", self._log(), re.MULTILINE)
         return found[-1] if found else f"workbench run STUDY --out {self.folder}, with the study of this run"
 
-    def _log(self):
+    def _log(self) -> str:
         try:
             return (self.folder / "run.log").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
 
-    def study(self):
+    def study(self) -> dict[str, Any]:
         """study.json as a dict; RunError when it is missing or damaged."""
         path = self.folder / "study.json"
         try:
@@ -546,12 +556,15 @@ class Store:
             raise RunError(f"{path} is damaged ({error.why}). Run the study again to write a new one: {self.command()}") from None
         return study
 
-    def write_study_folder(self, folder):
-        """Keep where the study file was, for paths that it names beside itself."""
+    def write_study_folder(self, folder: str | Path) -> None:
+        """Save the folder of the study file: relative paths in the study start there."""
         write_json(self.folder / "where.json", {"study_folder": str(Path(folder).absolute())})
 
-    def study_folder(self):
-        """The folder of the study file; "." for a run of an earlier version, RunError when what says it is damaged."""
+    def study_folder(self) -> str:
+        """The folder of the study file; "." for a run of an earlier version.
+
+        Raises   RunError when where.json is damaged
+        """
         path = self.folder / "where.json"
         try:
             said = self._read("where.json") if path.is_file() else {"study_folder": "."}
@@ -562,7 +575,7 @@ class Store:
         return said["study_folder"]
 
 
-def _manifest_fault(manifest):
+def _manifest_fault(manifest: Any) -> str | None:
     """What is wrong with a manifest, in words; None when nothing is."""
     if not isinstance(manifest, dict) or not isinstance(manifest.get("nodes"), list) or "layout" not in manifest:
         return "an object with layout and a list of nodes was expected"
@@ -580,11 +593,11 @@ def _manifest_fault(manifest):
     return None
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return type(value) in (int, float) and -1e18 < value < 1e18
 
 
-def _status_fault(status):
+def _status_fault(status: Any) -> str | None:
     """What is wrong with a status, in words; None when nothing is."""
     if not isinstance(status, dict):
         return "an object was expected"

@@ -6,36 +6,45 @@ A prompt that is trained on and measured is refused, or left out of the training
 a variant would be praised, or blamed, for what it was shown. Prompts are the same when they differ in case and spaces alone.
 """
 
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
 from workbench import resources
 from workbench.errors import StudyError
-from workbench.registry import SIDES
+from workbench.registry import SIDES, Method
 from workbench.study import prompts as prompt_files
+from workbench.study.prompts import PromptSet
+from workbench.study.study import Study
+from workbench.study.variants import VariantTable
 
 LEAVE_OUT = "leave out"
 
 
-def read_pairs(study, file):
+def read_pairs(study: Study, file: str | None) -> list[tuple[str, str]]:
     """The erasing pairs of a file; the concept's names against the empty prompt when there is none."""
     if file:
         return prompt_files.read_pairs(resources.find_file(file, study.folder))
     return [(name, "") for name in study.concept.names]
 
 
-def same(prompt):
-    """What two prompts have in common when a model is told the same by both."""
+def same(prompt: str) -> str:
+    """A prompt without differences of case and spaces: prompts with the same result count as equal."""
     return " ".join(prompt.casefold().split())
 
 
-def measured(sets):
+def measured(sets: Mapping[str, PromptSet]) -> dict[str, str]:
     """{prompt as `same` gives it: name of the first set that has it} of every measured set."""
-    found = {}
+    found: dict[str, str] = {}
     for name, rows in sets.items():
         for prompt in rows.prompts:
             found.setdefault(same(prompt), name)
     return found
 
 
-def pairs(study, sets, variant, method, parameters):
+def pairs(
+    study: Study, sets: Mapping[str, PromptSet], variant: VariantTable, method: Method, parameters: BaseModel
+) -> tuple[list[tuple[str, str]], str | None]:
     """[(prompt, anchor)] a variant learns from, and a sentence on those left out, or None.
 
     Raises   StudyError when a side it learns from is measured and nothing says to leave it out, or when nothing is left
@@ -61,7 +70,7 @@ def pairs(study, sets, variant, method, parameters):
     return left, f"{variant.name}: {len(given) - len(left)} of {len(given)} erasing pairs are measured, and left out of its training."
 
 
-def retained(study, sets):
+def retained(study: Study, sets: Mapping[str, PromptSet]) -> list[str]:
     """The prompts that learned masks keep, each once.
 
     Raises   StudyError when one of them is measured and nothing says to leave it out, or when nothing is left

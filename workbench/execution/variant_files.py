@@ -8,6 +8,9 @@ watched_caveats   where a mask prunes weights of the neurons that should show wh
 """
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas
@@ -16,16 +19,23 @@ import torch
 from workbench import registry
 from workbench.errors import RunError, nearest
 from workbench.execution.condition import erasing
+from workbench.execution.rows import Row, records
+from workbench.execution.run_folder import Store
 from workbench.models import masks
 from workbench.models.variants import Variant
 from workbench.storage import read_arrays, read_table, write_arrays, write_table
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Study
+from workbench.study.variants import VariantTable
+
+if TYPE_CHECKING:
+    from workbench.execution.workspace import Workspace
+
 
 LOG = ["step", "loss", "retention", "expected_share"]
 SHOWN_STEPS = 200
 
 
-def write_change(folder, result, about, log=()):
+def write_change(folder: Path, result: Mapping[str, torch.Tensor], about: Mapping[str, Any], log: Sequence[Sequence[float]] = ()) -> None:
     """Write what an eraser returned.
 
     about   provenance, any JSON-able mapping
@@ -39,7 +49,7 @@ def write_change(folder, result, about, log=()):
         write_table(folder / "log.parquet", pandas.DataFrame(log, columns=LOG[: len(log[0])]))
 
 
-def read_change(part, folder):
+def read_change(part: VariantTable, folder: Path) -> Variant:
     """The Variant of a node's folder; `part` is what the study says of it."""
     weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
     pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
@@ -47,7 +57,7 @@ def read_change(part, folder):
     return Variant(part.name, part.parent, weights, pruned, method.lifts_masks(method.parameters(**part.settings)))
 
 
-def merged(store, study, name):
+def merged(store: Store, study: Study, name: str) -> tuple[Variant, list[tuple[VariantTable, Path]]]:
     """(Variant over the base model, [(part, folder) from the first ancestor on]) of a run's finished variant.
 
     Raises   RunError when the study has no such variant, or it is not made yet
@@ -56,28 +66,30 @@ def merged(store, study, name):
     if name not in known:
         raise RunError(f'The run {store.folder.name} has no variant "{name}".{nearest(name, known)}')
     shards = {node.get("id"): node.get("shards") for node in store.manifest()["nodes"]}
-    chain, change = [], None
+    chain: list[VariantTable] = []
     while name != BASE:
         chain.insert(0, study.variant(name))
         name = chain[0].parent
-    made = []
+    made, changes = [], []
     for part in chain:
         keys = shards.get(erasing(part.name))
         if not keys or not store.has("erase", keys[0]):
             raise RunError(f'The variant "{part.name}" is not made yet. Go on with the run first: {store.command()}')
         folder = store.result("erase", keys[0])
-        own = read_change(part, folder)
-        change = own.over(change) if change else own
+        changes.append(read_change(part, folder))
         made.append((part, folder))
+    change, *later = changes
+    for own in later:
+        change = own.over(change)
     return change, made
 
 
-def training_rows(workspace):
+def training_rows(workspace: "Workspace") -> list[Row]:
     """[{variant, method, step, loss, retention, expected_share}] of masks that were learned and concepts relearned.
 
     At most 200 steps of each; relearning has neither a retention term nor gates, so both are None.
     """
-    rows = []
+    rows: list[Row] = []
     for part in workspace.study.variants:
         node = workspace.plan.node(erasing(part.name))
         if not workspace.store.has("erase", node.shards[0].key):
@@ -88,11 +100,11 @@ def training_rows(workspace):
             every = -(-len(table) // SHOWN_STEPS)
             kept = table.iloc[sorted({*range(0, len(table), every), len(table) - 1})]
             about = {"variant": part.name, "method": part.method} | dict.fromkeys(LOG)
-            rows += [about | row for row in kept.to_dict("records")]
+            rows += [about | row for row in records(kept)]
     return rows
 
 
-def cut_into(pruned, layers, index):
+def cut_into(pruned: Mapping[str, torch.Tensor], layers: Iterable[str], index: Iterable[int]) -> np.ndarray:
     """Share of the incoming weights (value and gate row) of ff neurons that a mask cuts, (neuron,) in [0, 1].
 
     pruned   {"unet.<parameter>": bool tensor};  layers, index   of each neuron, layers ending in `ff.net.2`
@@ -104,18 +116,19 @@ def cut_into(pruned, layers, index):
     return np.array(shares)
 
 
-def watched_caveats(workspace, table):
+def watched_caveats(workspace: "Workspace", table: pandas.DataFrame) -> list[str]:
     """A sentence for each pruned variant that pruned weights which feed its watched neurons: these are no longer untouched.
 
     table   neurons with layer, index and in_watch
     """
-    watched, said = table[table["in_watch"]], []
+    watched, caveats = table[table["in_watch"]], []
     for part in workspace.study.variants:
-        if part.role == "pruned" and (change := workspace.variant(part.name)).masks and len(watched):
+        change = workspace.variant(part.name) if part.role == "pruned" and len(watched) else None
+        if change is not None and change.masks:
             shares = cut_into(change.masks, watched["layer"], watched["index"])
             if shares.any():
-                said.append(
+                caveats.append(
                     f"{part.name} also prunes weights that feed {int((shares > 0).sum())} of the {len(shares)} watched neurons, "
                     f"{shares.mean():.1%} of these weights on average: part of their deactivation is a direct effect of the pruning."
                 )
-    return said
+    return caveats

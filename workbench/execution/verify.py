@@ -4,6 +4,7 @@ verify   all results against their seals, manifest, study, status, searches, ans
 """
 
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import RunError
 from workbench.execution.run_folder import Store
@@ -11,7 +12,7 @@ from workbench.report import document
 from workbench.storage import DamagedFile, file_digest, read_json, read_table
 
 
-def verify(folder):
+def verify(folder: str | Path) -> dict[str, Any]:
     """{run, whole (bool), results, unsealed, damaged [{path, why}], again}.
 
     results    how many results were checked;  unsealed   how many of them have no seal, because an earlier version wrote them: they were
@@ -27,7 +28,7 @@ def verify(folder):
         store.manifest()
     damaged, results, needed = [], store.results(), _needed(store)
 
-    def add(stage, key, path, why):
+    def add(stage: str, key: str, path: str, why: str) -> None:
         spare = "" if needed is None or (stage, key) in needed else "; the study as it is now does not need it: remove it"
         damaged.append({"path": path, "why": why + spare})
 
@@ -43,7 +44,7 @@ def verify(folder):
     return about | {"damaged": damaged, "again": store.command()}
 
 
-def _needed(store):
+def _needed(store: Store) -> set[tuple[str, str]] | None:
     """{(stage, key)} of the manifest; None when it does not say."""
     try:
         nodes = store.manifest()["nodes"]
@@ -52,7 +53,7 @@ def _needed(store):
     return {(node["stage"], key) for node in nodes if "stage" in node for key in node.get("shards", ())}
 
 
-def _manifest(store):
+def _manifest(store: Store) -> list[tuple[str, str]]:
     """(path, why) of a damaged manifest, or of the results it calls done and that are gone."""
     try:
         nodes = store.manifest()["nodes"]
@@ -62,7 +63,7 @@ def _manifest(store):
     return [(f"nodes/{stage}/{key}", "the result is missing") for stage, key in dict.fromkeys(gone) if not store.has(stage, key)]
 
 
-def _small(store):
+def _small(store: Store) -> list[tuple[str, str]]:
     """(path, why) of study and status."""
     found = []
     try:
@@ -74,7 +75,7 @@ def _small(store):
     return found
 
 
-def _answers(store):
+def _answers(store: Store) -> list[tuple[str, str]]:
     """(path, why) of what detectors have said of images; their tables carry checksums."""
     found = []
     for path in sorted(store.folder.glob("answers/*/*.parquet")):
@@ -85,7 +86,7 @@ def _answers(store):
     return found
 
 
-def _report(store):
+def _report(store: Store) -> list[tuple[str, str]]:
     """(path, why) of every file of the report that is not what was written; the report's own manifest lists them with their digests."""
     folder, name = store.report_folder, store.report_folder.name
     if not (folder / "report.json").exists():
@@ -115,7 +116,7 @@ def _report(store):
     return found
 
 
-def _manifest_done(store):
+def _manifest_done(store: Store) -> bool:
     try:
         nodes = store.manifest()["nodes"]
     except RunError:
@@ -123,7 +124,7 @@ def _manifest_done(store):
     return bool(nodes) and all(node["state"] == "done" for node in nodes)
 
 
-def _differs(path, size, digest):
+def _differs(path: Path, size: int, digest: str) -> str | None:
     if not path.is_file():
         return "the file is missing"
     try:

@@ -1,13 +1,17 @@
 """What stages share: the base model and its variants, prompt sets, detectors, and the results of other nodes by condition.
 
 A stage reads results of other nodes through the workspace, computes, and writes its own result into a folder it is given. It gets no study:
-what it needs of it stands in the parameters of its node, and so in its key.
+what it needs from the study is in the parameters of its node, and so in its key.
 """
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas
 import torch
 
@@ -17,17 +21,29 @@ from workbench.errors import PlanError
 from workbench.execution import stages
 from workbench.execution.condition import Condition, erasing
 from workbench.execution.method_code import code_of
+from workbench.execution.plan import Node, Plan, Shard
+from workbench.execution.run_folder import Store
 from workbench.execution.variant_files import read_change
 from workbench.models import load as models
 from workbench.models import text
-from workbench.models.load import DTYPES
-from workbench.models.variants import exchanged
+from workbench.models.load import DTYPES, Model
+from workbench.models.variants import Variant, exchanged
 from workbench.neurons import sets as neuron_sets
 from workbench.neurons import sites
+from workbench.neurons.sites import Layer
 from workbench.statistics import split_halves, unit_means
 from workbench.storage import read_arrays, read_json, read_table
 from workbench.study.prompts import PromptSet, pairing
-from workbench.study.study import BASE
+from workbench.study.study import BASE, Study
+from workbench.study.variants import VariantTable
+
+if TYPE_CHECKING:
+    from workbench.methods.detectors import Detector
+    from workbench.methods.detectors.clip_zero_shot import Clip
+
+Progress = Callable[..., object]  # (step, of, note="")
+Read = TypeVar("Read")
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
 class Workspace:
@@ -36,14 +52,25 @@ class Workspace:
     progress   called with (step, of, note) inside long nodes
     """
 
-    def __init__(self, study, plan, store, device="cpu", model=None, progress=lambda step, of, note="": None):
+    def __init__(
+        self,
+        study: Study,
+        plan: Plan,
+        store: Store,
+        device: str = "cpu",
+        model: Model | None = None,
+        progress: Progress = lambda step, of, note="": None,
+    ) -> None:
         self._study, self.plan, self.store, self.device = study, plan, store, device
         self.progress = progress
-        self._variants, self._sets, self._detectors, self._computing = {}, {}, {}, None
+        self._variants: dict[str, Variant] = {}
+        self._sets: dict[str, PromptSet] = {}
+        self._detectors: dict[str | tuple[str, str], Detector] = {}
+        self._computing: str | None = None
         if model is not None:
             self.model = model
 
-    def run(self, node, shard, folder):
+    def run(self, node: Node, shard: Shard, folder: Path) -> None:
         """Compute one shard of a node into `folder`."""
         module = stages.module(node.stage)
         self._computing = None if getattr(module, "READS_STUDY", False) else node.stage
@@ -53,8 +80,8 @@ class Workspace:
             self._computing = None
 
     @property
-    def study(self):
-        """The study, for what is no stage and for stages with READS_STUDY.
+    def study(self) -> Study:
+        """The study, for code outside the stages and for stages with READS_STUDY.
 
         Raises   PlanError while any other stage computes: its result would depend on something that is not in its key
         """
@@ -66,82 +93,87 @@ class Workspace:
         return self._study
 
     @property
-    def base(self):
+    def base(self) -> str:
         """The name of the base model, as the study gives it."""
         return self._study.model.base
 
     @property
-    def folder(self):
+    def folder(self) -> Path:
         """The folder of the study, where files are looked for first."""
         return self._study.folder
 
     @property
-    def batch(self):
+    def batch(self) -> int:
         """How many prompts are computed at once."""
         return self._study.sampling.batch
 
     @property
-    def labels(self):
+    def labels(self) -> list[str]:
         """The labels of the concept, for the detectors."""
         return self._study.detectors.labels
 
     @property
-    def sites(self):
+    def sites(self) -> list[str]:
         """Names of the recorded sites."""
         return self._study.record.sites
 
     @property
-    def trajectories(self):
+    def trajectories(self) -> list[str]:
         """Names of the base trajectories of the shared regime."""
         return self._study.record.trajectories
 
     @property
-    def headline_trajectory(self):
+    def headline_trajectory(self) -> str:
         """The trajectory of the headline numbers."""
         return "reference" if "reference" in self.trajectories else self.trajectories[0]
 
-    def part(self, variant):
+    def part(self, variant: str) -> VariantTable:
         """What the study says of a variant."""
         return self._study.variant(variant)
 
     @cached_property
-    def model(self):
+    def model(self) -> Model:
         """The base model."""
         return models.load(self.base, self.device, DTYPES[self._study.model.dtype], self.folder)
 
     @cached_property
-    def empty(self):
+    def empty(self) -> torch.Tensor:
         """Text state of the uncond branch in the base model."""
         return text.unconditional(self.model)
 
     @cached_property
-    def clip(self):
-        """The CLIP model the study names for scores."""
+    def clip(self) -> "Clip":
+        """The CLIP model that the study names for scores.
+
+        Raises   PlanError where it names none
+        """
         from workbench.methods.detectors import placed_folder
         from workbench.methods.detectors.clip_zero_shot import Clip
 
+        if self._study.quality is None or self._study.quality.clip is None:
+            raise PlanError("The study names no CLIP model. Set quality.clip.")
         return Clip(placed_folder(self._study.quality.clip, self.folder, "clip"))
 
     @cached_property
-    def other_format(self):
+    def other_format(self) -> Model:
         """The base model in another number format: bfloat16, or float32 when the study itself takes less than that."""
         dtype = torch.bfloat16 if self.model.dtype == torch.float32 else torch.float32
         parts = {part: copy.deepcopy(module).to(dtype) for part, module in self.model.modules.items()}
         return dataclasses.replace(self.model, **parts)
 
     @cached_property
-    def layers(self):
+    def layers(self) -> list[Layer]:
         """Recorded layers."""
         return sites.layers(self.model.unet, self.sites, self.model.text_encoder)
 
     @cached_property
-    def neurons(self):
+    def neurons(self) -> pandas.DataFrame:
         """Index table of the recorded neurons."""
         return neuron_sets.index_table(self.layers)
 
-    def variant(self, name):
+    def variant(self, name: str | None) -> Variant | None:
         """The merged change of a variant over the base; None for the base itself."""
-        if name in (None, BASE):
+        if name is None or name == BASE:
             return None
         if name not in self._variants:
             part = self.part(name)
@@ -150,12 +182,13 @@ class Workspace:
             self._variants[name] = own.over(parent) if parent else own
         return self._variants[name]
 
-    def prompt_set(self, name):
+    def prompt_set(self, name: str) -> PromptSet:
         """A prompt set by name, from its file or from the attack that made it."""
         planned = self.plan.sets[name]
         if planned.table is not None:
             return planned.table
         if name not in self._sets:
+            assert planned.node is not None, "a prompt set comes from a file or from an attack"
             folder = self.result(planned.node)
             which = "control" if planned.control else "adversarial"
             arrays = folder / f"{which}.safetensors"
@@ -170,40 +203,40 @@ class Workspace:
             )
         return self._sets[name]
 
-    def result(self, node_id):
+    def result(self, node_id: str) -> Path:
         """The folder with the result of a node that has one shard."""
         node = self.plan.node(node_id)
         return self.store.result(node.stage, node.shards[0].key)
 
-    def results(self, stage):
+    def results(self, stage: str) -> list[Path]:
         """The folders with the results of a stage's nodes that have one shard each; none where the study does not ask for it."""
         return [self.store.result(stage, node.shards[0].key) for node in self.plan.of_stage(stage)]
 
-    def there(self, node):
+    def there(self, node: Node) -> bool:
         """Whether all shards of a node are computed."""
         return all(self.store.has(node.stage, shard.key) for shard in node.shards)
 
-    def gather(self, stage, variant, prompt_set, reader):
+    def gather(self, stage: str, variant: str, prompt_set: str, reader: Callable[[Path], Read]) -> list[Read]:
         """reader(folder) of every shard of a node, in order."""
         node = self.plan.node(Condition(variant, prompt_set).node(stage))
         return [reader(self.store.result(stage, shard.key)) for shard in node.shards]
 
-    def detections(self, variant, prompt_set):
+    def detections(self, variant: str, prompt_set: str) -> pandas.DataFrame:
         """Data frame of the detectors' findings, one row per prompt."""
         parts = self.gather("detect", variant, prompt_set, lambda f: read_table(f / "detections.parquet"))
         return pandas.concat(parts, ignore_index=True)
 
-    def images(self, variant, prompt_set):
+    def images(self, variant: str, prompt_set: str) -> torch.Tensor:
         """(prompt, 3, height, width) uint8."""
         return torch.cat(self.gather("generate", variant, prompt_set, lambda f: read_arrays(f / "images.safetensors")["images"]))
 
-    def source(self, node, shard):
-        """(prompt, 3, height, width) in [0, 1]: the images a node looks at, which its first input made."""
+    def source(self, node: Node, shard: Shard) -> torch.Tensor:
+        """(prompt, 3, height, width) in [0, 1]: the images a node looks at, made by the node's first input."""
         source = self.plan.node(node.inputs[0])
         at = [s.start for s in source.shards].index(shard.start)
         return read_arrays(self.store.file("generate", source.shards[at].key, "images.safetensors"))["images"].float() / 255
 
-    def mean_abs(self, variant, prompt_set, trajectory, quantity="mean_abs"):
+    def mean_abs(self, variant: str, prompt_set: str, trajectory: str, quantity: str = "mean_abs") -> np.ndarray:
         """(prompt, call, neuron) float32 mean |a| in the shared regime, layers side by side; or a norm, NaN where none is kept.
 
         What the text encoder shows is repeated for every call.
@@ -212,7 +245,7 @@ class Workspace:
         parts = dict.fromkeys(layer.site.part for layer in self.layers)
         shards = {part: self.gather("record", variant, prompt_set, lambda f, p=part: read_arrays(f / files[p])) for part in parts}
 
-        def of(layer):
+        def of(layer: Layer) -> torch.Tensor:
             if quantity != "mean_abs" and not layer.site.weighed:
                 return torch.full((1, 1, layer.n_neurons), torch.nan)
             return torch.cat([shard[f"{layer.path}|{quantity}"] for shard in shards[layer.site.part]])
@@ -220,13 +253,13 @@ class Workspace:
         shape = (len(self.prompt_set(prompt_set)), len(self.plan.calls), -1)
         return torch.cat([of(layer).float().expand(shape) for layer in self.layers], dim=-1).numpy()
 
-    def trajectory(self, name, rows):
-        """The base model's kept UNet inputs of a trajectory that the rows of a set pair with, in their order."""
+    def trajectory(self, name: str, rows: PromptSet) -> Trajectory:
+        """The recorded UNet inputs of the base model on a trajectory, one for each row of a set, in the order of these rows."""
         inputs = torch.cat(self.gather("generate", BASE, name, lambda f: read_arrays(f / "latents.safetensors")["inputs"]))
         about = self.gather("generate", BASE, name, lambda f: read_json(f / "calls.json"))[0]
         return Trajectory(inputs[pairing(rows, self.prompt_set(name))], about["calls"], about["timesteps"])
 
-    def detector(self, role, remembering=False):
+    def detector(self, role: str, remembering: bool = False) -> "Detector":
         """The attack-visible detector (steer) or the judge, read once.
 
         remembering   for judging only: an image judged before, in whichever condition, is looked up in the run folder;
@@ -245,13 +278,13 @@ class Workspace:
             self._detectors[role, "remembering"] = Cached(self._detectors[role], self.store.folder / "answers", code)
         return self._detectors[role, "remembering"]
 
-    def encode(self, rows):
+    def encode(self, rows: PromptSet) -> torch.Tensor:
         """(prompt, token, channel) text states of prompts, by the model as it is now."""
         with torch.no_grad():
             return text.encode(self.model, rows.prompts, rows.prefix)
 
-    def resuming(self, node, shard):
-        """What a long search or training gets: the way to the base model, and what it had reached before it was killed."""
+    def resuming(self, node: Node, shard: Shard) -> dict[str, Any]:
+        """For a long search or training: a context manager in which the model is the base model, and its saved state before it was killed."""
         own = {name: parameter.data for name, parameter in self.model.parameters().items()}
         return {
             "base": lambda: exchanged(self.model, own),
@@ -260,30 +293,30 @@ class Workspace:
         }
 
     @property
-    def units(self):
-        """The units of the target set, each once."""
+    def units(self) -> list[str]:
+        """The units of the target set, without repeats."""
         return list(dict.fromkeys(self.prompt_set("target").units))
 
-    def units_of(self, prompt_set):
-        """(row,) the units of a set by itself, in its own order: those of the target for what an attack made of it, else its own."""
+    def units_of(self, prompt_set: str) -> list[str]:
+        """(row,) the unit of each row of a set, in the order of its rows; the rows of an attack have the units of the target rows they pair with."""
         rows = self.prompt_set(prompt_set)
         if rows.attack is None:
             return rows.units
         target = self.prompt_set("target")
         return [target.units[place] for place in pairing(rows, target)]
 
-    def half_a(self):
+    def half_a(self) -> np.ndarray:
         """Boolean (prompt,) of the target set: the selection half."""
         return split_halves(self.prompt_set("target").units, self._study.choose.seed)
 
-    def units_in_half_a(self):
+    def units_in_half_a(self) -> np.ndarray:
         """The selection half, boolean (unit,) of `units`."""
         return split_halves(self.units, self._study.choose.seed)
 
-    def in_units(self, prompt_set, values):
+    def in_units(self, prompt_set: str, values: Array) -> Array:
         """(prompt, ...): rows of `values` in the order of the target set's rows they pair with."""
         return values[pairing(self.prompt_set("target"), self.prompt_set(prompt_set))]
 
-    def unit_means(self, prompt_set, values):
+    def unit_means(self, prompt_set: str, values: np.ndarray) -> np.ndarray:
         """(unit, ...): the mean of `values` over the rows of each of `units`."""
         return unit_means(self.prompt_set("target").units, self.in_units(prompt_set, values))

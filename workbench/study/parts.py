@@ -8,7 +8,8 @@ from workbench.study.concept import OTHER, OtherConcept
 from workbench.study.fields import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, MOST_UNITS, Call, NonEmpty, StudyTable, Unique
 from workbench.study.method_settings import check_parameters
 
-SETS = ("target", "reference", "near", "far", *OTHER)
+CONCEPT, RETAINED = ("target", "reference"), ("near", "far")
+SETS = (*CONCEPT, *RETAINED, *OTHER)
 
 
 class ModelTable(StudyTable):

@@ -92,6 +92,11 @@ class Study(StudyTable):
         """Where the study file lies; relative files are looked for there first."""
         return self._path.parent if self._path else Path(".")
 
+    def beside(self, other: "Study") -> "Study":
+        """This study, with relative files looked for where those of another study are."""
+        self._path = other._path
+        return self
+
     @property
     def text(self) -> str:
         """The study file as written."""

@@ -9,8 +9,9 @@ import pandas
 
 from workbench.analysis import quality
 from workbench.errors import StatisticsError
-from workbench.execution.rows.rates import RETAINED, generated
+from workbench.execution.rows.rates import generated
 from workbench.storage import read_arrays, read_table
+from workbench.study.parts import RETAINED
 from workbench.study.study import BASE
 
 NOTHING = dict.fromkeys(("n", "n_units", "dropped", "value", "low", "high"))

@@ -11,11 +11,11 @@ import numpy as np
 from workbench import registry
 from workbench.analysis import rates
 from workbench.execution.condition import Condition
+from workbench.study.parts import RETAINED
 from workbench.study.prompt_set_name import control_of, name_of
 from workbench.study.study import BASE
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-RETAINED = ("near", "far")
 
 
 def generated(workspace):

@@ -60,7 +60,7 @@ def with_pictures(workspace, rows, folder, reveal):
 def _image(workspace, variant, name, place):
     """The image of a condition that pairs with a row of the target set; None where the study drew none."""
     node = next((node for node in workspace.plan.of_stage("generate") if (node.variant, node.prompt_set) == (variant, name)), None)
-    if node is None or not all(workspace.store.has("generate", shard.key) for shard in node.shards):
+    if node is None or not workspace.there(node):
         return None
     pixels = workspace.in_units(name, workspace.images(variant, name))[place]
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))

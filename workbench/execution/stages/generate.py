@@ -6,10 +6,11 @@ The base model's UNet inputs are kept for the shared regime.
 from workbench.diffusion.denoise import denoise
 from workbench.execution import finite
 from workbench.execution.condition import Condition
-from workbench.execution.graph import CONCEPT, NodeSpec
+from workbench.execution.graph import NodeSpec
 from workbench.models import text
 from workbench.models.variants import applied
 from workbench.storage import write_arrays, write_json
+from workbench.study.parts import CONCEPT
 from workbench.study.study import BASE
 
 VERSION = 1

@@ -18,6 +18,7 @@ from workbench.execution.variant_files import watched_caveats
 from workbench.statistics import unit_means
 from workbench.storage import plain_json, read_table, write_json, write_table
 from workbench.study import seeds
+from workbench.study.parts import RETAINED
 from workbench.study.prompt_set_name import CONTROL, control_of, name_of
 from workbench.study.study import BASE, OTHER
 
@@ -307,7 +308,7 @@ def wording_changes(workspace, recorded):
         planned = workspace.plan.sets[name]
         if variant != BASE:
             continue
-        if name in rate_rows.RETAINED:
+        if name in RETAINED:
             found.append((f"prompts of {name} against the reference", (BASE, name), (BASE, "reference")))
         elif planned.attack and planned.control == (methods[planned.attack] != "random_tokens") and not _as_target(workspace, name):
             found.append((f"{name.replace(CONTROL, ', control')} against the prompt without attack", (BASE, name), (BASE, "target")))

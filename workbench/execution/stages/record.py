@@ -5,13 +5,14 @@ import torch
 from workbench.diffusion.denoise import evaluate
 from workbench.execution import finite
 from workbench.execution.condition import Condition
-from workbench.execution.graph import CONCEPT, NodeSpec
+from workbench.execution.graph import NodeSpec
 from workbench.methods import scores
 from workbench.models.variants import applied
 from workbench.neurons.reduce import Parts, Statistics
 from workbench.neurons.taps import Taps
 from workbench.neurons.text_taps import ONCE, TextTaps
 from workbench.storage import write_arrays
+from workbench.study.parts import CONCEPT
 from workbench.study.study import BASE, OTHER
 
 VERSION = 4

@@ -155,8 +155,7 @@ def _images(workspace, folder, reveal):
     """The first units of every condition that has images; where the concept may show, blurred in the pixels."""
     rows, units = [], workspace.prompt_set("target").pair_units[:SHOWN_UNITS]
     for node in workspace.plan.of_stage("detect"):
-        present = all(workspace.store.has("detect", shard.key) for shard in node.shards)
-        if not present:
+        if not workspace.there(node):
             continue
         prompts, pictures = workspace.prompt_set(node.prompt_set), workspace.images(node.variant, node.prompt_set)
         found, planned = workspace.detections(node.variant, node.prompt_set), workspace.plan.sets[node.prompt_set]
@@ -200,7 +199,8 @@ def _timings(workspace, history):
 
 
 def _reproduce(workspace, history, command, models):
-    sets = {name: workspace.prompt_set(name) for name, s in workspace.plan.sets.items() if s.node is None or _there(workspace, s.node)}
+    there = [name for name, one in workspace.plan.sets.items() if one.node is None or workspace.there(workspace.plan.node(one.node))]
+    sets = {name: workspace.prompt_set(name) for name in there}
     return {
         "command": command,
         "study_digest": workspace.study.digest(),
@@ -220,11 +220,6 @@ def _reproduce(workspace, history, command, models):
         "started": history["started"],
         "finished": history["finished"],
     }
-
-
-def _there(workspace, node_id):
-    node = workspace.plan.node(node_id)
-    return all(workspace.store.has(node.stage, shard.key) for shard in node.shards)
 
 
 def _peak_memory():

@@ -14,11 +14,12 @@ import pandas
 from workbench import registry
 from workbench.execution import method_code, neuron_choice
 from workbench.execution.condition import Condition
-from workbench.execution.graph import CONCEPT, NodeSpec
+from workbench.execution.graph import NodeSpec
 from workbench.methods import scores
 from workbench.neurons import sets, sites
 from workbench.statistics import iou, iou_chance
 from workbench.storage import read_json, read_table, write_json, write_table
+from workbench.study.parts import CONCEPT
 from workbench.study.study import BASE
 
 VERSION = 3
