@@ -113,7 +113,7 @@ prompts alike is why an attack that learns one vector is one run, and why a word
 ABOUT_ERASERS = """\
 Noise has, parameter by parameter, a multiple of the norm of ESD's change; a rotated change writes ESD's answer into random
 directions. Activity: 1 is the base model with the concept, 0 without it; medians, and where 95 % of draws lie. Broken: unrelated concepts
-are drawn right less than half as often as by the base model. Wanted: "deactivated" in at most 5 %, never of a broken model."""
+are drawn as asked at less than 0.8 of the base model's rate. Wanted: "deactivated" in at most 5 %, never of a broken model."""
 ABOUT_CLUSTERS = """Data without groups were called stable and grouped in {said} of {of} draws, over all kinds; wanted: at most 5 %."""
 ABOUT_POWER = """\
 A trigger is planted in the tiny planted model at two strengths; the second lowers the rate of success by a known cut. Found: McNemar's
