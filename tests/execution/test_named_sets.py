@@ -136,7 +136,7 @@ def test_overlaps_stand_beside_chance_unless_one_is_made_of_the_other(ran):
     assert row["n_random"] == 999 and row["chance_low"] <= row["chance"] <= row["chance_high"] and row["reason"] is None
     for second_name in ("both", "rest"):
         (row,) = rows_of_table(run, "set_overlaps", first="concept", second=second_name)
-        assert row["chance"] is None and "made of the other" in row["reason"] and row["iou"] > 0
+        assert row["chance"] is None and "made from the other" in row["reason"] and row["iou"] > 0
 
 
 def test_effects_of_a_set_are_those_of_a_cluster_with_the_same_neurons(ran):
