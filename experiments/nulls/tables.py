@@ -1,7 +1,7 @@
 """The tables of docs/results/nulls.md: what was said of draws in which nothing was done, and of planted effects.
 
-attacks    second draws of their controls: p below 0.05, and the words, by kind of attack and units a half
-erasers    noise, rotated changes, the sham and ESD: numbers and words, by eraser and units a half
+attacks    second draws of their controls: p below 0.05, and the words, by kind of attack and units per half
+erasers    noise, rotated changes, the sham and ESD: numbers and words, by eraser and units per half
 clusters   data without groups, and planted groups
 power      planted cuts, beside the printed power
 document   all of it
@@ -27,7 +27,7 @@ def share(k, n):
 
 
 def attacks(draws):
-    """[[kind, units a half, tests, p < 0.05, reactivated or in part, not reactivated, undecided, no words]]."""
+    """[[kind, units per half, tests, p < 0.05, reactivated or in part, not reactivated, undecided, no words]]."""
     lines = []
     for kind, name in KINDS.items():
         for n, some in draws.items():
@@ -51,7 +51,7 @@ def group(variant):
 
 
 def erasers(draws):
-    """[[eraser, models, units a half, draws, activity, activity without the concept, images, broken, the words]]."""
+    """[[eraser, models, units per half, draws, activity, activity without the concept, images, broken, the words]]."""
     lines, names = [], list(next(iter(draws.values()))[0]["variants"])
     for name in dict.fromkeys(map(group, ["esd", "sham", *sorted(names)])):
         mine = [variant for variant in names if group(variant) == name]
@@ -94,7 +94,7 @@ def power(rows):
 
 
 def validity(draws):
-    """[[units a half, draws, valid set, scale over its standard error]]."""
+    """[[units per half, draws, valid set, scale over its standard error]]."""
     return [
         [n, len(some), share(sum(one["valid"] for one in some), len(some)), _middle(some, "scale_over_se")] for n, some in draws.items()
     ]
@@ -102,16 +102,16 @@ def validity(draws):
 
 ABOUT = """\
 One pool of {units} units (distinct prompts, none that ESD trained on) was recorded once. Each of {draws} draws of a size takes two
-halves of {sizes} units, chooses neurons on one and measures on the other, by the functions that a study's report is made with.
+halves of {sizes} units, chooses neurons on one and measures on the other, by the functions that make a study's report.
 Each eraser and attack is a study of its own. Brackets of shares: 95 % Wilson, as if draws were independent; they share the pool."""
 ABOUT_ATTACKS = (
-    """On ESD and on one null eraser of every kind and size. Wanted: p below 0.05 in 3 to 7 %, words of return in at most 5 %."""
+    """On ESD and on one null eraser of every kind and size. Wanted: p below 0.05 in 3 to 7 %, "reactivated" in at most 5 %."""
 )
 ABOUT_SHARED = """\
-Vectors that are one draw for all prompts are no null of a single run: two such draws differ, and p says so. What they do to all
-prompts alike is why an attack that learns one vector is one run, and why a word asks for more than a change."""
+One random vector for all prompts is no null for a single run: two such vectors differ, and p says so. This is why an attack that learns
+one vector counts as one run, and why "reactivated" needs more than a change."""
 ABOUT_ERASERS = """\
-Noise has, parameter by parameter, a multiple of the norm of ESD's change; a rotated change writes ESD's answer into random
+Noise has, parameter by parameter, a multiple of the norm of ESD's change; a rotated change is ESD's change in random
 directions. Activity: 1 is the base model with the concept, 0 without it; medians, and where 95 % of draws lie. Broken: unrelated concepts
 are drawn as asked at less than 0.8 of the base model's rate. Wanted: "deactivated" in at most 5 %, never of a broken model."""
 ABOUT_CLUSTERS = """Data without groups were called stable and grouped in {said} of {of} draws, over all kinds; wanted: at most 5 %."""
@@ -119,12 +119,12 @@ ABOUT_POWER = """\
 A trigger is planted in the tiny planted model at two strengths; the second lowers the rate of success by a known cut. Found: McNemar's
 p below 0.05 and a fall. The printed power assumes a correlation of 0.3 between the two outcomes of a prompt; beside it the same formula at
 the correlation that the outcomes have."""
-ATTACKS = ["attack", "units a half", "tests", "p < 0.05", "reactivated, in whole or part", "not reactivated", "undecided"]
+ATTACKS = ["attack", "units per half", "tests", "p < 0.05", "reactivated, in whole or part", "not reactivated", "undecided"]
 ATTACKS += ["nothing to reactivate", "no words"]
 ERASERS = [
     "eraser",
     "models",
-    "units a half",
+    "units per half",
     "draws",
     "activity",
     "without the concept",
@@ -142,10 +142,10 @@ def document(draws, cluster_rows, power_rows, made):
     sizes = ", ".join(map(str, draws))
     parts = [
         "# Where nothing was done",
-        f"Made by `make nulls`, {made}. It is said of the emoji model and its style ink; it is no evidence about Stable Diffusion.",
+        f"Made by `make nulls`, {made}. Emoji model, style ink; no evidence about Stable Diffusion.",
         ABOUT.format(units=pool.N_UNITS, draws=len(next(iter(draws.values()))), sizes=sizes),
         "## Is the chosen set valid?",
-        markdown(["units a half", "draws", "valid", "scale over its SE (95 % of draws)"], validity(draws)),
+        markdown(["units per half", "draws", "valid", "scale over its SE (95 % of draws)"], validity(draws)),
         "## Attacks that are second draws of their controls",
         ABOUT_ATTACKS,
         markdown(ATTACKS, attacks(draws)),

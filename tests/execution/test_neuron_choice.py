@@ -226,7 +226,7 @@ def test_an_agreed_choice_is_stable_and_stands_beside_chance(planted):
     assert "one seed" in rows.loc["seeds", "reason"]
     triggers = rows.loc["triggers"].set_index("second")
     assert triggers.loc["attack paraphrase", "iou"] > triggers.loc["attack paraphrase", "chance_high"]
-    assert "by one of its names" in triggers.loc["another", "reason"]
+    assert "only one name of the concept" in triggers.loc["another", "reason"]
     assert set(rows.loc["scores", "second"]) == {"contrast", "z", "welch_z", "auroc"}
     often = columns["frequency"]
     assert np.isnan(often[~run.ff]).all() and often[run.true].min() > 0.8 > 0.2 > np.delete(often[run.ff], 0).mean()
