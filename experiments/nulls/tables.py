@@ -104,9 +104,7 @@ ABOUT = """\
 One pool of {units} units (distinct prompts, none that ESD trained on) was recorded once. Each of {draws} draws of a size takes two
 halves of {sizes} units, chooses neurons on one and measures on the other, by the functions that make a study's report.
 Each eraser and attack is a study of its own. Brackets of shares: 95 % Wilson, as if draws were independent; they share the pool."""
-ABOUT_ATTACKS = (
-    """On ESD and on one null eraser of every kind and size. Wanted: p below 0.05 in 3 to 7 %, "reactivated" in at most 5 %."""
-)
+ABOUT_ATTACKS = """On ESD and on one null eraser of every kind and size. Wanted: p below 0.05 in 3 to 7 %, "reactivated" in at most 5 %."""
 ABOUT_SHARED = """\
 One random vector for all prompts is no null for a single run: two such vectors differ, and p says so. This is why an attack that learns
 one vector counts as one run, and why "reactivated" needs more than a change."""

@@ -209,10 +209,8 @@ def together(x, y, n_resamples=2000, seed=0):
 
 
 def _judged(workspace, variant, name, stage="detect"):
-    try:
-        return is_there(workspace, f"{stage}:{variant}:{name}")
-    except StopIteration:  # the plan makes no such images
-        return False
+    node = f"{stage}:{variant}:{name}"
+    return workspace.plan.has(node) and is_there(workspace, node)
 
 
 def _features(workspace, variant):

@@ -59,7 +59,7 @@ def scored(study_file, folder, pipeline, changes=()):
 
 def chosen(*args):
     """The neuron table of such a study."""
-    return read_table(scored(*args)._folder("score") / "neurons.parquet")
+    return read_table(scored(*args).result("score") / "neurons.parquet")
 
 
 # an odd number of neurons, so that the choice ends between two twins

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from workbench.analysis import quality
+from workbench.execution.condition import Condition
 from workbench.execution.rows import quality as quality_rows
 from workbench.execution.rows import rates
 from workbench.methods.detectors import Detector
@@ -22,7 +23,7 @@ class Workspace:
 
     def __init__(self, labels=LABELS, asked=("object:bomb", "object:dagger") * 3):
         self.study = Thing(detectors=Thing(labels=list(labels)))
-        nodes = [Thing(variant=v, prompt_set=s) for v in ("base", "erased") for s in ("target", "reference", "near")]
+        nodes = [Thing(condition=Condition(v, s)) for v in ("base", "erased") for s in ("target", "reference", "near")]
         kinds = {"target": "target", "reference": "reference", "near": "retained"}
         sets = {name: Thing(kind=kind, attack=None, against=None, control=False) for name, kind in kinds.items()}
         self.plan = Thing(of_stage=lambda stage: nodes, sets=sets)
@@ -92,7 +93,7 @@ class Pictures:
                 self.seen[variant, name] = colours * (0.5 if variant == "erased" else 1.0)
                 if (variant, name) in without:
                     continue
-                nodes.append(Thing(variant=variant, prompt_set=name))
+                nodes.append(Thing(condition=Condition(variant, name)))
                 if judge.features:
                     write_arrays(folder / variant / name / "features.safetensors", {"features": self.seen[variant, name]})
         again = [] if ("again", "seed") in without else [Thing(prompt_set=n, parameters={"what": "seed"}) for n in ("near", "far")]
@@ -223,7 +224,7 @@ def test_without_features_distances_are_null_with_a_reason_and_without_retained_
 def test_an_attack_is_set_beside_its_control_on_the_same_prompts():
     workspace = Workspace()
     seen = {"target": [1, 0, 0, 0, 0, 0], "pgd@erased": [0, 1, 1, 1, 0, 0], "pgd@erased~control": [0, 0, 0, 1, 1, 0], "near": [1] * 6}
-    nodes = [Thing(variant="erased", prompt_set=name) for name in seen]
+    nodes = [Thing(condition=Condition("erased", name)) for name in seen]
     workspace.plan.of_stage = lambda stage: nodes
     for name in list(seen)[1:3]:
         workspace.plan.sets[name] = Thing(kind="adversarial", attack="pgd", against="erased", control=name.endswith("control"))
@@ -250,7 +251,7 @@ def test_variants_are_compared_with_their_parents_and_their_likes_by_the_rates_o
     seen = {(v, s): draws.random(6) < 0.5 for v in role for s in ("target", "reference", "near")}
     for variant, name in (("esd", "pgd@esd"), ("pruned", "pgd@esd"), ("pruned", "pgd@pruned"), ("esd", "words"), ("uce", "words")):
         seen |= {(variant, s): draws.random(6) < 0.5 for s in (name, f"{name}~control")}
-    workspace.plan.of_stage = lambda stage: [Thing(variant=variant, prompt_set=name) for variant, name in seen]
+    workspace.plan.of_stage = lambda stage: [Thing(condition=Condition(variant, name)) for variant, name in seen]
     workspace.detections = lambda variant, name: pandas.DataFrame({"judge": seen[variant, name][::-1]})
     rows = checked("comparisons", rates.comparison_rows(workspace))
     found = {(r["variant_a"], r["variant_b"], r["prompt_set"], r["prompt_set_b"]): r for r in rows}

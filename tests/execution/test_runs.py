@@ -260,7 +260,7 @@ def test_the_report_of_a_real_run_shows_single_neurons(finished):
     table = finished.neurons
     assert {"score", "score_b", "kappa", "d_erased", "r_erased", "d_pruned", "r_pruned"} <= set(table)
     page = (finished.store.report_folder / "report.html").read_text()
-    assert "Each point is one neuron: erased" in page
+    assert "Single neurons of erased" in page
     top = table.sort_values(["score", "layer", "index"], ascending=[False, True, True]).iloc[0]
     row = re.search(r'id="table-top".*?<tbody>(.*?)</tr>', page, re.S).group(1)
     assert top["layer"] in row and str(top["index"]) in row

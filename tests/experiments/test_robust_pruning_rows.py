@@ -24,13 +24,8 @@ class Made:
         self.seen, self.looks, self.study = seen, None, SimpleNamespace(variants=[SimpleNamespace(name=v) for v in variants], choose=None)
         sets = {n: SimpleNamespace(kind="retained" if n in ("near", "far") else "target", attack=n.partition("@")[0]) for n in names}
         ids = {f"detect:{variant}:{name}" for variant, name in seen} | set(ids)
-        shard = SimpleNamespace(key="there")
-
-        def node(wanted):
-            return next(SimpleNamespace(stage="detect", shards=[SimpleNamespace(key=wanted)]) for one in ids if one == wanted)
-
-        self.plan = SimpleNamespace(sets=sets, node=node, shard=shard)
-        self.store = SimpleNamespace(has=lambda stage, key: key.removeprefix("detect:") not in missing)
+        self.plan = SimpleNamespace(sets=sets, has=lambda wanted: wanted in ids, node=lambda wanted: wanted)
+        self.there = lambda node: node.removeprefix("detect:") not in missing
 
     def detections(self, variant, name):
         return pandas.DataFrame({"judge": self.seen[variant, name], "judge_expected": self.seen[variant, name], "unit": UNITS})

@@ -9,7 +9,7 @@ from tests import reference_masks
 from tests.execution.conftest import study_file  # noqa: F401
 from tests.execution.test_mask_studies import VARIANTS, written  # noqa: F401
 from workbench.errors import MethodError, StudyError
-from workbench.execution import execute, plan, variant_files
+from workbench.execution import execute, variant_files
 from workbench.methods.erasers import _gates, _layers, learned_mask
 from workbench.models.variants import Variant, applied
 from workbench.registry import method, methods
@@ -180,7 +180,7 @@ def test_a_study_that_spares_nothing_keeps_its_keys(written):  # noqa: F811
         part = study.variant(node.variant)
         content = base | {"method": part.method, "parameters": method("erasers", part.method).parameters(**part.parameters).model_dump()}
         content |= {"pairs": erased.parameters["pairs"]} | more
-        assert node.shards[0].key == digest(["erase", plan.VERSIONS["erase"], content, None, inputs])[:24]
+        assert node.shards[0].key == digest(["erase", stages.module("erase").VERSION, content, None, inputs])[:24]
     spared, _ = execute.prepare(written(SPARED))
     assert spared.node("erase:masked").key != masked.key and spared.node("erase:erased").key == erased.key
 
