@@ -9,7 +9,7 @@ from tests import reference_masks
 from tests.execution.conftest import study_file  # noqa: F401
 from tests.execution.test_mask_studies import VARIANTS, written  # noqa: F401
 from workbench.errors import MethodError, StudyError
-from workbench.execution import execute, variant_files
+from workbench.execution import execute, stages, variant_files
 from workbench.methods.erasers import _gates, _layers, learned_mask
 from workbench.models.variants import Variant, applied
 from workbench.registry import method, methods

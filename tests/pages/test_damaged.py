@@ -125,7 +125,7 @@ def test_a_folder_whose_name_is_no_text_is_told_and_left_out(opened, sound, tmp_
     shutil.copytree(bytes(sound.parent / "run"), odd)
     assert run_list.list_runs(tmp_path) == ["sound"] and run_list.odd_names(tmp_path) == [r"caf\udce9"]
     app = opened("overview", None, tmp_path)
-    assert not app.exception and any("is no text" in caption.value for caption in app.caption)
+    assert not app.exception and any("not valid text" in caption.value for caption in app.caption)
 
 
 @pytest.mark.parametrize(
