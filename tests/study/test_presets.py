@@ -101,7 +101,7 @@ def test_who_sets_nothing_is_as_published():
     assert published.sentences(one) == ["erased: esd as published (style)."] and published.sentences(one, deviating=True) == []
     assert published.sentences(study()) == []
     cad = study(method="cad", preset="published")
-    assert published.sentences(cad) == ["erased: cad as published. The published value is not known of draws = 20."]
+    assert published.sentences(cad) == ["erased: cad as published. The published value is not known for draws = 20."]
     fia = study(method="fia", preset="published", parameters={"layers": ["reads"], "concepts": ["ink", "lineart"]})
     assert published.deviations(fia.variant("erased")) == []
     other = study(method="fia", preset="published", parameters={"layers": ["feeds", "reads"], "form": "paper"})
