@@ -230,8 +230,8 @@ def test_the_page_of_neurons_shows_figure_sets_regions_table_and_says_whether_th
     for words in (
         "Which neurons",
         "Where in the image is a cluster active?",
-        "Sets by name",
-        "The table",
+        "Named neuron sets",
+        "All neurons",
         "Is the choice of neurons stable?",
     ):
         assert any(words in heading for heading in headings), (words, headings)
