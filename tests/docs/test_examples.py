@@ -46,11 +46,11 @@ def brightness(tmp_path, monkeypatch):
     (tmp_path / "brightness.py").write_text(blocks(ROOT / "docs" / "develop" / "add-a-stage.md", "python")[0])
     monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(tmp_path)])
     stages.names.cache_clear()
-    stages.module.cache_clear()
-    yield stages.module("brightness")
+    stages.stage.cache_clear()
+    yield stages.stage("brightness")
     monkeypatch.undo()
     stages.names.cache_clear()
-    stages.module.cache_clear()
+    stages.stage.cache_clear()
     sys.modules.pop("workbench.execution.stages.brightness", None)
 
 

@@ -46,7 +46,7 @@ def with_stage(tmp_path, monkeypatch):
 
     def forget():
         stages.names.cache_clear()
-        stages.module.cache_clear()
+        stages.stage.cache_clear()
         sys.modules.pop("workbench.execution.stages.counted", None)
 
     yield put
@@ -58,8 +58,8 @@ def test_every_stage_is_a_module_with_its_version_nodes_and_run():
     there = {name for _, name, _ in pkgutil.iter_modules(stages.__path__)}
     assert set(stages.names()) == there == {*stages.ORDER, *stages.LAST}
     for name in stages.names():
-        module = stages.module(name)
-        assert isinstance(module.VERSION, int) and callable(module.nodes) and callable(module.run), name
+        stage = stages.stage(name)
+        assert stage.version >= 1 and callable(stage.nodes) and callable(stage.run), name
 
 
 def test_a_new_stage_is_one_file_and_what_it_finds_is_measured(with_stage, study_file):

@@ -180,7 +180,7 @@ def test_a_study_that_spares_nothing_keeps_its_keys(written):  # noqa: F811
         part = study.variant(node.variant)
         content = base | {"method": part.method, "parameters": method("erasers", part.method).parameters(**part.parameters).model_dump()}
         content |= {"pairs": erased.parameters["pairs"]} | more
-        assert node.shards[0].key == digest(["erase", stages.module("erase").VERSION, content, None, inputs])[:24]
+        assert node.shards[0].key == digest(["erase", stages.stage("erase").version, content, None, inputs])[:24]
     spared, _ = execute.prepare(written(SPARED))
     assert spared.node("erase:masked").key != masked.key and spared.node("erase:erased").key == erased.key
 

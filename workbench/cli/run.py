@@ -2,7 +2,8 @@
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,20 @@ def run(
     _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or ())
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Says in one sentence that a signal stopped the run; the exit code is that of the signal."""
+    from workbench.execution.signals import Terminated, heeding
+
+    try:
+        with heeding():
+            yield
+    except Terminated as error:
+        errors.print(f"\nStopped: {error}. Finished results are kept; run the same command again to continue.")
+        raise typer.Exit(error.exit_code) from None
+
+
+@_stoppable()
 def _run(
     name: str,
     out: Path | None,
@@ -60,26 +75,6 @@ def _run(
     dry_run: bool,
     command: str,
     others: Sequence[Path] = (),
-) -> None:
-    from workbench.execution.signals import Terminated, heeding
-
-    try:
-        with heeding():
-            _execute(name, out, assignments, limit, device, dry_run, command, others)
-    except Terminated as error:
-        errors.print(f"\nStopped: {error}. Finished results are kept; run the same command again to continue.")
-        raise typer.Exit(error.exit_code) from None
-
-
-def _execute(
-    name: str,
-    out: Path | None,
-    assignments: list[str] | None,
-    limit: int | None,
-    device: str,
-    dry_run: bool,
-    command: str,
-    others: Sequence[Path],
 ) -> None:
     from workbench.study.study import load_study
 

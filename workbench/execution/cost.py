@@ -73,7 +73,7 @@ def estimate(plan: "Plan", workspace: "Workspace") -> Estimate:
         row["nodes"] += 1
         row["kept"] += missing == 0
         row["passes"] += node.passes * share
-        row["seconds"] += node.passes * share * pace + (getattr(stages.module(node.stage), "SECONDS", 0) if missing else 0)
+        row["seconds"] += node.passes * share * pace + (stages.stage(node.stage).seconds if missing else 0)
         row["bytes"] += int(node.bytes * share)
         left, kept = left + (missing > 0), kept + (missing == 0)
     weights = sum(p.numel() * p.element_size() for p in workspace.model.parameters().values())

@@ -180,7 +180,7 @@ def build(
     prompts, calls = read_sets(study), recorded_calls(study, n_calls)
     graph = Graph(study, prompts, calls, n_calls, model_digest, (n_neurons, image_bytes, latent_bytes))
     for name in stages.names():
-        for spec in stages.module(name).nodes(study, graph):
+        for spec in stages.stage(name).nodes(study, graph):
             graph.add(spec)
     keys: dict[str, str] = {}
     nodes = [_node(spec, keys) for spec in _in_order(graph)]
@@ -209,7 +209,7 @@ def _node(spec: NodeSpec, keys: dict[str, str]) -> Node:
     for start, stop in spec.ranges:
         content = spec.parameters | {spec.cut: spec.parameters[spec.cut][start:stop]} if spec.cut else spec.parameters
         part = [start, stop] if spec.cut is None and stop else None
-        version = stages.module(spec.stage).VERSION
+        version = stages.stage(spec.stage).version
         key = digest([spec.stage, version, content, part, [keys[name] for name in spec.inputs], *code])
         shards.append(Shard(start, stop, key[:24]))
     about = (spec.variant, spec.prompt_set, tuple(spec.inputs), tuple(shards), spec.parameters, spec.context)

@@ -72,10 +72,10 @@ class Workspace:
 
     def run(self, node: Node, shard: Shard, folder: Path) -> None:
         """Compute one shard of a node into `folder`."""
-        module = stages.module(node.stage)
-        self._computing = None if getattr(module, "READS_STUDY", False) else node.stage
+        stage = stages.stage(node.stage)
+        self._computing = None if stage.reads_study else node.stage
         try:
-            module.run(self, node, shard, folder)
+            stage.run(self, node, shard, folder)
         finally:
             self._computing = None
 

@@ -12,13 +12,15 @@ SECONDS                     what one node costs beside the UNet, for the estimat
 READS_STUDY                 True for a stage whose parameters hold the whole study; all others get no study from the workspace
 
 names     of all stages, in the order in which they are asked for their nodes
-module    the module of a stage
+stage     what the module of a stage declares, with the defaults of what it may leave out
 """
 
 import importlib
 import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
+from typing import Any
 
 # a stage that is not listed is asked after these
 ORDER: tuple[str, ...] = ("generate", "detect", "record", "score", "erase", "attack", "clip", "again")
@@ -33,7 +35,29 @@ def names() -> tuple[str, ...]:
     return (*ORDER, *(name for name in there if name not in ORDER + LAST), *LAST)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage, as its module declares it."""
+
+    version: int
+    nodes: Callable[..., Any]
+    run: Callable[..., None]
+    rows: Callable[..., dict[str, Any]]
+    columns: Callable[..., dict[str, Any]]
+    seconds: float
+    reads_study: bool
+
+
 @cache
-def module(name: str) -> ModuleType:
-    """The module of a stage."""
-    return importlib.import_module(f"{__name__}.{name}")
+def stage(name: str) -> Stage:
+    """The stage of that name."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    return Stage(
+        module.VERSION,
+        module.nodes,
+        module.run,
+        getattr(module, "rows", lambda workspace, table: {}),
+        getattr(module, "columns", lambda workspace: {}),
+        getattr(module, "SECONDS", 0),
+        getattr(module, "READS_STUDY", False),
+    )

@@ -112,8 +112,7 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     said = verdict(variants, judged, study.concept.name, best, relocations=moved, n_choosing=n_choosing)
     tables["verdict"] = expectations.applied(over_runs.said(said, study), known)
     for stage in stages.names():
-        if hasattr(stages.module(stage), "rows"):
-            tables |= stages.module(stage).rows(workspace, table)
+        tables |= stages.stage(stage).rows(workspace, table)
     unsure = [f"Clusters: {row['reason']}." for row in tables["cluster_choice"] if row["chosen"] and row["reason"]]
     tables["verdict"]["caveats"] = [
         *tables["verdict"]["caveats"],
@@ -138,7 +137,7 @@ def with_columns(workspace: Workspace, table: pandas.DataFrame) -> pandas.DataFr
     """
     new: dict[str, np.ndarray] = {}
     for stage in stages.names():
-        new |= stages.module(stage).columns(workspace) if hasattr(stages.module(stage), "columns") else {}
+        new |= stages.stage(stage).columns(workspace)
     return pandas.concat([table, pandas.DataFrame(new, index=table.index)], axis=1) if new else table
 
 
