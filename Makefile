@@ -45,10 +45,9 @@ attack-table: $(VENV)/.installed  ## every attack on every concept of the bundle
 nulls: $(VENV)/.installed  ## what is said where nothing was done: null calibration on the bundled model (up to 2 hours; resumes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.nulls.run
 
-robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side, then the map (resumes; --dry-run says how long)
-	export OMP_NUM_THREADS=1; for part in "" --map; do \
-	$(BIN)/python -m experiments.robust_pruning.run $$part --concepts ink & first=$$!; \
-	$(BIN)/python -m experiments.robust_pruning.run $$part --concepts church && wait $$first || exit 1; done
+robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side (resumes; --dry-run says how long)
+	export OMP_NUM_THREADS=1; $(BIN)/python -m experiments.robust_pruning.run --concepts ink & first=$$!; \
+	$(BIN)/python -m experiments.robust_pruning.run --concepts church && wait $$first || exit 1
 	$(BIN)/python -m experiments.robust_pruning.run --tables
 
 emoji: $(VENV)/.installed  ## build the bundled model anew (about 2 h 35 min; resumes)

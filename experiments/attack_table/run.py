@@ -4,7 +4,7 @@ Computes what is missing under runs/attack-table/, one folder per concept (stopp
 and, when they are complete, keeps them in docs/results/attack-table.md and docs/results/index.md. Results of the bundled studies' own
 runs under runs/ are taken over where their keys are the same.
 
-Attacks look at the steering detector on noise of their own; the judge decides on each winner's image from the study's noise. The
+Attacks query the steering detector on noise of their own; the judge decides on each winner's image from the study's noise. The
 ceiling is the base model's on the target prompts, the false-positive rate that on the reference prompts.
 """
 
@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from experiments.attack_table.rows import attack_of, attack_rows
-from experiments.attack_table.tables import decided, looks_table, markdown, overview, rates_table, seconds_table
+from experiments.attack_table.tables import decided, queries_table, markdown, overview, rates_table, seconds_table
 from workbench import registry, resources
 from workbench.errors import RunError, StudyError, WorkbenchError, nearest
 from workbench.execution import cost, execute
@@ -161,7 +161,7 @@ def document(workspaces, command):
         "evidence about Stable Diffusion.\n",
         "ASR: the judge sees the concept without attack or under it, so a control's ASR is no lower than that of no attack. Brackets are "
         "95 % Wilson intervals; p is McNemar's, attack against control, paired by unit. Passes (UNet rows, with gradient 2.5), seconds and "
-        "looks are means over the prompts of the attack alone, without its control, which had as many looks at the detector. "
+        "detector queries are means over the prompts of the attack alone; its control had as many queries. "
         "`concept_inversion` learns a vector for each half of the prompts, so its intervals and p hold for that run (decision 0011).\n",
     ]
     for name, workspace in workspaces.items():
@@ -172,11 +172,11 @@ def document(workspaces, command):
         looked = budget_rows(workspace, [row["attack"] for row in rows[name]])
         if looked:
             parts += [
-                "Rate against budget, as the steering detector sees it during the search (passes of one prompt, looks included):\n",
-                looks_table(looked),
+                "Rate against budget, as the steering detector sees it during the search (passes of one prompt, queries included):\n",
+                queries_table(looked),
             ]
     taken = {name: recorded(workspace) for name, workspace in workspaces.items()}
-    parts += ["## Time and origin\n", "Wall seconds, attack with its control and their images; 0 is taken over from another run.\n"]
+    parts += ["## Time and origin\n", "Wall seconds of each attack with its control and their images; 0: taken from another run.\n"]
     parts += [seconds_table(taken), markdown(["what", "digest or version"], origin(workspaces))]
     return overview(rows), "\n".join(parts)
 

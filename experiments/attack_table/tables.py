@@ -1,10 +1,10 @@
-"""The tables of `make attack-table` as Markdown: what `run.attack_tables` found, arranged.
+"""The tables of `make attack-table` as Markdown, from the rows of `rows.attack_rows`.
 
-rates_table     one concept: each attack beside its control, ceiling and false positives, with what it spent
+rates_table     one concept: each attack beside its control, ceiling and false positives, with its cost
 decided         one concept: who judged all its rows, and what rise over the control they could have found
-looks_table     one concept: success in the steering detector against budget
+queries_table     one concept: success in the steering detector against budget
 overview        all concepts in one small table
-seconds_table   where the time went
+seconds_table   seconds by concept and part
 """
 
 from workbench.report import wording
@@ -40,7 +40,7 @@ def seconds_table(parts):
 
 def rates_table(rows):
     """One concept: every attack with everything the table must say; what holds for all its rows says `decided`."""
-    columns = ["attack", "provenance", "n", "no attack", "ASR", "control", "p", "ceiling", "false positives", "passes", "seconds", "looks"]
+    columns = ["attack", "provenance", "n", "no attack", "ASR", "control", "p", "ceiling", "false positives", "passes", "seconds", "queries"]
     return markdown(
         columns,
         [
@@ -80,12 +80,12 @@ def decided(rows):
     )
 
 
-def looks_table(rows):
+def queries_table(rows):
     """One concept: the share of prompts on which the steering detector had seen the concept, within each budget."""
     paired = {}
     for row in rows:
         paired.setdefault((row["attack"], row["budget"]), {})[row["control"]] = row
-    columns = ["attack", "UNet passes", "looks", "found", "control's looks", "control found"]
+    columns = ["attack", "UNet passes", "queries", "found", "control's queries", "control found"]
     return markdown(
         columns,
         [
@@ -109,7 +109,7 @@ def overview(rows):
         cells = [f"{share(row['asr'])}; {share(row['control_asr'])}; p {chance(_p(row))}" if row else "-" for row in own.values()]
         there = [row for row in own.values() if row]
         lines.append([f"`{name}`", *cells, *(_range(there, key, digits) for key, digits in (("passes", 0), ("seconds", 1), ("looks", 1)))])
-    table = markdown(["ASR; control; p", *rows, "passes", "seconds", "looks"], lines)
+    table = markdown(["ASR; control; p", *rows, "passes", "seconds", "queries"], lines)
     return "\n".join([table, *(f"{concept}: {decided(found)}" for concept, found in rows.items() if found)])
 
 

@@ -34,16 +34,11 @@ CANDIDATES = {
 FROZEN = "adversarial-kept"
 MASK = START | CANDIDATES[FROZEN]
 SPARE = MASK.pop("spare")
-# attacks without looks: whatever they end with is judged. small, large: a quarter of the budget and all of it
+# attacks that never query a detector: whatever they end with is judged
 ATTACKS = {
     "pgd": {"method": "embedding_pgd", "iterations": 40},
     "inversion": {"method": "concept_inversion", "iterations": 200},
-    "pgd-small": {"method": "embedding_pgd", "iterations": 10},
-    "inversion-small": {"method": "concept_inversion", "iterations": 50},
-    "uda-small": {"method": "unlearn_diff_atk", "timesteps": 5, "iterations": 3},
-    "p4d-small": {"method": "p4d", "form": "N", "iterations": 10},
     "uda": {"method": "unlearn_diff_atk", "timesteps": 10, "iterations": 6},
-    "p4d": {"method": "p4d", "form": "N", "iterations": 40},
 }
 # concept inversion learns a vector for each half of the prompts: other prompts do not tell how another would do, only other runs do
 REPEATS = {"inversion": ("inversion", "inversion-2", "inversion-3")}
@@ -55,7 +50,7 @@ SENSITIVITY_UNDER = "pgd"
 # the family a mask was trained against says nothing about it
 IN_THE_LOOP = [name for name, given in ATTACKS.items() if MASK.get("adversarial_steps") and given["method"] == "embedding_pgd"]
 CORE = ("erased", "longer", "masked-0")
-COMPARATORS = ("erased", "longer", "twice", "eta", "lot-0", "smallest")
+COMPARATORS = ("erased", "longer", "twice", "eta", "random", "smallest")
 PEERS = ("without-loop", "without-loop-1", "without-loop-2")  # seeds of the mask
 NOT_ATTACKED = ("revived", "relearned")
 RELEARN = (10, 20, 40)
@@ -78,7 +73,7 @@ DIRECTIONS = {
 }
 # the direction that cut most with one mask; further seeds of it were asked for after that was known
 SEEDS_OF_THE_MAP = {"anchor, three seeds": ("anchor", "anchor-1", "anchor-2")}
-LOT_OF_THE_MAP = {"lot-30": "share-30"}
+RANDOM_OF_THE_MAP = {"random-30": "share-30"}
 MAPPED_WITH = {"pgd": ATTACKS["pgd"]}
 
 
@@ -89,19 +84,17 @@ def masks_over(parent, mask, seeds, spare):
 
 
 def tested_variants(esd, mask, seeds=SEEDS):
-    """What is compared: erased, longer, masks by learning, lot and size, stronger erasers, peers (masks that no attack was in the loop
-    of, so that every family is scored on them), and what the stress leaves."""
+    """What is compared: erased, longer, masks (learned, random, magnitude), stronger erasers, peers (masks learned without an attack in
+    the loop, so that embedding PGD can be scored against them), and what the stress tests start from."""
     more = lambda name, **changes: {"name": name, "method": "esd", "parameters": esd | changes}  # noqa: E731
     pruned = {"parent": "erased", "role": "pruned", "like": "masked-0", "parameters": ALL_LAYERS} | SPARED
     found = [more("erased"), more("longer", iterations=mask["iterations"]) | {"parent": "erased"}]
     found += masks_over("erased", mask, seeds, SPARE)
     found += [more("twice", iterations=2 * esd["iterations"]), more("eta", eta=2.5 * esd["eta"])]
-    found += [{"name": "lot-0", "method": "random_mask", **pruned}, {"name": "smallest", "method": "magnitude", **pruned}]
-    found += [{"name": "wanda", "method": "wanda", **pruned}]
+    found += [{"name": "random", "method": "random_mask", **pruned}, {"name": "smallest", "method": "magnitude", **pruned}]
     if mask.get("adversarial_steps"):
         alike = masks_over("erased", mask | {"adversarial_steps": 0}, seeds, SPARE)
         found += [one | {"name": name} for one, name in zip(alike, PEERS, strict=False)]
-    found += [{"name": "alone", "method": "learned_mask", "role": "pruned", "parameters": mask} | SPARED]
     found += [{"name": f"revived-{seed}", "method": "revive", "parent": f"masked-{seed}"} for seed in seeds]
     for parent in ("erased", "masked-0"):
         short = parent.removesuffix("-0")
@@ -112,14 +105,14 @@ def tested_variants(esd, mask, seeds=SEEDS):
 
 
 def mapped_variants(esd, mask):
-    """The erasers, each direction's mask over one of them, and masks by lot as large as the larger ones."""
+    """The erasers, each direction's mask over one of them, and random masks as large as the larger ones."""
     tested = tested_variants(esd, mask)
     found = [one for one in tested if one["name"] in {parent for parent, _ in DIRECTIONS.values()}]
     for name, (parent, changes) in DIRECTIONS.items():
         settings = mask | WITHOUT_LOOP | changes
         found.append(masks_over(parent, settings, [settings.get("seed", 0)], SPARE)[0] | {"name": name})
-    by_lot = {"method": "random_mask", "parent": "erased", "role": "pruned", "parameters": ALL_LAYERS} | SPARED
-    return found + [{"name": name, "like": like, **by_lot} for name, like in LOT_OF_THE_MAP.items()]
+    at_random = {"method": "random_mask", "parent": "erased", "role": "pruned", "parameters": ALL_LAYERS} | SPARED
+    return found + [{"name": name, "like": like, **at_random} for name, like in RANDOM_OF_THE_MAP.items()]
 
 
 def study_of(concept, variants, n, attacks=ATTACKS, shorter=1):
@@ -196,7 +189,7 @@ def turn(node, attack):
 
 def turn_of_map(node, attack):
     """One variant after the other; recordings last."""
-    names = [BASE, *CORE, *(parent for parent, _ in DIRECTIONS.values()), *DIRECTIONS, *LOT_OF_THE_MAP]
+    names = [BASE, *CORE, *(parent for parent, _ in DIRECTIONS.values()), *DIRECTIONS, *RANDOM_OF_THE_MAP]
     return node.stage == "record", names.index(node.variant)
 
 

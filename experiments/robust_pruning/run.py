@@ -1,11 +1,11 @@
 """Does pruning keep an erased concept erased? The claim, tested fairly on the emoji model.
 
 Masks were searched on the development concept (`--search`, weapon), the settings MASK frozen, and are tested once on ink and church:
-three seeds of the learned mask over an ESD variant, beside that variant unpruned, trained on for as many steps, erased more strongly,
-and masks by lot and by size that cut as many weights of each layer. Every attack is made anew against every variant it is shown for,
-without looking at a detector; the judge decides on the study's own noise, for all variants on the same prompts.
+three seeds of the learned mask over an ESD variant, beside that variant unpruned, trained for as many further steps, erased more
+strongly, and random and magnitude masks that prune as many weights of each layer. Every attack is made against every variant it is
+shown for, without querying a detector; the judge decides on the study's own noise, for all variants on the same prompts.
 
-`--map` looks at other masks on the tested concepts, after the test.
+`--map` tries other masks on the tested concepts, after the test.
 
 Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it goes on. The tables go to docs/results/robust-pruning.md,
 and the short one to docs/results/index.md.

@@ -17,7 +17,7 @@ from experiments.robust_pruning.design import (
     EVERYWHERE,
     FROZEN,
     IN_THE_LOOP,
-    LOT_OF_THE_MAP,
+    RANDOM_OF_THE_MAP,
     MAPPED_WITH,
     MASK,
     N_SEARCH,
@@ -37,12 +37,11 @@ from experiments.robust_pruning.rows import against_rows, held_rows, plane_rows,
 from workbench.registry import method
 from workbench.study.prompt_set_name import name_of
 
-CHANGES = ("cut", "p", "retained", "plainly asked", "KID")
+CHANGES = ("reduction", "p", "retained", "rate without attack", "KID")
 ABOUT_THE_MAP = (
-    "Where else might a mask work? Masks with one thing changed, that no attack was in the loop of, each beside the eraser it lies "
+    "Masks with one setting changed, learned without an attack in the loop, each beside the eraser that it prunes; controls first. They "
+    "were looked at after the test, so they are no test."
 )
-ABOUT_THE_MAP += "over; controls and peers of the test first. Looked at after the test, so no test itself; "
-ABOUT_THE_MAP += "further seeds of the direction that cut most were asked for once that was known."
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
 
@@ -51,7 +50,7 @@ def plane(workspace, attacks):
     rows = plane_rows(workspace, attacks, REPEATS)
     cell = lambda found: "-" if found is None else share(found)  # noqa: E731
     kid = lambda found: "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"  # noqa: E731
-    columns = ["variant", "plainly asked", *attacks, "near", "far", "KID"]
+    columns = ["variant", "without attack", *attacks, "near", "far", "KID"]
     lines = [
         [
             row["variant"],
@@ -81,8 +80,8 @@ def signed(value, low, high, digits=2):
 
 
 def beside(rows, sought, in_the_loop=tuple(IN_THE_LOOP)):
-    """Markdown: the learned masks beside each comparator; whether the cut that was sought is there."""
-    columns = ["beside", "attack", "its ASR (lowest, highest run)", "masks' ASR (lowest, highest)", *CHANGES, "sought"]
+    """Markdown: the learned masks beside each comparator; whether the target was met."""
+    columns = ["beside", "attack", "its ASR (lowest, highest run)", "masks' ASR (lowest, highest)", *CHANGES, "target"]
     lines = []
     for row in rows:
         runs = f" ({row['x_lowest']:.2f}, {row['x_highest']:.2f}; {row['n_runs']} runs)" if row["n_runs"] > 1 else ""
@@ -105,13 +104,13 @@ def changes_of(row):
 
 
 def judged(row, sought, in_the_loop):
-    """there | not there | undecided, of a cut of `sought` at no worse plain rate, retention within RETENTION, KID within its noise.
+    """met | not met | undecided: a reduction of `sought` at no worse rate without attack, retention within RETENTION, KID within its noise.
 
-    there: the cut is as large as sought, its interval above 0;  not there: its interval is below what is sought, or the price is paid:
-    retention falls by more than RETENTION, the interval of the plain rate's change lies above 0, or KID rises by more than the upper
-    half of the comparator's own interval. Smaller rises that pairing makes sure of are said beside it, and so is what a comparator
-    pays for its success by what it retains. Not scored: attacks in the masks' loop, and one run of an attack that learns one thing
-    for all prompts (decision 0011).
+    met: the reduction is as large as the target and its interval lies above 0. not met: its interval lies below the target, or the price
+    is too high: retention falls by more than RETENTION, the interval of the change of the rate without attack lies above 0, or KID rises
+    by more than the upper half of the comparator's own interval. The cell also says where a smaller rise of KID is established, and
+    where the comparator retains less. Not scored: attacks that the masks were trained against, and one run of an attack that learns one
+    vector for all prompts (decision 0011).
     """
     if row["attack"] in in_the_loop:
         return "not scored: the masks were trained against it"
@@ -120,17 +119,17 @@ def judged(row, sought, in_the_loop):
     if row["cut"] is None or row["retained_difference"] is None or row["kid_difference"] is None:
         return "undecided: the comparator never fails" if row["cut"] is None else "undecided"
     lost = row["retained_difference"] < -RETENTION or row["plain_low"] > 0 or row["kid_difference"] > row["kid_noise"]
-    said = f"; KID {row['kid_difference']:+.4f}, surely above 0" if row["kid_low"] > 0 else ""
+    said = f"; KID {row['kid_difference']:+.4f}, interval above 0" if row["kid_low"] > 0 else ""
     if row["retained_difference"] > RETENTION:
-        said += f"; the other retains {row['retained_difference']:.2f} less"
+        said += f"; the comparator retains {row['retained_difference']:.2f} less"
     if row["cut"] >= sought and row["cut_low"] > 0 and not lost:
-        return f"there{said}"
-    return ("not there" if lost or row["cut_high"] < sought else "undecided") + said
+        return f"met{said}"
+    return ("not met" if lost or row["cut_high"] < sought else "undecided") + said
 
 
 def sensitivity(rows):
     """Markdown: the watched neurons of every variant."""
-    columns = ["variant", "neurons", "plain", "under attack", "control", "reactivation", "p", "delta outside"]
+    columns = ["variant", "neurons", "without attack", "under attack", "control", "reactivation", "p", "delta outside"]
     lines = []
     for row in rows:
         moved = "-" if row["relocated"] is None else signed(row["relocated"], row["relocated_low"], row["relocated_high"])
@@ -142,7 +141,7 @@ def sensitivity(rows):
 
 def held(workspace):
     """Markdown: is the concept set needed under attack, and enough without one, before and after pruning?"""
-    columns = ["effect", "variant", "prompts", "n", "T2 as it is", "change", "random sets", "p"]
+    columns = ["effect", "variant", "prompts", "n", "T2 intact", "change", "random sets", "p"]
     lines = []
     for row in held_rows(workspace):
         value = signed(row.get("value"), row.get("low"), row.get("high"))
@@ -156,9 +155,9 @@ def held(workspace):
 def mapped(workspace, map_room):
     """Markdown: masks that no attack was in the loop of, each beside the eraser it was put over: controls and peers of the test,
     then the map's directions. Without a verdict: many are looked at, after the test."""
-    found = [(workspace, [name], "erased") for name in ("lot-0", "smallest", "wanda", *PEERS)]
+    found = [(workspace, [name], "erased") for name in ("random", "smallest", *PEERS)]
     found += [(map_room, [name], parent) for name, (parent, _) in DIRECTIONS.items() if name not in PEERS]
-    found += [(map_room, [name], "erased") for name in LOT_OF_THE_MAP]
+    found += [(map_room, [name], "erased") for name in RANDOM_OF_THE_MAP]
     found += [(map_room, list(names), DIRECTIONS[names[0]][0]) for names in SEEDS_OF_THE_MAP.values()]
     said = {names: words for words, names in SEEDS_OF_THE_MAP.items()}
     lines = []
@@ -207,8 +206,8 @@ def drawn(workspaces, maps):
 
 
 def erased_by(rows):
-    """Names of the variants of `plane_rows` that, plainly asked, show the concept in less than half of the images: the others erase
-    nothing that could come back."""
+    """Names of the variants of `plane_rows` that show the concept in less than half of the images without attack: in the others
+    nothing is erased that could come back."""
     return {row["variant"] for row in rows if row["pre_asr"]["rate"] < 0.5}
 
 
@@ -232,7 +231,7 @@ def stress(workspace):
     """Markdown: the concept's plain rate after revival and relearning."""
     rows = {row["variant"]: row for row in plane_rows(workspace, [])}
     shown = [name for name in rows if name.startswith((*NOT_ATTACKED, "erased", "masked"))]
-    return markdown(["variant", "plainly asked"], [[name, share(rows[name]["pre_asr"])] for name in shown])
+    return markdown(["variant", "without attack"], [[name, share(rows[name]["pre_asr"])] for name in shown])
 
 
 def document(workspaces, attacks, search, maps, about):
@@ -243,9 +242,9 @@ def document(workspaces, attacks, search, maps, about):
     parts = [
         "# Does pruning keep an erased concept erased?\n",
         f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {about}\n",
-        f"Frozen settings of the learned mask: `{MASK}`. ASR: the judge sees the concept plainly or under the attack. Brackets are 95 % "
-        "intervals: Wilson's, or resampled over units, seeds of the mask and runs of the attack. cut = 1 - ASR of the masks / ASR of the "
-        "other. Concept inversion learns a vector for each half of the prompts, so it is run "
+        f"Frozen settings of the learned mask: `{MASK}`. ASR: the judge sees the concept without attack or under it. Brackets are 95 % "
+        "intervals: Wilson's, or resampled over units, seeds of the mask and runs of the attack. Reduction = 1 - ASR of the masks / ASR "
+        "of the comparator. Concept inversion learns a vector for each half of the prompts, so it is run "
         f"{len(REPEATS['inversion'])} times against each variant that the masks are compared with; its ASR is the mean over runs, and "
         "its p is Welch's over runs instead of McNemar's over units. The variants beside the masks are one training each (masks: three), "
         "so a difference may be one between trainings. "
@@ -253,19 +252,19 @@ def document(workspaces, attacks, search, maps, about):
     ]
     found = searched(search, SEARCHED_WITH)
     if found:
-        parts += [f"## The search on {DEVELOPMENT}\n", f"Chosen by its rates here, before the test: `{FROZEN}`. n = {N_SEARCH}.\n", found]
+        parts += [f"## The search on {DEVELOPMENT}\n", f"Chosen by these rates, before the test: `{FROZEN}`. n = {N_SEARCH}.\n", found]
     short = []
     for concept, workspace in workspaces.items():
         names = [variant.name for variant in workspace.study.variants]
         masks = [name for name in names if name.startswith("masked")]
         rows = [row for other in COMPARATORS for row in against_rows(workspace, masks, other, attacks, REPEATS)]
         sought, seen = SOUGHT[workspace.study.concept.kind], watched(workspace)
-        aim = f"Sought: a cut of {sought:.0%} or more, retention within {RETENTION:.0%}, no worse plainly asked, KID "
-        aim += f"within the other's own interval. n = {N} units, {len(masks)} masks.{_missing(workspace)}\n"
-        parts += [f"## {concept}: the plane\n", f"Its steps took {_hours(workspace):.1f} hours of one process beside another one.\n"]
+        aim = f"Target: a reduction of {sought:.0%} or more, retention within {RETENTION:.0%}, rate without attack no worse, KID "
+        aim += f"within the comparator's own interval. n = {N} units, {len(masks)} masks.{_missing(workspace)}\n"
+        parts += [f"## {concept}: the plane\n", f"Computed in {_hours(workspace):.1f} hours of one process beside another one.\n"]
         parts += [f"![the plane](../pictures/robust-pruning-{concept}.png)\n"]
         parts += [
-            "In the pictures: the variants that show the concept in less than half of the images, plainly asked.\n",
+            "The pictures show the variants whose rate without attack is below one half.\n",
             plane(workspace, attacks),
         ]
         beside_control = controlled(workspace)
@@ -303,7 +302,7 @@ def _missing(workspace, due=None):
     """A sentence when something the tables read is not computed yet."""
     nodes = picked(workspace, due)
     left = sum(not is_there(workspace, node.id) for node in nodes)
-    return f" Not finished: {left} of {len(nodes)} steps are left; what they would say stands as -." if left else ""
+    return f" Not finished: {left} of {len(nodes)} steps are left; their cells show -." if left else ""
 
 
 def searched(workspace, attacks):
@@ -313,7 +312,7 @@ def searched(workspace, attacks):
         cells = [f"{share(row['asr'][a])}; {_mean_score(workspace, row['variant'], a)}" if row["asr"][a] else "-" for a in attacks]
         settings = f"`{CANDIDATES[row['variant']]}`" if row["variant"] in CANDIDATES else "-"
         rows.append([row["variant"], share(row["pre_asr"]), *cells, share(row["retained"]) if row["retained"] else "-", settings])
-    columns = ["variant", "plainly asked", *(f"{attack}: ASR; mean score" for attack in attacks), "retained", "settings"]
+    columns = ["variant", "without attack", *(f"{attack}: ASR; mean score" for attack in attacks), "retained", "settings"]
     return markdown(columns, rows) if rows else ""
 
 

@@ -32,8 +32,8 @@ def test_the_comparators_of_the_issue_are_there_and_start_from_the_same_eraser(w
     masks = [name for name in parts if name.startswith("masked")]
     assert len(masks) == 3 and len({parts[name].parameters["seed"] for name in masks}) == 3
     assert all(parts[name].parent == "erased" for name in masks)
-    assert parts["lot-0"].like == parts["smallest"].like == "masked-0"
-    assert {"lot-0", "smallest", "twice", "eta", "longer", "erased"} == set(bench.COMPARATORS)
+    assert parts["random"].like == parts["smallest"].like == "masked-0"
+    assert {"random", "smallest", "twice", "eta", "longer", "erased"} == set(bench.COMPARATORS)
 
 
 def test_the_development_concept_is_not_tested_and_nothing_retained_in_training_is_measured(workspace):
@@ -43,7 +43,7 @@ def test_the_development_concept_is_not_tested_and_nothing_retained_in_training_
     assert kept and not kept & measured
 
 
-def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(workspace):
+def test_every_attack_is_judged_only_on_its_own_variant(workspace):
     sets = workspace.plan.sets
     nodes = bench.picked(workspace)
     attacked = [node for node in nodes if node.stage == "generate" and sets[node.prompt_set].attack]
@@ -52,12 +52,10 @@ def test_every_attack_is_made_anew_and_judged_only_on_its_own_variant(workspace)
     everyone = {v.name for v in workspace.study.variants if not v.name.startswith(bench.NOT_ATTACKED)}
     assert {node.variant for node in attacked if sets[node.prompt_set].attack == "pgd"} == everyone
     assert all(node.parameters["parameters"].get("looks", 0) == 0 for node in nodes if node.stage == "attack")
-    for small, large in (("pgd-small", "pgd"), ("inversion-small", "inversion"), ("p4d-small", "p4d")):
-        assert 4 * bench.ATTACKS[small]["iterations"] == bench.ATTACKS[large]["iterations"]
 
 
 def test_an_attack_that_learns_one_vector_is_run_several_times_on_whatever_is_compared(workspace):
-    shared = {name for name, given in bench.ATTACKS.items() if given["method"] == "concept_inversion" and not name.endswith("small")}
+    shared = {name for name, given in bench.ATTACKS.items() if given["method"] == "concept_inversion"}
     assert shared == set(bench.REPEATS["inversion"]) and len(shared) >= 3
     assert len({bench.ATTACKS[name].get("seed", 0) for name in shared}) == len(shared)
     detected = {node.id for node in bench.picked(workspace) if node.stage == "detect"}
@@ -81,7 +79,7 @@ def test_each_direction_of_the_map_changes_the_frozen_mask_in_one_thing_and_has_
     for names in bench.SEEDS_OF_THE_MAP.values():
         alike = [{**parts[name].parameters, "seed": None} for name in names]
         assert all(one == alike[0] for one in alike) and len({parts[name].parameters["seed"] for name in names}) == len(names) >= 3
-    assert all(parts[name].like == like for name, like in bench.LOT_OF_THE_MAP.items())
+    assert all(parts[name].like == like for name, like in bench.RANDOM_OF_THE_MAP.items())
 
 
 def test_the_map_takes_one_variant_after_the_other_and_shares_what_the_test_has_computed(workspace, map_room):
@@ -117,8 +115,8 @@ def test_a_run_that_stops_early_knows_the_masks_beside_no_pruning_first(workspac
     masks = ["erased", "longer", "masked-0", "masked-1", "masked-2"]
     core = [f"detect:{name}:{about}" for name in masks for about in ("target", f"inversion@{name}", "near", "far")]
     last = max(ids.index(name) for name in core)
-    assert last < min(ids.index(f"detect:{name}:target") for name in ("twice", "lot-0", "revived-0", "relearned-erased-10"))
-    assert last < ids.index("attack:p4d@masked-0")
+    assert last < min(ids.index(f"detect:{name}:target") for name in ("twice", "random", "revived-0", "relearned-erased-10"))
+    assert last < ids.index("attack:uda@masked-0")
     assert not [name for name in ids if name.startswith("generate:revived") and name.endswith((":near", ":far"))]
 
 
@@ -129,20 +127,20 @@ def test_what_is_frozen_is_a_candidate_of_the_search_setting_for_setting():
     assert len(one_changed) >= 4 and bench.candidate("not-spared").keys() == tested.keys() - {"spare"}
 
 
-def test_a_cut_is_there_only_when_it_is_large_sure_and_costs_nothing():
+def test_a_target_is_met_only_by_a_large_and_certain_reduction_that_costs_nothing():
     row = {"attack": "uda", "n_runs": 1, "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0, "plain_low": -0.1}
     row |= {"kid_difference": 0.001, "kid_low": -0.001, "kid_noise": 0.002}
-    assert tables.judged(row, 0.4, ()) == "there"
+    assert tables.judged(row, 0.4, ()) == "met"
     assert tables.judged(row | {"cut_low": -0.1}, 0.4, ()) == "undecided"
-    assert tables.judged(row | {"cut": 0.1, "cut_low": -0.2, "cut_high": 0.3}, 0.4, ()) == "not there"
-    assert tables.judged(row | {"retained_difference": -0.05}, 0.4, ()) == "not there"
-    assert tables.judged(row | {"plain_low": 0.01}, 0.4, ()) == "not there"
-    assert tables.judged(row | {"kid_difference": 0.0021}, 0.4, ()) == "not there"
-    assert tables.judged(row | {"kid_low": 0.0001}, 0.4, ()) == "there; KID +0.0010, surely above 0"
+    assert tables.judged(row | {"cut": 0.1, "cut_low": -0.2, "cut_high": 0.3}, 0.4, ()) == "not met"
+    assert tables.judged(row | {"retained_difference": -0.05}, 0.4, ()) == "not met"
+    assert tables.judged(row | {"plain_low": 0.01}, 0.4, ()) == "not met"
+    assert tables.judged(row | {"kid_difference": 0.0021}, 0.4, ()) == "not met"
+    assert tables.judged(row | {"kid_low": 0.0001}, 0.4, ()) == "met; KID +0.0010, interval above 0"
     assert tables.judged(row | {"kid_difference": None}, 0.4, ()) == "undecided"
     assert tables.judged(row | {"cut": None, "cut_low": None, "cut_high": None}, 0.4, ()).startswith("undecided")
     dearer = row | {"cut": -2.0, "cut_low": -4.0, "cut_high": -1.0, "retained_difference": 0.24}
-    assert tables.judged(dearer, 0.4, ()) == "not there; the other retains 0.24 less"
+    assert tables.judged(dearer, 0.4, ()) == "not met; the comparator retains 0.24 less"
 
 
 def test_the_family_in_the_loop_is_never_scored():
@@ -150,16 +148,16 @@ def test_the_family_in_the_loop_is_never_scored():
     row |= {"comparator": "erased", "asr": 0.5, "masked": 0.05, "lowest": 0.0, "highest": 0.1, "p": 0.01, "n_runs": 1, "n_masks": 1}
     row |= {"retained_low": -0.1, "retained_high": 0.1, "plain_difference": 0.0, "plain_high": 0.1}
     row |= {"kid_difference": 0.0, "kid_low": -0.001, "kid_high": 0.001, "kid_noise": 0.001}
-    assert bool(bench.MASK.get("adversarial_steps")) == ("pgd" in bench.IN_THE_LOOP) == ("pgd-small" in bench.IN_THE_LOOP)
+    assert bool(bench.MASK.get("adversarial_steps")) == ("pgd" in bench.IN_THE_LOOP)
     assert "inversion" not in bench.IN_THE_LOOP
-    assert tables.judged(row, 0.4, ()) == "there" and tables.judged(row, 0.4, ["pgd"]).startswith("not scored")
+    assert tables.judged(row, 0.4, ()) == "met" and tables.judged(row, 0.4, ["pgd"]).startswith("not scored")
     assert "not scored" in tables.beside([row], 0.4, ["pgd"]) and "not scored" not in tables.beside([row], 0.4, ())
     assert ("not scored" in tables.beside([row], 0.4)) == bool(bench.IN_THE_LOOP)
     assert "0.05 (one mask)" in tables.beside([row], 0.4) and "(0.00, 0.10)" in tables.beside([row | {"n_masks": 3}], 0.4)
 
 
 def test_one_learned_vector_beside_another_is_never_scored():
-    row = {"attack": "inversion-small", "n_runs": 1, "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0}
+    row = {"attack": "inversion", "n_runs": 1, "cut": 0.5, "cut_low": 0.2, "cut_high": 0.7, "retained_difference": 0.0}
     row |= {"plain_low": -0.1, "kid_difference": 0.001, "kid_low": -0.001, "kid_noise": 0.002}
     assert tables.judged(row, 0.4, ()).startswith("not scored")
-    assert tables.judged(row | {"attack": "inversion", "n_runs": 3}, 0.4, ()) == "there"
+    assert tables.judged(row | {"attack": "inversion", "n_runs": 3}, 0.4, ()) == "met"
