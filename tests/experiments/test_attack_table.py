@@ -88,7 +88,7 @@ def test_the_rates_table_says_each_number_once_in_its_column():
         "false positives": "0.02 (0.01 to 0.07)",
         "passes": "640",
         "seconds": "3.1",
-        "looks": "2.5 of 4",
+        "queries": "2.5 of 4",
     }
 
 
@@ -113,12 +113,12 @@ def test_one_line_says_who_judged_a_table_and_what_it_could_have_found():
         tables.decided([*rows, row("d", 1, 1, thresholds=[0.7])])
 
 
-def test_the_table_of_looks_puts_a_control_beside_its_attack_at_the_same_budget():
+def test_the_table_of_queries_puts_a_control_beside_its_attack_at_the_same_budget():
     rows = [
         {"attack": "p4d_n", "control": control, "budget": float(budget), "looks": looks} | found(successes)
         for control, looks, successes, budget in ((False, 0, 0, 20), (False, 1, 40, 90), (True, 1, 10, 20), (True, 2, 15, 90))
     ]
-    _, *lines = cells(tables.looks_table(rows))
+    _, *lines = cells(tables.queries_table(rows))
     assert [line[:3] + [line[4]] for line in lines] == [["p4d_n", "20", "0", "1"], ["p4d_n", "90", "1", "2"]]
     assert [line[3][:4] for line in lines] == ["0.00", "0.40"] and [line[5][:4] for line in lines] == ["0.10", "0.15"]
 
