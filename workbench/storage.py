@@ -3,6 +3,7 @@
 atomic           write beside, then rename
 digest           sha256 of any plain structure, of bytes or of a file
 read_json        …, write_json, read_table, write_table (Parquet), read_arrays, write_arrays (safetensors)
+read_numpy       …, write_numpy: safetensors too, without torch
 DamagedFile      what the readers raise for a file that is missing or cannot be read
 """
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import RunError
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
     import torch
 
@@ -140,6 +142,34 @@ def write_arrays(path: str | Path, tensors: Mapping[str, "torch.Tensor"], metada
             raise OSError(str(error)) from error
         if len(metadata or {}) > 1:
             _order_header(temporary)
+
+
+def write_numpy(path: str | Path, arrays: "Mapping[str, numpy.ndarray]", metadata: Mapping[str, str]) -> None:
+    """Write {name: NumPy array} as safetensors, atomically; the same bytes as `write_arrays` of the same content, without torch."""
+    import numpy
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with atomic(path) as temporary:
+        try:
+            save_file({name: numpy.ascontiguousarray(array) for name, array in arrays.items()}, temporary, dict(metadata))
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        if len(metadata) > 1:
+            _order_header(temporary)
+
+
+def read_numpy(path: str | Path) -> "tuple[dict[str, numpy.ndarray], dict[str, str]]":
+    """({name: NumPy array}, metadata of the header) of a safetensors file, without torch; DamagedFile as `read_arrays`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - no dict
+    except FileNotFoundError:
+        raise DamagedFile(path, "the file is missing") from None
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise DamagedFile(path, error) from error
 
 
 def _order_header(path: Path) -> None:

@@ -19,7 +19,7 @@ import pandas
 
 from workbench.errors import ModelError, RecordingMismatch, nearest
 from workbench.foreign import refuse_no_data
-from workbench.storage import digest, read_arrays, read_metadata, write_arrays
+from workbench.storage import digest, read_numpy, write_numpy
 
 KIND = "neuron set 1"
 MOST_BYTES = 64_000_000
@@ -129,11 +129,8 @@ class NeuronSet:
 
     def save(self, path):
         """Write a safetensors file: one int64 array per layer; name, model, provenance and a digest of all of it in the header."""
-        import torch
-
-        tensors = {layer: torch.from_numpy(index) for layer, index in self.neurons.items()}
         about = {"kind": KIND, "name": self.name, "model": self.model, "provenance": json.dumps(self.provenance, sort_keys=True)}
-        write_arrays(path, tensors, about | {"digest": _written(about, tensors)})
+        write_numpy(path, self.neurons, about | {"digest": _written(about, self.neurons)})
 
     @classmethod
     def load(cls, path, model=None, index=None, strict=True):
@@ -150,13 +147,11 @@ class NeuronSet:
         if path.stat().st_size > MOST_BYTES:
             raise ModelError(f"{path} has {path.stat().st_size:,} bytes; a neuron set has at most {MOST_BYTES:,}. Is it a checkpoint?")
         refuse_no_data(path)
-        arrays = read_arrays(path)
-        about = read_metadata(path)
+        arrays, about = read_numpy(path)
         if about.get("kind") != KIND:
             raise ModelError(f'{path} is no neuron set: its header says "{about.get("kind")}" where "{KIND}" is expected.')
         try:
-            neurons = {layer: tensor.numpy() for layer, tensor in arrays.items()}
-            found = cls(about["name"], about["model"], neurons, json.loads(about["provenance"]))
+            found = cls(about["name"], about["model"], arrays, json.loads(about["provenance"]))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is no neuron set that can be read ({type(error).__name__}: {error}). Save it again.") from error
         if "digest" in about and about["digest"] != _written(about, arrays):  # files of the first version have none
@@ -192,10 +187,10 @@ class NeuronSet:
         return NeuronSet(f"({self.name} {sign} {other.name})", self.model, joined, {"made": made, "of": [self._about(), other._about()]})
 
 
-def _written(about, tensors):
+def _written(about, arrays):
     """sha256 hex over what a file says and holds."""
     said = {key: about[key] for key in ("kind", "name", "model", "provenance")}
-    return digest([said, {layer: tensor.tolist() for layer, tensor in tensors.items()}])
+    return digest([said, {layer: array.tolist() for layer, array in arrays.items()}])
 
 
 def _check_provenance(path, found):
