@@ -55,7 +55,7 @@ def test_a_control_changes_the_picture_and_a_link_reopens_it(page, address):
     said = parse_qs(urlparse(page.url).query)
     assert said["lab-mode"] == ["mean"] and said["run"] == ["tiny"]
     second, link = after(page).get_attribute("src"), page.url
-    page.get_by_text("Same size at random").click()
+    page.get_by_role("button", name="Same size at random").click()
     page.get_by_text("random neurons (seed 1)").first.wait_for(timeout=PATIENCE)
     page.keyboard.press("Control+z")
     page.get_by_text("13 neurons (the concept neurons)").first.wait_for(timeout=PATIENCE)
