@@ -26,9 +26,9 @@ PUBLISHED = Published(
 class Parameters(uce.Parameters):
     """What can be set."""
 
-    epochs: int = Field(1, ge=1, le=100, description="how often the worst state is sought and erased; published: 1 (styles), 3 (nudity)")
+    epochs: int = Field(1, ge=1, le=100, description="how often the worst state is searched for and erased; published: 1 (styles), 3 (nudity)")
     regularisation: float = Field(
-        1e-3, gt=0, le=MOST_RATE, description="lam of the sought state: larger keeps it smaller; published: 1e-3 (styles), 0.1 (nudity)"
+        1e-3, gt=0, le=MOST_RATE, description="lam of the searched state: a larger value keeps the state smaller; published: 1e-3 (styles), 0.1 (nudity)"
     )
 
 
