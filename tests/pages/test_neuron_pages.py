@@ -92,7 +92,7 @@ def test_a_note_is_kept_and_comes_back(page, runs):
     sure(app.text_area(key=key).set_value("fires on *eyes*").run())
     assert "The note is saved" in [one.value for one in app.success][0]
     assert lists.notes(run_list.look(runs / "finished")) == {f"{DOWN.format(1)}:4": "fires on *eyes*"}
-    assert sure(page("neuron", neuron="down1.0.0:4")).text_area(key=key).value == "", "the fixture starts without notes"
+    assert sure(page("neuron", neuron="down1.0.0:4")).text_area(key=key).value == "fires on *eyes*"
 
 
 def test_neurons_are_saved_in_a_list_added_and_removed(page, runs):
