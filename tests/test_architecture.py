@@ -27,6 +27,7 @@ ORDER = [
     "analysis",
     "report",
     "execution",
+    "lab",
     "ui",
     "cli",
 ]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from workbench.execution.execute import Watcher
     from workbench.execution.open_run import Run
+    from workbench.lab import Lab
     from workbench.models.load import Model
     from workbench.study.study import Study
 
@@ -45,3 +46,12 @@ def run(
     from workbench.execution.execute import run as execute
 
     return execute(study, out, device=device, model=model, watcher=watcher, command=command, others=others)
+
+
+def __getattr__(name: str) -> type[Lab]:
+    """`workbench.Lab`, imported when it is first asked for: it needs torch."""
+    if name == "Lab":
+        from workbench.lab import Lab
+
+        return Lab
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

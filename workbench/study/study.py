@@ -97,6 +97,11 @@ class Study(StudyTable):
         self._path = other._path
         return self
 
+    def inside(self, folder: str | Path) -> "Study":
+        """This study, with relative files looked for in a folder first."""
+        self._path = Path(folder) / "study.toml"
+        return self
+
     @property
     def text(self) -> str:
         """The study file as written."""

@@ -1,0 +1,783 @@
+"""The live session: ablate neurons of a finished run and see what changes. Needs no Streamlit.
+
+Lab              holds the base model and the variants of a run; images, target and activity with and without an ablation
+NeuronAblation   which neurons, what is done to them, how strongly, at which calls, in which branch
+
+    lab = workbench.Lab("runs/emoji-ink-neurons")
+    picked = lab.neurons("concept")
+    before = lab.images("an ink emoji of a bicycle", 1001, "erased")
+    after = lab.images("an ink emoji of a bicycle", 1001, "erased", NeuronAblation(picked, "zero"))
+
+Definitions: docs/reference/definitions.md#ablation, #targets, #concept-activity. Numbers equal those of the stage `ablate`.
+"""
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas
+import torch
+from pydantic import ValidationError
+
+from workbench.analysis import ablation as ablations
+from workbench.analysis.one_step import one_step
+from workbench.diffusion import targets
+from workbench.diffusion.denoise import Trajectory, denoise, n_calls
+from workbench.errors import MethodError, RecordingMismatch, RunError, StatisticsError, nearest
+from workbench.execution.open_run import Run, open_run
+from workbench.execution.plan import read_sets
+from workbench.execution.variant_files import merged
+from workbench.models import load, masks, text
+from workbench.models.load import DTYPES, Model, source_digest
+from workbench.models.variants import Variant, applied, exchanged
+from workbench.neurons import sites
+from workbench.neurons.columns import Columns
+from workbench.neurons.taps import Rows, Taps
+from workbench.statistics import split_halves
+from workbench.study.prompts import PromptSet, pairing
+from workbench.study.study import BASE, Study
+
+if TYPE_CHECKING:
+    from workbench.methods.detectors import Detector
+
+Mode = Literal["zero", "mean", "scale", "clamp", "patch"]
+MODES: dict[str, str] = {
+    "zero": "moved towards 0; strength 1 = off",
+    "mean": "moved towards the mean of the reference prompts in the base model at the same call; strength 1 = held there",
+    "scale": "multiplied by the strength; 0 = off, 1 = unchanged, 2 = doubled",
+    "clamp": "held at the strength times the mean of the target prompts in the base model at the same call",
+    "patch": "moved towards the value of the base model for the same prompt, noise and call; strength 1 = held there",
+}
+MOST_BYTES = 256_000_000
+MEAN_UNITS = 8  # units of the evaluation half that means are taken over
+
+
+@dataclass(frozen=True)
+class NeuronAblation:
+    """A change of a set of neurons.
+
+    neurons    {layer path: indices}
+    mode       zero, mean, scale, clamp or patch; MODES says what each does
+    strength   how much of it; 1 = wholly (of `scale`: the factor)
+    calls      (first, last) call in which it works, counted from 0, both included; None = all
+    branch     cond, uncond or both
+
+    Raises   MethodError for an unknown mode or branch, a set without neurons, a strength that is no number or below 0, or above 1
+             where it is a share, and an empty window
+    """
+
+    neurons: Mapping[str, Sequence[int]]
+    mode: Mode = "zero"
+    strength: float = 1.0
+    calls: tuple[int, int] | None = None
+    branch: ablations.Branch = "cond"
+
+    def __post_init__(self) -> None:
+        kept = {path: tuple(sorted({int(one) for one in chosen})) for path, chosen in sorted(self.neurons.items()) if len(chosen)}
+        object.__setattr__(self, "neurons", kept)
+        for value, possible, what in ((self.mode, get_args(Mode), "mode"), (self.branch, get_args(ablations.Branch), "branch")):
+            if value not in possible:
+                raise MethodError(f'No {what} is called "{value}".{nearest(value, possible)}')
+        if not kept:
+            raise MethodError("No neuron is picked, so there is nothing to ablate.")
+        most = 1.0 if self.mode in ("zero", "mean", "patch") else 100.0
+        if not 0 <= self.strength <= most:
+            raise MethodError(f'The strength of "{self.mode}" is between 0 and {most:g}; {self.strength:g} was given.')
+        if self.calls is not None and not 0 <= self.calls[0] <= self.calls[1]:
+            raise MethodError(f"The window of calls {self.calls} is empty. Give (first, last), counted from 0.")
+
+    @property
+    def key(self) -> str:
+        """What tells it from others, hex."""
+        said = [self.neurons, self.mode, self.strength, self.calls, self.branch]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether its strength leaves every value as it is."""
+        return self.strength == (1 if self.mode == "scale" else 0) and self.mode != "clamp"
+
+    @property
+    def n_neurons(self) -> int:
+        """How many neurons it changes."""
+        return sum(len(chosen) for chosen in self.neurons.values())
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One image that is asked for: a prompt, a seed, and vectors before the words (by their digest)."""
+
+    prompt: str
+    seed: int
+    vectors: str = ""
+
+
+@dataclass
+class _Base:
+    """The base model on one row: its final latents and its UNet inputs (call, channel, height, width)."""
+
+    latents: torch.Tensor
+    inputs: torch.Tensor
+
+
+class _Kept(OrderedDict[Any, Any]):
+    """The last results that were asked for, of at most MOST_BYTES."""
+
+    def keep(self, key: Any, value: Any, size: int) -> None:
+        self[key] = (value, size)
+        total = sum(bytes_ for _, bytes_ in self.values())
+        while total > MOST_BYTES and len(self) > 1:
+            total -= self.popitem(last=False)[1][1]
+
+    def find(self, key: Any) -> Any:
+        """The kept value, or None."""
+        if key not in self:
+            return None
+        self.move_to_end(key)
+        return self[key][0]
+
+
+class _Means:
+    """A reducer for `Taps`: the mean of every neuron over rows and tokens, for each call and branch; a source of held values."""
+
+    units = None
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[str, str, int], torch.Tensor] = {}
+        self.counts: dict[tuple[str, str, int], int] = {}
+        self.factor = 1.0
+
+    def wants(self, call: int) -> bool:
+        return True
+
+    def add(self, layer: sites.Layer, activation: torch.Tensor, rows: Rows) -> None:
+        for branch in ("cond", "uncond"):
+            mine = rows.of_branch(branch)
+            if len(mine):
+                key = (layer.path, branch, rows.call)
+                part = activation[mine.to(activation.device)].double().sum(dim=(0, 1)).cpu()
+                self.sums[key] = self.sums[key] + part if key in self.sums else part
+                self.counts[key] = self.counts.get(key, 0) + len(mine) * activation.shape[1]
+
+    def at(self, path: str, neurons: Any, call: int, branch: str) -> torch.Tensor:
+        """(1, 1, neuron) means."""
+        key = (path, branch, call)
+        if key not in self.sums:
+            raise RecordingMismatch(f'No mean of "{path}" at call {call}, {branch} branch, was recorded.')
+        return (self.factor * self.sums[key] / self.counts[key])[torch.as_tensor(neurons, dtype=torch.long)][None, None].float()
+
+    def times(self, factor: float) -> "_Means":
+        """The same means times a factor."""
+        found = _Means()
+        found.sums, found.counts, found.factor = self.sums, self.counts, self.factor * factor
+        return found
+
+
+class _Sizes:
+    """A reducer for `Taps`: mean |a| over tokens, (row, call, neuron) for each layer, cond branch."""
+
+    def __init__(self, layers: Sequence[sites.Layer], n_rows: int, calls: Sequence[int]) -> None:
+        self.place = {call: position for position, call in enumerate(calls)}
+        self.found = {layer.path: torch.zeros(n_rows, len(calls), layer.n_neurons, dtype=torch.float64) for layer in layers}
+
+    def wants(self, call: int) -> bool:
+        return call in self.place
+
+    def add(self, layer: sites.Layer, activation: torch.Tensor, rows: Rows) -> None:
+        self.found[layer.path][rows.prompt, self.place[rows.call]] = activation.abs().double().mean(dim=1).cpu()
+
+
+class _Everywhere(Taps):
+    """Taps of one ablation for a model that an attack calls: each row has a timestep of its own, and nobody tells the taps."""
+
+    def __init__(self, unet: torch.nn.Module, gating: ablations.Gating, timesteps: Sequence[float]) -> None:
+        super().__init__(unet, gating.layers, gates=gating.gates, limits=gating.limits, held=gating.held)
+        self.timesteps = torch.tensor(timesteps, dtype=torch.float64)
+        self.call_of: list[int] = []
+
+    def _seen(self, module: Any, args: Any, kwargs: Any) -> None:
+        given: Any = kwargs.get("timestep", args[1] if len(args) > 1 else None)
+        n = len(args[0] if args else kwargs["sample"])
+        at = torch.as_tensor(given).detach().flatten().double().cpu().expand(n)
+        self.call_of = (at[:, None] - self.timesteps[None]).abs().argmin(dim=1).tolist()
+        self.fired = {layer.path: 0 for layer in self.layers}
+        self.which = torch.ones(n, dtype=torch.long)
+        self.works = torch.tensor([self.limits[1].allows(call, "cond") for call in self.call_of], dtype=torch.bool)
+
+    def _gated(self, path: str, activation: torch.Tensor) -> torch.Tensor:
+        factors: Any = self.gates[path][1]
+        gate = factors.to(activation.device, activation.dtype).expand(len(activation), -1)
+        works: Any = self.works
+        gate = torch.where(works.to(activation.device)[:, None], gate, torch.ones_like(gate))
+        gated = activation * gate[:, None]
+        if held := self.held.get(path, {}).get(1):
+            values = []
+            for row, call in enumerate(self.call_of):
+                source = held.source.at(path, held.neurons, call, "cond")
+                values.append(source.mean(dim=(0, 1))[None] if held.average else source[row % len(source)])
+            n_tokens = max(value.shape[0] for value in values)
+            value = torch.stack([one.expand(n_tokens, -1) for one in values]).to(gated)
+            columns = held.neurons.to(gated.device)
+            added = torch.zeros_like(gated).index_add(2, columns, ((1 - gate[:, columns])[:, None] * value).expand(-1, gated.shape[1], -1))
+            gated = gated + added
+        return gated
+
+
+class Lab:
+    """The base model and the variants of a run, in this process.
+
+    run        a Run, a run folder, or the name of a run under runs/
+    device     where the model computes
+    batch      images sampled side by side
+    progress   called with (step, of, note) while an attack searches
+
+    Nothing is written into the run folder. What did not change is not computed again: images, latents and activations of the last
+    requests are kept. One thread computes at a time. Needs study.json, manifest.json and the finished variants; results of other stages
+    may be missing.
+
+    Raises   RunError when the run has no readable study; ModelError when its base model is gone
+    """
+
+    def __init__(
+        self,
+        run: Run | str | Path,
+        device: str = "cpu",
+        batch: int = 8,
+        progress: Callable[..., object] = lambda step, of, note="": None,
+    ) -> None:
+        self.run = run if isinstance(run, Run) else open_run(run)
+        self._own: dict[str, torch.Tensor] = {}
+        store = self.run.store
+        try:
+            self.study = Study(**store.study()).inside(store.study_folder())
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+            raise RunError(f"{store.folder / 'study.json'} is no study ({why}). Run the study again: {store.command()}") from None
+        self.folder = Path(store.study_folder())
+        self.device, self.batch, self.progress = device, batch, progress
+        self.lock = threading.RLock()
+        self._kept, self._changes, self._bound = _Kept(), dict[str, Variant](), _Kept()
+        self._vectors: dict[str, torch.Tensor] = {}
+        self._sources: dict[tuple[str, str], _Means] = {}
+
+    # what there is
+
+    @cached_property
+    def model(self) -> Model:
+        """The base model."""
+        model = load.load(self.study.model.base, self.device, DTYPES[self.study.model.dtype], self.folder)
+        # the base model's own tensors, to compute with them while a variant is applied
+        self._own = {name: parameter.data for name, parameter in model.parameters().items()}
+        return model
+
+    @cached_property
+    def judge(self) -> "Detector":
+        """The detector that decides whether an image shows the concept."""
+        from workbench.methods.detectors import opened
+
+        return opened(self.study.detectors.judge, self.folder)
+
+    @property
+    def variants(self) -> list[str]:
+        """base, then the finished variants of the run."""
+        done = {node["id"] for node in self.run.store.manifest()["nodes"] if node["state"] == "done" and node["stage"] == "erase"}
+        return [BASE, *(variant.name for variant in self.study.variants if f"erase:{variant.name}" in done)]
+
+    @cached_property
+    def sets(self) -> dict[str, PromptSet]:
+        """The prompt sets of the study: target, reference and those to retain."""
+        return read_sets(self.study)
+
+    @cached_property
+    def layers(self) -> list[sites.Layer]:
+        """The layers of the UNet whose neurons the run recorded."""
+        recorded = [name for name in self.study.record.sites if sites.SITES[name].part == "unet"]
+        return sites.layers(self.model.unet, recorded)
+
+    @cached_property
+    def n_calls(self) -> int:
+        """How often the UNet is called for one image."""
+        return n_calls(self.model, self.study.sampling.steps)
+
+    @cached_property
+    def calls(self) -> list[int]:
+        """The calls at which target and activity are measured."""
+        asked = self.study.record.calls
+        return list(range(self.n_calls)) if asked is None else sorted(call for call in asked if call < self.n_calls)
+
+    @cached_property
+    def table(self) -> pandas.DataFrame:
+        """The neuron table of the run."""
+        return self.run.neurons
+
+    def neurons(self, role: str = "concept", site: str = "ff") -> dict[str, list[int]]:
+        """{layer path: indices} of the neurons of a site with a role in the run: concept, prune, watch, suppressed.
+
+        Raises   RunError for a role that no neuron has
+        """
+        column = f"in_{role}"
+        if column not in self.table:
+            roles = [name.removeprefix("in_") for name in map(str, self.table) if name.startswith("in_")]
+            raise RunError(f'The run has no neurons with the role "{role}".{nearest(role, roles)}')
+        mine = self.table[self.table[column].astype(bool) & (self.table["site"] == site)]
+        return {str(layer): sorted(map(int, group["index"])) for layer, group in mine.groupby("layer")}
+
+    def prompts(self, name: str = "target", n: int | None = None) -> PromptSet:
+        """The first n rows of the evaluation half of a prompt set (of the retained ones: the first n rows)."""
+        rows = self.sets[name]
+        if rows.kind == "retained":
+            return rows.rows(0, len(rows) if n is None else n)
+        return rows.picked(np.array(pairing(self.sets["target"], rows))[self._evaluation()][:n])
+
+    def _evaluation(self) -> np.ndarray:
+        return np.flatnonzero(~split_halves(self.sets["target"].units, self.study.choose.seed))
+
+    def reference(self, prompt: str) -> str:
+        """The reference prompt that the run pairs with a target prompt; the empty prompt for a prompt that is not in the run."""
+        target = self.sets["target"]
+        try:
+            row = target.prompts.index(prompt)
+        except ValueError:
+            return ""
+        return self.sets["reference"].prompts[pairing(target, self.sets["reference"])[row]]
+
+    def warm(self) -> None:
+        """Load the model and the judge, so that the first request does not wait for them."""
+        with self.lock:
+            self.model, self.judge  # noqa: B018 - they are kept
+
+    # what can be asked
+
+    def images(
+        self,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int],
+        variant: str = BASE,
+        ablation: NeuronAblation | None = None,
+        vectors: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(row, 3, height, width) images in [0, 1].
+
+        prompts, seeds   one of each per row; a single one stands for all rows
+        vectors          (row, k, channel) put before the words, as `attack` returns them
+        Raises           RunError for an unknown variant; MethodError for neurons that the model does not have
+        """
+        with self.lock:
+            return torch.stack(self._sampled(self._rows(prompts, seeds, vectors), variant, ablation))
+
+    def found(self, images: torch.Tensor, labels: Sequence[str] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(bool (row,), score (row,)): does the judge find the concept, or one of these labels, in each image?"""
+        with self.lock:
+            present, score = self.judge.present(images, list(labels or self.study.detectors.labels))
+            return present, score
+
+    def target(
+        self,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int],
+        variant: str = BASE,
+        ablation: NeuronAblation | None = None,
+        vectors: torch.Tensor | None = None,
+        references: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """(row,) target T2, mean over `calls`, on the latents of the base model for the same prompt: 1 in the base model.
+
+        references   prompts without the concept; default: `reference` of each prompt
+        Raises       as `images`; MethodError where the concept does not change the base model's prediction
+        """
+        with self.lock:
+            rows = self._rows(prompts, seeds, vectors)
+            items, target = self._items(rows, variant, self._references(rows, references))
+            asked = [] if ablation is None or ablation.changes_nothing else [ablation]
+            with applied(self.model, self._change(variant)):
+                made = [self._one_step_ablation(one, rows, items) for one in asked]
+                found = one_step(self.model, items, made, target, batch=2 * self.batch)
+            values = found.ablated[0] if asked else found.intact
+            return values.mean(dim=-1).numpy()
+
+    def activity(
+        self,
+        neurons: Mapping[str, Sequence[int]],
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int],
+        variant: str = BASE,
+        ablation: NeuronAblation | None = None,
+        vectors: torch.Tensor | None = None,
+        references: Sequence[str] | None = None,
+    ) -> float:
+        """Concept activity A of a neuron set over these rows: 1 = the base model with these prompts, 0 = with their references.
+
+        Neurons are recorded after the ablation, so an ablated neuron counts as what the ablation leaves.
+        Raises   as `images`; StatisticsError when the base model's contrast of the set is 0
+        """
+        with self.lock:
+            rows = self._rows(prompts, seeds, vectors)
+            plain = [_Row(row.prompt, row.seed) for row in rows]
+            without = [_Row(one, row.seed) for one, row in zip(self._references(rows, references), rows, strict=True)]
+            latents = without if "reference" in self.study.record.trajectories else plain
+            total = [
+                self._size(neurons, *condition)
+                for condition in ((rows, latents, variant, ablation), (plain, latents, BASE, None), (without, latents, BASE, None))
+            ]
+            if not total[1] - total[2]:
+                raise StatisticsError("The base model's contrast of these neurons is 0 for these prompts, so they have no scale.")
+            return (total[0] - total[2]) / (total[1] - total[2])
+
+    def attack(
+        self,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int],
+        variant: str = BASE,
+        ablation: NeuronAblation | None = None,
+        iterations: int = 20,
+        n_vectors: int = 3,
+        seed: int = 0,
+    ) -> torch.Tensor:
+        """(row, k, channel) vectors of embedding PGD, searched against the variant as it is with the ablation.
+
+        The search reconstructs the base model's images of the prompts and queries no detector. `progress` is called at each step; what
+        it raises ends the search.
+        """
+        from workbench.methods.attacks import Context, embedding_pgd
+
+        with self.lock, ExitStack() as opened:
+            rows = self._rows(prompts, seeds, None)
+            clean = torch.stack([one.latents for one in self._base(rows)])
+            ids = [f"row-{place}" for place in range(len(rows))]
+            about = {"id": ids, "unit": ids, "prompt": [row.prompt for row in rows], "seed": [row.seed for row in rows], "expect": None}
+            asked = PromptSet("target", "target", pandas.DataFrame(about))
+            given = embedding_pgd.Parameters(n_vectors=n_vectors, iterations=iterations, seed=seed, looks=0)
+            context = Context(list(self.study.concept.names), variant, clean, progress=self.progress)
+            opened.enter_context(applied(self.model, self._change(variant)))
+            if ablation is not None and not ablation.changes_nothing:
+                timesteps = [float(t) for t in self.model.new_scheduler(self.study.sampling.steps).timesteps]
+                with exchanged(self.model, self._own):
+                    made = self._whole(ablation, rows)
+                gating = ablations.gating(self.model.unet, [made])
+                opened.enter_context(_Everywhere(self.model.unet, gating, timesteps))
+            prefix = embedding_pgd.attack(self.model, asked, given, context).prefix
+            assert prefix is not None
+            return prefix.detach().cpu()
+
+    def save_mask(self, path: str | Path, neurons: Mapping[str, Sequence[int]]) -> Path:
+        """Write a mask that cuts the incoming weights of these neurons of the site ff, for the eraser `mask_from_file`.
+
+        Raises   ModelError for neurons of another site; RunError when the file is there already
+        """
+        path = Path(path)
+        if path.exists():
+            raise RunError(f"{path} exists already, and nothing is replaced. Choose another name.")
+        with self.lock:
+            made = masks.cut_incoming(self.model.unet, {layer: np.asarray(chosen) for layer, chosen in neurons.items()})
+            base = self.study.model.base
+            about = {"made": "in the ablation lab", "run": self.run.folder.name, "base": base}
+            masks.save(path, made, about | {"base_digest": source_digest(base, self.folder)})
+        return path
+
+    # how it is computed
+
+    @cached_property
+    def _timesteps(self) -> list[float]:
+        """The timesteps of `calls`."""
+        every = self.model.new_scheduler(self.study.sampling.steps).timesteps
+        return [float(every[call]) for call in self.calls]
+
+    def _change(self, variant: str) -> Variant | None:
+        if variant == BASE:
+            return None
+        if variant not in self._changes:
+            self._changes[variant] = merged(self.run.store, self.study, variant)[0]
+        return self._changes[variant]
+
+    def _rows(self, prompts: str | Sequence[str], seeds: int | Sequence[int], vectors: torch.Tensor | None) -> list[_Row]:
+        said = [prompts] if isinstance(prompts, str) else list(prompts)
+        noise = [int(seeds)] if isinstance(seeds, int | np.integer) else [int(seed) for seed in seeds]
+        n = max(len(said), len(noise))
+        said, noise = said * n if len(said) == 1 else said, noise * n if len(noise) == 1 else noise
+        if not n or len(said) != n or len(noise) != n or (vectors is not None and len(vectors) != n):
+            raise MethodError(f"{len(said)} prompts, {len(noise)} seeds and vectors do not pair; give one of each per image.")
+        if vectors is None:
+            return [_Row(*one) for one in zip(said, noise, strict=True)]
+        rows = []
+        for prompt, seed, part in zip(said, noise, vectors.detach().cpu().float(), strict=True):
+            name = hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest()[:24]
+            self._vectors[name] = part
+            rows.append(_Row(prompt, seed, name))
+        return rows
+
+    def _references(self, rows: Sequence[_Row], given: Sequence[str] | None) -> list[str]:
+        return [self.reference(row.prompt) for row in rows] if given is None else list(given)
+
+    def _states(self, rows: Sequence[_Row]) -> torch.Tensor:
+        """Text states by the model as it is now."""
+        vectors = torch.stack([self._vectors[row.vectors] for row in rows]) if rows[0].vectors else None
+        with torch.no_grad():
+            return text.encode(self.model, [row.prompt for row in rows], vectors)
+
+    def _sampled(self, rows: Sequence[_Row], variant: str, ablation: NeuronAblation | None) -> list[torch.Tensor]:
+        """The images of these rows, sampled where they are not kept."""
+        if ablation is not None and ablation.changes_nothing:
+            ablation = None
+        name = ablation.key if ablation else None
+        images = {row: self._kept.find(("image", variant, name, row)) for row in rows}
+        missing = [row for row, image in images.items() if image is None]
+        for start in range(0, len(missing), self.batch):
+            part = missing[start : start + self.batch]
+            if variant == BASE and ablation is None:
+                latents = torch.stack([one.latents for one in self._base(part)])
+            else:
+                made = None if ablation is None else self._whole(ablation, part)
+                latents = self._denoised(part, variant, made)[0]
+            for row, image in zip(part, self.model.decode(latents), strict=True):
+                images[row] = image
+                self._kept.keep(("image", variant, name, row), image, image.numel() * 4)
+        return [images[row] for row in rows]
+
+    def _base(self, rows: Sequence[_Row]) -> list[_Base]:
+        """The base model on these rows."""
+        found = {row: self._kept.find(("base", row)) for row in rows}
+        missing = [row for row, one in found.items() if one is None]
+        for start in range(0, len(missing), self.batch):
+            part = missing[start : start + self.batch]
+            with exchanged(self.model, self._own):
+                latents, kept = self._denoised(part, BASE, None, keep=self.calls)
+            for row, one, inputs in zip(part, latents.cpu(), kept.inputs.cpu(), strict=True):
+                found[row] = _Base(one, inputs)
+                self._kept.keep(("base", row), found[row], 4 * (one.numel() + inputs.numel()))
+        return [found[row] for row in rows]
+
+    def _denoised(
+        self,
+        rows: Sequence[_Row],
+        variant: str,
+        ablation: ablations.Ablation | None,
+        reducer: Any = None,
+        layers: Sequence[sites.Layer] = (),
+        keep: Sequence[int] = (),
+    ) -> tuple[torch.Tensor, Trajectory]:
+        """Sample rows: latents and the kept inputs. With a reducer, it records these layers."""
+        sampling = self.study.sampling
+        settings: dict[str, Any] = {"n_steps": sampling.steps, "guidance": sampling.guidance, "keep": keep}
+        seeds = [row.seed for row in rows]
+        with ExitStack() as opened:
+            opened.enter_context(applied(self.model, self._change(variant)))
+            states, empty = self._states(rows), text.unconditional(self.model)
+            if ablation is not None:
+                ablations.check([ablation], [str(place) for place in range(len(rows))], sampling.guidance)
+                made = ablations.gating(self.model.unet, [ablation])
+                taps = Taps(self.model.unet, made.layers, gates=made.gates, limits=made.limits, held=made.held)
+                settings |= {"taps": opened.enter_context(taps), "gate": torch.ones(len(rows), dtype=torch.long)}
+            elif reducer is not None:
+                settings["taps"] = opened.enter_context(Taps(self.model.unet, layers, reducer))
+            return denoise(self.model, states, empty, seeds, **settings)
+
+    def _window(self, ablation: NeuronAblation) -> frozenset[int] | None:
+        if ablation.calls is None:
+            return None
+        first, last = ablation.calls
+        window = frozenset(range(first, min(last, self.n_calls - 1) + 1))
+        if not window:
+            raise MethodError(f"The window of calls {ablation.calls} lies behind the last call, {self.n_calls - 1}.")
+        return window
+
+    def _ablation(self, given: NeuronAblation, source: Callable[[str], Any]) -> ablations.Ablation:
+        """What `analysis.ablation` applies; source(what) gives the values of the modes that need some."""
+        kind, factor, values = {
+            "zero": ("scaled", 1 - given.strength, None),
+            "scale": ("scaled", given.strength, None),
+            "mean": ("mean", 1 - given.strength, "reference"),
+            "clamp": ("mean", 0.0, "target"),
+            "patch": ("held", 1 - given.strength, "base"),
+        }[given.mode]
+        held: Any = source(values) if values else None
+        held = held.times(given.strength) if given.mode == "clamp" else held
+        neurons = {path: np.asarray(chosen) for path, chosen in given.neurons.items()}
+        return ablations.Ablation(
+            neurons,
+            kind=kind,  # type: ignore[arg-type]  # one of its kinds
+            factor=factor,
+            source=held,
+            calls=self._window(given),
+            branch=given.branch,
+            name=given.mode,
+        )
+
+    def _whole(self, given: NeuronAblation, rows: Sequence[_Row]) -> ablations.Ablation:
+        """The ablation for a whole sampling run of these rows."""
+
+        def source(what: str) -> Any:
+            if what != "base":
+                return self._means(what, "sampled")
+            branches = ("cond", "uncond") if self.study.sampling.guidance != 1 else ("cond",)
+            columns = Columns(given.neurons, len(rows), range(self.n_calls), branches)
+            layers = ablations.layers_of(self.model.unet, given.neurons.keys())
+            with exchanged(self.model, self._own):
+                self._denoised(rows, BASE, None, columns, layers)
+            return columns
+
+        return self._ablation(given, source)
+
+    def _one_step_ablation(self, given: NeuronAblation, rows: Sequence[_Row], items: targets.Items) -> ablations.Ablation:
+        """The ablation for single calls on given latents."""
+        if given.branch == "uncond":
+            raise MethodError("Target and activity are measured on the cond branch, where an ablation of the uncond branch does nothing.")
+
+        def source(what: str) -> Any:
+            if what != "base":
+                return self._means(what, "given")
+            columns = Columns(given.neurons, len(rows), self.calls)
+            with exchanged(self.model, self._own):
+                latents: Any = items.trajectory
+                self._evaluated(self._states(rows), latents, columns, list(given.neurons))
+            return columns
+
+        return self._ablation(given, source)
+
+    def _means(self, name: str, regime: str) -> _Means:
+        """Means of the base model over the first MEAN_UNITS units of the evaluation half, sampled or on the given latents."""
+        if (name, regime) not in self._sources:
+            found, layers = _Means(), self.layers
+            rows = self.sets[name].picked(np.array(pairing(self.sets["target"], self.sets[name]))[self._mean_rows()])
+            asked = [_Row(*one) for one in zip(rows.prompts, rows.seeds, strict=True)]
+            with exchanged(self.model, self._own):
+                if regime == "sampled":
+                    for start in range(0, len(asked), self.batch):
+                        self._denoised(asked[start : start + self.batch], BASE, None, found, layers)
+                else:
+                    target = self.sets["target"].picked(self._mean_rows())
+                    latents = self._trajectory([_Row(*one) for one in zip(target.prompts, target.seeds, strict=True)])
+                    self._evaluated(self._states(asked), latents, found, [layer.path for layer in layers])
+            self._sources[name, regime] = found
+        return self._sources[name, regime]
+
+    def _mean_rows(self) -> list[int]:
+        """Rows of the target set in the first MEAN_UNITS units of the evaluation half."""
+        units, mine = self.sets["target"].units, self._evaluation()
+        wanted = list(dict.fromkeys(units[row] for row in mine))[:MEAN_UNITS]
+        return [int(row) for row in mine if units[row] in wanted]
+
+    def _trajectory(self, rows: Sequence[_Row]) -> Trajectory:
+        """The base model's UNet inputs on the way to the images of these rows."""
+        inputs = torch.stack([one.inputs for one in self._base(rows)])
+        return Trajectory(inputs, self.calls, self._timesteps)
+
+    def _evaluated(
+        self,
+        states: torch.Tensor,
+        latents: Trajectory,
+        reducer: Any,
+        paths: Sequence[str],
+        ablation: ablations.Ablation | None = None,
+    ) -> None:
+        """Run the cond branch once per row and call on given latents, for a reducer; the model computes as it is now."""
+        layers = ablations.layers_of(self.model.unet, set(paths))
+        made = ablations.gating(self.model.unet, [ablation]) if ablation is not None else ablations.Gating([])
+        more = [layer for layer in made.layers if layer.path not in paths]
+        gates: dict[str, Any] = {"gates": made.gates, "limits": made.limits, "held": made.held} if ablation is not None else {}
+        n = len(states)
+        with torch.no_grad(), Taps(self.model.unet, [*layers, *more], _Some(reducer, set(paths)), **gates) as taps:
+            for place, (call, timestep) in enumerate(zip(latents.calls, latents.timesteps, strict=True)):
+                gate = torch.ones(n, dtype=torch.long) if ablation is not None else None
+                taps.tell(Rows(call, timestep, torch.arange(n), ["cond"] * n, gate))
+                inputs = latents.inputs[:, place].to(self.model.device, self.model.dtype)
+                self.model.run_unet(inputs, torch.tensor(timestep, device=self.model.device), states.to(inputs))
+                taps.check()
+
+    def _items(self, rows: Sequence[_Row], variant: str, references: Sequence[str]) -> tuple[targets.Items, Any]:
+        """Latents, text states and the target T2 of rows under a variant; what the target compares with is computed once."""
+        key = (variant, tuple(rows), tuple(references))
+        kept = self._bound.find(key)
+        if kept is None:
+            plain = [_Row(row.prompt, row.seed) for row in rows]
+            without = [_Row(one, row.seed) for one, row in zip(references, rows, strict=True)]
+            latents = self._trajectory(plain)
+            base = self._states(plain), self._states(without)
+            with applied(self.model, self._change(variant)):
+                states = self._states(rows)
+                target = targets.Linear(self._states(without), *base, base=lambda: exchanged(self.model, self._own))
+            kept = targets.Items(latents, states, [str(place) for place in range(len(rows))]), _Remembered(target)
+            self._bound.keep(key, kept, 4 * (latents.inputs.numel() * 3 + states.numel() * 4))
+        return kept
+
+    def _size(
+        self,
+        neurons: Mapping[str, Sequence[int]],
+        rows: Sequence[_Row],
+        latents: Sequence[_Row],
+        variant: str,
+        ablation: NeuronAblation | None,
+    ) -> float:
+        """Sum of mean |a| over neurons, mean over rows and calls, on the base model's latents of other rows."""
+        if ablation is not None and ablation.changes_nothing:
+            ablation = None
+        key = ("sizes", variant, ablation.key if ablation else None, tuple(rows), tuple(latents))
+        found = self._kept.find(key)
+        if found is None:
+            given = self._trajectory(latents)
+            reducer = _Sizes(self.layers, len(rows), self.calls)
+            with applied(self.model, self._change(variant)):
+                states = self._states(rows)
+                items = targets.Items(given, states, [str(place) for place in range(len(rows))])
+                made = None if ablation is None else self._one_step_ablation(ablation, rows, items)
+                self._evaluated(states, given, reducer, [layer.path for layer in self.layers], made)
+            found = {path: values.mean(dim=(0, 1)) for path, values in reducer.found.items()}
+            self._kept.keep(key, found, 8 * sum(values.numel() for values in found.values()))
+        for path in neurons:
+            if path not in found:
+                raise RunError(f'The layer "{path}" is not recorded in this run.{nearest(path, found)}')
+        return float(sum(found[path][torch.as_tensor(np.asarray(chosen), dtype=torch.long)].sum() for path, chosen in neurons.items()))
+
+
+class _Some:
+    """A reducer that gets some layers only; the others are tapped to be gated."""
+
+    def __init__(self, reducer: Any, paths: set[str]) -> None:
+        self.reducer, self.paths = reducer, paths
+
+    def wants(self, call: int) -> bool:
+        return self.reducer.wants(call)
+
+    def add(self, layer: sites.Layer, activation: torch.Tensor, rows: Rows) -> None:
+        if layer.path in self.paths:
+            self.reducer.add(layer, activation, rows)
+
+
+class _Remembered:
+    """A target that is bound to each call once."""
+
+    def __init__(self, target: Any) -> None:
+        self.target, self.name, self.bound = target, target.name, dict[int, Any]()
+
+    def at(self, model: Model, batch: targets.Batch) -> Any:
+        if batch.call not in self.bound:
+            self.bound[batch.call] = self.target.at(model, batch)
+        return self.bound[batch.call]
+
+
+@contextmanager
+def stopping(lab: Lab, stop: Callable[[], bool], tell: Callable[..., object] = lambda step, of, note="": None) -> Iterator[None]:
+    """While open, an attack of the lab tells its progress and ends with `Stopped` as soon as stop() is true."""
+    before = lab.progress
+
+    def progress(step: float, of: float, note: str = "") -> None:
+        tell(step, of, note)
+        if stop():
+            raise Stopped("The attack was stopped.")
+
+    lab.progress = progress
+    try:
+        yield
+    finally:
+        lab.progress = before
+
+
+class Stopped(MethodError):
+    """An attack of the lab was stopped by its user."""

@@ -1,0 +1,103 @@
+"""What the Ablation lab does on request: compute variant by variant, attack, keep what was found."""
+
+from typing import Any
+
+import streamlit as st
+
+from workbench.errors import WorkbenchError
+from workbench.ui import lab_results, lab_state, lists, live, pick, run_list
+from workbench.ui.lab_state import Asked
+from workbench.ui.run_list import State
+from workbench.ui.text import plain
+
+ITERATIONS = 20
+
+
+def compute(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
+    """Before and after, variant by variant; a change of a control meanwhile starts anew between two variants."""
+    ablation, lab = live.ablation_of(asked, neurons), live.lab(state)
+    found: dict[Any, Any] = st.session_state.setdefault("lab-vectors", {})
+    attacked, outcomes, notes = st.session_state.get("lab-attacked", False), [], []
+    rest = _rest(state, neurons)
+    bar = st.progress(0.0, text="Computing …")
+    for place, variant in enumerate(asked.variants):
+        bar.progress(place / len(asked.variants), text=f"Computing {plain(variant)} …")
+        vectors, note = lab_results.vectors_for(found, asked, variant, ablation) if attacked else (None, "")
+        notes.append(note)
+        outcomes.append(live.outcome(lab, variant, asked, ablation, vectors, rest))
+    bar.empty()
+    lab_results.grid(asked, outcomes, attacked)
+    for note in dict.fromkeys(filter(None, notes)):
+        st.caption(plain(note))
+    lab_results.numbers(asked, outcomes, lab.reference(asked.prompt), bool(rest))
+    if st.toggle("Related prompts: does the ablation change what should stay?", key="lab-retained"):
+        bar, rows = st.progress(0.0, text="Computing related prompts …"), []
+        for place, variant in enumerate(asked.variants):
+            bar.progress(place / len(asked.variants), text=f"Computing related prompts with {plain(variant)} …")
+            rows.append((variant, live.retained(lab, variant, ablation)))
+        bar.empty()
+        lab_results.retained(rows)
+
+
+def _rest(state: State, neurons: dict[str, list[int]]) -> dict[str, list[int]]:
+    """The concept neurons that are not picked."""
+    concept = pick.resolve(state, "concept") if "concept" in pick.choices(state) else {}
+    rest = {path: sorted(set(chosen) - set(neurons.get(path, ()))) for path, chosen in concept.items()}
+    return {path: chosen for path, chosen in rest.items() if chosen}
+
+
+def attack(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
+    """A button that attacks each variant as it is with the ablation; any other click stops it."""
+    words = f"Embedding PGD, {ITERATIONS} steps, against each variant with the ablation. Any other click stops it."
+    if not st.button("Attack these variants as they are", key="lab-attack", icon=":material/bolt:", help=words):
+        return
+    ablation, lab = live.ablation_of(asked, neurons), live.lab(state)
+    bar = st.progress(0.0, text="Attacking …")
+    st.button("Stop", key="lab-stop", icon=":material/stop_circle:")
+    n = len(asked.variants)
+    for place, variant in enumerate(asked.variants):
+
+        def tell(step: float, of: float, note: str = "", place: int = place, variant: str = variant) -> None:
+            bar.progress(min((place + step / max(of, 1)) / n, 1.0), text=f"Attacking {plain(variant)} …")
+
+        lab.progress = tell
+        try:
+            made = lab.attack([asked.prompt] * len(asked.seeds), list(asked.seeds), variant, ablation, iterations=ITERATIONS)
+        finally:
+            lab.progress = lambda step, of, note="": None
+        st.session_state["lab-vectors"][live.key_of(asked, variant, ablation)] = made
+    st.session_state["lab-show-attacked"] = True
+    st.rerun(scope="fragment")
+
+
+def keep(state: State, asked: Asked, neurons: dict[str, list[int]], variants: tuple[str, ...]) -> None:
+    """Save as list, make a pruned variant, show the command."""
+    save, prune, command = st.columns(3)
+    with save.popover("Save as list", icon=":material/bookmark_add:", width="stretch"):
+        name = st.text_input("Name of the list", key="lab-list", placeholder="for example eyes")
+        if st.button("Save", key="lab-save", disabled=not name):
+            try:
+                lists.create(state, name, neurons, f"in the Ablation lab: {pick.words(asked.pick)}")
+                st.success(f"Saved as list {plain(name)}.", icon=":material/check:")
+            except WorkbenchError as error:
+                st.error(plain(error), icon=":material/error:")
+    with prune.popover("Make a pruned variant", icon=":material/content_cut:", width="stretch"):
+        st.caption("A mask cuts the incoming weights of these neurons. It becomes a variant of a copy of the study.")
+        name = st.text_input("Name of the variant", key="lab-variant-name", placeholder="for example without-eyes")
+        parent = st.selectbox("Pruned from", variants, index=min(1, len(variants) - 1), key="lab-parent")
+        if st.button("Write mask and study", key="lab-prune", disabled=not name):
+            try:
+                mask = lists.folder(state).parent / "masks" / f"{lists.checked(name)}.safetensors"
+                path = lab_state.pruned_study(state, name, parent, mask, run_list.runs_folder() / "studies")
+                try:
+                    live.lab(state).save_mask(mask, neurons)
+                except WorkbenchError:
+                    path.unlink()
+                    raise
+                st.success("Written. Start it in a terminal:", icon=":material/check:")
+                st.code(f"workbench run {path}", language="bash", wrap_lines=True)
+            except WorkbenchError as error:
+                st.error(plain(error), icon=":material/error:")
+    with command.popover("Show command", icon=":material/terminal:", width="stretch"):
+        st.code(lab_state.as_command(state, asked), language="bash", wrap_lines=True)
+        st.code(lab_state.as_python(state, asked, neurons), language="python", wrap_lines=True)

@@ -1,0 +1,122 @@
+"""What the Ablation lab shows of its results: pictures before and after, numbers, related prompts."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+from PIL import Image
+
+from workbench.report import images, wording
+from workbench.report.content import Row
+from workbench.ui import image_matrix, lab_state, live
+from workbench.ui.lab_state import Asked
+from workbench.ui.live import DIFFERENCE, Outcome
+from workbench.ui.run_list import State
+from workbench.ui.text import plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from workbench.lab import NeuronAblation
+
+WIDTH = 160
+
+
+def vectors_for(
+    found: Mapping[Any, "torch.Tensor"], asked: Asked, variant: str, ablation: "NeuronAblation"
+) -> "tuple[torch.Tensor | None, str]":
+    """(vectors, what a reader must know): those found against this state, else those of this variant in another state."""
+    own = found.get(live.key_of(asked, variant, ablation))
+    if own is not None:
+        return own, ""
+    alike = [key for key in found if key[:3] == (asked.prompt, asked.seeds, variant)]
+    if alike:
+        return found[alike[-1]], f"{variant}: the vectors were found against another state of the ablation (transferred)."
+    return None, f"{variant}: no attack was made for this prompt yet; shown without attack."
+
+
+def grid(asked: Asked, outcomes: Sequence[Outcome], attacked: bool) -> None:
+    """Rows before, after, difference; columns variants; a block for each seed."""
+    hide = image_matrix.blur()
+    for place, seed in enumerate(asked.seeds):
+        if len(asked.seeds) > 1:
+            st.caption(f"Seed {seed}")
+        with st.grid(len(outcomes) + 1, min_column_width=112, wrap=False, gap="xsmall"):
+            st.caption("under attack" if attacked else "without attack")
+            for one in outcomes:
+                st.markdown(f"**{plain(one.variant)}**")
+            for name in ("before", "after", "difference"):
+                st.caption(name if name != "difference" else f"difference, {DIFFERENCE} times")
+                for one in outcomes:
+                    with st.container(gap="xxsmall"):
+                        _cell(one, name, place, asked, hide)
+
+
+def _cell(one: Outcome, name: str, place: int, asked: Asked, hide: bool) -> None:
+    picture: Image.Image = getattr(one, name)[place]
+    picture = images.blurred(picture.convert("RGB")) if hide else picture
+    alt = f"{one.variant} {name} the ablation, {asked.prompt}, seed {asked.seeds[place]}"
+    if name != "difference":
+        present, score = one.found[place][name == "after"]
+        alt += f"; the judge {'finds' if present else 'does not find'} the concept, score {score:.2f}"
+    enlarged = picture.resize((WIDTH, WIDTH), Image.Resampling.NEAREST) if picture.width < WIDTH else picture
+    st.image(enlarged, width=WIDTH, alt=alt)
+    if name != "difference":
+        st.caption(f":material/visibility: concept · {score:.2f}" if present else f":material/visibility_off: no concept · {score:.2f}")
+
+
+def numbers(asked: Asked, outcomes: Sequence[Outcome], reference: str, rest: bool) -> None:
+    """Detector, target and activity, before and after."""
+    rows = [{"": "Concept in image (score of the judge)"} | {one.variant: _mean_scores(one) for one in outcomes}]
+    rows.append({"": "Target T2 (base model = 1)"} | {one.variant: _pair(one.target) for one in outcomes})
+    rows.append({"": "Activity of the picked neurons (base model = 1)"} | {one.variant: _pair(one.activity) for one in outcomes})
+    if rest:
+        rows.append({"": "Activity of the other concept neurons"} | {one.variant: _pair(one.rest) for one in outcomes})
+    cells = [{plain(key): plain(value) for key, value in row.items()} for row in rows]
+    st.table(cells, hide_index=True, alt="Judge, target and activity before and after the ablation, one column a variant")
+    n = len(asked.seeds)
+    compared = f"reference: {reference}" if reference else "reference: the empty prompt"
+    st.caption(
+        f"Before → after; n = {n} image{'s' if n > 1 else ''} of one prompt, so there is no interval ({plain(compared)}). A finding needs "
+        "many prompts and random sets beside them: [ablate] in a study."
+    )
+    for why in dict.fromkeys(one.why for one in outcomes if one.why):
+        st.caption(f"Not measured: {plain(why)}")
+
+
+def _mean_scores(one: Outcome) -> str:
+    before, after = (sum(pair[side][1] for pair in one.found) / len(one.found) for side in (0, 1))
+    return f"{before:.2f} → {after:.2f}"
+
+
+def _pair(values: tuple[float, float] | None) -> str:
+    return wording.DASH if values is None else f"{values[0]:.2f} → {values[1]:.2f}"
+
+
+def retained(rows: Sequence[tuple[str, tuple[int, int, int] | None]]) -> None:
+    """How many related prompts show what they ask for, before and after."""
+    known = [(variant, found) for variant, found in rows if found is not None]
+    if not known:
+        st.caption("The study has no related prompts ([prompts] near or far).")
+        return
+    cells = [
+        {"Variant": plain(variant), "Before": f"{found[0]} of {found[2]}", "After": f"{found[1]} of {found[2]}"} for variant, found in known
+    ]
+    st.table(cells, hide_index=True, alt="Related prompts that show what they ask for, before and after the ablation")
+
+
+def as_job(state: State, asked: Asked) -> None:
+    """For a model too large for the pages: the command that computes the same as a process of its own."""
+    st.info(
+        "This model is too large for the process of the pages. The command below computes the same as a process of its own and writes "
+        "pictures and numbers into a folder.",
+        icon=":material/memory:",
+    )
+    st.code(lab_state.as_command(state, asked), language="bash", wrap_lines=True)
+
+
+def dose_words(rows: Sequence[Row]) -> str:
+    """The caption of the dose-response curve."""
+    ns = sorted({row["n"] for row in rows if row["n"]})
+    span = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
+    return f"n = {span} units (evaluation half), 95 % intervals. Grey: matched random sets of the same size. From the run."
