@@ -4,6 +4,7 @@ import pandas
 import streamlit as st
 
 from workbench.report import wording
+from workbench.report.content import Report
 from workbench.report.sections.attribution import ATTRIBUTION_FIGURE, BARS_FIGURE, FIDELITY_FIGURE, METHODS, TOKENS, TOKENS_FIGURE
 from workbench.ui import attribution_files, attribution_rows, current_run, layer_names, neuron_actions, picture_files, show
 from workbench.ui.headline_numbers import n_of
@@ -123,7 +124,8 @@ if words:
         "model on the selection half. Credit for the neuron's signed activation, by integrated gradients over the words."
     )
     with st.expander("Table: all neurons and conditions", icon=":material/table:"):
-        show.frame(TOKENS.view(report))
+        short = [row | {"layer": layer_names.short(row["layer"])} for row in report["tokens"]]
+        show.frame(TOKENS.view(Report(report.document | {"tokens": short})))
 else:
     st.info("Words were not computed for these conditions. Add to the study and run it again:", icon=":material/info:")
     st.code("[attribute]\ntokens = 8", language="toml")

@@ -22,7 +22,7 @@ PAGE = {
     "title": "Clusters",
     "icon": ":material/bubble_chart:",
     "why": "groups of neurons that respond alike",
-    "order": 45,
+    "order": 44,
     "needs": "clusters",
 }
 

@@ -17,6 +17,7 @@ PAGE = {
     "needs": "neuron_table",
     "hidden": True,
 }
+EVERY = "all neurons"
 
 state = current_run.run_to_show()
 table = current_run.neurons(state)
@@ -36,8 +37,9 @@ if among:
         among = None
 
 heading, place = st.container(), st.container()
+left, right = st.columns(2)
 hint = f"layer:number, such as {layer_names.neuron_id(ids[0])}"
-name = st.text_input("Neuron", key=current_run.NEURON, bind="query-params", placeholder=hint)
+name = left.text_input("Neuron", key=current_run.NEURON, bind="query-params", placeholder=hint)
 try:
     row = neuron_table.find(table, name or ids[0])
 except RunError as error:
@@ -53,12 +55,30 @@ def go(identity: str) -> None:
     st.session_state[current_run.NEURON] = identity
 
 
+def go_through() -> None:
+    """Go through other neurons from now on."""
+    picked = st.session_state["neuron-among"]
+    if picked == EVERY:
+        st.query_params.pop(links.AMONG, None)
+    else:
+        st.query_params[links.AMONG] = picked
+
+
+known = list(dict.fromkeys([EVERY, *pick.choices(state), among or EVERY]))
+right.selectbox(
+    "Go through",
+    known,
+    index=known.index(among or EVERY),
+    format_func=lambda one: EVERY if one == EVERY else pick.words(one),
+    key="neuron-among",
+    on_change=go_through,
+)
 with place, st.container(horizontal=True, vertical_alignment="center", gap="small"):
     before, after = (None, ids[0]) if at is None else (ids[at - 1] if at else None, ids[at + 1] if at + 1 < len(ids) else None)
     st.button("Previous", icon=":material/arrow_back:", key="neuron-previous", disabled=before is None, on_click=go, args=(before,))
     st.button("Next", icon=":material/arrow_forward:", key="neuron-next", disabled=after is None, on_click=go, args=(after,))
     st.button("Random", icon=":material/casino:", key="neuron-random", on_click=go, args=(random.choice(ids),))
-    whose = plain(pick.words(among)) if among else "all neurons"
+    whose = plain(pick.words(among)) if among else EVERY
     count = f"{wording.integer(at + 1)} of {wording.integer(len(ids))}" if at is not None else f"Not one of the {wording.integer(len(ids))}"
     st.caption(f"{count}: {whose}, by {plain(neuron_table.label(by))}")
 neuron_card.numbers(state, row)

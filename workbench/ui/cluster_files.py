@@ -43,5 +43,8 @@ def members(table: pandas.DataFrame, number: int) -> pandas.DataFrame:
 
 
 def only(report: Report, table: str, number: int) -> Report:
-    """The report with the rows of one cluster in a table."""
-    return Report(report.document | {table: [row for row in report[table] if row["cluster"] == number]}, report.neurons)
+    """The report with the rows of one cluster in a table, and the short names of layers."""
+    own = [row for row in report[table] if row["cluster"] == number]
+    short = layer_names.names(row["layer"] for row in report[table] if "layer" in row)
+    own = [row | {"layer": short[row["layer"]]} if "layer" in row else row for row in own]
+    return Report(report.document | {table: own}, report.neurons)

@@ -125,23 +125,31 @@ def images(state: State, row: Row) -> None:
         "[cluster] regions = 4. ".replace("[", "\\[")
         + ("Images are blurred in their pixels." if image_matrix.blur() else "Images are shown as drawn.")
     )
+    _attributed(state, row, [asked[name] for name in chosen])
+
+
+def _attributed(state: State, row: Row, chosen: list[Row]) -> None:
+    """The prompts that attribute most to it, in the chosen conditions that were attributed, else in the first one."""
     st.subheader("At which images is it attributed most?")
     conditions = attribution_files.conditions(state)
     if not conditions:
         _not_stored("Attribution was not computed in this run. Add a table to its study and run it again:", STUDY["attribute"])
         return
     method, shown = attribution_files.methods(state)[0], 0
-    for one in conditions:
-        ranked_units = attribution_files.by_unit(state, method, one, row["layer"], row["index"])
+    for one in [one for one in conditions if one in chosen] or conditions[:1]:
+        ranked = attribution_files.by_unit(state, method, one, row["layer"], row["index"])
         prompts = neuron_activity.prompts(state, one["prompt_set"])
-        if ranked_units is None or prompts is None or not _drawn(state, one):
+        if ranked is None or prompts is None or not _drawn(state, one):
             continue
         shown += 1
         first = prompts.drop_duplicates("half_by").set_index("half_by")["id"].to_dict()
-        units = [(str(first.get(each["unit"], each["unit"])), wording.number(each["value"], 4)) for each in ranked_units]
+        units = [(str(first.get(each["unit"], each["unit"])), wording.number(each["value"], 4)) for each in ranked]
         _gallery(state, picture_files.column(one), one, units, "attribution")
     if shown:
-        st.caption(f"The units of the evaluation half with the largest attribution to this neuron by the method {plain(method)}.")
+        st.caption(
+            f"The units of the evaluation half with the largest attribution to this neuron by the method {plain(method)}, in the "
+            "conditions chosen above as far as they were attributed."
+        )
     else:
         st.info(
             "Attribution by prompt of this neuron is not in the run folder: it is stored of the site ff, in the results of the run.",
@@ -173,8 +181,8 @@ def _gallery(state: State, name: str, condition: Row, ranked: Sequence[tuple[str
     with st.grid(IMAGES, min_column_width=128, gap="xsmall"):
         for picture, value in known:
             with st.container(gap="xxsmall"):
-                st.caption(f"{what} {value}: {plain(picture_files.prompt_and_seed(picture))}")
                 damaged += image_matrix.pictures(state, [picture])
+                st.caption(f"{what} **{value}**  \n{plain(picture_files.prompt_and_seed(picture))}")
     image_matrix.tell(damaged)
 
 
