@@ -46,12 +46,13 @@ def layers(scores: Mapping[str, Scores]) -> list[Row]:
 
 def table(neurons: pandas.DataFrame, ids: Sequence[str]) -> pandas.DataFrame:
     """What else is known of neurons, in the order of their ids: neuron, score, κ, cluster, role."""
-    own = neurons.assign(id=neurons["layer"] + ":" + neurons["index"].astype(str)).set_index("id").reindex(ids).reset_index()
+    named = neurons.assign(id=neurons["layer"] + ":" + neurons["index"].astype(str))
+    own = named.set_index("id").reindex(list(ids)).reset_index()
     shown = own[["id"]].assign(neuron=[layer_names.neuron_id(one) for one in own["id"]])
     for column in ("score", "score_b", "kappa", "cluster"):
         if column in own:
             shown[neuron_table.label(column)] = own[column]
-    shown["role"] = [", ".join(neuron_table.role_words(row)) for row in own.to_dict("records")]
+    shown["role"] = [", ".join(neuron_table.role_words({str(key): one for key, one in row.items()})) for row in own.to_dict("records")]
     return shown
 
 
