@@ -7,7 +7,6 @@ evidence    attribution, words, neighbours, ablation;   kept   notes and lists
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pandas
 import streamlit as st
@@ -47,7 +46,6 @@ STUDY = {
     "ablate": '[cluster]\n\n[ablate]\neffects = ["dose_response", "shapley"]',
 }
 IMAGES, CONDITIONS = 5, 3
-Columns = list[dict[str, Any]]
 
 
 @contextmanager
@@ -248,27 +246,22 @@ def neighbours(state: State, row: Row) -> None:
         st.info("The recordings of this neuron are not in the run folder, or it is never active.", icon=":material/info:")
         return
     table = neuron_files.frame(state, ("score", "cluster", "in_concept")).set_index(["layer", "index"])
-    cells: Columns = []
-    for one in rows:
-        here = table.loc[(one["layer"], one["index"])]
-        cells.append(
-            {
-                "neuron": layer_names.neuron(one),
-                "correlation": one["correlation"],
-                "cosine": one["cosine"],
-                "score": here.get("score"),
-                "cluster": None if pandas.isna(here.get("cluster")) else int(here["cluster"]),
-                "chosen": bool(here.get("in_concept")),
-            }
-        )
+    about = table.reindex([(one["layer"], one["index"]) for one in rows])
+    cells = pandas.DataFrame([{key: one[key] for key in ("correlation", "cosine")} for one in rows])
+    cells.insert(0, "neuron", [layer_names.neuron(one) for one in rows])
+    for column in ("score", "cluster", "in_concept"):
+        if column in about:
+            cells[neuron_table.label(column)] = about[column].to_numpy()
     st.dataframe(
-        pandas.DataFrame(cells),
+        cells,
         hide_index=True,
         key="neuron-neighbours",
         on_select=lambda: _to_neighbour(rows),
         selection_mode="single-row",
         alt=f"{len(cells)} neurons with the most similar activity, with correlation and cosine",
-        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in ("correlation", "cosine", "score")},
+        column_config={
+            name: st.column_config.NumberColumn(format="%.3f") for name in ("correlation", "cosine", neuron_table.label("score"))
+        },
     )
     whole = "" if found.n_all == len(found.values) else f" of {wording.integer(found.n_all)} recorded, evenly spaced"
     st.caption(
