@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo app test lint docs bench attack-table nulls robust-pruning emoji clean
+.PHONY: install demo app test lint docs bench attack-table nulls robust-pruning example emoji clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
@@ -19,18 +23,18 @@ demo: $(VENV)/.installed  ## the default study on the bundled model
 app: $(VENV)/.installed  ## the pages, on 127.0.0.1
 	$(BIN)/workbench app
 
-test: $(VENV)/.installed  ## the whole test suite, a process per core (at most 4), whole files each
+test: $(VENV)/.developing  ## the whole test suite, a process per core (at most 4), whole files each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.installed  ## style of code, and types of the rooms that pyproject.toml lists
+lint: $(VENV)/.developing  ## style of code, and types of the rooms that pyproject.toml lists
 	$(BIN)/ruff check workbench pages tests data benchmarks experiments docs
 	$(BIN)/ruff format --check workbench pages tests data benchmarks experiments docs
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed  ## the parts of the documentation that the code knows
+docs: $(VENV)/.developing  ## the parts of the documentation that the code knows
 	$(BIN)/python -m docs.write
 
-bench: $(VENV)/.installed  ## ratios measured side by side
+bench: $(VENV)/.developing  ## ratios measured side by side
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/recording.py
@@ -39,16 +43,19 @@ bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/learned_mask.py
 	$(BIN)/python -m experiments.plantings.run
 
-attack-table: $(VENV)/.installed  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
+attack-table: $(VENV)/.developing  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)
 	$(BIN)/python -m experiments.attack_table.run
 
-nulls: $(VENV)/.installed  ## what is said where nothing was done: null calibration on the bundled model (up to 2 hours; resumes)
+nulls: $(VENV)/.developing  ## what is said where nothing was done: null calibration on the bundled model (up to 2 hours; resumes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.nulls.run
 
-robust-pruning: $(VENV)/.installed  ## does pruning keep a concept erased? ink and church side by side (resumes; --dry-run says how long)
+robust-pruning: $(VENV)/.developing  ## does pruning keep a concept erased? ink and church side by side (resumes; --dry-run says how long)
 	export OMP_NUM_THREADS=1; $(BIN)/python -m experiments.robust_pruning.run --concepts ink & first=$$!; \
 	$(BIN)/python -m experiments.robust_pruning.run --concepts church && wait $$first || exit 1
 	$(BIN)/python -m experiments.robust_pruning.run --tables
+
+example: $(VENV)/.installed  ## the example run that ships, from emoji-ink-neurons (about 25 minutes; resumes)
+	$(BIN)/python -m experiments.example.run
 
 emoji: $(VENV)/.installed  ## build the bundled model anew (about 2 h 35 min; resumes)
 	cd data/emoji/build && PYTHONPATH=../../.. ../../../$(BIN)/python build.py

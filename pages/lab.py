@@ -2,9 +2,7 @@
 
 import streamlit as st
 
-from workbench.errors import WorkbenchError
-from workbench.execution.run_folder import Store
-from workbench.report.content import shown
+from workbench.errors import RunError, WorkbenchError
 from workbench.report.sections.ablation import DOSE_FIGURE
 from workbench.ui import current_run, lab_actions, lab_results, lab_state, live, pick, show
 from workbench.ui.lab_controls import Controls
@@ -20,56 +18,62 @@ PAGE = {
 
 state = current_run.run_to_show()
 st.title("Ablation lab")
-study, size = Store(state.folder).study(), live.model_bytes(state)
-large = size is not None and size > live.MOST_BYTES
+try:
+    study = live.study_of(state)
+except RunError as error:
+    st.info(f"Nothing can be computed here. {plain(error)}", icon=":material/info:")
+    st.stop()
+size = live.model_bytes(study)
 if size is None:
     st.info(
-        f"The base model {plain(study['model']['base'])} is not on this machine, so nothing can be computed here. Put it where the study "
-        "names it, or open the run on the machine that has it.",
+        f"The base model {plain(study.model.base)} is not on this machine, so nothing can be computed here. Put it where the study names "
+        "it, or open the run on the machine that has it.",
         icon=":material/info:",
     )
     st.stop()
+large = size > live.MOST_BYTES
 finished = [node["variant"] for node in state.nodes if node["stage"] == "erase" and state.has(node)]
-variants = ("base", *(one["name"] for one in study["variants"] if one["name"] in finished))
+variants = ("base", *(one.name for one in study.variants if one.name in finished))
 calls = [row["call"] for row in state.report["activity_by_call"]]
-controls = Controls(state, variants, max([study["sampling"]["steps"], *(call + 1 for call in calls)]))
+controls = Controls(state, variants, max([study.sampling.steps, *(call + 1 for call in calls)]))
 
 
 @st.fragment
 def session() -> None:
     """Everything that a control changes."""
     controls.begin()
-    if st.session_state.pop("lab-show-attacked", False):
-        st.session_state["lab-attacked"] = True
-    left, right = st.columns([1, 2.6], gap="medium")
+    controls.note()
+    left, right = st.columns([1, 2.2], gap="medium")
     with left:
         with st.container(border=True):
             controls.neurons()
         with st.container(border=True):
             controls.ablation()
     with right:
-        controls.images()
         try:
             asked = controls.asked()
             neurons = pick.resolve(state, asked.pick)
+            if not large:
+                lab_actions.attack(state, asked, neurons)
+            controls.images()
             if not asked.variants:
                 st.info("Choose at least one variant.", icon=":material/filter_alt:")
                 return
-            controls.history.show(asked)
             st.markdown(f"**{plain(lab_state.described(asked, neurons))}**")
             if large:
                 lab_results.as_job(state, asked)
                 return
             lab_actions.compute(state, asked, neurons)
-            lab_actions.attack(state, asked, neurons)
+            lab_actions.attack_button()
             lab_actions.keep(state, asked, neurons, variants)
         except WorkbenchError as error:
+            controls.images()
             st.error(plain(error), icon=":material/error:")
 
 
 session()
 
-dose = [row for row in shown(state.report, "ablation") if row["value"] is not None]
+dose = [row for row in state.report["ablation"] if row["value"] is not None]
 if dose:
     with st.expander("Dose-response over many prompts", icon=":material/show_chart:", key="lab-dose", on_change="rerun") as opened:
         if opened.open:

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from experiments.attack_table.rows import attack_of, attack_rows
-from experiments.attack_table.tables import decided, queries_table, markdown, overview, rates_table, seconds_table
+from experiments.attack_table.tables import decided, markdown, overview, queries_table, rates_table, seconds_table
 from workbench import registry, resources
 from workbench.errors import RunError, StudyError, WorkbenchError, nearest
 from workbench.execution import cost, execute

@@ -40,7 +40,20 @@ def seconds_table(parts):
 
 def rates_table(rows):
     """One concept: every attack with everything the table must say; what holds for all its rows says `decided`."""
-    columns = ["attack", "provenance", "n", "no attack", "ASR", "control", "p", "ceiling", "false positives", "passes", "seconds", "queries"]
+    columns = [
+        "attack",
+        "provenance",
+        "n",
+        "no attack",
+        "ASR",
+        "control",
+        "p",
+        "ceiling",
+        "false positives",
+        "passes",
+        "seconds",
+        "queries",
+    ]
     return markdown(
         columns,
         [

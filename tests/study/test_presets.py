@@ -34,7 +34,7 @@ def settings(one):
 
 
 def test_every_eraser_says_what_was_published_or_why_nothing_was():
-    assert WITH == ["ac", "cad", "conceptprune", "esd", "fia", "revive"]
+    assert WITH == ["ac", "cad", "conceptprune", "esd", "fia", "rece", "revive", "uce"]
     for name, one in ERASERS.items():
         says = [hasattr(one.module, what) for what in ("PUBLISHED", "NO_PRESET", "files")]
         assert sum(says) == 1, name  # what reads a file is what the file says
@@ -50,7 +50,8 @@ def test_a_table_accounts_for_every_parameter_once_and_its_values_can_be_set(nam
     for task in table.tasks or [None]:
         given = table.settings(f"published:{task}" if task else "published", None)
         set_to = one.parameters(**given).model_dump()
-        assert given.items() <= set_to.items() and set_to != one.parameters().model_dump()
+        assert given.items() <= set_to.items()
+        assert set_to != one.parameters().model_dump() or name == "uce"  # a closed form needs no other settings on a small model
     for values in table.tasks.values():
         assert {*table.values, *values} == {*table.values, *by_task}
 

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from workbench import __version__
-from workbench.cli import compare, doctor, export, inspect, jobs, listing, masks, neuron_sets, pages, prompts, report, run, studies
+from workbench.cli import ablate, compare, doctor, export, inspect, jobs, listing, masks, neuron_sets, pages, prompts, report, run, studies
 from workbench.cli.output import VisibleGroup, errors, safely
 from workbench.errors import WorkbenchError
 
@@ -33,6 +33,7 @@ VERBS: dict[str, Callable[..., None]] = {  # in the order of `workbench --help`
     "check": compare.check,
     "diff": compare.diff,
     "inspect": inspect.inspect,
+    "ablate": ablate.ablate,
     "export": export.export,
     "init": studies.init,
     "import-prompts": prompts.import_prompts,

@@ -11,6 +11,7 @@ from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
 ITERATIONS = 20
+ATTACK_NOW = "lab-attack-now"
 
 
 def compute(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
@@ -46,28 +47,38 @@ def _rest(state: State, neurons: dict[str, list[int]]) -> dict[str, list[int]]:
     return {path: chosen for path, chosen in rest.items() if chosen}
 
 
+def attack_button() -> None:
+    """Ask for an attack; it is made when the page runs next."""
+    st.button(
+        "Attack these variants as they are",
+        key="lab-attack",
+        icon=":material/bolt:",
+        on_click=lambda: st.session_state.update({ATTACK_NOW: True}),
+        help=f"Embedding PGD, {ITERATIONS} steps, against each variant with the ablation. Any other click stops it.",
+    )
+
+
 def attack(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
-    """A button that attacks each variant as it is with the ablation; any other click stops it."""
-    words = f"Embedding PGD, {ITERATIONS} steps, against each variant with the ablation. Any other click stops it."
-    if not st.button("Attack these variants as they are", key="lab-attack", icon=":material/bolt:", help=words):
+    """Attack each variant as it is with the ablation, if that was asked for, and show the images under the attack from then on."""
+    if not st.session_state.pop(ATTACK_NOW, False):
         return
     ablation, lab = live.ablation_of(asked, neurons), live.lab(state)
-    bar = st.progress(0.0, text="Attacking …")
-    st.button("Stop", key="lab-stop", icon=":material/stop_circle:")
-    n = len(asked.variants)
+    bar, stop = st.progress(0.0, text="Attacking …"), st.empty()
+    stop.button("Stop", key="lab-stop", icon=":material/stop_circle:")
     for place, variant in enumerate(asked.variants):
 
         def tell(step: float, of: float, note: str = "", place: int = place, variant: str = variant) -> None:
-            bar.progress(min((place + step / max(of, 1)) / n, 1.0), text=f"Attacking {plain(variant)} …")
+            bar.progress(min((place + step / max(of, 1)) / len(asked.variants), 1.0), text=f"Attacking {plain(variant)} …")
 
         lab.progress = tell
         try:
             made = lab.attack([asked.prompt] * len(asked.seeds), list(asked.seeds), variant, ablation, iterations=ITERATIONS)
         finally:
             lab.progress = lambda step, of, note="": None
-        st.session_state["lab-vectors"][live.key_of(asked, variant, ablation)] = made
-    st.session_state["lab-show-attacked"] = True
-    st.rerun(scope="fragment")
+        st.session_state.setdefault("lab-vectors", {})[live.key_of(asked, variant, ablation)] = made
+    bar.empty()
+    stop.empty()
+    st.session_state["lab-attacked"] = True
 
 
 def keep(state: State, asked: Asked, neurons: dict[str, list[int]], variants: tuple[str, ...]) -> None:

@@ -1,9 +1,13 @@
 """The controls of the Ablation lab: which neurons, what is done to them, undo and redo. What they say is in the session and the address."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
+from workbench.errors import RunError
 from workbench.ui import lab_state, layer_names, neuron_files, pick
 from workbench.ui.lab_state import Asked, History
 from workbench.ui.run_list import State
@@ -15,9 +19,25 @@ MODE_HELP = (
     "zero: towards 0 · mean: towards the mean of the reference prompts · scale: multiplied by the strength · clamp: held at the strength "
     "times the mean of the target prompts · patch: towards the base model's values"
 )
-IN_ADDRESS = ("pick", "lab-prompt", "lab-seeds", "lab-mode", "lab-strength", "lab-branch")
 BRANCHES = ("cond", "uncond", "both")
 SHARES = ("zero", "mean", "patch")  # modes whose strength is a share
+
+
+def _share(text: str) -> float | None:
+    try:
+        return min(max(float(text), 0.0), 5.0)
+    except ValueError:
+        return None
+
+
+IN_ADDRESS: dict[str, Callable[[str], Any]] = {  # key -> how its text is read; None where it says nothing that is possible
+    "pick": str,
+    "lab-prompt": str,
+    "lab-seeds": str,
+    "lab-mode": lambda text: text if text in lab_state.MODES else None,
+    "lab-strength": _share,
+    "lab-branch": lambda text: text if text in BRANCHES else None,
+}
 
 
 @dataclass(frozen=True)
@@ -39,9 +59,9 @@ class Controls:
         prompt, seed = known or ("", 1)
         chosen = "concept" if "concept" in named else (named or ["top:score:50"])[0]
         self.put(Asked(pick=chosen, prompt=prompt, seeds=(seed,), variants=self.variants[:3]))
-        for key in IN_ADDRESS:
-            if key in st.query_params:
-                del st.session_state[key]
+        for key, read in IN_ADDRESS.items():
+            if (said := st.query_params.get(key)) is not None and (value := read(said)) is not None:
+                st.session_state[key] = value
         st.session_state["lab-run"] = str(self.state.folder)
 
     def put(self, asked: Asked | None) -> None:
@@ -61,6 +81,11 @@ class Controls:
         """Undo and redo of this run in this session."""
         kept: dict[str, History] = st.session_state.setdefault("lab-history", {})
         return kept.setdefault(str(self.state.folder), History())
+
+    def note(self) -> None:
+        """Note the state for undo, before the buttons are drawn that say whether there is one."""
+        with suppress(RunError):
+            self.history.show(self.asked())
 
     def neurons(self) -> None:
         """Which neurons."""

@@ -60,7 +60,7 @@ def _cell(one: Outcome, name: str, place: int, asked: Asked, hide: bool) -> None
         present, score = one.found[place][name == "after"]
         alt += f"; the judge {'finds' if present else 'does not find'} the concept, score {score:.2f}"
     enlarged = picture.resize((WIDTH, WIDTH), Image.Resampling.NEAREST) if picture.width < WIDTH else picture
-    st.image(enlarged, width=WIDTH, alt=alt)
+    st.image(enlarged, width=WIDTH, output_format="PNG", alt=alt)
     if name != "difference":
         st.caption(f":material/visibility: concept · {score:.2f}" if present else f":material/visibility_off: no concept · {score:.2f}")
 
