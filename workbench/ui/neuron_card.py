@@ -263,7 +263,7 @@ def neighbours(state: State, row: Row) -> None:
             name: st.column_config.NumberColumn(format="%.3f") for name in ("correlation", "cosine", neuron_table.label("score"))
         },
     )
-    whole = "" if found.n_all == len(found.values) else f" of {wording.integer(found.n_all)} recorded, evenly spaced"
+    whole = "" if found.n_all == len(found.values) else f" of {wording.integer(found.n_all)} recorded in them, evenly spaced"
     st.caption(
         f"By the correlation of mean |a| over {found.n_conditions} conditions x {found.n_prompts} prompts x {found.n_calls} calls "
         f"(n = {wording.integer(len(found.values))} values{whole}). Cosine is taken without subtracting means. A description of these "

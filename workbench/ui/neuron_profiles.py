@@ -1,6 +1,7 @@
 """Which neurons behave alike: profiles of activity over conditions, prompts and calls, from the run's own recordings.
 
-Needs neither torch nor Streamlit. At most MOST_BYTES are read: of larger runs evenly spaced prompts of every condition.
+Needs neither torch nor Streamlit. At most MOST_BYTES are read: of larger runs evenly spaced prompts, and of many conditions first those
+without attack, then attacks made against the variant itself; controls and transferred attacks last.
 
 of_run       the profiles;   nearest   the neurons whose profile is most like that of one;   plane   neurons on two directions of them
 """
@@ -25,6 +26,7 @@ from workbench.ui.run_list import State
 
 MOST_BYTES = 4_000_000
 KIND = "|mean_abs"
+FEWEST = 8  # prompts of a condition, as long as there is room for two conditions
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def _of_run(key: _Key, trajectory: str) -> Profiles | None:
     state = key.state
     table = neuron_files.frame(state)
     conditions = [row for row in neuron_activity.conditions(state, trajectory) if row["prompt_set"] not in wording.RETAINED]
+    conditions.sort(key=lambda row: (row["control"], row["provenance"] == "transferred", row["attack"] is not None))
     nodes = {node["id"]: node for node in state.nodes}
     shards = [Condition(row["variant"], row["prompt_set"]) for row in conditions]
     store = Store(state.folder)
@@ -76,11 +79,12 @@ def _of_run(key: _Key, trajectory: str) -> Profiles | None:
     }
     if not paths:
         return None
-    first = next(iter(paths.values()))[0]
-    calls, widths = _shape(first)
+    calls, widths = _shape(next(iter(paths.values()))[0])
     layers = [layer for layer in table["layer"].unique() if layer in widths]
     index = pandas.concat([pandas.DataFrame({"layer": layer, "index": range(widths[layer])}) for layer in layers], ignore_index=True)
-    most = max(1, MOST_BYTES // (4 * len(index) * calls * len(paths)))
+    room = MOST_BYTES // (4 * len(index) * calls)  # prompts, of all conditions together
+    paths = dict(list(paths.items())[: max(2, room // FEWEST)])
+    most = max(1, room // len(paths))
     read = [_sampled(files, layers, most) for files in paths.values()]
     values = np.concatenate([values.reshape(-1, len(index)) for values, _ in read])
     return Profiles(index, values, sum(n for _, n in read) * calls, len(paths), max(len(values) for values, _ in read), calls)
