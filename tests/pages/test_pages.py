@@ -193,7 +193,7 @@ def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
     app.session_state["neurons-table"] = {"selection": {"rows": [3], "columns": [], "cells": []}}
     row = app.dataframe[0].value.iloc[3]
     app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
-    assert not app.exception and f"Neuron {row['neuron']} of {row['layer']}" in words(app)
+    assert not app.exception and f"Neuron {row['layer']} · {row['neuron']}" in words(app)
     assert [metric.value for metric in app.metric][0] == f"{row['score, selection half']:.2f}".replace("-", "−")
     assert list(app.table[-1].value["Variant"]) == ["esd", "uce", "esd-pruned"]
 
@@ -207,12 +207,12 @@ def test_the_card_of_a_neuron_gives_the_score_in_its_own_unit(opened):
     assert "in multiples of the layer's mean |a|" in told["score, selection half"] and not any("deviation" in one for one in told.values())
 
 
-def test_the_page_of_neurons_shows_where_a_cluster_is_active_blurred_until_asked_for(opened):
-    app = opened("neurons", "finished")
+def test_the_page_of_clusters_shows_where_a_cluster_is_active_blurred_until_asked_for(opened):
+    app = opened("clusters", "finished")
     assert "Where in the image is a cluster active?" in words(app)
     assert "31.0 % of its activity in its most active tenth" in words(app) and "maps are as coarse" in words(app)
     assert len(app.get("image") or app.get("imgs")) == 2
-    app.segmented_control(key="neurons-region").select(1).run()
+    app.segmented_control(key="cluster").select("1").run()
     assert not app.exception and "every neuron is 0" in words(app) and len(app.get("image") or app.get("imgs")) == 3
     app.toggle(key="blur").set_value(False).run()
     assert not app.exception and "only available blurred" in words(app) and "shown as drawn" in words(app)
@@ -276,12 +276,20 @@ def with_a_new_page(tmp_path, monkeypatch):
 
 
 def test_a_page_is_one_new_file(opened, with_a_new_page):
-    assert [page.name for page in navigation.pages()] == ["overview", "images", "sensitivity", "latency", "neurons"]
+    names = [page.name for page in navigation.pages()]
+    assert names[names.index("sensitivity") :][:3] == ["sensitivity", "latency", "neurons"]
     app = opened("latency", "finished")
     assert app.title[0].value == "Latency of emoji-heart"
     links = [link.proto.label for link in opened("overview", "finished").get("page_link")]
     assert "Latency" in links and "Latency: how long an image takes" in links
-    assert "latency" not in [page.name for page in navigation.linked({"timings": [], "neuron_table": None})]
+    without = {page.needs: [] for page in navigation.pages() if page.needs}
+    assert not {"latency", "neurons"} & {page.name for page in navigation.linked(without)}
+
+
+def test_a_hidden_page_is_opened_by_its_address_and_no_link_of_the_navigation_leads_there(opened):
+    app = opened("overview", "finished")
+    assert navigation.page("neuron").hidden and "Neuron" not in [link.proto.label for link in app.get("page_link")]
+    assert navigation.page("no-such-page") is None
 
 
 @pytest.mark.parametrize("text", ["import streamlit\n", "PAGE = make()\n", 'PAGE = {"title": "x"}\n'])

@@ -216,3 +216,15 @@ def test_picks_and_lists_need_neither_torch_nor_streamlit(state):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_lines_for_a_study_are_those_of_a_study(state, tmp_path):
+    from workbench.resources import folder
+    from workbench.study.study import load_study
+
+    lists.create(state, "eyes", {DOWN.format(0): [3]})
+    text = (folder("analyses") / "emoji-ink-neurons.toml").read_text()
+    path = tmp_path / "more.toml"
+    path.write_text(text + "\n" + lists.study_lines("eyes", lists.path(state, "eyes"), "erased"))
+    study = load_study(path)
+    assert study.sets[0].name == "eyes" and study.variants[-1].parameters == {"set": "eyes"}

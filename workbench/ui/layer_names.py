@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from workbench.errors import RunError, nearest
 from workbench.ui.text import short as shortened
 
+DOT = "·"  # between layer and number where a reader sees them
+LONG = "down_blocks.1.attentions.0.transformer_blocks.0.ff.net.2"  # of the short name down1.0.0
 _PLACE = r"(?:(down|up)_blocks\.(\d+)|(mid)_block)"
 _BLOCK = rf"^{_PLACE}\.attentions\.(\d+)"
 # module path -> its short name, tried in this order; groups: down or up, its number, mid, then the rest
@@ -61,12 +63,22 @@ def path_of(name: str, layers: Iterable[str]) -> str:
     raise RunError(f'No layer of this run is called "{shortened(name)}".{nearest(name, known.values())}')
 
 
+def in_order(layers: Iterable[str]) -> list[str]:
+    """Layers in the order in which a UNet runs them: down, mid, up; the others last."""
+    sides = {"down": 0, "mid": 1, "up": 2}
+
+    def place(path: str) -> tuple[object, ...]:
+        return next((at for side, at in sides.items() if path.startswith(side)), 3), [int(one) for one in re.findall(r"\d+", path)], path
+
+    return sorted(dict.fromkeys(layers), key=place)
+
+
 def neuron(row: Mapping[str, object]) -> str:
     """`down1.0.0 · 246`: a neuron as a reader sees it."""
-    return f"{short(str(row['layer']))} · {row['index']}"
+    return f"{short(str(row['layer']))} {DOT} {row['index']}"
 
 
 def neuron_id(name: str) -> str:
     """The same of its id, layer:number."""
     layer, _, index = name.rpartition(":")
-    return f"{short(layer)} · {index}"
+    return f"{short(layer)} {DOT} {index}"

@@ -229,10 +229,13 @@ def of_ids(ids: Iterable[str]) -> Neurons:
     return {layer: sorted(index) for layer, index in sorted(found.items())}
 
 
-def study_lines(state: State, name: str) -> str:
-    """What a study file says to use a list as a set and as a mask."""
+def study_lines(name: str, file: str | Path, parent: str) -> str:
+    """What a study file says to use a saved neuron set as one of its [[sets]] and as the mask of a pruned variant.
+
+    parent   the variant that is pruned
+    """
     return (
-        f'[[sets]]\nname = "{name}"\nfile = {json.dumps(str(path(state, name)))}\n\n'
-        f'[[variants]]\nname = "without-{name}"\nmethod = "prune_neurons"\nparent = "erased"\nrole = "pruned"\n'
-        f'parameters = {{ set = "{name}" }}\n'
+        f"[[sets]]\nname = {json.dumps(name)}\nfile = {json.dumps(str(file))}\n\n"
+        f'[[variants]]\nname = {json.dumps(f"{parent}-without-{name}")}\nmethod = "prune_neurons"\nparent = {json.dumps(parent)}\n'
+        f'role = "pruned"\nparameters = {{ set = {json.dumps(name)} }}\n'
     )

@@ -1,7 +1,8 @@
 """Which pages there are: every script in pages/ that begins with PAGE. Reads the scripts without running them; needs no Streamlit.
 
-A page declares PAGE = {"title": ..., "icon": ..., "why": ..., "order": ..., "needs": ...}, of plain text and numbers: `why` is what a
-reader finds there, `order` its place, `needs` the part of report.json without which no link leads to it (left out: there always is one).
+A page declares PAGE = {"title": ..., "icon": ..., "why": ..., "order": ..., "needs": ..., "hidden": ...}, of plain values: `why` is what
+a reader finds there, `order` its place, `needs` the part of report.json without which no link leads to it (left out: there always is
+one), `hidden` whether it is opened from other pages only.
 """
 
 import ast
@@ -23,6 +24,7 @@ class Page(NamedTuple):
     why: str
     order: float
     needs: str | None = None
+    hidden: bool = False
 
 
 @cache
@@ -36,8 +38,13 @@ def pages() -> tuple[Page, ...]:
 
 
 def linked(document: dict[str, Any] | None) -> list[Page]:
-    """The pages that a run's links lead to: all but those whose part of its report.json is not there yet."""
-    return [page for page in pages() if page.needs is None or (document and document[page.needs])]
+    """The pages that a run's links lead to: all but hidden ones and those whose part of its report.json is not there yet."""
+    return [page for page in pages() if not page.hidden and (page.needs is None or (document and document[page.needs]))]
+
+
+def page(name: str) -> Page | None:
+    """The page of a name, hidden or not; None when there is none."""
+    return next((one for one in pages() if one.name == name), None)
 
 
 def _page(path: Path) -> Page:

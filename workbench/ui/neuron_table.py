@@ -9,6 +9,7 @@ import pandas
 from workbench.errors import RunError, nearest
 from workbench.report import wording
 from workbench.report.content import Row, drawn_neurons
+from workbench.ui import layer_names
 from workbench.ui.text import short
 
 MOST = 500
@@ -154,11 +155,11 @@ def identity(row: Any) -> str:
 
 
 def find(table: pandas.DataFrame, name: str) -> Row:
-    """The row (dict, None where unknown) of the neuron with an id.
+    """The row (dict, None where unknown) of the neuron with an id, layer:number, with the module path or short name of the layer.
 
     Raises   RunError for an id that no neuron of the table has
     """
-    layer, _, index = name.strip().rpartition(":")
+    layer, index = _read(name, table)
     here = table[(table["layer"] == layer) & (table["index"].astype(str) == index)]
     if here.empty:
         in_layer = table.loc[table["layer"] == layer, "index"]
@@ -168,10 +169,28 @@ def find(table: pandas.DataFrame, name: str) -> Row:
     return {str(key): None if pandas.isna(value) else value for key, value in here.iloc[0].to_dict().items()}
 
 
+def _read(name: str, table: pandas.DataFrame) -> tuple[str, str]:
+    """(module path, number) of an id, whose layer may have its short name: down1.0.0:246, or as it is shown, down1.0.0 · 246."""
+    layer, _, index = name.strip().replace(f" {layer_names.DOT} ", ":").rpartition(":")
+    paths = {short: path for path, short in layer_names.names(table["layer"].unique()).items()}
+    return paths.get(layer, layer), index
+
+
 def words(row: Row) -> list[str]:
     """What a neuron is, in words: its sets, its cluster."""
-    found = [role for role, column in _columns_of(row).items() if column and row.get(column)] or ["in no set"]
+    found = role_words(row) or ["in no set"]
     return found + ([f"cluster {row['cluster']:.0f}"] if row.get("cluster") is not None else [])
+
+
+def role_words(row: Row) -> list[str]:
+    """The sets a neuron is in."""
+    return [role for role, column in _columns_of(map(str, row)).items() if column and row.get(column) is not None and bool(row[column])]
+
+
+def points_of_selection(state: Any) -> list[str]:
+    """The ids that the selected points of a map carry: the last of what each carries, each once."""
+    chosen = (state or {}).get("selection", {}).get("points", [])
+    return list(dict.fromkeys(point["customdata"][-1] for point in chosen if point.get("customdata")))
 
 
 def models(row: Row, variants: Sequence[str]) -> list[dict[str, str]]:
@@ -182,6 +201,29 @@ def models(row: Row, variants: Sequence[str]) -> list[dict[str, str]]:
         if any(value is not None for value in values.values()):
             found.append({"Variant": name} | {symbol: wording.number(value) for symbol, value in values.items()})
     return found
+
+
+def searched(table: pandas.DataFrame, text: str) -> pandas.DataFrame:
+    """The neurons whose id has the text in it, by module path or short name; all for an empty one."""
+    wanted = text.strip().lower().replace(f" {layer_names.DOT} ", ":")
+    if not wanted:
+        return table
+    short, number = layer_names.names(table["layer"].unique()), table["index"].astype(str)
+    ids = (layers.astype(str) + ":" + number for layers in (table["layer"].map(short), table["layer"]))
+    found = pandas.concat([own.str.lower().str.contains(wanted, regex=False) for own in ids], axis=1).any(axis=1)
+    return table[found]
+
+
+def order(table: pandas.DataFrame, by: str) -> list[str]:
+    """Ids of the neurons from the largest value of a column to the smallest; missing ones last."""
+    found = table.sort_values([by, "layer", "index"], ascending=[False, True, True], na_position="last")
+    return [f"{layer}:{index}" for layer, index in zip(found["layer"], found["index"], strict=True)]
+
+
+def all_of_selection(state: Any, part: pandas.DataFrame) -> list[str]:
+    """The ids of all rows of the table `part` that were ticked."""
+    chosen = (state or {}).get("selection", {}).get("rows", [])
+    return [identity(part.iloc[row]) for row in chosen if row < len(part)]
 
 
 def of_selection(state: Any, part: pandas.DataFrame | None) -> str | None:

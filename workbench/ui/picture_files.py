@@ -54,29 +54,46 @@ def _unreported(state: State, node: dict[str, Any], known: dict[str, Row]) -> li
     found = _detections(state, node)
     if found is None:
         return []
+    return [_row(node, row, known) for row in found.head(images.SHOWN_UNITS).to_dict("records")]
+
+
+def _row(node: dict[str, Any], row: Row, known: dict[str, Row]) -> Row:
+    """A row of the table `images` from what the detectors found in one picture of a node."""
     name, variant = node["prompt_set"], node["variant"]
     parts = PromptSetName.read(name)
     attack, against = None if parts.made in ("target", "reference", "near", "far") else parts.made, parts.against
     made = None if not attack or not against else "optimised" if against == variant else "transferred"
-    return [
-        {
-            "variant": variant,
-            "prompt_set": name,
-            "attack": attack,
-            "provenance": made,
-            "against": against,
-            "control": parts.control,
-            "unit": row["unit"],
-            "id": row.get("id"),
-            "prompt": known[_key(row)]["prompt"] if _key(row) in known and name == "target" else row["unit"],
-            "seed": known[_key(row)]["seed"] if _key(row) in known else None,
-            "path": None,
-            "blurred": bool(row["judge"] or row["steer"]),
-            "success": bool(row.get("judge_expected", row["judge"])),
-            "score": float(row["judge_score"]),
-        }
-        for row in found.head(images.SHOWN_UNITS).to_dict("records")
-    ]
+    return {
+        "variant": variant,
+        "prompt_set": name,
+        "attack": attack,
+        "provenance": made,
+        "against": against,
+        "control": parts.control,
+        "unit": row["unit"],
+        "id": row.get("id"),
+        "prompt": known[_key(row)]["prompt"] if _key(row) in known and name == "target" else row["unit"],
+        "seed": known[_key(row)]["seed"] if _key(row) in known else None,
+        "path": None,
+        "blurred": bool(row["judge"] or row["steer"]),
+        "success": bool(row.get("judge_expected", row["judge"])),
+        "score": float(row["judge_score"]),
+    }
+
+
+def of_condition(state: State, variant: str, prompt_set: str) -> dict[str, Row]:
+    """{id or unit of a prompt: row} of every picture of a condition, from report.json where it has it, else from the results."""
+    listed = list(state.document["images"]) if state.document else []
+    mine = {_key(row): row for row in listed if (row["variant"], row["prompt_set"]) == (variant, prompt_set)}
+    node = next((one for one in state.nodes if one["id"] == f"detect:{variant}:{prompt_set}"), None)
+    found = _detections(state, node) if node else None
+    if found is None:
+        return mine
+    known = {_key(row): row for row in reversed(listed) if row["attack"] is None}
+    try:
+        return {_key(row): _row(node, row, known) for row in found.to_dict("records")} | mine  # type: ignore[arg-type]  # there is a node
+    except KeyError as error:
+        raise RunError(f"The result of detect:{variant}:{prompt_set} in {state.folder} has no {error}. Run the study again.") from None
 
 
 def matrix(state: State, listed: list[Row]) -> list[dict[str, Any]]:

@@ -13,14 +13,13 @@ from workbench.ui.text import plain
 WIDTH = 128
 
 
-def regions(state: State) -> None:
-    """The pictures of one cluster, each with its words; nothing where the study did not ask for regions."""
-    numbers = region_files.clusters(state.report)
-    if not numbers:
-        return
+def regions(state: State, number: int) -> None:
+    """The pictures of one cluster, each with its words; how to get them where the study did not ask for regions."""
     st.subheader("Where in the image is a cluster active?")
-    first = numbers[0]
-    number = st.segmented_control("Cluster", numbers, default=first, required=True, key="neurons-region") if len(numbers) > 1 else first
+    if number not in region_files.clusters(state.report):
+        st.info("No maps of this cluster were made. Add to the study and run it again:", icon=":material/info:")
+        st.code("[cluster]\nregions = 4", language="toml")
+        return
     found = region_files.cards(state.report, number)
     top = next((card["row"]["top"] for card in found if card["row"]["top"]), None)
     with st.grid(2, min_column_width=300):

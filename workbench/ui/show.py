@@ -20,19 +20,23 @@ def figure(
     *arguments: Any,
     caption: str | None = None,
     key: str | None = None,
-    on_select: Callable[[], None] | Literal["ignore"] = "ignore",
+    on_select: Callable[[], None] | Literal["ignore", "rerun"] = "ignore",
+    area: bool = False,
     **options: Any,
 ) -> None:
     """A figure of the report; on a narrow screen it scrolls instead of shrinking.
 
     arguments, options   what its `draw` and `alt` take
     on_select            called without arguments when points are picked; what was picked is in the session under `key`
+    area                 whether points are picked by drawing a line or box around them, and not one by one
     """
     drawing = Drawing("", arguments, options)
     drawn = figure.drawn(drawing)
     if figure.forest:
         # on a page a forest plot is narrower than in the report, and its legend takes more lines
         drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
+    if area:
+        drawn.update_layout(dragmode="lasso")
     with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
         st.plotly_chart(
             drawn,
@@ -41,7 +45,7 @@ def figure(
             alt=figure.words(drawing),
             key=key,
             on_select=on_select,
-            selection_mode="points",
+            selection_mode=("box", "lasso") if area else "points",
         )
     if caption:
         st.caption(caption)
@@ -59,4 +63,6 @@ def frame(view: View) -> None:
     """A long table of the report under its title, one that scrolls; nothing when it has no rows."""
     if view.rows:
         st.markdown(f"**{plain(view.title)}**")
-        st.dataframe(pandas.DataFrame(view.rows, columns=view.head), hide_index=True, alt=f"{view.title}, {len(view.rows)} rows")
+        # a data frame needs columns of different names; a space more at the end is not seen
+        heads = [head + " " * view.head[:place].count(head) for place, head in enumerate(view.head)]
+        st.dataframe(pandas.DataFrame(view.rows, columns=heads), hide_index=True, alt=f"{view.title}, {len(view.rows)} rows")

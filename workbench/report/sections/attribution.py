@@ -9,10 +9,11 @@ tokens          mean credit of the words of a prompt for a neuron's signed activ
                 (by the attack); words: those with most credit
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
 
 from workbench.report import looks, wording
-from workbench.report.charts import forest
+from workbench.report.charts import bars, forest
 from workbench.report.charts.style import Plot
 from workbench.report.content import Report, Row, arranged
 from workbench.report.section import Drawing, Figure, Section, Text
@@ -192,6 +193,101 @@ def _drawn(report: Report) -> Iterator[Drawing]:
 
 
 ATTRIBUTION_FIGURE = Figure(attribution_figure, attribution_alt, _drawn, forest=True)
+
+
+def _series(rows: list[Row], names: list[str]) -> list[bars.Series]:
+    """A series of bars for each condition of rows with name, condition, value, low, high, n and, where they have one, id."""
+    found = []
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        own = {row["name"]: row for row in rows if row["condition"] == condition}
+        here = [own.get(name, dict.fromkeys(("value", "low", "high", "n", "id"))) for name in names]
+        ids = [row.get("id") or "" for row in here]
+        ends = {f"{key}s": [row[key] for row in here] for key in ("value", "low", "high")}
+        found.append(bars.Series(condition, **ends, n=[row["n"] for row in here], ids=ids if any(ids) else ()))
+    return found
+
+
+def bars_figure(rows: list[Row], what: str) -> Plot:
+    """Signed attribution of single neurons or whole layers, a bar per condition.
+
+    rows   name, condition, value, low, high, n; ends are None where no interval is stored
+    what   the words under the axis
+    """
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    return bars.figure(_series(rows, names), [escape(name) for name in names], escape(what, quote=False))
+
+
+def bars_alt(rows: list[Row], what: str) -> str:
+    """Each bar with its interval."""
+    parts = [
+        f"{row['name']}, {row['condition']}: "
+        + (wording.with_n(row, form=digits(4)) if row["low"] is not None else f"{number(row['value'], 4)}, n = {integer(row['n'])}")
+        for row in rows
+    ]
+    return f"{what[:1].upper()}{what[1:]}. {'; '.join(parts)}."
+
+
+def _ranked_alike(row: Row) -> Row:
+    """The same row with the rank correlation as its value."""
+    return row | {"value": row["spearman"], "low": row["spearman_low"], "high": row["spearman_high"]}
+
+
+def fidelity_figure(rows: list[Row]) -> Plot:
+    """Rank correlation of scores with exact ablation: one condition per heading, a line per method and where it was compared."""
+    return forest.figure(
+        [_ranked_alike(row) for row in rows],
+        group=lambda row: f"{row['variant']}, {wording.condition_made(row)}",
+        label=lambda row: [row["method"], _compared(row)],
+        style=looks.kind,
+        guides=((0, "none"), (1, "perfect")),
+        title="Spearman correlation with exact ablation (95 % interval)",
+    )
+
+
+def fidelity_alt(rows: list[Row]) -> str:
+    """Each correlation with its interval."""
+    parts = [
+        f"{row['variant']}, {wording.condition_made(row)}, {row['method']}, {_compared(row)}: {wording.with_n(_ranked_alike(row))}"
+        for row in rows
+    ]
+    return f"Rank correlation of scores with exact ablation. {'; '.join(parts)}."
+
+
+def _compared(row: Row) -> str:
+    share = "" if row["share"] is None else f" of {wording.percent(row['share'])}"
+    return wording.named(WHERE, row["where"]) + share
+
+
+def tokens_figure(rows: list[Row], name: Callable[[Row], str]) -> Plot:
+    """Credit of the parts of the prompt for the signed activation of the top neurons.
+
+    name   row -> the neuron as readers see it
+    """
+    parts = list(PARTS)
+    looks_of = {part: looks.cluster(place) | {"name": PARTS[part]} for place, part in enumerate(parts)}
+    return forest.figure(
+        sorted(rows, key=lambda row: (row["rank"], parts.index(row["part"]))),
+        group=lambda row: f"{row['rank']}. {name(row)}",
+        label=lambda row: [f"{row['variant']}, {wording.condition(row)}", f"{PARTS[row['part']]}: {row['words']}"],
+        style=lambda row: looks_of[row["part"]],
+        guides=((0, "no credit"),),
+        title="credit for the neuron's activation (95 % interval)",
+    )
+
+
+def tokens_alt(rows: list[Row], name: Callable[[Row], str]) -> str:
+    """Each credit with its interval and words."""
+    parts = [
+        f"{row['rank']}. {name(row)}, {row['variant']}, {wording.condition(row)}, {PARTS[row['part']]} ({row['words']}): "
+        f"{wording.with_n(row, form=digits(4))}"
+        for row in rows
+    ]
+    return f"Credit of the parts of the prompt for single neurons. {'; '.join(parts)}."
+
+
+BARS_FIGURE = Figure(bars_figure, bars_alt)
+FIDELITY_FIGURE = Figure(fidelity_figure, fidelity_alt, forest=True)
+TOKENS_FIGURE = Figure(tokens_figure, tokens_alt, forest=True)
 
 
 def _conductance(report: Report) -> str:

@@ -18,8 +18,8 @@ from html import escape
 from typing import Any
 
 from workbench.report import looks, wording
-from workbench.report.charts import forest, scatter
-from workbench.report.charts.style import Plot
+from workbench.report.charts import forest, lines, scatter
+from workbench.report.charts.style import COLOURS, Plot
 from workbench.report.content import Report, Row, arranged, by_effect
 from workbench.report.section import Drawing, Figure, Section, Template
 from workbench.report.sections.by_call import lines_by_call
@@ -223,10 +223,16 @@ def cluster_map_figure(neurons: list[Row], webgl: bool | None = None) -> Plot:
                 look["symbol"],
                 [neuron["cluster_x"] for neuron in mine],
                 [neuron["cluster_y"] for neuron in mine],
-                [[escape(f"{neuron['layer']}:{neuron['index']}")] for neuron in mine],
+                [_point(neuron) for neuron in mine],
             )
         )
     return scatter.figure(groups, "%{customdata[0]}", "first direction of largest variance", "second", size=6, webgl=webgl)
+
+
+def _point(neuron: Row) -> list[str]:
+    """What a point carries: the words of its hover text, and on a page, where neurons have short names, its id behind them."""
+    own = f"{neuron['layer']}:{neuron['index']}"
+    return [escape(neuron["name"]), own] if "name" in neuron else [escape(own)]
 
 
 def cluster_map_alt(neurons: list[Row]) -> str:
@@ -323,6 +329,47 @@ def _effects_drawn(report: Report) -> Iterator[Drawing]:
         yield Drawing("Effects of erasing and attacks on each cluster", (report["cluster_effects"], report.variants))
 
 
+def choice_figure(rows: list[Row]) -> Plot:
+    """Stability and silhouette of every number of clusters that was tried, beside a single cloud without groups."""
+    rows = sorted(rows, key=lambda row: row["n_clusters"])
+    panels = ["stability (adjusted Rand index)", "silhouette"]
+    drawn = []
+    for panel, own, chance in zip(panels, ("stability", "silhouette"), ("stability_chance", "silhouette_chance"), strict=True):
+        at = [row["n_clusters"] for row in rows]
+        data = [["selected" if row["chosen"] else "tried", row["n"]] for row in rows]
+        hover = "%{x} clusters (%{customdata[0]}): %{y:.2f}, n = %{customdata[1]} neurons<extra></extra>"
+        error = {"array": [row["high"] - row[own] for row in rows], "arrayminus": [row[own] - row["low"] for row in rows], "thickness": 1}
+        drawn += [
+            lines.Line(panel, "single cloud", at, [row[chance] for row in rows], COLOURS["grey"], "line-ew-open", "dash", size=9),
+            lines.Line(
+                panel,
+                "clusters",
+                at,
+                [row[own] for row in rows],
+                COLOURS["blue"],
+                size=[13 if row["chosen"] else 7 for row in rows],
+                data=data,
+                hover=hover,
+                more={"error_y": error} if own == "stability" else {},
+            ),
+        ]
+    figure = lines.figure(drawn, panels, "number of clusters (large: selected)", "value", shared_y=False)
+    figure.update_xaxes(tickvals=sorted({row["n_clusters"] for row in rows}))
+    return figure
+
+
+def choice_alt(rows: list[Row]) -> str:
+    """Both measures of each number of clusters."""
+    parts = [
+        f"{row['n_clusters']} clusters{' (selected)' if row['chosen'] else ''}: stability {number(row['stability'])} "
+        f"({wording.span(row['low'], row['high'])}, single cloud {number(row['stability_chance'])}), "
+        f"silhouette {number(row['silhouette'])} (single cloud {number(row['silhouette_chance'])}), n = {row['n']} neurons"
+        for row in sorted(rows, key=lambda row: row["n_clusters"])
+    ]
+    return f"Stability and silhouette by number of clusters. {'; '.join(parts)}."
+
+
+CHOICE_FIGURE = Figure(choice_figure, choice_alt)
 MAP_FIGURE = Figure(cluster_map_figure, cluster_map_alt, _map_drawn, points=True)
 PROFILES_FIGURE = Figure(cluster_profiles_figure, cluster_profiles_alt, _profiles_drawn)
 EFFECTS_FIGURE = Figure(cluster_effects_figure, cluster_effects_alt, _effects_drawn, forest=True)

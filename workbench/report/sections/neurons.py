@@ -266,7 +266,7 @@ def _by_role(neurons: list[Row], x: str, y: str) -> list[scatter.Group]:
             look["symbol"],
             [neuron[x] for neuron in part],
             [neuron[y] for neuron in part],
-            [[escape(str(n["layer"])), n["index"], f"{n['layer']}:{n['index']}"] for n in part],
+            [[escape(str(n.get("short") or n["layer"])), n["index"], f"{n['layer']}:{n['index']}"] for n in part],
         )
         for look, part in looks.by_role(neurons)
     ]
