@@ -1,4 +1,4 @@
-"""RECE: UCE, then again on the states that bring the concept back most, found in closed form (Gong et al. 2024, arXiv 2407.12383)."""
+"""RECE: UCE, then again on the text states that come closest to the concept, found in closed form (Gong et al. 2024)."""
 
 from pydantic import Field
 
@@ -26,9 +26,12 @@ PUBLISHED = Published(
 class Parameters(uce.Parameters):
     """What can be set."""
 
-    epochs: int = Field(1, ge=1, le=100, description="how often the worst state is searched for and erased; published: 1 (styles), 3 (nudity)")
+    epochs: int = Field(1, ge=1, le=100, description="repeats; each finds the worst state and erases it; published: 1 (styles), 3 (nudity)")
     regularisation: float = Field(
-        1e-3, gt=0, le=MOST_RATE, description="lam of the searched state: a larger value keeps the state smaller; published: 1e-3 (styles), 0.1 (nudity)"
+        1e-3,
+        gt=0,
+        le=MOST_RATE,
+        description="lam of the searched state: a larger value keeps the state smaller; published: 1e-3 (styles), 0.1 (nudity)",
     )
 
 
