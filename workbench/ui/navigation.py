@@ -2,6 +2,7 @@
 
 A page declares PAGE = {"title": ..., "icon": ..., "why": ..., "order": ..., "needs": ...}, of plain text and numbers: `why` is what a
 reader finds there, `order` its place, `needs` the part of report.json without which no link leads to it (left out: there always is one).
+`of_run` is False for a page that shows something even where there is no run.
 """
 
 import ast
@@ -23,6 +24,7 @@ class Page(NamedTuple):
     why: str
     order: float
     needs: str | None = None
+    of_run: bool = True
 
 
 @cache
