@@ -3,8 +3,10 @@
 start     a command of the workbench that runs a study -> Started; what keeps the run from beginning is raised at once
 resume    start a run again, from its folder
 failure   why the process that was started for a run ended before the run began
+cost      what --dry-run says of a study, from a process of its own
 """
 
+import json
 import os
 import shlex
 import subprocess
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -132,6 +135,27 @@ def resuming(folder: str | Path) -> list[str]:
     return [*words, "--out", str(store.folder)]
 
 
+def cost(study: str | Path, folder: str | Path, *, cwd: str | Path | None = None, patience: float = 10 * PATIENCE) -> dict[str, Any]:
+    """What `workbench run STUDY --out FOLDER --dry-run --json` prints: {nodes, kept, seconds, bytes, memory_mb, free_bytes, rows, ...}.
+
+    The model is loaded and measured in a process of its own, so that this one needs no torch.
+    Raises   RunError with the message of the command
+    """
+    words = ["run", str(study), "--out", str(folder), "--dry-run", "--json"]
+    try:
+        done = subprocess.run(
+            [*COMMAND, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, env=_environment(), timeout=patience
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"The cost was not found within {patience:.0f} s. Ask in a terminal: {shlex.join(['workbench', *words])}") from None
+    try:
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+    except ValueError:
+        pass
+    raise RunError(_message((done.stderr or done.stdout).splitlines()) or f"The command ended with exit code {done.returncode}.")
+
+
 def failure(folder: str | Path) -> str | None:
     """Why the process that was started for a run has ended, from what it printed; None where none was started or it is still there."""
     store = Store(folder)
@@ -188,7 +212,11 @@ def _remove(store: Store, is_new: bool) -> None:
 
 def _said(log: Path, begin: int) -> str:
     """The message of an expected error in what a process printed from a byte on; without one, its last lines."""
-    lines = _lines(log, begin)
+    return _message(_lines(log, begin))
+
+
+def _message(lines: Sequence[str]) -> str:
+    """The message of an expected error among lines of a terminal; without one, the last lines."""
     told = [line.removeprefix(SAYS_WHY) for line in lines if line.startswith(SAYS_WHY)]
     return told[-1] if told else "\n".join(lines[-MOST_LINES:])
 

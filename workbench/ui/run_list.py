@@ -130,10 +130,10 @@ def folder_of_name(name: str | None) -> Path | None:
 def stamp(name: str | None) -> Any:
     """What changes when the run of that name or the list of runs does; cheap enough to be asked every two seconds."""
     folder = folder_of_name(name)
-    return frozenset(names()), None if folder is None else _stamp(folder)
+    return frozenset(names()), None if folder is None else changed(folder)
 
 
-def _stamp(run: Path) -> tuple[Any, ...]:
+def changed(run: Path) -> tuple[tuple[str, int, int], ...]:
     """When the files a page shows of a run were last written, and how large they are."""
     found = []
     for name in WATCHED:
@@ -152,7 +152,7 @@ def label(folder: str | Path) -> str:
 def kind_of(folder: str | Path) -> str:
     """The kind of a run's state, as `look` gives it; remembered until its folder changes."""
     store = Store(folder)
-    return _kind(store.folder, _stamp(store.folder), store.is_running(), store.is_starting())
+    return _kind(store.folder, changed(store.folder), store.is_running(), store.is_starting())
 
 
 @lru_cache(maxsize=512)
