@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from workbench import __version__
-from workbench.cli import compare, doctor, export, inspect, jobs, listing, masks, neuron_sets, pages, prompts, report, run, studies
+from workbench.cli import archive, compare, doctor, export, inspect, jobs, listing, masks, neuron_sets, pages, prompts, report, run, studies
 from workbench.cli.output import VisibleGroup, errors, safely
 from workbench.errors import WorkbenchError
 
@@ -34,6 +34,8 @@ VERBS: dict[str, Callable[..., None]] = {  # in the order of `workbench --help`
     "diff": compare.diff,
     "inspect": inspect.inspect,
     "export": export.export,
+    "export-run": archive.export_run,
+    "import-run": archive.import_run,
     "init": studies.init,
     "import-prompts": prompts.import_prompts,
     "app": pages.app,

@@ -59,7 +59,8 @@ def label(name: str) -> str:
 
 
 def _picked() -> None:
-    if st.session_state[RUN] is not None:  # as it is where the picker was cleared, or the run has gone
+    # no name where the picker was cleared, the run has gone, or the browser still has the label of a state that has changed
+    if st.session_state[RUN] in run_list.names():
         st.query_params[RUN] = st.session_state[RUN]
 
 
