@@ -136,3 +136,32 @@ def test_a_run_whose_study_or_command_is_gone_is_not_continued(tmp_path):
     Store(run).write_status(state="stopped", command="workbench run mine.toml")
     with pytest.raises(RunError, match='"mine.toml" of .* is gone'):
         start.resuming(run)
+
+
+def test_the_cost_is_what_the_dry_run_prints_or_its_error(stub, tmp_path):
+    stub("import json; print(json.dumps(dict(nodes=3)))")
+    assert start.cost("mine.toml", tmp_path / "r") == {"nodes": 3}
+    stub("print('workbench: no label.', file=sys.stderr); sys.exit(2)")
+    with pytest.raises(RunError, match="^no label.$"):
+        start.cost("mine.toml", tmp_path / "r")
+    stub("time.sleep(30)")
+    with pytest.raises(RunError, match="not found within 0 s. Ask in a terminal: workbench run mine.toml"):
+        start.cost("mine.toml", tmp_path / "r", patience=0.3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_detach_starts_the_same_command_and_says_how_to_follow_and_stop_it(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from workbench.cli import main
+    from workbench.errors import WorkbenchError
+
+    asked = []
+    monkeypatch.setattr(start, "start", lambda words, run: asked.append((words, run)) or start.Started(run, 42, True, run / "start.log"))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main.app, ["run", "emoji-ink-style", "--limit", "8", "--detach"])
+    assert done.exit_code == 0, done.output
+    assert [(words, str(run)) for words, run in asked] == [(["run", "emoji-ink-style", "--limit", "8"], "runs/emoji-ink-style")]
+    assert "process 42" in done.output and "workbench stop emoji-ink-style" in done.output
+    for more in (["--detach", "--dry-run"], ["--json"]):
+        assert isinstance(CliRunner().invoke(main.app, ["run", "emoji-ink-style", *more]).exception, WorkbenchError)
