@@ -61,7 +61,7 @@ def test_a_study_is_written_started_left_found_again_stopped_continued_and_opene
     title.press("Enter")
     expect(area).to_have_value(re.compile('title = "Written in a form"'), timeout=60_000)
     press(page, "new-cost-button")
-    expect(main.locator("[data-testid=stMetric]", has_text="Nodes to do")).to_be_visible(timeout=SECONDS)
+    expect(main.locator("[data-testid=stTable]", has_text="Nodes to do")).to_be_visible(timeout=SECONDS)
     press(page, "new-start")
     expect(main.locator("h3", has_text="Run tiny")).to_be_visible(timeout=SECONDS)
     assert 'title = "Written in a form"' in (runs / "studies" / "tiny.toml").read_text()

@@ -26,7 +26,7 @@ from workbench.execution import jobs
 from workbench.execution.run_folder import START, START_LOG, Store
 from workbench.storage import write_json
 
-COMMAND = (sys.executable, "-P", "-m", "workbench.cli")
+COMMAND = [sys.executable, "-P", "-m", "workbench.cli"]
 PATIENCE = 120.0  # seconds for planning and loading the model, after which a start is no longer waited for
 SAYS_WHY = "workbench: "  # with which the command line begins the message of an expected error
 MOST_LINES = 12

@@ -138,11 +138,11 @@ def cost(study: Study) -> None:
             st.session_state[COST] = (study.text, found, None)
         except WorkbenchError as error:
             st.session_state[COST] = (study.text, None, str(error))
-    text_of, found, error = st.session_state.get(COST, (None, None, None))
+    text_of, found, wrong = st.session_state.get(COST, (None, None, None))
     if text_of != study.text:
         st.caption("Opens everything that the study names, and estimates time, disk and memory. Nothing is computed.")
-    elif error:
-        st.error(plain(error), icon=":material/error:")
+    elif wrong:
+        st.error(plain(wrong), icon=":material/error:")
     elif found:
         _costs(found)
 
@@ -162,10 +162,7 @@ def _costs(found: dict[str, Any]) -> None:
         "Disk": f"{found['bytes'] / 1e6:,.0f} MB",
         "Memory": f"{found['memory_mb'] / 1000:,.1f} GB",
     }
-    with st.grid(2, min_column_width=130):
-        for label, value in numbers.items():
-            with st.container(border=True):
-                st.metric(label, value)
+    st.table([{"Cost": label, "Estimate": value} for label, value in numbers.items()], hide_index=True, alt="What the study costs, 4 rows")
     st.caption(f"{found['kept']} nodes are done already. {found['free_bytes'] / 1e9:,.0f} GB of disk are free.")
     for sentence in found["warnings"]:
         st.warning(plain(sentence), icon=":material/warning:")
