@@ -1,4 +1,4 @@
-"""Finds pages/, analyses/ and data/ in a checkout or inside the wheel."""
+"""Finds pages/, analyses/, data/ and the example run in a checkout or inside the wheel."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,30 @@ from pathlib import Path
 from workbench.errors import StudyError, nearest
 
 PACKAGE = Path(__file__).resolve().parent
+EXAMPLE = "example"  # the name of the example run
+EXAMPLE_FOLDER = "WORKBENCH_EXAMPLE"  # the environment variable that names another folder for it; empty for none
 
 
 def folder(name: str) -> Path:
     """The folder `pages`, `analyses` or `data`: beside the package in a checkout, as `_name` inside a wheel."""
     inside = PACKAGE / f"_{name}"
     return inside if inside.exists() else PACKAGE.parent / name
+
+
+def example_run() -> Path | None:
+    """The folder of the example run, which is read only; None where there is none."""
+    named = os.environ.get(EXAMPLE_FOLDER)
+    found = folder("data") / "example-run" if named is None else Path(named)
+    return found if named != "" and found.is_dir() else None
+
+
+def is_example(path: str | Path) -> bool:
+    """Whether a folder is that of the example run, by whatever path."""
+    example = example_run()
+    try:
+        return example is not None and os.path.samefile(path, example)
+    except OSError:
+        return False
 
 
 def study_files() -> dict[str, Path]:

@@ -9,10 +9,11 @@ import pytest
 from tests.pages.example_runs import manifest, node, running, status, stopped, write_all
 from tests.pages.serving import served
 from tests.report.example import write_example
+from workbench.resources import EXAMPLE_FOLDER
 from workbench.ui.navigation import pages
 
 LISTED = pages()
-PAGES = tuple(page.name for page in LISTED)
+PAGES = tuple(page.name for page in LISTED if page.of_run)
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 900}},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
@@ -26,8 +27,12 @@ def addresses(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     write_all(folder / "some")
     (folder / "none").mkdir()
+    without_example = {EXAMPLE_FOLDER: ""}
     with ExitStack() as servers:
-        started = {name: servers.enter_context(served(folder / name, folder / f"{name}.log")) for name in ("some", "none")}
+        started = {
+            name: servers.enter_context(served(folder / name, folder / f"{name}.log", environment=without_example))
+            for name in ("some", "none")
+        }
         yield {"folder": folder / "some"} | started
 
 
@@ -62,7 +67,7 @@ def opened(browser, addresses):
 def looks_for_the_server(message):
     """On a page below the root Streamlit's client asks /page/_stcore/… before /_stcore/…, and the browser notes the 404."""
     path = urlparse(getattr(message, "location", {}).get("url", "")).path
-    return path in {f"/{name}/_stcore/{what}" for name in PAGES for what in ("health", "host-config")}
+    return path in {f"/{page.name}/_stcore/{what}" for page in LISTED for what in ("health", "host-config")}
 
 
 def settle(page):

@@ -4,6 +4,13 @@ import pytest
 
 from tests.pages.example_runs import write_all
 from tests.pages.opening import open_page
+from workbench.resources import EXAMPLE_FOLDER
+
+
+@pytest.fixture(autouse=True)
+def without_example_run(monkeypatch):
+    """What the pages show where there are no runs does not depend on whether the example run is there."""
+    monkeypatch.setenv(EXAMPLE_FOLDER, "")
 
 
 @pytest.fixture(scope="module")

@@ -138,14 +138,15 @@ def test_odd_names_of_folders_open(opened, sound, tmp_path, name):
     assert "\u202e" not in app.selectbox(key="run").options[0] and "\x1b" not in app.selectbox(key="run").options[0]
 
 
-def test_a_run_that_changes_changes_its_stamp_and_so_does_the_list(sound, tmp_path):
+def test_a_run_that_changes_changes_its_stamp_and_so_does_the_list(sound, tmp_path, monkeypatch):
+    monkeypatch.setenv(run_list.VARIABLE, str(tmp_path))
     folder = shutil.copytree(sound, tmp_path / "one")
-    seen = [run_list.stamp(tmp_path, "one")]
-    assert run_list.stamp(tmp_path, "one") == seen[0]
+    seen = [run_list.stamp("one")]
+    assert run_list.stamp("one") == seen[0]
     example_runs.status(folder, "running")
-    seen.append(run_list.stamp(tmp_path, "one"))
+    seen.append(run_list.stamp("one"))
     shutil.copytree(sound, tmp_path / "two")
-    seen.append(run_list.stamp(tmp_path, "one"))
+    seen.append(run_list.stamp("one"))
     shutil.rmtree(folder)
-    seen.append(run_list.stamp(tmp_path, "one"))
+    seen.append(run_list.stamp("one"))
     assert len(set(seen)) == 4

@@ -9,7 +9,23 @@ import typer
 from rich.markup import escape
 
 from workbench import __version__
-from workbench.cli import ablate, compare, doctor, export, inspect, jobs, listing, masks, neuron_sets, pages, prompts, report, run, studies
+from workbench.cli import (
+    ablate,
+    archive,
+    compare,
+    doctor,
+    export,
+    inspect,
+    jobs,
+    listing,
+    masks,
+    neuron_sets,
+    pages,
+    prompts,
+    report,
+    run,
+    studies,
+)
 from workbench.cli.output import VisibleGroup, errors, safely
 from workbench.errors import WorkbenchError
 
@@ -35,6 +51,8 @@ VERBS: dict[str, Callable[..., None]] = {  # in the order of `workbench --help`
     "inspect": inspect.inspect,
     "ablate": ablate.ablate,
     "export": export.export,
+    "export-run": archive.export_run,
+    "import-run": archive.import_run,
     "init": studies.init,
     "import-prompts": prompts.import_prompts,
     "app": pages.app,

@@ -1,11 +1,13 @@
 """The commands that execute a study: demo and run. Starts without torch."""
 
+import json
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from workbench.cli.output import console, duration, errors, size
+from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     from workbench.execution.cost import Estimate
@@ -25,6 +28,8 @@ Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value 
 Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every prompt set")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be computed and what it costs")]
+Detach = Annotated[bool, typer.Option("--detach", help="run it as a process of its own, which goes on when this terminal is closed")]
+CostAsJson = Annotated[bool, typer.Option("--json", help="with --dry-run: print JSON, for scripts")]
 TakeFrom = Annotated[
     list[Path] | None, typer.Option("--take-from", help="another run folder; results that this study needs are copied from it")
 ]
@@ -43,13 +48,47 @@ def run(
     device: Device = "cpu",
     dry_run: DryRun = False,
     take_from: TakeFrom = None,
+    detach: Detach = False,
+    as_json: CostAsJson = False,
 ) -> None:
     """Run a study. Running it again resumes: only what is missing is computed."""
+    if as_json and not dry_run:
+        raise WorkbenchError("--json prints what --dry-run shows. Give both, or neither.")
+    if detach and dry_run:
+        raise WorkbenchError("--dry-run computes nothing, so there is nothing to detach. Give one of them.")
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
     words += ["--device", device] if device != "cpu" else []
     words += [word for folder in take_from or [] for word in ("--take-from", str(folder))]
-    _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or ())
+    if detach:
+        _detach(study, out, set_, limit, words[1:])
+        return
+    _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or (), as_json)
+
+
+def _changed(name: str, assignments: list[str] | None, limit: int | None) -> "Study":
+    """The study with the values that the command line sets."""
+    from workbench.study.study import load_study
+
+    study = load_study(name)
+    changes = list(assignments or []) + ([f"prompts.limit={limit}"] if limit else [])
+    return study.with_values(changes) if changes else study
+
+
+def _detach(name: str, out: Path | None, assignments: list[str] | None, limit: int | None, words: list[str]) -> None:
+    """Start the run as a process of its own, and say how to follow and stop it."""
+    from workbench.execution import start
+    from workbench.execution.open_run import folder_of
+
+    folder = folder_of(_changed(name, assignments, limit), out)
+    with console.status("Loading the model and planning"):
+        started = start.start(words, folder)
+    run = shlex.quote(str(out) if out else folder.name)
+    how = "It is running" if started.began else "It is still planning"
+    console.print(f"Started  process {started.pid}. {how} and goes on when this terminal is closed.", soft_wrap=True, markup=False)
+    console.print(f"Follow   workbench status {run}, workbench logs {run}, or the page Runs of workbench app", soft_wrap=True, markup=False)
+    console.print(f"Stop     workbench stop {run}", soft_wrap=True, markup=False)
+    console.print(f"Printed  {started.log}", soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -75,12 +114,9 @@ def _run(
     dry_run: bool,
     command: str,
     others: Sequence[Path] = (),
+    as_json: bool = False,
 ) -> None:
-    from workbench.study.study import load_study
-
-    study = load_study(name)
-    changes = list(assignments or []) + ([f"prompts.limit={limit}"] if limit else [])
-    study = study.with_values(changes) if changes else study
+    study = _changed(name, assignments, limit)
     with console.status("Loading the model and planning"):
         from workbench.execution import cost, execute
         from workbench.execution.open_run import folder_of
@@ -89,7 +125,10 @@ def _run(
             todo = cost.estimate(*execute.prepare(study, out, device))
     folder = folder_of(study, out)
     if dry_run:
-        _show_estimate(study, folder, todo)
+        if as_json:
+            typer.echo(json.dumps(_cost(study, folder, todo), indent=1))
+        else:
+            _show_estimate(study, folder, todo)
         return
     with Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
@@ -123,6 +162,14 @@ def _run(
     console.print(f"Numbers  {report.with_name('report.json')}, tables/*.csv, neurons.parquet", soft_wrap=True, markup=False)
     console.print("Next     open the report in a browser, or open the pages: workbench app")
     console.print("         change a setting and run again; only what changed is computed: workbench run STUDY --set sampling.steps=20")
+
+
+def _cost(study: "Study", folder: Path, todo: "Estimate") -> dict[str, Any]:
+    """What --dry-run shows, as data: the fields of `cost.Estimate`, the run folder, the bytes that are free there."""
+    from workbench.study import published
+
+    about = {"study": study.name, "folder": str(folder), "free_bytes": shutil.disk_usage(_existing(folder)).free}
+    return about | asdict(todo) | {"notes": [*published.sentences(study), *todo.notes]}
 
 
 def _show_estimate(study: "Study", folder: Path, todo: "Estimate") -> None:

@@ -1,5 +1,6 @@
 """Runs as jobs of another process: their state, their log, and how to stop them. Nothing is computed here.
 
+state      running, finished or stopped: what the lock and the manifest of a run say
 status     state of a run folder, its progress, the command that resumes it
 log_tail   the last lines of its log
 stop       end the process that writes it; what was finished stays
@@ -9,7 +10,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ STARTING = "It is starting: it plans and loads its model."
 STATES = ("running", "finished", "stopped", "damaged")
 
 
+def is_starting(store: Store) -> bool:
+    """Whether a run was started and does not say yet what it does."""
+    return store.is_starting() and not store.is_running()
+
+
+def state(store: Store, nodes: Sequence[Mapping[str, Any]]) -> str:
+    """running while a process holds the folder, finished when every node of the manifest is done, else stopped."""
+    if store.is_running():
+        return "running"
+    return "finished" if nodes and all(node["state"] == "done" for node in nodes) else "stopped"
+
+
 def status(folder: str | Path) -> dict[str, Any]:
     """What a run is doing.
 
@@ -32,29 +45,28 @@ def status(folder: str | Path) -> dict[str, Any]:
     Raises   RunError when the folder is no run or of another layout, or its manifest is damaged
     """
     store = Store(folder)
-    if store.is_starting() and not store.is_running():
+    if is_starting(store):
         nothing = dict.fromkeys(("nodes", "nodes_done", "share", "node", "left_seconds", "error"))
-        return {"run": store.folder.name, "state": "running"} | nothing | {"again": store.command(), "note": STARTING}
+        return {"run": store.name, "state": "running"} | nothing | {"again": store.command(), "note": STARTING}
     nodes = store.manifest()["nodes"]
     said, note = store.status()
     done = sum(node["state"] == "done" for node in nodes)
-    running = store.is_running()
-    state = "running" if running else "finished" if nodes and done == len(nodes) else "stopped"
-    if state == "finished":
+    kind = state(store, nodes)
+    if kind == "finished":
         try:
             document.load(store.report_folder)
         except RunError as error:
-            state, note = "damaged", str(error)
+            kind, note = "damaged", str(error)
     of = said.get("of") or 0
     return {
-        "run": store.folder.name,
-        "state": state,
+        "run": store.name,
+        "state": kind,
         "nodes": len(nodes),
         "nodes_done": done,
-        "share": 1.0 if state in ("finished", "damaged") else min(max((said.get("done") or 0) / of, 0.0), 1.0) if of else None,
-        "node": said.get("node") if state in ("running", "stopped") else None,
-        "left_seconds": said.get("left_seconds") if running else None,
-        "error": said.get("error") if state == "stopped" else None,
+        "share": 1.0 if kind in ("finished", "damaged") else min(max((said.get("done") or 0) / of, 0.0), 1.0) if of else None,
+        "node": said.get("node") if kind in ("running", "stopped") else None,
+        "left_seconds": said.get("left_seconds") if kind == "running" else None,
+        "error": said.get("error") if kind == "stopped" else None,
         "again": store.command(),
         "note": note,
     }

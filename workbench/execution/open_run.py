@@ -1,12 +1,14 @@
 """A run folder as Python, the command line and pages open it.
 
 Run         tables of the report, neurons, the report in a format
-open_run    by folder or name;  find_run   the folder alone;  list_runs   names of the run folders there are;  folder_of   that of a study
+open_run    by folder or name, `example` too;  find_run   the folder alone;  folder_of   that of a study
+list_runs   names of the run folders there are
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import resources
 from workbench.errors import RunError, nearest
 from workbench.execution.run_folder import Store
 from workbench.report import document
@@ -69,7 +71,10 @@ class Run:
         return self.table("activity")
 
     def report(self, format: str = "html") -> Path:
-        """Path of the report in a format (html, md, json, csv), rendered again from report.json."""
+        """Path of the report in a format (html, md, json, csv), rendered again from report.json; of the example run, as it is there.
+
+        Raises   RunError for another format, or one that the example run has not
+        """
         from workbench.report.renderers import render
 
         folder = self.store.report_folder
@@ -78,8 +83,12 @@ class Run:
             return folder / "report.json"
         if format not in ("html", "md", "csv"):
             raise RunError(f'No report format "{format}". Possible: html, md, json, csv.')
-        render.render(folder, (format,))
-        return {"html": folder / "report.html", "md": folder / "report.md", "csv": folder / "tables"}[format]
+        path = {"html": folder / "report.html", "md": folder / "report.md", "csv": folder / "tables"}[format]
+        if not self.store.read_only:
+            render.render(folder, (format,))
+        elif not path.exists():
+            self.store.refuse_read_only()
+        return path
 
 
 def folder_of(study: "Study", out: str | Path | None = None) -> Path:
@@ -92,8 +101,14 @@ def _is_run(folder: Path) -> bool:
 
 
 def find_run(name: str | Path) -> Path | None:
-    """The folder of a run, given as a folder or as a name under runs/; None when there is none."""
-    return next((folder for folder in (Path(name), Path(DEFAULT_FOLDER) / str(name)) if _is_run(folder)), None)
+    """The folder of a run, given as a folder or as a name under runs/; None when there is none.
+
+    `example` is the example run where no run is called so.
+    """
+    places = [Path(name), Path(DEFAULT_FOLDER) / str(name)]
+    if str(name) == resources.EXAMPLE and (example := resources.example_run()):
+        places.append(example)
+    return next((folder for folder in places if _is_run(folder)), None)
 
 
 def open_run(name: str | Path) -> Run:

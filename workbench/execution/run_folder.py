@@ -1,6 +1,7 @@
 """The run folder: results by key, manifest, status, log; one writer at a time.
 
 runs/<study>/   study.toml study.json manifest.json status.json run.log nodes/<stage>/<key>/ report/ set-aside/
+                start.json start.log, where the run was started as a process of its own (`start`)
 A result is a folder that appears by one rename, so it is there whole or not at all; in it lies its seal (`digests`), and every
 read checks the files against the seal.
 """
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from filelock import FileLock, Timeout
 
+from workbench import resources
 from workbench.errors import RunError
 from workbench.execution import digests
 from workbench.execution import lock as folder_lock
@@ -36,6 +38,7 @@ LAYOUT = 1
 START_SECONDS = 120  # in which a run plans and loads its model before it says what it does
 STATES = ("done", "running", "waiting", "failed")
 SET_ASIDE = "set-aside"
+START, START_LOG = "start.json", "start.log"  # which process was started for the run, and what it printed
 OURS = {
     ".lock",
     "run.log",
@@ -43,6 +46,8 @@ OURS = {
     "study.json",
     "study.toml",
     "where.json",
+    START,
+    START_LOG,
     "manifest.json",
     "nodes",
     "report",
@@ -101,6 +106,24 @@ class Store:
         """Where the report is."""
         return self.folder / "report"
 
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing may be written: it is the example run, which all users of an installation share."""
+        return resources.is_example(self.folder)
+
+    @property
+    def name(self) -> str:
+        """The name of the run: that of its folder; `example` for the example run."""
+        return resources.EXAMPLE if self.read_only else self.folder.name
+
+    def refuse_read_only(self) -> None:
+        """RunError for the example run."""
+        if self.read_only:
+            raise RunError(
+                f"{self.folder} is the example run, in which nothing is written. Run its study into a folder of your own with --out, "
+                "or copy the run: workbench export-run example --out example.zip, then workbench import-run example.zip"
+            )
+
     # whose folder it is
 
     def look(self) -> None:
@@ -132,8 +155,10 @@ class Store:
         entries = list(self.folder.iterdir())
         if all(one.name in OURS for one in entries) and self.has_results():
             return True
-        begun = (".lock", ".study.json", ".study.toml", ".manifest.json")  # killed before it had written its study
-        return all(one.name == ".lock" or (one.name.startswith(begun) and TEMPORARY.fullmatch(one.name)) for one in entries)
+        begun = (".lock", ".study.json", ".study.toml", ".manifest.json", f".{START}")  # killed before it had written its study
+        return all(
+            one.name in (".lock", START, START_LOG) or (one.name.startswith(begun) and TEMPORARY.fullmatch(one.name)) for one in entries
+        )
 
     def has_results(self) -> bool:
         """Whether there is any result of a run in the folder."""
@@ -188,6 +213,7 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for one process; RunError when another has it, it cannot be written, or it is no run folder (`look`)."""
+        self.refuse_read_only()
         self.look()
         lock = FileLock(self.folder / ".lock")
         try:
@@ -207,21 +233,33 @@ class Store:
 
     def is_running(self) -> bool:
         """Whether a process holds the folder; where this user may not find out, whether the one that status.json names is still there."""
+        if self.read_only:
+            return False
         held = folder_lock.is_held(self.folder / ".lock")
         if held is not None:
             return held
         status, _ = self.status()
-        with suppress(psutil.Error, KeyError):
-            return psutil.Process(status["pid"]).create_time() == status.get("pid_started") and status.get("state") == "running"
-        return False
+        return status.get("state") == "running" and _lives(status)
 
     def is_starting(self) -> bool:
-        """Whether a run was begun a moment ago: its study is fresh and newer than its status, which comes with the first result."""
+        """Whether a run was begun a moment ago and says nothing yet: its process was started and has not come to its status, or its
+        study is fresh and newer than its status.
+        """
+        if self.read_only:
+            return False
+        started = self.started()
+        if _lives(started) and self.status()[0].get("pid") != started["pid"]:
+            return True
         study, status = self.folder / "study.json", self.folder / "status.json"
         with suppress(OSError):
             begun = study.stat().st_mtime
             return time.time() - begun < START_SECONDS and not (status.exists() and status.stat().st_mtime >= begun)
         return False
+
+    def started(self) -> dict[str, Any]:
+        """What start.json says, {pid, pid_started, command}; {} without one, or where it is damaged."""
+        said = self._peek(START)
+        return said if isinstance(said, dict) and type(said.get("pid")) is int and said["pid"] > 0 else {}
 
     def holder(self) -> psutil.Process | None:
         """The psutil.Process that provably holds the folder, or None (`folder_lock.holder`)."""
@@ -521,20 +559,26 @@ class Store:
 
     def status(self) -> tuple[dict[str, Any], str | None]:
         """(what status.json says, None); ({}, a sentence) when it is damaged and passed over; ({}, None) without one."""
-        path = self.folder / "status.json"
         try:
-            if not path.is_file():
-                return {}, None
-            status = self._read("status.json")
-            if why := _status_fault(status):
-                raise DamagedFile(path, why)
+            return self.read_status(), None
         except DamagedFile as error:
             return {}, f"status.json is damaged ({error.why}) and is passed over; the next run writes a new one."
-        return status, None
+
+    def read_status(self) -> dict[str, Any]:
+        """What status.json says; {} without one. DamagedFile when it is damaged."""
+        path = self.folder / "status.json"
+        if not path.is_file():
+            return {}
+        status = self._read("status.json")
+        if why := _status_fault(status):
+            raise DamagedFile(path, why)
+        return status
 
     def command(self) -> str:
         """The command line that made the run, from its status or, in older folders, from its log; a sentence when neither has it."""
         if command := self.status()[0].get("command"):
+            return command
+        if isinstance(command := self.started().get("command"), str):
             return command
         found = re.findall(r"^\S+ (workbench .+): \d+ nodes to do", self._log(), re.MULTILINE)
         return found[-1] if found else f"workbench run STUDY --out {self.folder}, with the study of this run"
@@ -591,6 +635,14 @@ def _manifest_fault(manifest: Any) -> str | None:
         if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
             return f"node {place} names results that no run has"
     return None
+
+
+def _lives(named: Mapping[str, Any]) -> bool:
+    """Whether the process of a pid and its start time is still there; a process id alone may have passed on to another."""
+    with suppress(psutil.Error, KeyError, OverflowError):
+        process = psutil.Process(named["pid"])
+        return process.create_time() == named.get("pid_started") and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _is_number(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """The study: what a study file may say. The same object makes flags, forms, keys and the manifest.
 
-load_study   read and check a TOML file or a bundled study
+load_study   read and check a TOML file or a bundled study;  study_of_text   the same for text that is no file yet
 """
 
 import io
@@ -184,7 +184,15 @@ def load_study(path: "str | Path | Study", files: bool = True) -> Study:
     if isinstance(path, Study):
         return path
     path = resources.find_study(path)
-    text = io.StringIO(textfile.read(path, StudyError, MOST_BYTES), newline=None).read()
+    return study_of_text(io.StringIO(textfile.read(path, StudyError, MOST_BYTES), newline=None).read(), path, files)
+
+
+def study_of_text(text: str, path: str | Path, files: bool = True) -> Study:
+    """Check the text of a study file; `path` is where the file lies, or will lie: relative files are looked for beside it.
+
+    Raises   as `load_study`
+    """
+    path = Path(path)
     try:
         data = tomllib.loads(text)
     except RecursionError:

@@ -21,16 +21,16 @@ MOST_NAMES = 20
 def pick() -> str | None:
     """The run to show, picked in the sidebar; its name, which need not be that of a run there is, or None where there are no runs.
 
-    The address says which: `?run=NAME`. Without it the newest run is shown, and the address says so from then on. A name that no run
-    has stays in the address, and nothing is shown in its place.
+    The address says which: `?run=NAME`. Without it the newest run is shown, or the example run where there is no other, and the address
+    says so from then on. A name that no run has stays in the address, and nothing is shown in its place.
     """
-    names, odd = run_list.list_runs(run_list.runs_folder()), run_list.odd_names(run_list.runs_folder())
+    names, odd = run_list.names(), run_list.odd_names(run_list.runs_folder())
     asked = st.query_params.get(RUN)
     if asked is None:
         asked = st.session_state.get(RUN) or (names[0] if names else None)
     st.session_state[ASKED] = asked
-    st.session_state[STAMP] = run_list.stamp(run_list.runs_folder(), asked)  # before anything of the run is read
-    labels = {name: run_list.label(run_list.runs_folder() / name) for name in names}
+    st.session_state[STAMP] = run_list.stamp(asked)  # before anything of the run is read
+    labels = {name: label(name) for name in names}
     if names:
         st.session_state[RUN] = asked if asked in names else None
         st.selectbox(
@@ -41,7 +41,7 @@ def pick() -> str | None:
             placeholder="Choose a run",
             format_func=labels.__getitem__,
             on_change=_picked,
-            help=f"Folders in {plain(run_list.runs_folder())}, newest first",
+            help=f"Folders in {plain(run_list.runs_folder())}, newest first; the example run last",
         )
     else:
         st.caption("No runs yet. Make one with: workbench demo")
@@ -52,21 +52,27 @@ def pick() -> str | None:
     return asked
 
 
+def label(name: str) -> str:
+    """The name of a run for a list of runs, marked when it is not finished or read only."""
+    folder = run_list.folder_of_name(name)
+    return run_list.label(folder) if folder else name
+
+
 def _picked() -> None:
-    if st.session_state[RUN] is not None:  # as it is where the picker was cleared, or the run has gone
+    # no name where the picker was cleared, the run has gone, or the browser still has the label of a state that has changed
+    if st.session_state[RUN] in run_list.names():
         st.query_params[RUN] = st.session_state[RUN]
 
 
 def current() -> State | None:
     """The state of the run the sidebar has picked; None when there is none."""
-    name = st.session_state.get(ASKED)
-    folder = run_list.runs_folder()
-    return run_list.look(folder / name) if name in run_list.list_runs(folder) else None
+    folder = run_list.folder_of_name(st.session_state.get(ASKED))
+    return run_list.look(folder) if folder else None
 
 
 @st.fragment(run_every="2s")
 def _watched(name: str | None, stamp: Any) -> None:
-    if run_list.stamp(run_list.runs_folder(), name) != stamp:
+    if run_list.stamp(name) != stamp:
         st.rerun()
 
 
@@ -100,19 +106,19 @@ def run_to_show() -> State:
 def missing() -> None:
     """No run at all: what to do first; or none of the name in the address: which there are."""
     asked, folder = st.session_state.get(ASKED), run_list.runs_folder()
-    names = run_list.list_runs(folder)
+    names = run_list.names()
     if asked is None or not names:
         st.title("No runs yet")
         if asked is not None:
             st.error(f'There is no run "{plain(short(asked))}".', icon=":material/error:")
-        st.write(f"There is no run in {plain(folder)}. Make the first one, on the bundled model, in a terminal:")
+        st.write(f"There is no run in {plain(folder)}. Start the first one on the page New study, or on the bundled model in a terminal:")
         st.code("workbench demo", language="bash")
         st.write("It appears in the list in the sidebar as soon as it has started.")
         return
     st.title("No such run")
     st.error(f'There is no run "{plain(short(asked))}" in {plain(folder)}.', icon=":material/error:")
     st.markdown("Choose one in the sidebar. Existing runs, newest first:")
-    st.markdown("\n".join(f"- {plain(run_list.label(folder / name))}" for name in names[:MOST_NAMES]))
+    st.markdown("\n".join(f"- {plain(label(name))}" for name in names[:MOST_NAMES]))
     if len(names) > MOST_NAMES:
         st.caption(f"and {len(names) - MOST_NAMES} more.")
 

@@ -2,7 +2,7 @@
 
 A page declares PAGE = {"title": ..., "icon": ..., "why": ..., "order": ..., "needs": ..., "hidden": ...}, of plain values: `why` is what
 a reader finds there, `order` its place, `needs` the part of report.json without which no link leads to it (left out: there always is
-one), `hidden` whether it is opened from other pages only.
+one), `hidden` whether it is opened from other pages only, `of_run` is False for a page that shows something even where there is no run.
 """
 
 import ast
@@ -25,6 +25,7 @@ class Page(NamedTuple):
     order: float
     needs: str | None = None
     hidden: bool = False
+    of_run: bool = True
 
 
 @cache

@@ -1,5 +1,6 @@
 """Which runs there are, and what state each is in. Reads run folders only; needs no Streamlit.
 
+names       of all runs there are to show, the example run last;  folder_of_name   the folder of one of them
 list_runs   names under a folder, newest first; odd_names   those that are no text
 look        one folder -> State: finished, running, stopped or damaged, with a sentence
 label       a run's name, marked when it is not finished;  stamp   what changes when a run or the list of runs does
@@ -10,26 +11,26 @@ import json
 import os
 import re
 import shlex
-import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from workbench import resources
 from workbench.errors import RunError
-from workbench.execution.run_folder import LAYOUT, Store
+from workbench.execution import jobs, start
+from workbench.execution.run_folder import LAYOUT, START, Store
 from workbench.report import document as schema
 from workbench.report import wording
 from workbench.report.content import Report
+from workbench.storage import DamagedFile
 from workbench.terminal import visible
 
 VARIABLE = "WORKBENCH_RUNS"
-START_SECONDS = 120
-SIGNS = ("manifest.json", "study.json", "status.json", "report")
-WATCHED = ("manifest.json", "study.json", "status.json", "report/report.json", "report/neurons.parquet")
-MOST_PID = 2**31 - 1
+SIGNS = ("manifest.json", "study.json", "status.json", "report", START)
+WATCHED = ("manifest.json", "study.json", "status.json", START, "report/report.json", "report/neurons.parquet")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class State:
     kind       finished, running, stopped or damaged
     sentence   what a reader must know about it; empty when finished
     document   report.json, or None; a running run has one as soon as there are pictures
+    read_only  whether nothing may be written into its folder, which is that of the example run
     """
 
     folder: Path
@@ -47,6 +49,12 @@ class State:
     document: dict | None = None
     nodes: list = field(default_factory=list)
     status: dict | None = None
+    read_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the run, as it stands in the address."""
+        return Store(self.folder).name
 
     @property
     def report(self) -> Report:
@@ -103,13 +111,29 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def stamp(folder: str | Path, name: str | None) -> Any:
+def names() -> list[str]:
+    """Names of all runs there are to show, newest first; the example run last, where no run of the user is called so."""
+    own = list_runs(runs_folder())
+    return [*own, resources.EXAMPLE] if resources.EXAMPLE not in own and resources.example_run() else own
+
+
+def folder_of_name(name: str | None) -> Path | None:
+    """The folder of a run by the name that stands in the address; None where there is no such run.
+
+    Every page finds runs by this, so that `example` is the example run unless a run of the user is called so.
+    """
+    if name in list_runs(runs_folder()):
+        return runs_folder() / str(name)
+    return resources.example_run() if name == resources.EXAMPLE else None
+
+
+def stamp(name: str | None) -> Any:
     """What changes when the run of that name or the list of runs does; cheap enough to be asked every two seconds."""
-    names = list_runs(folder)
-    return frozenset(names), _stamp(Path(folder) / name) if name in names else None
+    folder = folder_of_name(name)
+    return frozenset(names()), None if folder is None else changed(folder)
 
 
-def _stamp(run: Path) -> tuple[Any, ...]:
+def changed(run: Path) -> tuple[tuple[str, int, int], ...]:
     """When the files a page shows of a run were last written, and how large they are."""
     found = []
     for name in WATCHED:
@@ -120,14 +144,15 @@ def _stamp(run: Path) -> tuple[Any, ...]:
 
 
 def label(folder: str | Path) -> str:
-    """The name of a run, with its state where that is not finished."""
-    folder = Path(folder)
-    try:
-        running = _running(folder)
-    except RunError:
-        running = False
-    kind = _kind(folder, _stamp(folder), running, _starting(folder))
-    return visible(folder.name) + ("" if kind == "finished" else f" ({kind})")
+    """The name of a run, with its state where that is not finished; the example run says that it is one."""
+    kind, store = kind_of(folder), Store(folder)
+    return visible(f"{store.name}, read only" if store.read_only else store.name) + ("" if kind == "finished" else f" ({kind})")
+
+
+def kind_of(folder: str | Path) -> str:
+    """The kind of a run's state, as `look` gives it; remembered until its folder changes."""
+    store = Store(folder)
+    return _kind(store.folder, changed(store.folder), store.is_running(), store.is_starting())
 
 
 @lru_cache(maxsize=512)
@@ -139,20 +164,22 @@ def look(folder: str | Path) -> State:
     """The state of a run folder; what is damaged is told in its sentence, never raised."""
     folder = Path(folder)
     try:
-        return _look(folder)
+        state = _look(folder)
     except RunError as error:
-        return State(folder, "damaged", str(error))
+        state = State(folder, "damaged", str(error))
     except OSError as error:
-        return State(folder, "damaged", f"{folder} cannot be read: {error}.")
+        state = State(folder, "damaged", f"{folder} cannot be read: {error}.")
+    return replace(state, read_only=Store(folder).read_only)
 
 
 def _look(folder: Path) -> State:
     store = Store(folder)
-    status, running = _status(folder), _running(folder)
-    again = store.command()
-    if not running and _starting(folder):
+    status, again = _status(store), store.command()
+    if jobs.is_starting(store):
         return State(folder, "running", "The run is starting: it plans and loads its model.")
     if not (folder / "manifest.json").exists():
+        if why := start.failure(folder):
+            return State(folder, "stopped", f"The run did not start: {why.rstrip('.')}. Start it again with: {again}")
         raise RunError(f"{folder} has no manifest.json, so it is no readable run. Run it again: {again}")
     manifest = _object(folder / "manifest.json", ("layout", "nodes"), f"Run the study again, finished results are kept: {again}")
     if manifest["layout"] != LAYOUT:
@@ -164,15 +191,14 @@ def _look(folder: Path) -> State:
     if not isinstance(nodes, list) or not all(map(_is_node, nodes)):
         cure = f"Run the study again, finished results are kept: {again}"
         raise RunError(f"{folder / 'manifest.json'} is damaged: its nodes are not those of a run. {cure}")
-    done = bool(nodes) and all(node["state"] == "done" for node in nodes)
-    document = _document(store.report_folder, again)
-    if running:
-        return State(folder, "running", "The run is in progress; numbers appear when they are measured.", document, nodes, status)
-    if not done:
-        return State(folder, "stopped", _stopped(status, again), document, nodes, status)
+    document, kind = _document(store.report_folder, again), jobs.state(store, nodes)
+    if kind == "running":
+        return State(folder, kind, "The run is in progress; numbers appear when they are measured.", document, nodes, status)
+    if kind == "stopped":
+        return State(folder, kind, _stopped(status, again), document, nodes, status)
     if document is None:
         raise RunError(f"The report of {folder} is missing (no report/report.json). Write it again: {again}")
-    return State(folder, "finished", "", document, nodes, status)
+    return State(folder, kind, "", document, nodes, status)
 
 
 def _document(report: Path, again: str) -> dict[str, Any] | None:
@@ -187,31 +213,19 @@ def _document(report: Path, again: str) -> dict[str, Any] | None:
         raise error if str(report) in str(error) else RunError(f"{report}: {error}") from None
 
 
-def _status(folder: Path) -> dict[str, Any] | None:
-    """status.json; None when there is none."""
-    path = folder / "status.json"
+def _status(store: Store) -> dict[str, Any] | None:
+    """status.json; None when there is none. A page names a damaged one, where the command line passes it over."""
+    path = store.folder / "status.json"
+    cure = "Remove this file: it only says what a run is doing and holds no result."
     if not path.exists():
         return None
-    cure = "Remove this file: it only says what a run is doing and holds no result."
-    status = _object(path, ("state", "pid", "pid_started"), cure)
-    numbers = [status["pid_started"], *(status.get(name) for name in ("done", "of", "left_seconds"))]
-    texts = [status["state"], *(status.get(name) for name in ("node", "error"))]
-    if (
-        not (_is_number(status["pid"]) and isinstance(status["pid"], int) and 0 < status["pid"] <= MOST_PID)
-        or not all(value is None or _is_number(value) for value in numbers)
-        or not all(value is None or isinstance(value, str) for value in texts)
-    ):
-        raise RunError(f"{path} is damaged: its values are not those of a run. {cure}")
+    try:
+        status = store.read_status()
+        if any(status.get(key) is None for key in ("state", "pid", "pid_started")):
+            raise DamagedFile(path, "an object with state, pid and pid_started was expected")
+    except DamagedFile as error:
+        raise RunError(f"{path} is damaged ({error.why}). {cure}") from None
     return status
-
-
-def _running(folder: Path) -> bool:
-    """Whether the process that status.json names is still running this run."""
-    return _status(folder) is not None and Store(folder).is_running()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 def _is_node(node: object) -> bool:
@@ -224,15 +238,6 @@ def _is_node(node: object) -> bool:
     return isinstance(shards, list) and all(
         isinstance(name, str) and re.fullmatch(r"\w[\w.@~-]*", name) for name in [node["stage"], *shards]
     )
-
-
-def _starting(folder: Path) -> bool:
-    """Whether a run was begun a moment ago: its study is fresh and newer than its status, which comes with the first result."""
-    study, status = folder / "study.json", folder / "status.json"
-    with suppress(OSError):
-        begun = study.stat().st_mtime
-        return time.time() - begun < START_SECONDS and not (status.exists() and status.stat().st_mtime >= begun)
-    return False
 
 
 def _stopped(status: dict[str, Any] | None, again: str) -> str:
