@@ -130,8 +130,24 @@ def test_the_overview_shows_every_number_with_interval_and_n(opened):
     assert [metric.value for metric in app.metric] == ["3.9 %", "0.54", "65.6 %", "82.8 %"]
     shown = [caption.value for caption in app.caption if caption.value.startswith("95 % interval")]
     assert len(shown) == 4 and all("n = " in text for text in shown)
-    app.segmented_control(key="overview-variant").select("uce").run()
+    app.segmented_control(key="overview-story").select("uce").run()
     assert not app.exception and app.metric[0].value == "6.7 %"
+
+
+def test_the_overview_begins_with_the_answer_and_the_story(opened):
+    app = opened("overview", "finished")
+    first = app.markdown[0].value.replace("\\", "")
+    assert first.startswith("##### Without attack, esd shows heart in 4 % of its images (base model 97 %), under unlearndiffatk in 66 %")
+    (chart,) = app.get("plotly_chart")
+    assert "esd-pruned + attack (unlearndiffatk, optimised against it)" in chart.proto.alt and "n = 180" in chart.proto.alt
+    assert len(app.get("image") or app.get("imgs")) == 5
+    app.segmented_control(key="overview-story").select("uce").run()
+    assert "uce + attack" in app.get("plotly_chart")[0].proto.alt and len(app.get("image") or app.get("imgs")) == 3
+
+
+def test_the_overview_tells_decided_findings_first(opened):
+    lines = next(text.value for text in opened("overview", "finished").markdown if text.value.startswith("- **esd")).splitlines()
+    assert ["undecided" in line.split(".**")[0] for line in lines] == [False] * 4 + [True] * 2
 
 
 def test_hostile_prompts_stay_text(opened):

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from tests.pages import example_runs
 from tests.report.example import example
 from workbench.errors import RunError
-from workbench.report import region_pictures
+from workbench.report import region_pictures, story
 from workbench.report.content import Report
 from workbench.ui import headline_numbers, neuron_table, picture_files, region_files, run_list
 from workbench.ui.text import plain
@@ -213,15 +213,16 @@ def test_what_pruning_changed_is_told_decided_first_and_nothing_is_left_out():
     assert headline_numbers.pruning_sentences(Report(document), "esd-pruned")[0].startswith("On the neurons that were not pruned")
 
 
-def test_the_four_pictures_are_of_one_unit_and_successful_attacks_come_first():
+def test_the_pictures_above_the_story_are_of_one_unit_and_successful_attacks_come_first():
     document = example()
     victim = next(row for row in document["images"] if (row["variant"], row["prompt_set"]) == ("esd", "adversarial"))
     victim["success"] = False
-    units = headline_numbers.four(Report(document), document["images"], "esd")
+    columns = story.steps(Report(document), ["esd", "esd-pruned"])
+    units = headline_numbers.pictures(document["images"], columns)
     assert list(units)[-1] == (victim["unit"], victim["seed"]) and len(units) == 4
     for (unit, seed), pictures in units.items():
-        assert [row["variant"] for _, row in pictures] == ["base", "esd", "esd", "esd-pruned"]
-        assert {(row["unit"], row["seed"]) for _, row in pictures} == {(unit, seed)}
+        assert [row["variant"] for row in pictures] == ["base", "esd", "esd", "esd-pruned", "esd-pruned"]
+        assert {(row["unit"], row["seed"]) for row in pictures} == {(unit, seed)}
 
 
 def test_text_of_a_run_cannot_format_the_page():

@@ -28,23 +28,22 @@ def figure(
     arguments, options   what its `draw` and `alt` take
     on_select            called without arguments when points are picked; what was picked is in the session under `key`
     """
+    with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
+        chart(figure, *arguments, key=key, on_select=on_select, **options)
+    if caption:
+        st.caption(caption)
+
+
+def chart(
+    figure: Figure, *arguments: Any, key: str | None = None, on_select: Callable[[], None] | Literal["ignore"] = "ignore", **options: Any
+) -> None:
+    """A figure of the report where it stands, as wide as its place."""
     drawing = Drawing("", arguments, options)
     drawn = figure.drawn(drawing)
     if figure.forest:
         # on a page a forest plot is narrower than in the report, and its legend takes more lines
         drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
-    with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
-        st.plotly_chart(
-            drawn,
-            theme=None,
-            config=CONFIG,
-            alt=figure.words(drawing),
-            key=key,
-            on_select=on_select,
-            selection_mode="points",
-        )
-    if caption:
-        st.caption(caption)
+    st.plotly_chart(drawn, theme=None, config=CONFIG, alt=figure.words(drawing), key=key, on_select=on_select, selection_mode="points")
 
 
 def table(view: View) -> None:
