@@ -1,5 +1,6 @@
 """Every page on every kind of run, in process."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,11 +8,11 @@ import sys
 
 import pytest
 
-from tests.pages.example_runs import KINDS, finished
+from tests.pages.example_runs import KINDS, finished, running
 from tests.pages.opening import SCRIPT
 from workbench.errors import WorkbenchError
 from workbench.resources import folder
-from workbench.ui import navigation
+from workbench.ui import navigation, run_list
 
 PAGES = tuple(page.name for page in navigation.pages())
 
@@ -232,6 +233,38 @@ def test_the_page_of_neurons_shows_where_a_cluster_is_active_blurred_until_asked
     assert not app.exception and "every neuron is 0" in words(app) and len(app.get("image") or app.get("imgs")) == 3
     app.toggle(key="blur").set_value(False).run()
     assert not app.exception and "only available blurred" in words(app) and "shown as drawn" in words(app)
+
+
+def concept_of(run, **said):
+    path = run / "report" / "report.json"
+    document = json.loads(path.read_text())
+    document["study"]["concept"] |= said
+    path.write_text(json.dumps(document))
+
+
+def test_the_pictures_of_a_harmless_concept_are_clear_and_each_run_starts_as_its_study_says(opened, tmp_path):
+    for name in ("harmless", "sensitive", "older"):
+        finished(tmp_path / name)
+    concept_of(tmp_path / "harmless", sensitive=False)
+    concept_of(tmp_path / "sensitive", sensitive=True)
+    app = opened("overview", "harmless", tmp_path)
+    assert app.toggle(key="blur").value is False and "Shown as drawn" in words(app)
+    for name in ("sensitive", "older"):  # an older report does not say
+        app.selectbox(key="run").select(name).run()
+        assert app.toggle(key="blur").value is True and "Blurred in the pixels" in words(app)
+        app.toggle(key="blur").set_value(False).run()
+        assert app.toggle(key="blur").value is False and "Shown as drawn" in words(app)
+    app.selectbox(key="run").select("harmless").run()
+    assert app.toggle(key="blur").value is False
+
+
+def test_a_running_run_of_a_harmless_concept_is_clear_from_its_study(tmp_path):
+    folder = running(tmp_path / "r")
+    assert run_list.look(folder).sensitive
+    (folder / "study.json").write_text(json.dumps({"concept": {"sensitive": False}}))
+    assert not run_list.look(folder).sensitive
+    (folder / "study.json").write_text("[")
+    assert run_list.look(folder).sensitive
 
 
 def test_a_neuron_that_is_not_there_is_one_sentence(opened):

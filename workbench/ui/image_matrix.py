@@ -11,9 +11,20 @@ from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
 
+BLUR, BLUR_OF = "blur", "blur-of-run"
+
+
+def choose_blur(state: State | None) -> None:
+    """The switch of the sidebar; of each run it starts on, unless the concept of its study is harmless."""
+    name = state.folder.name if state else None
+    if BLUR not in st.session_state or st.session_state.get(BLUR_OF) != name:
+        st.session_state[BLUR], st.session_state[BLUR_OF] = state is None or state.sensitive, name
+    st.toggle("Blur images", key=BLUR, help="Images that may show the concept are blurred in their pixels.")
+
+
 def blur() -> bool:
     """Whether pictures are blurred."""
-    return st.session_state.get("blur", True)
+    return st.session_state.get(BLUR, True)
 
 
 def show(state: State, block: dict[str, Any]) -> None:
