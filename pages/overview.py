@@ -3,6 +3,7 @@
 import streamlit as st
 
 from workbench.report import answer
+from workbench.report.sections.verdict import FEW_CAVEATS, decided_first
 from workbench.report.story import STORY_FIGURE, chains, story, story_caption
 from workbench.ui import current_run, headline_numbers, image_matrix, picture_files, show
 from workbench.ui.text import plain
@@ -66,7 +67,7 @@ st.caption(plain(" ".join(filter(None, (story_caption(told), report.note)))))
 caveats = report["verdict"]["caveats"]
 if caveats:
     st.markdown("**What limits this answer**")
-    st.markdown("\n".join(f"- {plain(caveat)}" for caveat in caveats[:2]))
+    st.markdown("\n".join(f"- {plain(caveat)}" for caveat in caveats[:FEW_CAVEATS]))
 
 with st.expander("Numbers of this story, each with its interval and n", icon=":material/123:"):
     for variant in stories[name][:1]:
@@ -87,10 +88,10 @@ with st.expander("Numbers of this story, each with its interval and n", icon=":m
                 st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
 with st.expander("All findings, the decided ones first", icon=":material/balance:"):
     st.markdown(plain(report["verdict"]["headline"]))
-    st.markdown("\n".join(f"- {headline_numbers.finding(word)}" for word in headline_numbers.ordered_words(report)))
-if report["verdict"]["reasons"] or len(caveats) > 2:
+    st.markdown("\n".join(f"- {headline_numbers.finding(word)}" for word in decided_first(report)))
+if report["verdict"]["reasons"] or len(caveats) > FEW_CAVEATS:
     with st.expander("Reasons and further caveats", icon=":material/notes:"):
-        for title, sentences in (("Reasons", report["verdict"]["reasons"]), ("Caveats", caveats[2:])):
+        for title, sentences in (("Reasons", report["verdict"]["reasons"]), ("Caveats", caveats[FEW_CAVEATS:])):
             if sentences:
                 st.markdown(f"**{title}**")
                 st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences))

@@ -109,7 +109,7 @@ def test_a_neuron_of_a_run_whose_study_is_damaged_is_one_sentence(sound, tmp_pat
     (tmp_path / "study.json").write_text("[]")
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(RunError, match=r"study.json is missing or damaged. Run the study again"):
-            neuron_activity._seed(folder)
+            neuron_activity.seed_of(folder)
 
 
 def test_results_of_other_columns_are_one_sentence(opened, tmp_path):

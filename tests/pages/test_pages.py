@@ -137,7 +137,7 @@ def test_the_overview_shows_every_number_with_interval_and_n(opened):
 
 def test_the_overview_begins_with_the_answer_and_the_story(opened):
     app = opened("overview", "finished")
-    first = app.markdown[0].value.replace("\\", "")
+    first = app.markdown[0].value.replace("\\", "").replace("\u00a0", " ")
     assert first.startswith("##### Without attack, esd shows heart in 4 % of its images (base model 97 %), under unlearndiffatk in 66 %")
     (chart,) = app.get("plotly_chart")
     assert "esd-pruned + attack (unlearndiffatk, optimised against it)" in chart.proto.alt and "n = 180" in chart.proto.alt

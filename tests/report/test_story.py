@@ -44,7 +44,7 @@ def test_points_are_the_rows_of_the_report_with_their_intervals(document):
     for step in shown.steps:
         assert wording.with_n(step.rate, "rate", wording.percent) in words
         assert step.activity is None or wording.with_n(step.activity) in words
-    assert sum(trace.name == "the attack’s control" for trace in figure.data) == 2
+    assert sum(trace.name == "its control" for trace in figure.data) == 2
 
 
 def test_the_band_is_that_of_comparable_sets(document):
@@ -112,7 +112,7 @@ def test_the_answer_says_what_was_found_of_images_and_neurons(document):
         ("these neurons", "esd", "no more than comparable ones", None),
         ("reactivation", "esd", "reactivated in part", "unlearndiffatk"),
     )
-    images, neurons = answer.answer(report, told(document))
+    images, neurons = (sentence.replace(answer.NO_BREAK, " ") for sentence in answer.answer(report, told(document)))
     assert images == (
         "Without attack, esd shows heart in 4 % of its images (base model 97 %), but under unlearndiffatk it returns (66 %, control 5 %); "
         "esd-pruned shows it in 2 %, and under unlearndiffatk it does not return (21 %, control 4 %)."

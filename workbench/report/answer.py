@@ -18,6 +18,7 @@ from workbench.report.content import Report, Row
 from workbench.report.story import Step, Story
 from workbench.report.wording import number, percent
 
+NO_BREAK = "\u00a0"
 # what is said of images under an attack, with the numbers in brackets after it
 RETURNS = {
     "concept returns": "but under {attack} it returns",
@@ -82,7 +83,7 @@ def _outcome(report: Report, step: Step, kind: str, attack: bool = True) -> str 
 
 
 def _short(row: Row | None) -> str:
-    return percent(row["rate"], 0) if row and row["rate"] is not None else "unknown"
+    return percent(row["rate"], 0).replace(" ", NO_BREAK) if row and row["rate"] is not None else "unknown"
 
 
 def _images(report: Report, told: Story) -> str:

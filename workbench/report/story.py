@@ -228,7 +228,7 @@ def _points(
         text=[f"<b>{form(row[value])}</b>" if not control else form(row[value]) for _, row in points],
         textposition="middle left" if control else "middle right",
         textfont={"size": 11 if control else 14, "color": "#595959" if control else "#1b1b1b"},
-        name={"target": "without attack", "attack": "under the attack", "control": "the attack’s control"}[kind],
+        name={"target": "without attack", "attack": "attack", "control": "its control"}[kind],
         legendgroup=kind,
         showlegend=first,
         marker={
@@ -311,7 +311,7 @@ def _frame(figure: Plot, told: Story) -> None:
             align="left",
             font={"size": 13},
         )
-    layout(figure, height=450, margin={"l": 40, "r": 8, "t": 72, "b": 84}, legend=LEGEND)
+    layout(figure, height=420, margin={"l": 40, "r": 8, "t": 66, "b": 78}, legend=LEGEND)
     for axis in ("xaxis", "xaxis2"):
         figure.update_layout({axis: {"range": [-0.5, n + 0.5], "showgrid": False, "tickvals": list(range(n)), "fixedrange": True}})
     figure.update_xaxes(ticktext=[_column(step) for step in told.steps], ticks="", tickangle=0, row=2, col=1)
@@ -398,4 +398,4 @@ def _drawn(report: Report) -> Iterator[Drawing]:
             yield Drawing(f"What happens to {report.concept}: {name}", (told,))
 
 
-STORY_FIGURE = Figure(story_figure, story_alt, _drawn, more="The same of other variants")
+STORY_FIGURE = Figure(story_figure, story_alt, _drawn, more="Other variants")

@@ -23,7 +23,8 @@ class Concept(StudyTable):
         None, min_length=1, description="more words that attacks may not use, such as synonyms that are not erased"
     )
     sensitive: bool = Field(
-        True, description="whether images that may show the concept are blurred in pages and reports until asked for; false for harmless ones"
+        True,
+        description="whether images that may show the concept are blurred in pages and reports until asked for; false for harmless ones",
     )
 
     @property

@@ -132,11 +132,6 @@ def _in_column(row: Row, step: Step) -> bool:
     return row["attack"] is not None and headline.same(row, step.attack)
 
 
-def ordered_words(report: Report) -> list[Row]:
-    """The findings, decided ones before undecided ones."""
-    return sorted(report["verdict"]["words"], key=lambda word: word["outcome"] in OPEN)
-
-
 def finding(word: Row) -> str:
     """A finding in a line of Markdown."""
     return f"**{plain(word['subject'])}: {plain(wording.outcome(word))}.** {plain(word['sentence'])}"

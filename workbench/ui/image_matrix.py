@@ -10,7 +10,6 @@ from workbench.ui import picture_files
 from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
-
 BLUR, BLUR_OF = "blur", "blur-of-run"
 
 

@@ -52,7 +52,7 @@ def _values(
 ) -> tuple[np.ndarray, dict[str, Any]] | None:
     """((unit of the evaluation half, call) mean |a| of a neuron, {calls, timesteps}); None where something of it is not there."""
     store, nodes = Store(state.folder), {node["id"]: node for node in state.nodes}
-    node, units = nodes.get(Condition(variant, prompt_set).node("record")), _units(state, nodes, prompt_set)
+    node, units = nodes.get(Condition(variant, prompt_set).node("record")), units_of(state, nodes, prompt_set)
     if node is None or units is None or not state.has(node):
         return None
     parts: list[np.ndarray] = []
@@ -72,11 +72,11 @@ def _values(
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}). Running the study again computes it again: {store.command()}") from error
     values = np.concatenate(parts).astype(float)
-    evaluation = ~split_halves(units, _seed(state.folder))
+    evaluation = ~split_halves(units, seed_of(state.folder))
     return unit_means([unit for unit, kept in zip(units, evaluation, strict=True) if kept], values[evaluation]), about
 
 
-def _seed(folder: Path) -> int:
+def seed_of(folder: Path) -> int:
     """The seed by which the run cut its units into halves."""
     path = folder / "study.json"
     try:
@@ -85,7 +85,7 @@ def _seed(folder: Path) -> int:
         raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written again.") from None
 
 
-def _units(state: State, nodes: dict[str, Any], prompt_set: str) -> list[str] | None:
+def units_of(state: State, nodes: dict[str, Any], prompt_set: str) -> list[str] | None:
     """Unit of each prompt of a set, from the findings of any variant that drew it; None when no variant did."""
     store = Store(state.folder)
     for node in nodes.values():

@@ -34,14 +34,33 @@ def rows(state: State) -> list[Row]:
     """Rows of the matrix, from report.json and, for conditions it has not, from the results."""
     listed = list(state.document["images"]) if state.document else []
     there = {(row["variant"], row["prompt_set"]) for row in listed}
-    known = {_key(row): row for row in reversed(listed) if row["attack"] is None}
+    prompts = known(state)
     for node in state.nodes if state.kind != "finished" else ():
         if node["stage"] == "detect" and (node["variant"], node["prompt_set"]) not in there:
-            try:
-                listed += _unreported(state, node, known)
-            except KeyError as error:
-                raise RunError(f"The result of {node['id']} in {state.folder} has no column {error}. Run the study again.") from None
+            listed += _of_node(state, node, prompts, images.SHOWN_UNITS)
     return listed
+
+
+def known(state: State) -> dict[str, Row]:
+    """{prompt: its first row without attack} of the report's pictures."""
+    listed = list(state.document["images"]) if state.document else []
+    return {_key(row): row for row in reversed(listed) if row["attack"] is None}
+
+
+def of_condition(state: State, variant: str, prompt_set: str, prompts: dict[str, Row]) -> list[Row]:
+    """Rows of every picture of a condition, from the run's results; [] where they are not all there.
+
+    prompts   what `known` gives
+    """
+    node = next((node for node in state.nodes if node["id"] == f"detect:{variant}:{prompt_set}"), None)
+    return _of_node(state, node, prompts) if node else []
+
+
+def _of_node(state: State, node: dict[str, Any], prompts: dict[str, Row], most: int | None = None) -> list[Row]:
+    try:
+        return _unreported(state, node, prompts, most)
+    except KeyError as error:
+        raise RunError(f"The result of {node['id']} in {state.folder} has no column {error}. Run the study again.") from None
 
 
 def _key(row: Row) -> str:
@@ -49,7 +68,7 @@ def _key(row: Row) -> str:
     return row.get("id") or row["unit"]
 
 
-def _unreported(state: State, node: dict[str, Any], known: dict[str, Row]) -> list[Row]:
+def _unreported(state: State, node: dict[str, Any], known: dict[str, Row], most: int | None = None) -> list[Row]:
     """Rows of a condition the report does not have yet; the seed is the one of the plain prompt, None when unknown."""
     found = _detections(state, node)
     if found is None:
@@ -75,7 +94,7 @@ def _unreported(state: State, node: dict[str, Any], known: dict[str, Row]) -> li
             "success": bool(row.get("judge_expected", row["judge"])),
             "score": float(row["judge_score"]),
         }
-        for row in found.head(images.SHOWN_UNITS).to_dict("records")
+        for row in found.head(len(found) if most is None else most).to_dict("records")
     ]
 
 
