@@ -176,10 +176,35 @@ def test_an_image_from_another_seed_can_be_laid_over_its_prompts_others(opened):
     assert not app.exception and len(app.get("imgs") or app.get("image")) > 3
 
 
-def test_every_figure_has_an_alternative_text_with_its_numbers(opened):
-    charts = opened("sensitivity", "finished").get("plotly_chart")
-    assert len(charts) == 6
+FOLDS = {"activity": 1, "effects": 1, "plane": 1, "calls": 1, "single": 2, "missing": 0}
+
+
+@pytest.mark.parametrize("fold", FOLDS)
+def test_sensitivity_draws_a_figure_when_its_fold_is_opened_and_no_other(opened, fold):
+    app = opened("sensitivity", "finished")
+    before = len(app.get("plotly_chart"))
+    app.session_state[f"sensitivity-fold-{fold}"] = True
+    app.run()
+    charts = app.get("plotly_chart")
+    assert not app.exception and not app.error and before == 1 and len(charts) == 1 + FOLDS[fold]
     assert all(len(chart.proto.alt) > 60 for chart in charts)
+
+
+def test_sensitivity_shows_the_slope_in_total_and_per_cluster(opened):
+    app = opened("sensitivity", "finished")
+    alt = app.get("plotly_chart")[0].proto.alt
+    assert "all concept neurons: base 1.00, esd 0.19" in alt and "cluster 0: base 1.00" in alt and "n = 60" in alt
+    app.selectbox(key="sensitivity-story").select("uce").run()
+    assert not app.exception and "uce under the attack" in app.get("plotly_chart")[0].proto.alt
+
+
+def test_another_threshold_of_the_judge_changes_rates_and_sides(opened):
+    app = opened("sensitivity", "finished")
+    assert app.table[0].value.to_dict("records")[0] == {"Condition": "base", "Images that show the concept": "100 % (51 to 100 %), n = 4"}
+    assert "Just below: counted as without the concept: no image" in words(app).replace("*", "")
+    app.slider(key="sensitivity-threshold").set_value(0.95).run()
+    assert not app.exception and app.table[0].value["Images that show the concept"].tolist() == ["0 % (0 to 49 %), n = 4"]
+    assert len(app.get("image") or app.get("imgs")) == 4
 
 
 def test_the_table_of_neurons_is_filtered_and_never_longer_than_asked(opened):
@@ -281,7 +306,7 @@ def test_a_run_without_pictures_or_neurons_says_so(opened, tmp_path):
     schema.write(content, run / "report")
     assert "kept no images" in words(opened("overview", "bare", tmp_path)) and "kept no images" in words(opened("images", "bare", tmp_path))
     text = words(opened("sensitivity", "bare", tmp_path))
-    assert "no table of single neurons" in text and "not recorded call by call" in text
+    assert "The recordings of this variant are not all in the run" in text
 
 
 def test_the_pages_start_without_torch(some_runs):

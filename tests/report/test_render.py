@@ -84,7 +84,7 @@ def test_the_policy_allows_nothing_outside_and_comes_before_any_script(page):
 
 def test_share_button_and_logo_are_off_in_every_figure(text):
     drawn = re.findall(r"Plotly\.newPlot\(\s+\"(figure-[a-z-]+-\d+)\"", text)
-    assert len(drawn) == len(set(drawn)) == 24
+    assert len(drawn) == len(set(drawn)) == 26
     assert len(re.findall(r'"showSendToCloud": ?false', text)) == len(drawn)
     assert len(re.findall(r'"displaylogo": ?false', text)) == len(drawn)
 
@@ -148,7 +148,7 @@ def test_nulls_are_a_dash_with_their_reason_never_a_zero(tmp_path):
 
 def test_headline_numbers_intervals_and_n_are_in_the_page(page):
     words = " ".join(" ".join(page.words).split())
-    assert "Without attack, esd shows heart in 4\u00a0% of its images (base model 97\u00a0%)" in words
+    assert "Without attack, esd shows heart in 4 % of its images (base model 97 %)" in words
     assert "The neurons that carry heart are deactivated" in words
     assert "4 % (2 to 8 %)" in words and "n = 180 images, 60 units" in words and "0.71 (0.65 to 0.77)" in words
     assert "no evidence about Stable Diffusion" in words
@@ -181,8 +181,8 @@ def test_the_verdict_is_one_table_with_rate_activity_and_outcome(text):
     assert rows[("esd", "attack unlearndiffatk")] == ["66 % (58 to 72 %)", "5 % (3 to 9 %)", "0.71 (0.65 to 0.77)", "—", "reactivated"]
     assert rows[("esd-pruned", "without attack")][2] == "— no valid set"
     verdict = text[text.index('<section id="verdict">') :].split("</section>")[0]
-    outside = re.sub(r"<details>.*</details>", "", verdict, flags=re.DOTALL)
-    assert outside.count('class="plot"') == 1 and "<h3>" in outside and 'class="word' not in outside
+    open_part = verdict.split("<details><summary>Evidence")[0]
+    assert 'class="word' not in open_part and "What limits this answer" in open_part and verdict.count('class="word') == 6
 
 
 def test_every_finding_is_folded_below_the_verdict_decided_ones_first(folder, text):
@@ -324,9 +324,9 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
     assert len(ids) == len(set(ids))
     links = [a["href"][1:] for tag, a in page.tags if tag == "a"]
     sections = [a["id"] for tag, a in page.tags if tag == "section"]
-    assert links == sections and len(sections) == 16
+    assert links[: len(sections)] == sections and set(links) == set(sections) and len(sections) == 16
     plots = [a for _, a in page.tags if a.get("role") == "img"]
-    assert len(plots) == 24 and all(len(a["aria-label"]) > 40 for a in plots)
+    assert len(plots) == 26 and all(len(a["aria-label"]) > 40 for a in plots)
     assert all(a["alt"] and a["src"].startswith("data:") for t, a in page.tags if t == "img")
 
 

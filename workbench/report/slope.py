@@ -72,7 +72,7 @@ def slope_figure(found: Sequence[Slope], variant: str) -> Plot:
                 mode="lines+markers+text",
                 name=line.name,
                 text=[f"{wording.number(point[0])}" if x and line.place < 0 else "" for x, point in known],
-                textposition="middle right",
+                textposition="middle left",
                 textfont={"size": 13},
                 line={"color": look["colour"], "width": 3 if line.place < 0 else 1.8, "dash": DASHES[at % len(DASHES)]},
                 marker={"symbol": look["symbol"], "size": 10 if line.place < 0 else 8, "color": look["colour"]},
@@ -94,7 +94,7 @@ def slope_figure(found: Sequence[Slope], variant: str) -> Plot:
     layout(figure, height=360, margin={"l": 52, "r": 16, "t": 64, "b": 40}, legend=LEGEND)
     names = ["base", variant, f"{variant} + attack"]
     figure.update_xaxes(
-        range=[-0.3, 2.4], tickvals=[0, 1, 2], ticktext=[f"<b>{escape(name)}</b>" for name in names], showgrid=False, ticks=""
+        range=[-0.35, 2.35], tickvals=[0, 1, 2], ticktext=[f"<b>{escape(name)}</b>" for name in names], showgrid=False, ticks=""
     )
     figure.update_yaxes(title={"text": "activity A (1 = base model)"})
     return figure

@@ -123,7 +123,7 @@ def at_a_glance(report: Report) -> View:
         return (
             step.variant,
             wording.condition(step.attack) if step.attack else "without attack",
-            cell(step.rate, "rate", share),
+            cell(step.rate, "rate", share, wording.NO_PART),
             cell(step.rate_of_control, "rate", share),
             cell(step.activity, "value", number, NO_SET if step.why else ""),
             wording.with_interval(kept, "rate", share) if kept else "",
