@@ -127,6 +127,6 @@ def picked(state: Any, cells: pandas.DataFrame) -> tuple[str, int] | None:
     """(layer, call) of the cell that is selected in the table of cells, read from the widget's state; None without one."""
     try:
         row, column = state["selection"]["cells"][0]
-        return str(cells.index[row]), int(column)
+        return str(cells.index[row]), int(str(column).rsplit(" ", 1)[-1])
     except (KeyError, IndexError, TypeError, ValueError):
         return None
