@@ -317,9 +317,19 @@ def test_pictures_are_blurred_in_the_pixels_until_the_switch_is_turned_off(opene
 
 def test_the_matrix_has_a_cell_for_every_picture_and_a_blend(opened):
     page = opened("images", "finished")
-    assert "esd-pruned" in main_text(page) and "Blend two conditions" in main_text(page)
-    assert page.locator("[data-testid=stImage] img").count() == 4 * 7 + 3
+    assert "esd-pruned" in main_text(page) and "Compare two conditions" in main_text(page)
+    assert page.locator("[data-testid=stImage] img").count() == 4 * 7 + 4
     assert "<script>alert(1)</script> a red heart" in main_text(page)
+
+
+def test_an_image_opens_large_and_closes_by_the_keyboard(opened):
+    page = opened("images", "finished")
+    page.locator("[data-testid=stMain] button", has_text="concept found").first.click()
+    dialog = page.locator("[role=dialog]")
+    dialog.locator("img").wait_for()
+    assert dialog.locator("img").bounding_box()["width"] > 400 and "heart" in dialog.inner_text()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
 
 
 def test_every_figure_has_an_alternative_text(opened):

@@ -167,6 +167,26 @@ def test_the_models_and_conditions_of_the_matrix_can_be_chosen(opened):
     assert "Choose at least one variant" in words(app)
 
 
+def test_images_are_filtered_by_success_and_sorted_by_score(opened):
+    app = opened("images", "finished")
+    app.selectbox(key="images-found").select("with none").run()
+    assert "No prompt is like that" in words(app) and not app.exception
+    app.selectbox(key="images-found").select("with an image in which the concept was found").run()
+    assert "4 of 4 prompts x seeds" in words(app)
+    app.selectbox(key="images-order").select("judge's score, lowest first").run()
+    assert not app.exception and "4 of 4 prompts x seeds" in words(app)
+
+
+def test_two_images_have_a_difference_and_each_image_a_large_view(opened):
+    app = opened("images", "finished")
+    before = len(app.get("image") or app.get("imgs"))
+    assert "Difference, brightest where largest" in words(app)
+    large = [button for button in app.button if button.key.startswith("images-large-")]
+    assert len(large) == before - 4
+    large[0].click().run()
+    assert not app.exception and len(app.get("image") or app.get("imgs")) == before + 1
+
+
 def test_an_image_from_another_seed_can_be_laid_over_its_prompts_others(opened):
     app = opened("images", "finished")
     block = app.segmented_control(key="images-block").value

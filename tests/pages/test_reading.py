@@ -177,6 +177,28 @@ def test_a_blend_goes_from_one_picture_to_the_other():
     assert [picture_files.mixed(a, b, share).getpixel((0, 0))[0] for share in (0.0, 0.5, 1.0)] == [0, 127, 255]
 
 
+def test_the_difference_of_two_pictures_is_black_where_they_are_the_same():
+    a, b = Image.new("RGB", (4, 4), "black"), Image.new("RGB", (4, 4), "black")
+    assert picture_files.difference(a, b)[1] == 0 and picture_files.difference(a, b)[0].getextrema() == (0, 0)
+    b.putpixel((1, 2), (51, 51, 51))
+    apart, mean = picture_files.difference(a, b)
+    assert apart.getpixel((1, 2)) == 255 and apart.getpixel((0, 0)) == 0 and mean == pytest.approx(0.2 / 16)
+    assert picture_files.large(a).size == (512, 512) and picture_files.large(Image.new("RGB", (600, 300))).size == (600, 300)
+
+
+def test_rows_are_chosen_by_success_and_sorted_by_score():
+    def row(name, *images):
+        return {"unit": name, "cells": [[{"success": success, "score": score}] for success, score in images]}
+
+    rows = [row("a", (False, 0.2), (True, 0.6)), row("b", (False, 0.1)), row("c", (True, 0.9)), row("d", (None, None))]
+
+    def names(found=picture_files.FOUND[0], order=picture_files.ORDERS[0]):
+        return "".join(one["unit"] for one in picture_files.arranged(rows, found, order))
+
+    assert names() == "abcd" and names(picture_files.FOUND[1]) == "ac" and names(picture_files.FOUND[2]) == "bd"
+    assert names(order=picture_files.ORDERS[1]) == "cabd" and names(order=picture_files.ORDERS[2]) == "bacd"
+
+
 def test_headline_numbers_carry_interval_n_or_the_reason():
     document = example()
     for cell in headline_numbers.headline_numbers(Report(document), "esd"):

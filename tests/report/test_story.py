@@ -142,3 +142,10 @@ def test_every_outcome_has_plain_words_and_nothing_else_has():
     assert unclear <= set(wording.OUTCOMES)
     for table in (answer.RETURNS, answer.NEURONS, answer.COMPARED, answer.REACTIVATED):
         assert set(table) <= codes
+
+
+def test_the_guide_lists_the_plain_words_of_every_outcome():
+    from tests.docs.pages import ROOT
+
+    guide = (ROOT / "docs" / "guides" / "read-a-report.md").read_text(encoding="utf-8")
+    assert all(f"| {code} | {words} |" in guide for code, words in wording.OUTCOMES.items())

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 from safetensors import SafetensorError, safe_open
 
 from workbench.errors import RunError
@@ -23,7 +23,7 @@ from workbench.study.prompt_set_name import PromptSetName
 from workbench.ui.run_list import State
 from workbench.ui.text import short
 
-SMALLEST = 128
+SMALLEST, LARGE = 128, 512
 MOST_PIXELS = 4096 * 4096
 AGAIN = "Run the study again; results are kept, the report is written again."
 # what Pillow raises for files that are cut short, of another kind, or built to use up memory
@@ -205,9 +205,48 @@ def _enlarged(image: Image.Image) -> Image.Image:
     return image if times <= 1 else image.resize((image.width * times, image.height * times), Image.Resampling.LANCZOS)
 
 
+def large(image: Image.Image) -> Image.Image:
+    """A picture enlarged in whole multiples to at least LARGE pixels."""
+    times = -(-LARGE // max(image.size))
+    return image if times <= 1 else image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+
+
 def mixed(a: Image.Image, b: Image.Image, share: float) -> Image.Image:
     """Picture a at share 0, picture b at share 1; b is brought to the size of a."""
     return Image.blend(a.convert("RGB"), b.convert("RGB").resize(a.size), share)
+
+
+def difference(a: Image.Image, b: Image.Image) -> tuple[Image.Image, float]:
+    """(picture, mean): where two pictures differ, black where they do not; the mean absolute difference as a share of the largest possible.
+
+    The picture is stretched so that its largest difference is white.
+    """
+    apart = ImageChops.difference(a.convert("RGB"), b.convert("RGB").resize(a.size)).convert("L")
+    mean, most = ImageStat.Stat(apart).mean[0] / 255, apart.getextrema()[1]
+    return apart.point(lambda value: value * 255 // most if most else 0), mean
+
+
+ORDERS = ("as in the study", "judge's score, highest first", "judge's score, lowest first")
+FOUND = ("all prompts", "with an image in which the concept was found", "with none")
+
+
+def arranged(rows: list[Row], found: str, order: str) -> list[Row]:
+    """Rows of a block, by what the judge found in the conditions that are shown, in one of ORDERS.
+
+    rows   {cells: lists of rows of the table images};  a row without any score is last
+    """
+
+    def shown(row: Row) -> list[Row]:
+        return [image for cell in row["cells"] for image in cell]
+
+    if found != FOUND[0]:
+        rows = [row for row in rows if any(image["success"] for image in shown(row)) == (found == FOUND[1])]
+    if order == ORDERS[0]:
+        return rows
+    sign = -1 if order == ORDERS[1] else 1
+    scores = {id(row): [image["score"] for image in shown(row) if image["score"] is not None] for row in rows}
+    best = max if order == ORDERS[1] else min
+    return sorted(rows, key=lambda row: (not scores[id(row)], sign * best(scores[id(row)], default=0.0)))
 
 
 def column(row: Row) -> str:
