@@ -288,7 +288,7 @@ def test_a_figure_is_drawn_when_its_fold_is_opened(opened):
     page = opened("sensitivity", "finished")
     assert page.locator("[data-testid=stPlotlyChart]").count() == 1
     page.locator("[data-testid=stExpander] summary", has_text="Effects of erasing").click()
-    page.locator("[data-testid=stPlotlyChart] .main-svg").nth(2).wait_for()
+    page.locator("[data-testid=stPlotlyChart]").nth(1).locator(".main-svg").first.wait_for()
     assert page.locator("[data-testid=stPlotlyChart]").count() == 2
 
 

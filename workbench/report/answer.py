@@ -91,7 +91,8 @@ def _images(report: Report, told: Story) -> str:
     own = [step for step in told.steps if step.role != "base"]
     if own[0].rate is None or own[0].rate["rate"] is None:
         return ""
-    parts, variants = [], list(dict.fromkeys(step.variant for step in own))
+    parts: list[str] = []
+    variants = list(dict.fromkeys(step.variant for step in own))
     for variant in variants:
         plain = next(step for step in own if step.variant == variant and not step.attack)
         under = next((step for step in own if step.variant == variant and step.attack), None)

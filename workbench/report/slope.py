@@ -72,7 +72,7 @@ def slope_figure(found: Sequence[Slope], variant: str) -> Plot:
                 mode="lines+markers+text",
                 name=line.name,
                 text=[f"{wording.number(point[0])}" if x and line.place < 0 else "" for x, point in known],
-                textposition="middle left",
+                textposition="bottom left",
                 textfont={"size": 13},
                 line={"color": look["colour"], "width": 3 if line.place < 0 else 1.8, "dash": DASHES[at % len(DASHES)]},
                 marker={"symbol": look["symbol"], "size": 10 if line.place < 0 else 8, "color": look["colour"]},

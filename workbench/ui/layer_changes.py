@@ -55,7 +55,9 @@ def changes(state: State, table: pandas.DataFrame, steps: Sequence[Step]) -> lis
     chosen = COLUMNS[headline.own_set(plain.role)]
     if chosen not in table:
         return []
-    members = {layer: np.sort(part["index"].to_numpy()) for layer, part in table[table[chosen] & (table["site"] == "ff")].groupby("layer")}
+    members = {
+        str(layer): np.sort(part["index"].to_numpy()) for layer, part in table[table[chosen] & (table["site"] == "ff")].groupby("layer")
+    }
     first = state.report.study["window"] or (0, np.inf)
     wanted = [("reference", base, "reference"), ("base", base, "target"), ("plain", plain.variant, "target")]
     wanted += [("attacked", attacked.variant, attacked.activity["prompt_set"])] if attacked and attacked.activity else []
@@ -79,7 +81,7 @@ def _change(name: str, values: dict[str, Recorded], plus: str, minus: str, membe
         scale.append((with_it - without).sum(axis=(1, 2)))
         parts.append((layer, indices, (high - low).mean(axis=0)))  # (call, neuron)
     whole = np.sum(scale, axis=0)
-    total = jackknife(np.divide, np.arange(len(whole)), np.sum(rise, axis=0), whole)
+    total = jackknife(np.divide, range(len(whole)), np.sum(rise, axis=0), whole)
     rows = [
         {"layer": layer, "index": int(index), "call": call, "change": part[at, place] / whole.mean()}
         for layer, indices, part in parts

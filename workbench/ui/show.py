@@ -83,9 +83,10 @@ def _colour(share: float) -> str:
 
 def _extremes(cells: pandas.DataFrame) -> str:
     """The largest loss and the largest gain in words."""
-    stacked = cells.stack()
-    ends = (("least", stacked.idxmin(), stacked.min()), ("most", stacked.idxmax(), stacked.max()))
-    return "; ".join(f"{word} {value:+.1f} % in {where[0]} at {where[1]}" for word, where, value in ends)
+    values = [(value, layer, call) for call, column in cells.items() for layer, value in column.items()]
+    return "; ".join(
+        f"{word} {value:+.1f} % in {layer} at {call}" for word, (value, layer, call) in (("least", min(values)), ("most", max(values)))
+    )
 
 
 def neuron_links(part: pandas.DataFrame, run: str) -> None:
