@@ -70,12 +70,12 @@ def _key(row: Row) -> str:
     return f"images-large-{'|'.join(str(row.get(name)) for name in names)}"
 
 
-@st.dialog("Image", width="large")
+@st.dialog("Image", width="medium")
 def enlarged(state: State, row: Row) -> None:
     """One picture as large as it fits, with its prompt and the detector's finding."""
     shown, note = picture_files.picture(state, row, reveal=not blur())
     if shown is not None:
-        st.image(picture_files.large(shown), alt=picture_files.alt(row), width="stretch")
+        st.image(picture_files.large(shown), alt=picture_files.alt(row), width=picture_files.LARGE)
     st.markdown(f"**{plain(picture_files.column(row))}**")
     st.write(plain(picture_files.prompt_and_seed(row)))
     st.caption(plain(", ".join(filter(None, (picture_files.caption(row), note)))))
