@@ -1,4 +1,4 @@
-"""Images: the condition matrix (rows prompt x seed, columns conditions) and two conditions blended."""
+"""Images: the condition matrix (rows prompt x seed, columns conditions), one image large, two conditions side by side."""
 
 from typing import Any
 
@@ -26,6 +26,9 @@ variants, conditions = (list(dict.fromkeys(column[place] for column in columns))
 without_controls = [words for words in conditions if not words.startswith("control")]
 picked = st.pills("Variants", variants, selection_mode="multi", default=variants, key=f"images-variants-{title}")
 asked = st.pills("Conditions", conditions, selection_mode="multi", default=without_controls, key=f"images-conditions-{title}")
+with st.container(horizontal=True):
+    found = st.selectbox("Show", picture_files.FOUND, key="images-found", width=330, help="Judged in the conditions that are shown")
+    order = st.selectbox("Order", picture_files.ORDERS, key="images-order", width=260)
 
 keep = [place for place, (name, words) in enumerate(columns) if name in picked and words in asked]
 if not keep:
@@ -34,48 +37,58 @@ if not keep:
 if len(keep) > MOST_COLUMNS:
     st.warning(f"{len(keep)} conditions are selected; the first {MOST_COLUMNS} are shown.", icon=":material/view_column:")
     keep = keep[:MOST_COLUMNS]
-rows = blocks[title]["rows"]
-number = st.pagination(-(-len(rows) // PER_PAGE), key=f"images-page-{title}") if len(rows) > PER_PAGE else 1
-shown = [row | {"cells": [row["cells"][place] for place in keep]} for row in rows[(number - 1) * PER_PAGE : number * PER_PAGE]]
-image_matrix.show(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown})
+every = blocks[title]["rows"]
+rows = picture_files.arranged([row | {"cells": [row["cells"][place] for place in keep]} for row in every], found, order)
+if rows:
+    pages = -(-len(rows) // PER_PAGE)
+    number = st.pagination(pages, key=f"images-page-{title}-{pages}") if pages > 1 else 1
+    shown = rows[(number - 1) * PER_PAGE : number * PER_PAGE]
+    image_matrix.show(state, blocks[title] | {"columns": [blocks[title]["columns"][place] for place in keep], "rows": shown}, large=True)
+else:
+    st.info("No prompt is like that in these conditions; choose another one under Show.", icon=":material/filter_alt:")
 st.caption(
-    f"{len(rows)} prompts x seeds, {len(keep)} conditions. The eye and the words say what the judge found, with its confidence; "
-    "scroll sideways for more. "
+    f"{len(rows)} of {len(every)} prompts x seeds, {len(keep)} conditions. The eye and the words say what the judge found, with its "
+    "confidence; scroll sideways for more. The button under an image shows it large. "
     + ("Images that may show the concept are blurred in their pixels." if image_matrix.blur() else "Images are shown as drawn.")
 )
 
-st.subheader("Blend two conditions")
-by_name = {(row["unit"], row["seed"]): row for row in rows}
-chosen = st.selectbox(
-    "Prompt",
-    list(by_name),
-    format_func=lambda name: f"{by_name[name]['prompt'] or name[0]} (seed {name[1]})",
-    key=f"images-unit-{title}",
-)
-choices: dict[str, dict[str, Any]] = {}
-for image in [image for cell in by_name[chosen]["cells"] for image in cell]:
-    choices.setdefault(picture_files.column(image), image)
-if len(choices) < 2:
-    st.info("This prompt was drawn in one condition only.", icon=":material/compare:")
-    st.stop()
-left, right = st.columns(2)
-one = left.selectbox("From", list(choices), key=f"images-from-{title}")
-two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
-share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first image, 100 % the second") / 100
-first, second = (picture_files.picture(state, choices[name], reveal=not image_matrix.blur())[0] for name in (one, two))
-if first is None or second is None:
-    st.info("One of these images is missing.", icon=":material/image:")
-    st.stop()
-with st.grid(3, min_column_width=132, wrap=False):
-    for words, drawn, alt in (
-        (one, first, picture_files.alt(choices[one])),
-        (
-            f"{wording.percent(share, 0)} of the second",
-            picture_files.mixed(first, second, share),
-            f"{one} blended with {two}, {share:.0%} of it",
-        ),
-        (two, second, picture_files.alt(choices[two])),
-    ):
-        with st.container(gap="xxsmall"):
-            st.image(drawn, width=192, alt=alt)
-            st.caption(plain(words))
+
+@current_run.part
+def compare() -> None:
+    by_name = {(row["unit"], row["seed"]): row for row in every}
+    chosen = st.selectbox(
+        "Prompt",
+        list(by_name),
+        format_func=lambda name: f"{by_name[name]['prompt'] or name[0]} (seed {name[1]})",
+        key=f"images-unit-{title}",
+    )
+    choices: dict[str, dict[str, Any]] = {}
+    for image in [image for cell in by_name[chosen]["cells"] for image in cell]:
+        choices.setdefault(picture_files.column(image), image)
+    if len(choices) < 2:
+        st.info("This prompt was drawn in one condition only.", icon=":material/compare:")
+        return
+    left, right = st.columns(2)
+    one = left.selectbox("From", list(choices), key=f"images-from-{title}")
+    two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
+    share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first image, 100 % the second") / 100
+    first, second = (picture_files.picture(state, choices[name], reveal=not image_matrix.blur())[0] for name in (one, two))
+    if first is None or second is None:
+        st.info("One of these images is missing.", icon=":material/image:")
+        return
+    apart, mean = picture_files.difference(first, second)
+    far, blend = f"{wording.percent(mean)} of the largest possible", f"{wording.percent(share, 0)} of the second"
+    with st.grid(4, min_column_width=132, wrap=False):
+        for words, drawn, alt in (
+            (one, first, picture_files.alt(choices[one])),
+            (f"Blend: {blend}", picture_files.mixed(first, second, share), f"{one} blended with {two}, {blend}"),
+            (two, second, picture_files.alt(choices[two])),
+            (f"Difference, brightest where largest; on average {far}", apart, f"Where {one} and {two} differ; mean difference {far}"),
+        ):
+            with st.container(gap="xxsmall"):
+                st.image(drawn, width=192, alt=alt)
+                st.caption(plain(words))
+
+
+st.subheader("Compare two conditions")
+compare()

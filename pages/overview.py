@@ -1,86 +1,97 @@
-"""Overview: the verdict in words, its numbers with intervals, what pruning changed, four pictures."""
-
-from typing import Any
+"""Overview: the answer in plain words, the story figure with the pictures of one prompt, caveats; everything else folded."""
 
 import streamlit as st
 
-from workbench.ui import current_run, headline_numbers, image_matrix, picture_files
+from workbench.report import answer
+from workbench.report.sections.verdict import FEW_CAVEATS, decided_first
+from workbench.report.story import STORY_FIGURE, chains, story, story_caption
+from workbench.ui import current_run, headline_numbers, image_matrix, picture_files, show
 from workbench.ui.text import plain
 
-PAGE = {"title": "Overview", "icon": ":material/fact_check:", "why": "the verdict and its numbers", "order": 10}
+PAGE = {"title": "Overview", "icon": ":material/fact_check:", "why": "the answer, and what it rests on", "order": 10}
+FEW = 4  # stories that fit beside each other as buttons
 
 state = current_run.run_to_show()
 report = state.report
 
 st.title(plain(report.study["title"]))
-st.markdown(f"**{plain(report['verdict']['headline'])}**")
-for caveat in report["verdict"]["caveats"][:1]:
-    st.markdown(plain(caveat))
-if report.note:
-    st.caption(plain(report.note))
-
-erased = [row["variant"] for row in report["models"] if row["role"] == "erased"] or report.subjects
-if not erased:
+stories = chains(report)
+if not stories:
+    st.markdown(f"**{plain(report['verdict']['headline'])}**")
     st.info("This study has no erased variant, so there is nothing to judge yet.", icon=":material/info:")
     st.stop()
-variant = erased[0]
-if len(erased) > 1:
-    variant = st.segmented_control("Erased variant", erased, default=erased[0], required=True, key="overview-variant")
+head = st.container()
+listed = picture_files.rows(state)
+name, key = next(iter(stories)), None
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    if 1 < len(stories) <= FEW:
+        name = st.segmented_control("Variants", list(stories), default=name, required=True, key="overview-story", bind="query-params")
+    elif len(stories) > FEW:
+        name = st.selectbox("Variants", list(stories), key="overview-story", bind="query-params", width=320)
+    told = story(report, stories[name])
+    units = headline_numbers.pictures(listed, told.steps)
+    if units:
+        prompts = {key: picture_files.prompt_and_seed(next(row for row in rows if row)) for key, rows in units.items()}
+        key = st.selectbox(
+            "Prompt of the pictures",
+            list(units),
+            format_func=prompts.__getitem__,
+            key=f"overview-unit-{name}",
+            help="Prompts on which the attack succeeded come first.",
+            width=320,
+        )
 
-st.subheader(f"Is the concept gone from {plain(variant)}?")
-with st.grid(2, min_column_width=300):
-    for number in headline_numbers.headline_numbers(report, variant):
-        with st.container(border=True, gap="xsmall"):
-            st.metric(number.label, number.value, help=number.help)
-            st.caption(plain(number.words))
+with head:
+    first, *more = answer.answer(report, told)
+    st.markdown(f"##### {plain(first)}")
+    for sentence in more:
+        st.markdown(plain(sentence))
 
-masks = [(pruned, parent) for pruned, parent in headline_numbers.pruned_variants(report) if parent == variant]
-for pruned, parent in masks:
-    st.subheader("Effect of pruning" + (f": {plain(pruned)}" if len(masks) > 1 else ""))
-    for sentence in headline_numbers.pruning_sentences(report, pruned):
-        st.markdown(f"- {plain(sentence)}")
-    changes = headline_numbers.pruning_changes(report, pruned, parent)
-    if changes:
-        cells = [{plain(name): plain(value) for name, value in change.items()} for change in changes]
-        st.table(cells, hide_index=True, alt=f"Rates before and after pruning, {len(cells)} rows, each with interval and n")
-        st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
-
-st.subheader("One prompt in four conditions")
-units = headline_numbers.four(report, picture_files.rows(state), variant)
+damaged = []
+with st.grid(1, min_column_width=show.WIDE, wrap=False), st.container(gap="xsmall"):
+    if key:
+        with st.grid(len(told.steps) + 1, min_column_width=show.WIDE // (len(told.steps) + 2), wrap=False, gap="xsmall"):
+            for row in units[key]:
+                with st.container(gap="xxsmall", horizontal_alignment="center"):
+                    damaged += image_matrix.pictures(state, [row] if row else [])
+            st.caption(
+                f"{plain(prompts[key])}. "
+                + ("Blurred in the pixels; the switch is in the sidebar." if image_matrix.blur() else "Shown as drawn.")
+            )
+    show.chart(STORY_FIGURE, told)
+image_matrix.tell(damaged)
 if not units:
     st.info("This run kept no images of prompts with the concept.", icon=":material/image:")
-else:
+st.caption(plain(" ".join(filter(None, (story_caption(told), report.note)))))
 
-    def prompt_and_seed(key: tuple[str, Any]) -> str:
-        first = units[key][0][1]
-        return f"{first['prompt']} (seed {key[1]})" if first else f"seed {key[1]}"
+caveats = report["verdict"]["caveats"]
+if caveats:
+    st.markdown("**What limits this answer**")
+    st.markdown("\n".join(f"- {plain(caveat)}" for caveat in caveats[:FEW_CAVEATS]))
 
-    key = st.selectbox(
-        "Prompt",
-        list(units),
-        format_func=prompt_and_seed,
-        key="overview-unit",
-        help="Prompts on which the attack succeeded come first.",
-    )
-    damaged = []
-    with st.grid(4, min_column_width=140):
-        for title, row in units[key]:
-            with st.container(gap="xxsmall"):
-                st.markdown(f"**{title}**")
-                damaged += image_matrix.pictures(state, [row] if row else [])
-                st.caption(plain(picture_files.column(row)) if row else "")
-    image_matrix.tell(damaged)
-    st.caption(
-        "Blurred in the pixels; the switch is in the sidebar. The eye marks images in which the judge found the concept."
-        if image_matrix.blur()
-        else "Shown as drawn. The eye marks images in which the judge found the concept."
-    )
-
-with st.expander("All findings, reasons and caveats", icon=":material/balance:"):
-    for word in report["verdict"]["words"]:
-        st.markdown(f"- **{plain(word['subject'])}: {plain(word['word'])}.** {plain(word['sentence'])}")
-    for name, title in (("reasons", "Reasons"), ("caveats", "Caveats")):
-        if report["verdict"][name]:
-            st.markdown(f"**{title}**")
-            for sentence in report["verdict"][name]:
+with st.expander("Numbers of this story, each with its interval and n", icon=":material/123:"):
+    for variant in stories[name][:1]:
+        with st.grid(2, min_column_width=300):
+            for number in headline_numbers.headline_numbers(report, variant):
+                with st.container(border=True, gap="xsmall"):
+                    st.metric(number.label, number.value, help=number.help)
+                    st.caption(plain(number.words))
+    for pruned, parent in headline_numbers.pruned_variants(report):
+        if pruned in stories[name]:
+            st.markdown(f"**Effect of pruning: {plain(pruned)}**")
+            for sentence in headline_numbers.pruning_sentences(report, pruned):
                 st.markdown(f"- {plain(sentence)}")
+            changes = headline_numbers.pruning_changes(report, pruned, parent)
+            if changes:
+                cells = [{plain(name): plain(value) for name, value in change.items()} for change in changes]
+                st.table(cells, hide_index=True, alt=f"Rates before and after pruning, {len(cells)} rows, each with interval and n")
+                st.caption("Rates with 95 % intervals in brackets; n is the number of images.")
+with st.expander("All findings, the decided ones first", icon=":material/balance:"):
+    st.markdown(plain(report["verdict"]["headline"]))
+    st.markdown("\n".join(f"- {headline_numbers.finding(word)}" for word in decided_first(report)))
+if report["verdict"]["reasons"] or len(caveats) > FEW_CAVEATS:
+    with st.expander("Reasons and further caveats", icon=":material/notes:"):
+        for title, sentences in (("Reasons", report["verdict"]["reasons"]), ("Caveats", caveats[FEW_CAVEATS:])):
+            if sentences:
+                st.markdown(f"**{title}**")
+                st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences))

@@ -281,8 +281,8 @@ HELD |= {f"{name}_over_{end}": value for name in ("random", "comparable") for en
         ({"scale_over_se": 4.9, "scale_bounded": True}, HELD, "4.9 standard errors from 0"),
         ({"scale_over_se": 6.0, "scale_bounded": False}, HELD, "6.0 standard errors"),
         ({"scale_over_se": None, "scale_bounded": True}, HELD, None),  # the same contrast on every unit
-        (SURE, HELD | {"random_over_low": 0.0}, "80% of its neurons are confirmed on the evaluation half, and 50% of random sets"),
-        (SURE, HELD | {"comparable_over_low": -0.1}, "50% of comparable sets .difference 0.30, -0.10 to 0.50"),
+        (SURE, HELD | {"random_over_low": 0.0}, "80 % of its neurons are confirmed on the evaluation half, and 50 % of random sets"),
+        (SURE, HELD | {"comparable_over_low": -0.1}, "50 % of comparable sets .difference 0.30, -0.10 to 0.50"),
         (SURE, HELD | {"comparable_over": None, "comparable_reason": "too few"}, "no comparable sets to compare it with .too few"),
         (SURE, None, "could not be tested on the evaluation half .too few neurons.[.]"),
     ],

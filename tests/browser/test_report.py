@@ -5,7 +5,7 @@ import pytest
 from tests.report.example import write_example
 from workbench.report.renderers.render import render
 
-FIGURES = 24
+FIGURES = 26
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,18 @@ def test_it_opens_from_disk_and_draws_every_figure(opened):
     )
     assert drawn == [True] * FIGURES
     assert page.locator(".headline").is_visible()
-    assert "The neurons that carry heart are deactivated" in page.locator(".headline").inner_text()
-    assert page.locator(".card").count() == 9
+    said = page.locator(".headline").inner_text().replace("\u00a0", " ")
+    assert said.startswith("Without attack, esd shows heart in 4 % of its images (base model 97 %)")
     assert page.locator("text=alert(1)").first.is_visible()
+
+
+def test_the_verdict_is_short_and_its_evidence_is_folded(opened):
+    page = opened()
+    assert page.locator("#verdict").bounding_box()["height"] < 1600
+    assert page.locator("#verdict .plot:visible").count() == 1 and page.locator("#table-at-a-glance").is_visible()
+    assert page.locator("#verdict .board:visible").count() == 0
+    page.locator("#verdict summary", has_text="Evidence").click()
+    assert page.locator("#verdict .board:visible").count() == 6
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])

@@ -188,7 +188,7 @@ def test_a_mask_that_cuts_into_watched_neurons_says_so(written, tmp_path):
     table = pandas.DataFrame({"layer": [layer] * 3, "index": [0, 1, 2], "in_watch": [True, True, False]})
     workspace.variant("masked").masks, workspace.variant("lot").masks = {name: torch.ones_like(mask)}, {}
     said = variant_files.watched_caveats(workspace, table)
-    assert said[0].startswith("masked also prunes weights that feed 2 of the 2 watched neurons, 100.0% of these")
+    assert said[0].startswith("masked also prunes weights that feed 2 of the 2 watched neurons, 100.0 % of these")
     assert not any(sentence.startswith("lot ") for sentence in said)
 
 

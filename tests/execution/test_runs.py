@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,15 @@ def test_concept_pictures_are_blurred_in_the_pixels(finished):
 
     original = read_arrays(finished.store.path("generate", node["shards"][0]) / "images.safetensors")["images"][0].float().mean(0).numpy()
     assert np.abs(np.diff(shown)).mean() < 0.5 * np.abs(np.diff(original)).mean()
+
+
+def test_pictures_of_a_harmless_concept_are_as_drawn_and_nothing_is_computed_again(finished, study_file, tmp_path):
+    folder, touched = shutil.copytree(finished.folder, tmp_path / "harmless"), []
+    study = workbench.load_study(study_file).with_values(["concept.sensitive=false"])
+    run = workbench.run(study, folder, watcher=execute.Watcher(node=lambda node, done, of, note="": touched.append(node.id)))
+    assert touched == [] and run.document["study"]["concept"]["sensitive"] is False
+    assert finished.images["blurred"].any() and not run.images["blurred"].any()
+    assert "sensitive" not in finished.document["study"]["concept"]
 
 
 def test_running_again_computes_nothing_and_changes_no_number(finished, study_file):

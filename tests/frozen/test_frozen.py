@@ -89,6 +89,7 @@ REWORDED = {
 }
 CONFIRMED = re.compile(r"of its neurons (\d+%) are confirmed on the evaluation half, of (\w+) sets (\d+%)")
 CONFIRMED_NOW = r"\1 of its neurons are confirmed on the evaluation half, and \3 of \2 sets"
+PER_CENT = re.compile(r"(?<=\d)%")  # "83%" then, "83 %" now
 CAVEAT_ON_SEEDS = " Intervals cover only "  # was the end of the headline, is the first caveat
 TOLERANCE = 1e-9  # sums are made in another order on other machines
 
@@ -116,7 +117,7 @@ def contents(report):
         text = path.read_bytes().decode()
         for before, now in REWORDED.items():
             text = text.replace(before, now)
-        return CONFIRMED.sub(CONFIRMED_NOW, text)
+        return PER_CENT.sub(" %", CONFIRMED.sub(CONFIRMED_NOW, text))
 
     document = json.loads(read(report / "report.json"))
     verdict = document["verdict"]

@@ -70,6 +70,34 @@ def finished(folder, **options):
     return folder
 
 
+UNITS = [f"u{place}" for place in range(12)]
+LEVELS = {("base", "reference"): 1.0, ("base", "target"): 3.0, ("esd", "target"): 1.5, ("esd", "adversarial"): 2.0}
+
+
+def recorded(folder):
+    """A finished run with recordings: mean |a| of every neuron is LEVELS, at the later call half of its rise, and units differ a little."""
+    finished(folder)
+    table = pandas.read_parquet(folder / "report" / "neurons.parquet")
+    nodes = results(folder, "base", "reference", UNITS) + results(folder, "base", "adversarial", UNITS)
+    shutil.rmtree(folder / "nodes" / "generate" / "generate-base-target-0")
+    shutil.rmtree(folder / "nodes" / "detect" / "detect-base-target-0")
+    nodes += results(folder, "base", "target", UNITS)
+    draw = np.random.default_rng(0)
+    for (variant, prompt_set), level in LEVELS.items():
+        nodes.append(node("record", variant, prompt_set))
+        place = folder / "nodes" / "record" / nodes[-1]["shards"][0]
+        place.mkdir(parents=True)
+        rise = np.array([level - 1, (level - 1) / 2])[None, :, None]
+        values = 1 + rise * draw.uniform(0.9, 1.1, (len(UNITS), 1, 1)) * np.ones((1, 1, len(table)))
+        about = {"calls": "[4, 12]", "timesteps": "[801.0, 301.0]"}
+        arrays = {f"{layer}|mean_abs": values.astype("float32") for layer in table["layer"].unique()}
+        save_file(arrays, place / "reference.safetensors", about)
+    manifest(folder, nodes)
+    (folder / "study.json").write_text(json.dumps({"choose": {"seed": 0}}))
+    status(folder, "done", node=None, done=480.0)
+    return folder
+
+
 def running(folder):
     """A run that has drawn the base model's pictures and works on."""
     (folder / "report").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """Every page on every kind of run, in process."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,11 +8,11 @@ import sys
 
 import pytest
 
-from tests.pages.example_runs import KINDS, finished
+from tests.pages.example_runs import KINDS, finished, running
 from tests.pages.opening import SCRIPT
 from workbench.errors import WorkbenchError
 from workbench.resources import folder
-from workbench.ui import navigation
+from workbench.ui import navigation, run_list
 
 PAGES = tuple(page.name for page in navigation.pages() if page.of_run)
 
@@ -130,8 +131,24 @@ def test_the_overview_shows_every_number_with_interval_and_n(opened):
     assert [metric.value for metric in app.metric] == ["3.9 %", "0.54", "65.6 %", "82.8 %"]
     shown = [caption.value for caption in app.caption if caption.value.startswith("95 % interval")]
     assert len(shown) == 4 and all("n = " in text for text in shown)
-    app.segmented_control(key="overview-variant").select("uce").run()
+    app.segmented_control(key="overview-story").select("uce").run()
     assert not app.exception and app.metric[0].value == "6.7 %"
+
+
+def test_the_overview_begins_with_the_answer_and_the_story(opened):
+    app = opened("overview", "finished")
+    first = app.markdown[0].value.replace("\\", "").replace("\u00a0", " ")
+    assert first.startswith("##### Without attack, esd shows heart in 4 % of its images (base model 97 %), under unlearndiffatk in 66 %")
+    (chart,) = app.get("plotly_chart")
+    assert "esd-pruned + attack (unlearndiffatk, optimised against it)" in chart.proto.alt and "n = 180" in chart.proto.alt
+    assert len(app.get("image") or app.get("imgs")) == 5
+    app.segmented_control(key="overview-story").select("uce").run()
+    assert "uce + attack" in app.get("plotly_chart")[0].proto.alt and len(app.get("image") or app.get("imgs")) == 3
+
+
+def test_the_overview_tells_decided_findings_first(opened):
+    lines = next(text.value for text in opened("overview", "finished").markdown if text.value.startswith("- **esd")).splitlines()
+    assert ["undecided" in line.split(".**")[0] for line in lines] == [False] * 4 + [True] * 2
 
 
 def test_hostile_prompts_stay_text(opened):
@@ -150,6 +167,26 @@ def test_the_models_and_conditions_of_the_matrix_can_be_chosen(opened):
     assert "Choose at least one variant" in words(app)
 
 
+def test_images_are_filtered_by_success_and_sorted_by_score(opened):
+    app = opened("images", "finished")
+    app.selectbox(key="images-found").select("with none").run()
+    assert "No prompt is like that" in words(app) and not app.exception
+    app.selectbox(key="images-found").select("with an image in which the concept was found").run()
+    assert "4 of 4 prompts x seeds" in words(app)
+    app.selectbox(key="images-order").select("judge's score, lowest first").run()
+    assert not app.exception and "4 of 4 prompts x seeds" in words(app)
+
+
+def test_two_images_have_a_difference_and_each_image_a_large_view(opened):
+    app = opened("images", "finished")
+    before = len(app.get("image") or app.get("imgs"))
+    assert "Difference, brightest where largest" in words(app)
+    large = [button for button in app.button if button.key.startswith("images-large-")]
+    assert len(large) == before - 4
+    large[0].click().run()
+    assert not app.exception and len(app.get("image") or app.get("imgs")) == before + 1
+
+
 def test_an_image_from_another_seed_can_be_laid_over_its_prompts_others(opened):
     app = opened("images", "finished")
     block = app.segmented_control(key="images-block").value
@@ -159,10 +196,35 @@ def test_an_image_from_another_seed_can_be_laid_over_its_prompts_others(opened):
     assert not app.exception and len(app.get("imgs") or app.get("image")) > 3
 
 
-def test_every_figure_has_an_alternative_text_with_its_numbers(opened):
-    charts = opened("sensitivity", "finished").get("plotly_chart")
-    assert len(charts) == 6
+FOLDS = {"activity": 1, "effects": 1, "plane": 1, "calls": 1, "single": 2, "missing": 0}
+
+
+@pytest.mark.parametrize("fold", FOLDS)
+def test_sensitivity_draws_a_figure_when_its_fold_is_opened_and_no_other(opened, fold):
+    app = opened("sensitivity", "finished")
+    before = len(app.get("plotly_chart"))
+    app.session_state[f"sensitivity-fold-{fold}"] = True
+    app.run()
+    charts = app.get("plotly_chart")
+    assert not app.exception and not app.error and before == 1 and len(charts) == 1 + FOLDS[fold]
     assert all(len(chart.proto.alt) > 60 for chart in charts)
+
+
+def test_sensitivity_shows_the_slope_in_total_and_per_cluster(opened):
+    app = opened("sensitivity", "finished")
+    alt = app.get("plotly_chart")[0].proto.alt
+    assert "all concept neurons: base 1.00, esd 0.19" in alt and "cluster 0: base 1.00" in alt and "n = 60" in alt
+    app.selectbox(key="sensitivity-story").select("uce").run()
+    assert not app.exception and "uce under the attack" in app.get("plotly_chart")[0].proto.alt
+
+
+def test_another_threshold_of_the_judge_changes_rates_and_sides(opened):
+    app = opened("sensitivity", "finished")
+    assert app.table[0].value.to_dict("records")[0] == {"Condition": "base", "Images that show the concept": "100 % (51 to 100 %), n = 4"}
+    assert "Just below: counted as without the concept: no image" in words(app).replace("*", "")
+    app.slider(key="sensitivity-threshold").set_value(0.95).run()
+    assert not app.exception and app.table[0].value["Images that show the concept"].tolist() == ["0 % (0 to 49 %), n = 4"]
+    assert len(app.get("image") or app.get("imgs")) == 4
 
 
 def test_the_table_of_neurons_is_filtered_and_never_longer_than_asked(opened):
@@ -218,6 +280,38 @@ def test_the_page_of_clusters_shows_where_a_cluster_is_active_blurred_until_aske
     assert not app.exception and "only available blurred" in words(app) and "shown as drawn" in words(app)
 
 
+def concept_of(run, **said):
+    path = run / "report" / "report.json"
+    document = json.loads(path.read_text())
+    document["study"]["concept"] |= said
+    path.write_text(json.dumps(document))
+
+
+def test_the_pictures_of_a_harmless_concept_are_clear_and_each_run_starts_as_its_study_says(opened, tmp_path):
+    for name in ("harmless", "sensitive", "older"):
+        finished(tmp_path / name)
+    concept_of(tmp_path / "harmless", sensitive=False)
+    concept_of(tmp_path / "sensitive", sensitive=True)
+    app = opened("overview", "harmless", tmp_path)
+    assert app.toggle(key="blur").value is False and "Shown as drawn" in words(app)
+    for name in ("sensitive", "older"):  # an older report does not say
+        app.selectbox(key="run").select(name).run()
+        assert app.toggle(key="blur").value is True and "Blurred in the pixels" in words(app)
+        app.toggle(key="blur").set_value(False).run()
+        assert app.toggle(key="blur").value is False and "Shown as drawn" in words(app)
+    app.selectbox(key="run").select("harmless").run()
+    assert app.toggle(key="blur").value is False
+
+
+def test_a_running_run_of_a_harmless_concept_is_clear_from_its_study(tmp_path):
+    folder = running(tmp_path / "r")
+    assert run_list.look(folder).sensitive
+    (folder / "study.json").write_text(json.dumps({"concept": {"sensitive": False}}))
+    assert not run_list.look(folder).sensitive
+    (folder / "study.json").write_text("[")
+    assert run_list.look(folder).sensitive
+
+
 def test_a_neuron_that_is_not_there_is_one_sentence(opened):
     app = opened("neurons", "finished")
     app.text_input(key="neuron").set_value("nowhere:3").run()
@@ -232,7 +326,7 @@ def test_a_run_without_pictures_or_neurons_says_so(opened, tmp_path):
     schema.write(content, run / "report")
     assert "kept no images" in words(opened("overview", "bare", tmp_path)) and "kept no images" in words(opened("images", "bare", tmp_path))
     text = words(opened("sensitivity", "bare", tmp_path))
-    assert "no table of single neurons" in text and "not recorded call by call" in text
+    assert "The recordings of this variant are not all in the run" in text
 
 
 def test_the_pages_start_without_torch(some_runs):

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from tests.pages import example_runs
 from tests.report.example import example
 from workbench.errors import RunError
-from workbench.report import region_pictures
+from workbench.report import region_pictures, story
 from workbench.report.content import Report
 from workbench.ui import headline_numbers, neuron_table, picture_files, region_files, run_list
 from workbench.ui.text import plain
@@ -177,6 +177,28 @@ def test_a_blend_goes_from_one_picture_to_the_other():
     assert [picture_files.mixed(a, b, share).getpixel((0, 0))[0] for share in (0.0, 0.5, 1.0)] == [0, 127, 255]
 
 
+def test_the_difference_of_two_pictures_is_black_where_they_are_the_same():
+    a, b = Image.new("RGB", (4, 4), "black"), Image.new("RGB", (4, 4), "black")
+    assert picture_files.difference(a, b)[1] == 0 and picture_files.difference(a, b)[0].getextrema() == (0, 0)
+    b.putpixel((1, 2), (51, 51, 51))
+    apart, mean = picture_files.difference(a, b)
+    assert apart.getpixel((1, 2)) == 255 and apart.getpixel((0, 0)) == 0 and mean == pytest.approx(0.2 / 16)
+    assert picture_files.large(a).size == (512, 512) and picture_files.large(Image.new("RGB", (600, 300))).size == (600, 300)
+
+
+def test_rows_are_chosen_by_success_and_sorted_by_score():
+    def row(name, *images):
+        return {"unit": name, "cells": [[{"success": success, "score": score}] for success, score in images]}
+
+    rows = [row("a", (False, 0.2), (True, 0.6)), row("b", (False, 0.1)), row("c", (True, 0.9)), row("d", (None, None))]
+
+    def names(found=picture_files.FOUND[0], order=picture_files.ORDERS[0]):
+        return "".join(one["unit"] for one in picture_files.arranged(rows, found, order))
+
+    assert names() == "abcd" and names(picture_files.FOUND[1]) == "ac" and names(picture_files.FOUND[2]) == "bd"
+    assert names(order=picture_files.ORDERS[1]) == "cabd" and names(order=picture_files.ORDERS[2]) == "bacd"
+
+
 def test_headline_numbers_carry_interval_n_or_the_reason():
     document = example()
     for cell in headline_numbers.headline_numbers(Report(document), "esd"):
@@ -213,15 +235,16 @@ def test_what_pruning_changed_is_told_decided_first_and_nothing_is_left_out():
     assert headline_numbers.pruning_sentences(Report(document), "esd-pruned")[0].startswith("On the neurons that were not pruned")
 
 
-def test_the_four_pictures_are_of_one_unit_and_successful_attacks_come_first():
+def test_the_pictures_above_the_story_are_of_one_unit_and_successful_attacks_come_first():
     document = example()
     victim = next(row for row in document["images"] if (row["variant"], row["prompt_set"]) == ("esd", "adversarial"))
     victim["success"] = False
-    units = headline_numbers.four(Report(document), document["images"], "esd")
+    columns = story.steps(Report(document), ["esd", "esd-pruned"])
+    units = headline_numbers.pictures(document["images"], columns)
     assert list(units)[-1] == (victim["unit"], victim["seed"]) and len(units) == 4
     for (unit, seed), pictures in units.items():
-        assert [row["variant"] for _, row in pictures] == ["base", "esd", "esd", "esd-pruned"]
-        assert {(row["unit"], row["seed"]) for _, row in pictures} == {(unit, seed)}
+        assert [row["variant"] for row in pictures] == ["base", "esd", "esd", "esd-pruned", "esd-pruned"]
+        assert {(row["unit"], row["seed"]) for row in pictures} == {(unit, seed)}
 
 
 def test_text_of_a_run_cannot_format_the_page():

@@ -180,7 +180,7 @@ def test_every_figure_of_every_section_is_drawn_and_says_in_words_what_it_shows(
             for drawing in drawings:
                 assert figure.drawn(drawing, webgl=False).data and drawing.title
                 said.append(figure.words(drawing))
-    assert len(said) == len(set(said)) == 24 and all(len(words) > 40 for words in said)
+    assert len(said) == len(set(said)) == 26 and all(len(words) > 40 for words in said)
 
 
 def test_alternative_texts_hold_the_numbers():

@@ -5,7 +5,7 @@ import pytest
 from tests.report.example import example, write_example
 from tests.report.test_figures import points
 from workbench.report import document as schema
-from workbench.report import images, wording
+from workbench.report import images, story, wording
 from workbench.report.content import Report
 from workbench.report.renderers.html import render_html
 from workbench.report.renderers.markdown import render_markdown
@@ -98,9 +98,12 @@ def test_the_pages_compare_a_pruned_model_way_by_way_and_show_the_pictures_of_th
     assert len([what for what in rows if "attack p4d" in what]) == len(MADE)
     several["effects"] = []
     shots = [row | {"variant": "esd", "provenance": "optimised"} for row in attacked(several["images"]) if row["against"] == "esd"]
-    units = headline_numbers.four(Report(several), several["images"] + shots, "esd")
-    for pictures in units.values():
-        assert [(row["attack"], row["against"]) for _, row in pictures[2:]] == [("p4d", "esd")] * 2
+    columns = story.steps(Report(several), ["esd", "esd-pruned"])
+    assert [(step.attack["attack"], step.attack["against"]) for step in columns if step.attack] == [("p4d", "esd"), ("p4d", "esd-pruned")]
+    units = headline_numbers.pictures(several["images"] + shots, columns)
+    for base, erased, attacked_erased, pruned, attacked_pruned in units.values():
+        assert not any(row["attack"] for row in (base, erased, pruned))
+        assert (attacked_erased["against"], attacked_pruned["against"]) == ("esd", "esd-pruned")
 
 
 def test_when_all_rates_have_one_judge_a_line_says_so_and_else_each_row_does(several):

@@ -84,7 +84,7 @@ def test_the_policy_allows_nothing_outside_and_comes_before_any_script(page):
 
 def test_share_button_and_logo_are_off_in_every_figure(text):
     drawn = re.findall(r"Plotly\.newPlot\(\s+\"(figure-[a-z-]+-\d+)\"", text)
-    assert len(drawn) == len(set(drawn)) == 24
+    assert len(drawn) == len(set(drawn)) == 26
     assert len(re.findall(r'"showSendToCloud": ?false', text)) == len(drawn)
     assert len(re.findall(r'"displaylogo": ?false', text)) == len(drawn)
 
@@ -139,9 +139,8 @@ def test_nulls_are_a_dash_with_their_reason_never_a_zero(tmp_path):
             row["reason"] = "the detector could not be loaded"
     schema.write(document, tmp_path)
     html = render_html(document, tmp_path)
-    card = html.split('<div class="card erasure">')[1].split("</div>\n<div")[0]
-    assert '<p class="big">—</p>' in card and "the detector could not be loaded" in card
-    assert "0.0 %" not in card.split("Base model:")[0]
+    row = at_a_glance(html)[("esd", "without attack")]
+    assert row[0] == "— the detector could not be loaded" and "0 %" not in row[0]
     assert "None" not in " ".join(Page(html).words) and "null" not in " ".join(Page(html).words)
     assert "nan" not in " ".join(Page(html).words).lower().split()
     assert "— the detector could not be loaded" in render_markdown(document)
@@ -149,26 +148,54 @@ def test_nulls_are_a_dash_with_their_reason_never_a_zero(tmp_path):
 
 def test_headline_numbers_intervals_and_n_are_in_the_page(page):
     words = " ".join(" ".join(page.words).split())
+    assert "Without attack, esd shows heart in 4 % of its images (base model 97 %)" in words
     assert "The neurons that carry heart are deactivated" in words
-    assert "3.9 %" in words and "95 % CI 1.9 to 7.8 %, n = 180" in words
-    assert "95 % CI 0.47 to 0.61, n = 60" in words
+    assert "4 % (2 to 8 %)" in words and "n = 180 images, 60 units" in words and "0.71 (0.65 to 0.77)" in words
     assert "no evidence about Stable Diffusion" in words
 
 
+def at_a_glance(html):
+    """{(variant, condition): the other cells} of the verdict's table."""
+    table = re.search(r'<table id="table-at-a-glance">.*?</table>', html, flags=re.DOTALL)[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in table.split("<tr>")[2:]]
+    return {(variant, condition): rest for variant, condition, *rest in rows}
+
+
 def boards(html):
-    """{heading: (class of its mark, text of its mark)} of the verdict's boards."""
-    found = re.findall(r'<h3>([^<]*?)\s*(?:<small>.*?</small>)?\s*<span class="word ([a-z]*)">([^<]*)</span>', html, flags=re.DOTALL)
+    """{heading: (class of its mark, text of its mark)} of the verdict's findings."""
+    found = re.findall(r'<h3>([^<]*?)\s*<span class="word ([a-z]*)">([^<]*)</span>', html, flags=re.DOTALL)
     return {name.strip(): (looks, word) for name, looks, word in found}
 
 
-def test_the_verdict_stands_on_the_board_of_its_variant_and_every_finding_is_shown(folder, text):
+def test_the_verdict_is_one_table_with_rate_activity_and_outcome(text):
+    rows = at_a_glance(text)
+    assert list(rows) == [
+        ("base", "without attack"),
+        ("esd", "without attack"),
+        ("esd", "attack unlearndiffatk"),
+        ("esd-pruned", "without attack"),
+        ("esd-pruned", "attack unlearndiffatk"),
+        ("uce", "without attack"),
+        ("uce", "attack unlearndiffatk"),
+    ]
+    assert rows[("esd", "attack unlearndiffatk")] == ["66 % (58 to 72 %)", "5 % (3 to 9 %)", "0.71 (0.65 to 0.77)", "—", "reactivated"]
+    assert rows[("esd-pruned", "without attack")][2] == "— no valid set"
+    verdict = text[text.index('<section id="verdict">') :].split("</section>")[0]
+    open_part = verdict.split("<details><summary>Evidence")[0]
+    assert 'class="word' not in open_part and "What limits this answer" in open_part and verdict.count('class="word') == 6
+
+
+def test_every_finding_is_folded_below_the_verdict_decided_ones_first(folder, text):
     found = boards(text)
     assert found["esd"] == ("", "deactivated") and found["esd, unlearndiffatk (optimised)"] == ("bad", "reactivated")
     assert found["esd-pruned"] == ("open", "undecided") and found["esd-pruned beside esd, images under unlearndiffatk"] == (
         "",
-        "fewer images",
+        "concept in fewer images",
     )
+    assert [looks == "open" for looks, _ in found.values()] == [False] * 4 + [True] * 2
     assert all(word["sentence"] in text for word in example()["verdict"]["words"])
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert "At a glance" in markdown and "concept in fewer images" in markdown
 
 
 def test_an_older_verdict_renders_with_its_own_words_in_the_same_looks(folder, tmp_path):
@@ -181,9 +208,11 @@ def test_an_older_verdict_renders_with_its_own_words_in_the_same_looks(folder, t
     ]
     (tmp_path / "report.json").write_text(json.dumps(document))
     render(tmp_path)
-    found = boards((tmp_path / "report.html").read_text(encoding="utf-8"))
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    found = boards(html)
     assert found["esd"] == ("bad", "not silenced") and found["uce"] == ("", "silenced")
     assert found["esd, unlearndiffatk (optimised)"] == ("bad", "reactivated")
+    assert re.search(r'<p class="headline">(.*?)</p>', html)[1].startswith("The neurons that carry heart")
 
 
 def test_detectors_thresholds_budgets_and_distances_are_in_every_report(folder, page):
@@ -295,9 +324,9 @@ def test_every_entry_of_the_contents_has_its_section_and_every_figure_its_words(
     assert len(ids) == len(set(ids))
     links = [a["href"][1:] for tag, a in page.tags if tag == "a"]
     sections = [a["id"] for tag, a in page.tags if tag == "section"]
-    assert links == sections and len(sections) == 16
+    assert links[: len(sections)] == sections and set(links) == set(sections) and len(sections) == 16
     plots = [a for _, a in page.tags if a.get("role") == "img"]
-    assert len(plots) == 24 and all(len(a["aria-label"]) > 40 for a in plots)
+    assert len(plots) == 26 and all(len(a["aria-label"]) > 40 for a in plots)
     assert all(a["alt"] and a["src"].startswith("data:") for t, a in page.tags if t == "img")
 
 

@@ -121,7 +121,7 @@ def test_a_column_is_shown_where_it_says():
 
 def test_every_figure_has_an_alternative_text():
     figures = [part for section in found().values() for part in section.parts if isinstance(part, Figure)]
-    assert len(figures) == 16 and all(figure.alt.__doc__ and figure.draw.__doc__ for figure in figures)
+    assert len(figures) == 17 and all(figure.alt.__doc__ and figure.draw.__doc__ for figure in figures)
 
 
 def test_sections_need_neither_plotly_nor_torch_nor_streamlit_until_something_is_drawn():

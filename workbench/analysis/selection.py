@@ -193,8 +193,8 @@ def valid(scale, confirmed, thresholds, why=None):
             wrong.append(f"there are no {name} sets to compare it with ({confirmed[f'{name}_reason'].rstrip('.')})")
         elif confirmed[f"{name}_over_low"] <= 0:
             wrong.append(
-                f"{confirmed['confirmed_share']:.0%} of its neurons are confirmed on the evaluation half, and "
-                f"{confirmed[f'{name}_share']:.0%} of {name} sets (difference {confirmed[f'{name}_over']:.2f}, "
+                f"{100 * confirmed['confirmed_share']:.0f} % of its neurons are confirmed on the evaluation half, and "
+                f"{100 * confirmed[f'{name}_share']:.0f} % of {name} sets (difference {confirmed[f'{name}_over']:.2f}, "
                 f"{confirmed[f'{name}_over_low']:.2f} to {confirmed[f'{name}_over_high']:.2f})"
             )
     if confirmed is None:

@@ -165,7 +165,7 @@ def _place(row: dict[str, Any]) -> dict[str, Any]:
 
 def _change(row: dict[str, Any], zeroed: bool) -> dict[str, Any]:
     """A row of `rows` in few columns."""
-    shown = {"parameter": row["parameter"], "changed": f"{row['changed'] / row['n']:.1%}"}
+    shown = {"parameter": row["parameter"], "changed": f"{100 * row['changed'] / row['n']:.1f} %"}
     shown |= {"relative": _short(row["relative_change"]), "rank 1": _short(row["rank_one"])}
     return shown | ({"zeroed": f"{row['zeroed']:,}"} if zeroed else {})
 

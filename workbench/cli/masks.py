@@ -59,7 +59,12 @@ def show(
         note = "It marks the weights that were trained, not weights to prune." if about.get("marks") == foreign_masks.TRAINED else ""
     word = "pruned" if not note or kind == "ConceptPrune" else "marked"
     rows = [
-        {"layer": name, "weights": mask.numel(), word: int(mask.sum()), "share": f"{mask.float().mean().item() if mask.numel() else 0:.4%}"}
+        {
+            "layer": name,
+            "weights": mask.numel(),
+            word: int(mask.sum()),
+            "share": f"{100 * mask.float().mean().item() if mask.numel() else 0:.4f} %",
+        }
         for name, mask in found.items()
     ]
     if as_json:

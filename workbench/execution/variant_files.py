@@ -129,6 +129,7 @@ def watched_caveats(workspace: "Workspace", table: pandas.DataFrame) -> list[str
             if shares.any():
                 caveats.append(
                     f"{part.name} also prunes weights that feed {int((shares > 0).sum())} of the {len(shares)} watched neurons, "
-                    f"{shares.mean():.1%} of these weights on average: part of their deactivation is a direct effect of the pruning."
+                    f"{100 * shares.mean():.1f} % of these weights on average: part of their deactivation is a direct effect of the "
+                    "pruning."
                 )
     return caveats

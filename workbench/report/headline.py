@@ -74,8 +74,8 @@ def cards(report: Report, variant: str) -> dict[str, Row | None]:
                   is shown first by the rule of analysis/headline.py. Without a valid set it has no value, and the reason why
     """
     return {
-        "erasure": _rate_without_attack(report, variant),
-        "erasure_base": _rate_without_attack(report, report.base),
+        "erasure": rate_without_attack(report, variant),
+        "erasure_base": rate_without_attack(report, report.base),
         "retention": _retention(report, variant),
         "retention_base": _retention(report, report.base),
         **_reactivation(report, variant),
@@ -94,7 +94,8 @@ def mood(word: Row) -> str:
     return "bad" if word["outcome"] in ALARMING else "open" if word["outcome"] in OPEN else ""
 
 
-def _rate_without_attack(report: Report, variant: str | None) -> Row | None:
+def rate_without_attack(report: Report, variant: str | None) -> Row | None:
+    """How often a variant's images show the concept without attack; None where it was not measured."""
     order = ("success_rate", "pre_asr", "ceiling")
     rows = [
         row

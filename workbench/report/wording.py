@@ -68,6 +68,36 @@ GROUPS = {"target": "prompts with the concept"} | RETAINED
 MODES = {"one_step": "one step", "images": "images"}
 # columns of the neuron table that say what a neuron is, the first that holds counts
 NEURON_ROLES = {"in_prune": "pruned", "in_watch": "watched", "in_concept": "chosen", "in_suppressed": "suppressed"}
+# outcomes of findings (analysis/findings.py) that do not speak for themselves
+OUTCOMES = {
+    "valid set": "these neurons respond to the concept",
+    "no valid set": "no valid set of neurons",
+    "not tested": "set of neurons not tested",
+    "deactivated while drawn": "deactivated, but the images show the concept",
+    "changed at large": "more than the concept changed",
+    "below the base model": "concept in fewer images than in the base model",
+    "as in the base model": "concept in as many images as in the base model",
+    "not reactivated by these attacks": "not reactivated by this attack",
+    "nothing to reactivate": "not erased, so nothing to reactivate",
+    "more than comparable ones": "more than in comparable neurons",
+    "no more than comparable ones": "no more than in comparable neurons",
+    "cannot tell": "undecided",
+    "not those of another concept": "neurons of another concept hardly change",
+    "also those of another concept": "neurons of another concept change too",
+    "more than the sham": "more than in the sham",
+    "no more than the sham": "no more than in the sham",
+    "concept returns": "concept returns in images",
+    "concept does not return by this attack": "concept does not return in images",
+    "less active": "pruning lowers the activity",
+    "more active": "pruning raises the activity",
+    "unchanged": "pruning does not change the activity",
+    "transferred attack": "undecided: the attack was made against another variant",
+    "fewer images": "concept in fewer images",
+    "more images": "concept in more images",
+    "relocated": "other neurons took over",
+    "not relocated": "no other neurons took over",
+    "set-up is off": "the check of the set-up failed",
+}
 YES = {True: "yes", False: "no", None: None}
 SCORE_UNIT = "the score's own unit"
 NO_PART = "not part of this study"
@@ -76,6 +106,11 @@ NO_PART = "not part of this study"
 def named(words: Mapping[str, str], code: str) -> str:
     """A code of report.json in words; a code without words stands for itself."""
     return words.get(code, code)
+
+
+def outcome(word: Row) -> str:
+    """The outcome of a finding in plain words; what an older report says where it has no code."""
+    return named(OUTCOMES, word["word"])
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -12,7 +12,7 @@ OTHER = ("other-target", "other-reference")  # the prompt sets of another concep
 class Concept(StudyTable):
     """What is to be erased."""
 
-    added_later: ClassVar[tuple[str, ...]] = ("forbidden",)
+    added_later: ClassVar[tuple[str, ...]] = ("forbidden", "sensitive")
 
     name: NonEmpty
     kind: Literal["style", "object", "group"] = Field(description="the kind of concept")
@@ -21,6 +21,10 @@ class Concept(StudyTable):
     )
     forbidden: list[NonEmpty] | None = Field(
         None, min_length=1, description="more words that attacks may not use, such as synonyms that are not erased"
+    )
+    sensitive: bool = Field(
+        True,
+        description="whether images that may show the concept are blurred in pages and reports until asked for; false for harmless ones",
     )
 
     @property

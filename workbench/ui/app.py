@@ -3,7 +3,7 @@
 import streamlit as st
 
 from workbench.errors import WorkbenchError
-from workbench.ui import current_run, navigation, run_list
+from workbench.ui import current_run, image_matrix, navigation, run_list
 from workbench.ui.text import plain
 
 st.set_page_config(page_title="Concept Erasure Workbench", layout="wide")
@@ -21,8 +21,8 @@ if page == home:
 with st.sidebar:
     links = st.container(gap="xxsmall")
     name = current_run.pick()
-    st.toggle("Blur images", True, key="blur", help="Images that may show the concept are blurred in their pixels.")
     state = current_run.current()
+    image_matrix.choose_blur(state)
     current_run.watch(state)
     if state is not None and state.kind != "damaged":
         with st.expander("Show command", icon=":material/terminal:", key="command", on_change="rerun") as command:

@@ -1,5 +1,6 @@
 """The run that is picked, its empty states, its neuron table, and what is picked in it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas
@@ -64,6 +65,11 @@ def _picked() -> None:
         st.query_params[RUN] = st.session_state[RUN]
 
 
+def stamp() -> Any:
+    """What changes when the files of the picked run do: the key of what is kept of it."""
+    return st.session_state.get(STAMP, (None, None))[1]
+
+
 def current() -> State | None:
     """The state of the run the sidebar has picked; None when there is none."""
     folder = run_list.folder_of_name(st.session_state.get(ASKED))
@@ -101,6 +107,18 @@ def run_to_show() -> State:
             st.warning(plain(state.sentence), icon=":material/pause_circle:")
         return state
     st.stop()
+
+
+def part(draw: Callable[..., None]) -> Callable[..., None]:
+    """A part of a page that is drawn anew alone; what is damaged in the run's folder is told in its place."""
+
+    def told(*arguments: Any) -> None:
+        try:
+            draw(*arguments)
+        except RunError as error:
+            st.error(plain(error), icon=":material/error:")
+
+    return st.fragment(told)
 
 
 def missing() -> None:

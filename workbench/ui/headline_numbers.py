@@ -1,11 +1,15 @@
 """The numbers of the overview: rows of report.json picked and put into words. Nothing is computed; needs no Streamlit."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from workbench.analysis import headline
 from workbench.analysis.findings import OPEN
 from workbench.report import wording
 from workbench.report.content import Report, Row
 from workbench.report.headline import CARDS, Card, cards, own_words
+from workbench.report.story import Step
+from workbench.ui.text import plain
 
 PRUNING = ("effect of pruning", "comparison")
 COMPARED = {"more": "more than comparable neurons", "no more": "no more than comparable neurons"}
@@ -106,25 +110,28 @@ def n_of(rows: list[Row]) -> str:
     return "n unknown" if not counts else f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
 
 
-def four(report: Report, listed: list[Row], erased: str) -> dict[tuple[str, Any], list[tuple[str, Row | None]]]:
-    """[(title, row or None)] lists by unit: base, erased, erased under attack, pruned under attack.
+def pictures(listed: list[Row], steps: Sequence[Step]) -> dict[tuple[str, Any], list[Row | None]]:
+    """{(unit, seed): its picture, or None, in each column of the story figure}.
 
-    Units where the attack on the erased variant succeeded come first; the attack is the one of the headline number, made the same
-    way: an attack made against each of two variants has two sets of prompts.
+    Units with most pictures come first, of these the ones on which the first attack succeeded.
     """
-    pruned = next((name for name, parent in pruned_variants(report) if parent == erased), None)
-    picked = cards(report, erased)
-    named = picked["attack"] or picked["reactivation"]
-    attack, against = (named["attack"], named["against"]) if named else (None, None)
-    wanted = [("Base", report.base, None), ("Erased", erased, None)]
-    wanted += [("Erased, under attack", erased, attack)] if attack else []
-    wanted += [("Pruned, under attack", pruned, attack)] if attack and pruned else []
     units: dict[tuple[str, Any], dict[int, Row]] = {}
-    for place, (_, variant, name) in enumerate(wanted):
+    for place, step in enumerate(steps):
         for row in listed:
-            same = row["against"] == against if name else row["prompt_set"] == "target"
-            if (row["variant"], row["attack"], row["control"]) == (variant, name, False) and same:
+            if row["variant"] == step.variant and not row["control"] and _in_column(row, step):
                 units.setdefault((row["unit"], row["seed"]), {}).setdefault(place, row)
     full = {key: rows for key, rows in units.items() if 0 in rows}
-    order = sorted(full, key=lambda key: (-len(full[key]), not (full[key].get(2) or {}).get("success")))
-    return {key: [(title, full[key].get(place)) for place, (title, *_) in enumerate(wanted)] for key in order}
+    attacked = next((place for place, step in enumerate(steps) if step.attack), 0)
+    order = sorted(full, key=lambda key: (-len(full[key]), not (full[key].get(attacked) or {}).get("success")))
+    return {key: [full[key].get(place) for place in range(len(steps))] for key in order}
+
+
+def _in_column(row: Row, step: Step) -> bool:
+    if step.attack is None:
+        return row["attack"] is None and row["prompt_set"] == "target"
+    return row["attack"] is not None and headline.same(row, step.attack)
+
+
+def finding(word: Row) -> str:
+    """A finding in a line of Markdown."""
+    return f"**{plain(word['subject'])}: {plain(wording.outcome(word))}.** {plain(word['sentence'])}"

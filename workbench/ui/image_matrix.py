@@ -10,14 +10,24 @@ from workbench.ui import picture_files
 from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
+BLUR, BLUR_OF = "blur", "blur-of-run"
+
+
+def choose_blur(state: State | None) -> None:
+    """The switch of the sidebar; of each run it starts on, unless the concept of its study is harmless."""
+    name = state.folder.name if state else None
+    if BLUR not in st.session_state or st.session_state.get(BLUR_OF) != name:
+        st.session_state[BLUR], st.session_state[BLUR_OF] = state is None or state.sensitive, name
+    st.toggle("Blur images", key=BLUR, help="Images that may show the concept are blurred in their pixels.")
+
 
 def blur() -> bool:
     """Whether pictures are blurred."""
-    return st.session_state.get("blur", True)
+    return st.session_state.get(BLUR, True)
 
 
-def show(state: State, block: dict[str, Any]) -> None:
-    """One block of the image matrix: rows prompt x seed, columns conditions."""
+def show(state: State, block: dict[str, Any], large: bool = False) -> None:
+    """One block of the image matrix: rows prompt x seed, columns conditions; `large`: each image has a button that shows it large."""
     damaged = []
     with st.grid(len(block["columns"]) + 1, min_column_width=132, wrap=False, gap="xsmall"):
         st.caption("prompt, seed")
@@ -27,11 +37,11 @@ def show(state: State, block: dict[str, Any]) -> None:
             st.caption(plain(picture_files.prompt_and_seed(row)))
             for cell in row["cells"]:
                 with st.container(gap="xxsmall"):
-                    damaged += pictures(state, cell)
+                    damaged += pictures(state, cell, large)
     tell(damaged)
 
 
-def pictures(state: State, rows: list[Row]) -> list[str]:
+def pictures(state: State, rows: list[Row], large: bool = False) -> list[str]:
     """The pictures of a cell, each with the detector's finding; says so when there is none. Returns what is damaged, a sentence each."""
     damaged = []
     if not rows:
@@ -47,8 +57,28 @@ def pictures(state: State, rows: list[Row]) -> list[str]:
             continue
         st.image(shown, width=128, alt=picture_files.alt(row))
         mark = ":material/visibility:" if row["success"] else ":material/visibility_off:"
-        st.caption(f"{mark} {plain(picture_files.caption(row))}" + (f" · {note}" if note else ""))
+        words = f"{mark} {plain(picture_files.caption(row))}" + (f" · {note}" if note else "")
+        if not large:
+            st.caption(words)
+        elif st.button(words, key=_key(row), type="tertiary", help=f"Show it large: {plain(picture_files.column(row))}"):
+            enlarged(state, row)
     return damaged
+
+
+def _key(row: Row) -> str:
+    names = ("variant", "prompt_set", "attack", "provenance", "against", "control", "unit", "id", "seed")
+    return f"images-large-{'|'.join(str(row.get(name)) for name in names)}"
+
+
+@st.dialog("Image", width="medium")
+def enlarged(state: State, row: Row) -> None:
+    """One picture as large as it fits, with its prompt and the detector's finding."""
+    shown, note = picture_files.picture(state, row, reveal=not blur())
+    if shown is not None:
+        st.image(picture_files.large(shown), alt=picture_files.alt(row), width=picture_files.LARGE)
+    st.markdown(f"**{plain(picture_files.column(row))}**")
+    st.write(plain(picture_files.prompt_and_seed(row)))
+    st.caption(plain(", ".join(filter(None, (picture_files.caption(row), note)))))
 
 
 def tell(damaged: list[str]) -> None:

@@ -71,7 +71,7 @@ def by_prompt(state: State, layer: str, index: int, variant: str, prompt_set: st
     prompts, read = _prompts(state, nodes, prompt_set), _read(state, nodes, variant, prompt_set, layer, index, trajectory)
     if prompts is None or read is None:
         return []
-    values, evaluation = read[0].mean(axis=1), ~split_halves(prompts["half_by"].tolist(), _seed(state.folder))
+    values, evaluation = read[0].mean(axis=1), ~split_halves(prompts["half_by"].tolist(), seed_of(state.folder))
     rows = [
         {"prompt": place, "id": one["id"], "unit": one["unit"], "value": float(value)}
         for place, (one, value, kept) in enumerate(zip(prompts.to_dict("records"), values, evaluation, strict=True))
@@ -95,7 +95,7 @@ def _values(
         return None
     values, about = read
     units = prompts["half_by"].tolist()
-    evaluation = ~split_halves(units, _seed(state.folder))
+    evaluation = ~split_halves(units, seed_of(state.folder))
     return unit_means([unit for unit, kept in zip(units, evaluation, strict=True) if kept], values[evaluation]), about
 
 
@@ -130,13 +130,19 @@ def _read(
     return np.concatenate(parts).astype(float), about
 
 
-def _seed(folder: Path) -> int:
+def seed_of(folder: Path) -> int:
     """The seed by which the run cut its units into halves."""
     path = folder / "study.json"
     try:
         return int(read_json(path)["choose"]["seed"])
     except (OSError, KeyError, TypeError, ValueError):
         raise RunError(f"{path} is missing or damaged. Run the study again; results are kept, this file is written again.") from None
+
+
+def units_of(state: State, nodes: dict[str, Any], prompt_set: str) -> list[str] | None:
+    """(prompt,) the unit by which halves are cut, from the findings of any variant that drew the set; None when no variant did."""
+    prompts = _prompts(state, nodes, prompt_set)
+    return None if prompts is None else prompts["half_by"].tolist()
 
 
 def _prompts(state: State, nodes: dict[str, Any], prompt_set: str) -> pandas.DataFrame | None:

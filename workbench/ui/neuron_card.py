@@ -172,7 +172,7 @@ def _names(row: Row) -> tuple[str, str]:
 
 def _gallery(state: State, name: str, condition: Row, ranked: Sequence[tuple[str, str]], what: str) -> None:
     """The pictures of the first prompts, each under its value."""
-    rows = picture_files.of_condition(state, *_names(condition))
+    rows = picture_files.by_prompt(state, *_names(condition))
     known = [(rows[identity], value) for identity, value in ranked if identity in rows][:IMAGES]
     st.markdown(f"**{plain(name)}**, n = {len(ranked)} prompts")
     damaged = []

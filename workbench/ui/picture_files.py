@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 from safetensors import SafetensorError, safe_open
 
 from workbench.errors import RunError
@@ -23,7 +23,7 @@ from workbench.study.prompt_set_name import PromptSetName
 from workbench.ui.run_list import State
 from workbench.ui.text import short
 
-SMALLEST = 128
+SMALLEST, LARGE = 128, 512
 MOST_PIXELS = 4096 * 4096
 AGAIN = "Run the study again; results are kept, the report is written again."
 # what Pillow raises for files that are cut short, of another kind, or built to use up memory
@@ -34,14 +34,33 @@ def rows(state: State) -> list[Row]:
     """Rows of the matrix, from report.json and, for conditions it has not, from the results."""
     listed = list(state.document["images"]) if state.document else []
     there = {(row["variant"], row["prompt_set"]) for row in listed}
-    known = {_key(row): row for row in reversed(listed) if row["attack"] is None}
+    prompts = known(state)
     for node in state.nodes if state.kind != "finished" else ():
         if node["stage"] == "detect" and (node["variant"], node["prompt_set"]) not in there:
-            try:
-                listed += _unreported(state, node, known)
-            except KeyError as error:
-                raise RunError(f"The result of {node['id']} in {state.folder} has no column {error}. Run the study again.") from None
+            listed += _of_node(state, node, prompts, images.SHOWN_UNITS)
     return listed
+
+
+def known(state: State) -> dict[str, Row]:
+    """{prompt: its first row without attack} of the report's pictures."""
+    listed = list(state.document["images"]) if state.document else []
+    return {_key(row): row for row in reversed(listed) if row["attack"] is None}
+
+
+def of_condition(state: State, variant: str, prompt_set: str, prompts: dict[str, Row]) -> list[Row]:
+    """Rows of every picture of a condition, from the run's results; [] where they are not all there.
+
+    prompts   what `known` gives
+    """
+    node = next((node for node in state.nodes if node["id"] == f"detect:{variant}:{prompt_set}"), None)
+    return _of_node(state, node, prompts) if node else []
+
+
+def _of_node(state: State, node: dict[str, Any], prompts: dict[str, Row], most: int | None = None) -> list[Row]:
+    try:
+        return _unreported(state, node, prompts, most)
+    except KeyError as error:
+        raise RunError(f"The result of {node['id']} in {state.folder} has no column {error}. Run the study again.") from None
 
 
 def _key(row: Row) -> str:
@@ -49,12 +68,12 @@ def _key(row: Row) -> str:
     return row.get("id") or row["unit"]
 
 
-def _unreported(state: State, node: dict[str, Any], known: dict[str, Row]) -> list[Row]:
+def _unreported(state: State, node: dict[str, Any], known: dict[str, Row], most: int | None = None) -> list[Row]:
     """Rows of a condition the report does not have yet; the seed is the one of the plain prompt, None when unknown."""
     found = _detections(state, node)
     if found is None:
         return []
-    return [_row(node, row, known) for row in found.head(images.SHOWN_UNITS).to_dict("records")]
+    return [_row(node, row, known) for row in found.head(len(found) if most is None else most).to_dict("records")]
 
 
 def _row(node: dict[str, Any], row: Row, known: dict[str, Row]) -> Row:
@@ -81,7 +100,7 @@ def _row(node: dict[str, Any], row: Row, known: dict[str, Row]) -> Row:
     }
 
 
-def of_condition(state: State, variant: str, prompt_set: str) -> dict[str, Row]:
+def by_prompt(state: State, variant: str, prompt_set: str) -> dict[str, Row]:
     """{id or unit of a prompt: row} of every picture of a condition, from report.json where it has it, else from the results."""
     listed = list(state.document["images"]) if state.document else []
     mine = {_key(row): row for row in listed if (row["variant"], row["prompt_set"]) == (variant, prompt_set)}
@@ -203,9 +222,48 @@ def _enlarged(image: Image.Image) -> Image.Image:
     return image if times <= 1 else image.resize((image.width * times, image.height * times), Image.Resampling.LANCZOS)
 
 
+def large(image: Image.Image) -> Image.Image:
+    """A picture enlarged in whole multiples to at least LARGE pixels."""
+    times = -(-LARGE // max(image.size))
+    return image if times <= 1 else image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+
+
 def mixed(a: Image.Image, b: Image.Image, share: float) -> Image.Image:
     """Picture a at share 0, picture b at share 1; b is brought to the size of a."""
     return Image.blend(a.convert("RGB"), b.convert("RGB").resize(a.size), share)
+
+
+def difference(a: Image.Image, b: Image.Image) -> tuple[Image.Image, float]:
+    """(picture, mean): where two pictures differ, black where they do not; the mean absolute difference as a share of the largest possible.
+
+    The picture is stretched so that its largest difference is white.
+    """
+    apart = ImageChops.difference(a.convert("RGB"), b.convert("RGB").resize(a.size)).convert("L")
+    mean, most = ImageStat.Stat(apart).mean[0] / 255, apart.getextrema()[1]
+    return apart.point(lambda value: value * 255 // most if most else 0), mean
+
+
+ORDERS = ("as in the study", "judge's score, highest first", "judge's score, lowest first")
+FOUND = ("all prompts", "with an image in which the concept was found", "with none")
+
+
+def arranged(rows: list[Row], found: str, order: str) -> list[Row]:
+    """Rows of a block, by what the judge found in the conditions that are shown, in one of ORDERS.
+
+    rows   {cells: lists of rows of the table images};  a row without any score is last
+    """
+
+    def shown(row: Row) -> list[Row]:
+        return [image for cell in row["cells"] for image in cell]
+
+    if found != FOUND[0]:
+        rows = [row for row in rows if any(image["success"] for image in shown(row)) == (found == FOUND[1])]
+    if order == ORDERS[0]:
+        return rows
+    sign = -1 if order == ORDERS[1] else 1
+    scores = {id(row): [image["score"] for image in shown(row) if image["score"] is not None] for row in rows}
+    best = max if order == ORDERS[1] else min
+    return sorted(rows, key=lambda row: (not scores[id(row)], sign * best(scores[id(row)], default=0.0)))
 
 
 def column(row: Row) -> str:

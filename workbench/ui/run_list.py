@@ -62,6 +62,12 @@ class State:
         return Report(self.document or {})
 
     @property
+    def sensitive(self) -> bool:
+        """Whether images of its concept are blurred until asked for: so unless its study says that they are harmless."""
+        concept = self.document["study"]["concept"] if self.document else _study(self.folder).get("concept")
+        return not (isinstance(concept, dict) and concept.get("sensitive") is False)
+
+    @property
     def command(self) -> str:
         """The command line that made the run."""
         return Store(self.folder).command()
@@ -211,6 +217,14 @@ def _document(report: Path, again: str) -> dict[str, Any] | None:
         raise RunError(f"{report / 'report.json'} is damaged: it is nested too deeply. Write it again: {again}") from None
     except RunError as error:
         raise error if str(report) in str(error) else RunError(f"{report}: {error}") from None
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    """study.json; empty where it is missing or damaged."""
+    with suppress(OSError, ValueError, RecursionError):
+        study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        return study if isinstance(study, dict) else {}
+    return {}
 
 
 def _status(store: Store) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """A section's figure or table on a page, with its alternative text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 import pandas
 import streamlit as st
@@ -22,6 +23,7 @@ def figure(
     key: str | None = None,
     on_select: Callable[[], None] | Literal["ignore", "rerun"] = "ignore",
     area: bool = False,
+    cached: Hashable = None,
     **options: Any,
 ) -> None:
     """A figure of the report; on a narrow screen it scrolls instead of shrinking.
@@ -29,26 +31,83 @@ def figure(
     arguments, options   what its `draw` and `alt` take
     on_select            called without arguments when points are picked; what was picked is in the session under `key`
     area                 whether points are picked by drawing a line or box around them, and not one by one
+    cached               what the figure depends on, such as the stamp of the run: it is drawn once for each; None: drawn anew each time
     """
+    with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
+        chart(figure, *arguments, key=key, on_select=on_select, area=area, cached=cached, **options)
+    if caption:
+        st.caption(caption)
+
+
+def chart(
+    figure: Figure,
+    *arguments: Any,
+    key: str | None = None,
+    on_select: Callable[[], None] | Literal["ignore", "rerun"] = "ignore",
+    area: bool = False,
+    cached: Hashable = None,
+    **options: Any,
+) -> None:
+    """A figure of the report where it stands, as wide as its place."""
     drawing = Drawing("", arguments, options)
+    name = f"{figure.draw.__module__}.{figure.draw.__qualname__}"
+    drawn, words = _made(figure, drawing) if cached is None else _kept(name, cached, figure, drawing)
+    if area:
+        drawn.update_layout(dragmode="lasso")
+    mode: Any = ("box", "lasso") if area else "points"
+    st.plotly_chart(drawn, theme=None, config=CONFIG, alt=words, key=key, on_select=on_select, selection_mode=mode)
+
+
+def _made(figure: Figure, drawing: Drawing) -> tuple[Any, str]:
     drawn = figure.drawn(drawing)
     if figure.forest:
         # on a page a forest plot is narrower than in the report, and its legend takes more lines
         drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
-    if area:
-        drawn.update_layout(dragmode="lasso")
-    with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
-        st.plotly_chart(
-            drawn,
-            theme=None,
-            config=CONFIG,
-            alt=figure.words(drawing),
-            key=key,
-            on_select=on_select,
-            selection_mode=("box", "lasso") if area else "points",
-        )
-    if caption:
-        st.caption(caption)
+    return drawn, figure.words(drawing)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _kept(name: str, key: Hashable, _figure: Figure, _drawing: Drawing) -> tuple[Any, str]:
+    return _made(_figure, _drawing)
+
+
+def heat_map(cells: pandas.DataFrame, key: str, title: str) -> None:
+    """Rows layers, columns calls, of shares; a cell can be selected. The number stands in each cell, so colour is not the only cue."""
+    most = max(float(cells.abs().to_numpy().max()), 1e-9)
+    shown = (100 * cells).rename(columns=lambda call: f"call {call}")
+    coloured = shown.style.format(lambda value: f"{value:+.1f}".replace("-", "−")).map(lambda value: _colour(value / (100 * most)))
+    st.dataframe(coloured, key=key, on_select="rerun", selection_mode="single-cell", alt=f"{title}: {_extremes(shown)}")
+
+
+def _colour(share: float) -> str:
+    """Orange for a gain, blue for a loss, the stronger the larger; black text on all of them."""
+    far = (0, 114, 178) if share < 0 else (213, 94, 0)
+    strength = 0.65 * min(1.0, abs(share))
+    colour = ", ".join(str(round(255 + (one - 255) * strength)) for one in far)
+    return f"background-color: rgb({colour}); color: #111111"
+
+
+def _extremes(cells: pandas.DataFrame) -> str:
+    """The largest loss and the largest gain in words."""
+    values = [(value, layer, call) for call, column in cells.items() for layer, value in column.items()]
+    return "; ".join(
+        f"{word} {value:+.1f} % in {layer} at {call}" for word, (value, layer, call) in (("least", min(values)), ("most", max(values)))
+    )
+
+
+def neuron_links(part: pandas.DataFrame, run: str) -> None:
+    """Neurons with their part of a change, each with a link to its card."""
+    rows = [
+        {
+            "Neuron": f"{layer} {index}",
+            "Change (% of the base model's contrast)": f"{100 * change:+.2f}".replace("-", "−"),
+            "Card": f"/neuron?{urlencode({'run': run, 'neuron': f'{layer}:{index}'})}",
+        }
+        for layer, index, change in zip(part["layer"], part["index"], part["change"], strict=True)
+    ]
+    link = st.column_config.LinkColumn("Card", display_text="open card")
+    alt = f"{len(rows)} neurons with their part of the change"
+    st.dataframe(pandas.DataFrame(rows), hide_index=True, column_config={"Card": link}, alt=alt)
 
 
 def table(view: View) -> None:

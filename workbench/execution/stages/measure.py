@@ -52,6 +52,7 @@ def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     rest = graph.of_stage(*(name for name in stages.names() if name not in used))
     # what the [[sets]] are is in the keys of their nodes; where their files lie is in none
     said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
+    said["concept"].pop("sensitive", None)  # it says how images are shown
     inputs = tuple(spec.id for specs in (*base, *others, rest) for spec in specs)
     yield NodeSpec("measure", "measure", {"study": said} | graph.halves, inputs)
 

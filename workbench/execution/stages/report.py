@@ -60,6 +60,7 @@ def write_report(
     """
     folder = workspace.store.report_folder
     folder.mkdir(parents=True, exist_ok=True)
+    reveal = reveal or not workspace.study.concept.sensitive
     measured = workspace.plan.node("measure")
     key = measured.shards[0].key
     at = workspace.store.result("measure", key) if workspace.store.has("measure", key) else None

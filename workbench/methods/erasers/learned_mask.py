@@ -105,7 +105,7 @@ def erase(
             keep("mask", run.state() | {"log": list(log or ())})
             kept_at = time.monotonic()
         if progress:
-            progress(run.step, parameters.iterations, f"loss {losses[0]:.4f}, {losses[2]:.2%} pruned")
+            progress(run.step, parameters.iterations, f"loss {losses[0]:.4f}, {100 * losses[2]:.2f} % pruned")
     return binarised(run.gated, parameters.share, parameters.group)
 
 

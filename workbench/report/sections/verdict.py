@@ -1,4 +1,4 @@
-"""The verdict: the answer in one sentence, a board for each variant with its number cards, the reasons.
+"""The verdict on one screen: the answer in plain words, the story figure, a table, caveats; the evidence is folded below.
 
 words   findings, a sentence each, beside the finding as data (analysis/findings.py): kind, variant, outcome, attack, provenance, against,
         beside (the other variant of a comparison). An older report has the outcome alone, and the variant where the subject is one
@@ -6,12 +6,16 @@ words   findings, a sentence each, beside the finding as data (analysis/findings
 
 from typing import Any
 
-from workbench.report import wording
+from workbench.analysis.findings import OPEN
+from workbench.report import answer, wording
 from workbench.report.content import Document, Report, Row
-from workbench.report.headline import CARDS, cards, mood, own_words
-from workbench.report.section import Section, Template
-from workbench.report.table import Column, Object, View, view
-from workbench.report.wording import integer, number
+from workbench.report.headline import cards, mood
+from workbench.report.section import Section, Template, Text
+from workbench.report.story import NO_SET, STORY_FIGURE, Step, Story, chains, story, story_caption
+from workbench.report.table import Column, Object, Table, View, view
+from workbench.report.wording import integer, number, percent
+
+FEW_CAVEATS = 2
 
 DATA = ("kind", "variant", "outcome", "attack", "provenance", "against", "beside")
 # outcomes in the words of reports that were written before these keys
@@ -89,94 +93,97 @@ def evidence(word: Row) -> View:
     )
 
 
-def boards(report: Report) -> list[dict[str, Any]]:
-    """The number cards of each variant, and the words of the verdict about it without attack."""
-    rows = {row["variant"]: row for row in report["models"]}
-    found = []
-    for variant in report.subjects:
-        picked = cards(report, variant)
-        gauges = {name: _gauge(picked[name], picked.get(f"{name}_base")) for name in ("erasure", "retention", "reactivation")}
-        about = {key: rows[variant][key] for key in ("role", "parent", "method")}
-        found.append({"variant": variant, **about, "words": own_words(report, variant), **picked, "gauges": gauges})
-    return found
+def _told(report: Report) -> list[Story]:
+    return [story(report, chain) for chain in chains(report).values()]
 
 
-def _gauge(row: Row | None, base: Row | None) -> dict[str, Any] | None:
-    """Where value, interval and the base model's mark stand on a bar, in per cent of its width."""
-    field = "rate" if row and "rate" in row else "value"
-    least, most = (0, 1) if field == "rate" else (-0.25, 1.25)
-    words = ("0", "100 %") if field == "rate" else ("0, none", "1, base")
-    if row is None or row[field] is None:
-        return None
+def _answers(report: Report) -> list[str]:
+    """What is said first: the sentences of the first story; without one the headline."""
+    told = _told(report)
+    return answer.answer(report, told[0]) if told else [report["verdict"]["headline"]]
 
-    def at(value: float) -> float:
-        return round(100 * (min(max(value, least), most) - least) / (most - least), 2)
 
-    low, high = (row[field] if row[name] is None else row[name] for name in ("low", "high"))
-    return {
-        "at": at(row[field]),
-        "low": at(low),
-        "width": round(at(high) - at(low), 2),
-        "base": at(base[field]) if base and base[field] is not None else None,
-        "zero": at(0) if least < 0 else None,
-        "ends": ((at(0), words[0]), (at(1), words[1])),
-    }
+def at_a_glance(report: Report) -> View:
+    """Rate, activity, retention and outcome of every variant without attack and under the attack that is shown first."""
+    found = {(step.variant, step.made): step for told in _told(report) for step in told.steps}
+    steps = [step for step in found.values() if not step.attack or step.rate]
+    sizes = {row["n"] for step in steps for row in (step.rate, step.rate_of_control) if row and row["n"] is not None}
+    units = {step.activity["n"] for step in steps if step.activity and step.activity["n"] is not None}
+    same = len(sizes) < 2 and len(units) < 2
+    share = wording.digits(0, percent)
+
+    def cell(row: Row | None, name: str, form: wording.Form, why: str = "") -> str:
+        if row is None:
+            return f"{wording.DASH} {why}" if why else ""
+        return wording.with_interval(row, name, form) if same else wording.with_n(row, name, form)
+
+    def cells(step: Step) -> tuple[str, ...]:
+        said = "; ".join(dict.fromkeys(wording.outcome(word) for word in answer.outcomes(report, step)))
+        kept = None if step.attack else cards(report, step.variant)["retention"]
+        return (
+            step.variant,
+            wording.condition(step.attack) if step.attack else "without attack",
+            cell(step.rate, "rate", share, wording.NO_PART),
+            cell(step.rate_of_control, "rate", share),
+            cell(step.activity, "value", number, NO_SET if step.why else ""),
+            wording.with_interval(kept, "rate", share) if kept else "",
+            said,
+        )
+
+    n = ", ".join([*(f"{integer(size)} images" for size in sizes), *(f"{integer(unit)} units" for unit in units)])
+    heads = ("Variant", "Condition", f"Images with {report.concept}", "Control", "Activity", "Retention", "Outcome")
+    note = "95 % intervals in brackets. Control: of the attack. Activity: 1 = base model. Retention: other concepts drawn as asked."
+    return view("At a glance", [(head, False) for head in heads], map(cells, steps), f"{note} n = {n}." if same and n else note)
 
 
 def _context(report: Report) -> dict[str, Any]:
-    found = boards(report)
-    shown = {id(word) for board in found for word in board["words"]}
-    words = report["verdict"]["words"]
-    return {
-        "boards": found,
-        "other_words": [word for word in words if id(word) not in shown],
-        "evidence": evidence,
-        "mood": mood,
-    }
+    return {"answers": _answers(report)}
 
 
-def _in_short(report: Report) -> View:
-    """The number cards as a table."""
-    heads = {
-        "erasure": "Erasure: rate without attack",
-        "retention": "Retention: drawn as asked",
-        "reactivation": "Reactivation of activity",
-        "attack": "ASR of that attack",
-        "control": "ASR of its control",
-    }
-    forms = {card.name: (card.column, card.form) for card in CARDS} | {"control": ("rate", wording.percent)}
+def _evidence_context(report: Report) -> dict[str, Any]:
+    return {"words": decided_first(report), "evidence": evidence, "mood": mood, "outcome": wording.outcome, "limits": FEW_CAVEATS}
 
-    def cell(row: Row | None, name: str) -> str:
-        return f"{wording.DASH} {wording.NO_PART}" if row is None else wording.with_n(row, *forms[name])
 
-    rows = [(variant, cards(report, variant)) for variant in report.subjects]
-    return view(
-        "Headline numbers",
-        [("Variant", False), *((head, False) for head in heads.values())],
-        ((variant, *(cell(picked[name], name) for name in heads)) for variant, picked in rows),
-    )
+def decided_first(report: Report) -> list[Row]:
+    """The findings, decided ones before undecided ones."""
+    return sorted(report["verdict"]["words"], key=lambda word: word["outcome"] in OPEN)
 
 
 def _markdown(report: Report) -> str:
-    from workbench.report.renderers.marks import bullets, table, text
+    from workbench.report.renderers.marks import text
+
+    first, *more = _answers(report)
+    return "\n\n".join([f"**{text(first)}**", *map(text, more)])
+
+
+def _evidence_in_markdown(report: Report) -> str:
+    from workbench.report.renderers.marks import bullets, text
 
     verdict = report["verdict"]
-    words = [f"**{text(word['subject'])}: {text(word['word'])}.** {text(word['sentence'])}" for word in verdict["words"]]
+    words = [f"**{text(word['subject'])}: {text(wording.outcome(word))}.** {text(word['sentence'])}" for word in decided_first(report)]
     parts = [
-        f"**{text(verdict['headline'])}**",
-        *map(text, verdict["caveats"][:1]),
+        bullets(verdict["caveats"][:FEW_CAVEATS]),
+        "### In full",
+        text(verdict["headline"]),
         "\n".join(f"- {word}" for word in words),
-        table(_in_short(report)),
+        bullets(verdict["reasons"]),
     ]
-    return "\n\n".join(filter(None, [*parts, bullets(verdict["reasons"])]))
+    return "\n\n".join(filter(None, parts))
 
 
+GLANCE = Table("at_a_glance", derived=True, by_hand=at_a_glance)
 SECTION = Section(
     order=10,
     title="Verdict",
     short="Verdict",
-    lead=lambda report: f"The answer of this study about “{report.concept}” in one sentence, then three headline numbers for each variant.",
-    parts=(Template("verdict.html.j2", _markdown, _context),),
+    lead="",
+    parts=(
+        Template("verdict.html.j2", _markdown, _context),
+        STORY_FIGURE,
+        Text(lambda report: story_caption(told[0]) if (told := _told(report)) else "", about_figure=True),
+        GLANCE,
+        Template("evidence.html.j2", _evidence_in_markdown, _evidence_context),
+    ),
     always=True,
     objects=(VERDICT,),
     upgrade=upgrade,
