@@ -8,7 +8,7 @@ from workbench.errors import RunError
 from workbench.report.renderers.exports import FORMATS
 from workbench.report.renderers.options import IMAGES, MAX_MB, Options
 from workbench.report.section import found
-from workbench.ui import current_run, report_files
+from workbench.ui import address, current_run, report_files
 from workbench.ui.text import plain
 
 PAGE = {"title": "Report", "icon": ":material/description:", "why": "a report to keep, print or hand over", "order": 90}
@@ -29,11 +29,12 @@ st.title("Report")
 st.markdown("Every file is made from the run’s `report.json` when you ask for it, and opens without a network.")
 
 titles = {name: section.title for name, section in found().items()}
+address.chosen("report-sections", titles)
 sections = st.multiselect(
     "Sections",
     list(titles),
     key="report-sections",
-    bind="query-params",
+    on_change=partial(address.keep, "report-sections"),
     format_func=titles.__getitem__,
     placeholder="all sections",
     help="Sections of the HTML and the Markdown report. JSON and CSV always have every table.",
@@ -46,8 +47,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         required=True,
         key="report-images",
         bind="query-params",
-        format_func={"none": "none", "thumb": "small", "full": "full size"}.__getitem__,
-        help="; ".join(f"{name}: {words}" for name, words in zip(("none", "small", "full size"), IMAGES.values(), strict=True)),
+        help="; ".join(f"{name}: {words}" for name, words in IMAGES.items()),
     )
     most = st.number_input(
         "At most (MB)",

@@ -52,7 +52,7 @@ def _key(row: Row) -> str:
 
 def _unreported(state: State, node: dict[str, Any], known: dict[str, Row]) -> list[Row]:
     """Rows of a condition the report does not have yet; the seed is the one of the plain prompt, None when unknown."""
-    found = _detections(state, node)
+    found = detections(state, node)
     if found is None:
         return []
     name, variant = node["prompt_set"], node["variant"]
@@ -143,7 +143,7 @@ def _places(folder: Path, detected: tuple[str, ...], generated: tuple[str, ...])
     return places
 
 
-def _detections(state: State, node: dict[str, Any]) -> Any:
+def detections(state: State, node: dict[str, Any]) -> Any:
     """Findings of the detectors, one row per prompt; None while shards are missing."""
     import pandas
 
