@@ -96,7 +96,7 @@ st.caption("A large report takes some seconds. The same in a terminal, with thes
 st.code(report_files.command(state, options, not blur), language="bash", wrap_lines=True)
 
 st.subheader("Preview")
-if not st.toggle("Show the HTML report here", key="report-preview", help="It is made anew when the options above change."):
+if not st.toggle("Show the HTML report here", key="report-preview", help="It is made again when the options above change."):
     st.stop()
 try:
     with st.spinner("Making the report"):
