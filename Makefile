@@ -32,6 +32,7 @@ docs: $(VENV)/.installed  ## the parts of the documentation that the code knows
 
 bench: $(VENV)/.installed  ## ratios measured side by side
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/attacks_batched.py

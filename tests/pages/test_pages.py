@@ -276,7 +276,10 @@ def with_a_new_page(tmp_path, monkeypatch):
 
 
 def test_a_page_is_one_new_file(opened, with_a_new_page):
-    assert [page.name for page in navigation.pages()] == ["overview", "images", "sensitivity", "latency", "neurons"]
+    listed = navigation.pages()
+    assert {page.name for page in listed} == {*PAGES, "latency"} and [page.order for page in listed] == sorted(
+        page.order for page in listed
+    )
     app = opened("latency", "finished")
     assert app.title[0].value == "Latency of emoji-heart"
     links = [link.proto.label for link in opened("overview", "finished").get("page_link")]
