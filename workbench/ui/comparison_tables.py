@@ -44,14 +44,14 @@ def differences(rows: list[Row], first: str, run: str) -> None:
         {
             "Variant": row["b"],
             "What": row["what"],
-            f"{first} (%)": _per_cent(row["rate_a"]),
-            "Variant (%)": _per_cent(row["rate_b"]),
             "Difference (points)": _per_cent(row["difference"]),
             "95 % interval": wording.span(row["low"], row["high"], wording.percent),
-            "p": row["p"],
             "p, adjusted": row["p_adjusted"],
-            "n": row["n"],
             "Pairs": "paired" if row["paired"] else f"unpaired: {row['why']}",
+            "n": row["n"],
+            "Variant (%)": _per_cent(row["rate_b"]),
+            f"{first} (%)": _per_cent(row["rate_a"]),
+            "p": row["p"],
         }
         for row in rows
     ]
