@@ -98,6 +98,13 @@ def differences(states: dict[str, State], one: Side, others: Sequence[Side]) -> 
     paired   whether both saw the same prompts, judged alike; where they did not, `why` says so, the interval takes the two rates as
              independent, and there is no p
     """
+    runs = tuple((name, str(state.folder), run_list.stamp(state.folder.parent, state.folder.name)) for name, state in states.items())
+    return [dict(row) for row in _differences(runs, one, tuple(others))]
+
+
+@lru_cache(maxsize=16)
+def _differences(runs: tuple[tuple[str, str, Any], ...], one: Side, others: tuple[Side, ...]) -> list[Row]:
+    states = {name: _opened(folder, stamp) for name, folder, stamp in runs}
     rows = [row for other in others if other != one for row in _against(states, one, other)]
     for row, adjusted in zip(rows, rates.with_adjusted(rows), strict=True):
         row |= {"p_adjusted": adjusted["p_adjusted"], "n_family": adjusted["n_family"]}
