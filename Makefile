@@ -36,6 +36,7 @@ docs: $(VENV)/.developing  ## the parts of the documentation that the code knows
 
 bench: $(VENV)/.developing  ## ratios measured side by side
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/attacks_batched.py

@@ -49,7 +49,8 @@ Schema version {version}. Keys are sorted and there is no NaN, so equal results 
 is also a file `tables/NAME.csv`. Kinds: text, flag, count (whole number), number, share (a number in [0, 1]), p (a
 probability), list, object; `?` may be null. Heading: what readers of the report see, where they see the column. A number has
 its interval (`low`, `high`, 95 %) and its n; a null has its `reason`. Tables and columns that came later are empty in older
-reports. What the columns mean: [read a report](../guides/read-a-report.md#columns)."""
+reports. What the columns mean: [read a report](../guides/read-a-report.md#columns). The same as a JSON Schema, for other programs:
+[report.schema.json](report.schema.json), or `workbench show report-schema`."""
 
 
 def table(head, rows):
@@ -336,6 +337,13 @@ def report_page():
     return "\n\n".join(parts) + "\n"
 
 
+def report_schema():
+    """docs/reference/report.schema.json: report.json as a JSON Schema."""
+    from workbench.report.json_schema import json_schema
+
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 def readme_methods():
     """The README's table of methods."""
     rows = []
@@ -365,6 +373,7 @@ def pages():
         REFERENCE / "study-file.md": study_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "report-json.md": report_page(),
+        REFERENCE / "report.schema.json": report_schema(),
     }
 
 

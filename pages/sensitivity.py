@@ -68,7 +68,7 @@ def by_layer() -> None:
     if cell:
         part = layer_changes.of_cell(change, *cell)
         st.markdown(f"**Neurons of {plain(cell[0])} at call {cell[1]}**, those that change most first")
-        show.neuron_links(part, state.folder.name)
+        show.neuron_links(part, state.name)
 
 
 st.subheader("Where in the model, and at which call?")

@@ -61,6 +61,11 @@ def _names_of(*possible: str) -> Constant:
 
 _FLAG = Constant("True or False", lambda value: isinstance(value, bool), False)
 _VERSION = Constant("a whole number, at least 1", lambda value: type(value) is int and value >= 1, 1)
+_CITATIONS = Constant(
+    "a tuple of keys of workbench/methods/citations.bib or of BibTeX entries",
+    lambda value: isinstance(value, tuple) and all(map(_is_words, value)),
+    (),
+)
 _FILES = Function(("parameters", "folder"))
 _CHECK = Function(("parameters", "model"))
 _PASSES = Function(("parameters", "n", "passes_per_image"))
@@ -68,6 +73,7 @@ _SCORE_NEEDS = ("target", "reference", "erased", *QUANTITIES, "calls", "weights"
 
 DECLARATIONS: dict[str, dict[str, Constant | Function]] = {
     "erasers": {
+        "CITATIONS": _CITATIONS,
         "MASK": _FLAG,
         "NEEDS": _names_of("neurons"),
         "OVER_OTHER_PARENTS": _FLAG,
@@ -82,6 +88,7 @@ DECLARATIONS: dict[str, dict[str, Constant | Function]] = {
         "passes": _PASSES,
     },
     "attacks": {
+        "CITATIONS": _CITATIONS,
         "OPTIMISED": Constant("True or False", lambda value: isinstance(value, bool), needed=True),
         "SHARED": _FLAG,
         "VERSION": _VERSION,
@@ -94,9 +101,11 @@ DECLARATIONS: dict[str, dict[str, Constant | Function]] = {
         "passes": _PASSES,
     },
     "detectors": {
+        "CITATIONS": _CITATIONS,
         "REMEMBERED": Constant("True or False", lambda value: isinstance(value, bool), True),
     },
     "scores": {
+        "CITATIONS": _CITATIONS,
         "NEEDS": Constant(
             f"a tuple of any of {', '.join(_SCORE_NEEDS)}",
             lambda value: isinstance(value, tuple) and "target" in value and set(value) <= {*_SCORE_NEEDS},
@@ -147,6 +156,11 @@ class Method:
     def version(self) -> Any:
         """Raised when the code gives other results than before."""
         return self._constant("VERSION")
+
+    @property
+    def citations(self) -> tuple[str, ...]:
+        """The publications it implements, as `workbench/methods/citations.py` reads them."""
+        return self._constant("CITATIONS")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The pages in a real browser, started by `workbench app`, with every request and the console watched."""
 
 import shutil
+import zipfile
 from contextlib import ExitStack
 from urllib.parse import parse_qs, urlencode, urlparse
 
@@ -360,6 +361,32 @@ def test_the_command_that_made_the_run_is_shown(opened):
     page.locator(".st-key-command code").first.wait_for()
     text = page.locator(".st-key-command").inner_text()
     assert "workbench run analyses/emoji-heart.toml --set attack.steps=40" in text and "import workbench" in text
+
+
+def test_a_downloaded_report_opens_and_asks_nothing_of_any_network(opened, browser, tmp_path):
+    page = opened("report", "finished")
+    got = {}
+    for name in ("html", "zip"):
+        with page.expect_download() as download:
+            page.locator(f".st-key-report-get-{name} button").first.click()
+        got[name] = tmp_path / download.value.suggested_filename
+        download.value.save_as(got[name])
+    assert zipfile.ZipFile(got["zip"]).testzip() is None
+    report, asked, wrong = browser.new_page(), [], []
+    report.on("request", lambda request: asked.append(request.url))
+    report.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    report.goto(got["html"].as_uri(), timeout=120_000)
+    report.locator("#verdict h2").wait_for()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == [] and wrong == []
+    report.close()
+
+
+def test_the_report_is_seen_in_the_page(opened):
+    page = opened("report", "finished")
+    page.get_by_text("Show the HTML report here").click()
+    frame = page.frame_locator("[data-testid=stIFrame], iframe[srcdoc]").first
+    frame.locator("#verdict h2").wait_for(timeout=120_000)
+    assert frame.locator("#verdict h2").inner_text() == "Verdict"
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -52,9 +52,15 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
     say(rows, as_json)
 
 
-def show(name: Annotated[str, typer.Argument(help="a run, a study or a method")], as_json: AsJson = False) -> None:
-    """Show the verdict of a run, the text of a study, or the parameters of a method."""
+def show(name: Annotated[str, typer.Argument(help="a run, a study, a method, or report-schema")], as_json: AsJson = False) -> None:
+    """Show the verdict of a run, the text of a study, the parameters of a method, or the JSON Schema of report.json."""
     from workbench.study import published
+
+    if name == "report-schema":
+        from workbench.report.json_schema import json_schema
+
+        typer.echo(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+        return
 
     for kind in registry.VERBS:
         if name in registry.methods(kind):

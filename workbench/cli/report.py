@@ -1,20 +1,44 @@
 """The commands that write a report again and check the files of a run: report and verify. Starts without torch."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from workbench.cli.output import AsJson, RunName, console, say
+from workbench.cli.output import AsJson, RunName, console, errors, say
 
 
 def report(
     name: RunName,
-    format_: Annotated[str, typer.Option("--format", help="html | md | csv | json")] = "html",
+    format_: Annotated[
+        str, typer.Option("--format", help="html | md | json | csv | card (model card) | bib (BibTeX) | zip (everything)")
+    ] = "html",
+    sections: Annotated[
+        str | None,
+        typer.Option("--sections", help="sections of HTML and Markdown, separated by commas, such as verdict,rates,methods; default all"),
+    ] = None,
+    max_mb: Annotated[float, typer.Option("--max-mb", help="megabytes that the HTML file or the archive may have")] = 10,
+    images: Annotated[str, typer.Option("--images", help="none | thumb (at most 256 pixels a side) | full")] = "thumb",
+    reveal: Annotated[bool, typer.Option("--reveal", help="show images that may show the concept clearly, not blurred")] = False,
+    variant: Annotated[str | None, typer.Option("--variant", help="whose model card; default the first changed variant")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="the file to write; default in the folder report of the run")] = None,
 ) -> None:
-    """Write a run's report again from its report.json, and print its path."""
+    """Write a run's report again from its report.json, whole or in part, and print its path."""
     from workbench.execution.open_run import open_run
+    from workbench.report.renderers.options import Options, named
 
-    typer.echo(open_run(name).report(format_))
+    run = open_run(name)
+    chosen = Options(named(sections) if sections is not None else None, images, max_mb, variant)  # type: ignore[arg-type]  # it checks
+    whole = chosen == Options() and not reveal and format_ in ("html", "md")
+    if out is None and (whole or format_ in ("csv", "json")):
+        typer.echo(run.report(format_))
+        return
+    from workbench.ui import report_files
+
+    path, left_out = report_files.write(run.folder, format_, chosen, reveal, out)
+    for sentence in left_out:
+        errors.print(sentence, markup=False, soft_wrap=True)
+    typer.echo(path)
 
 
 def verify(name: RunName, as_json: AsJson = False) -> None:

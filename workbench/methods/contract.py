@@ -92,6 +92,12 @@ class Versioned(Protocol):
     VERSION: int
 
 
+class Cited(Protocol):
+    """Every kind. CITATIONS: the publications it implements, as keys of citations.bib or whole BibTeX entries; default none."""
+
+    CITATIONS: tuple[str, ...]
+
+
 class Masking(Protocol):
     """Erasers. MASK: whether it returns masks, not weights; default False."""
 
@@ -221,6 +227,7 @@ class UnitByParameters(Protocol):
 KINDS = {"erasers": Eraser, "attacks": Attack, "detectors": DetectorModule, "scores": Score}
 OPTIONAL: dict[str, tuple[type, ...]] = {
     "erasers": (
+        Cited,
         Versioned,
         Masking,
         TakesNeurons,
@@ -234,7 +241,7 @@ OPTIONAL: dict[str, tuple[type, ...]] = {
         Checks,
         Costs,
     ),
-    "attacks": (Versioned, PublishedAttack, SearchesOnce, MadeElsewhere, ChecksTargets, ReadsFiles, Checks, Costs),
-    "detectors": (Unremembered,),
-    "scores": (Versioned, Neutral, UnitByParameters),
+    "attacks": (Cited, Versioned, PublishedAttack, SearchesOnce, MadeElsewhere, ChecksTargets, ReadsFiles, Checks, Costs),
+    "detectors": (Cited, Unremembered),
+    "scores": (Cited, Versioned, Neutral, UnitByParameters),
 }

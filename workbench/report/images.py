@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from workbench.errors import RunError
 from workbench.report import wording
 from workbench.report.content import Row, arranged
 
+Source = Callable[[str], Image.Image | None]
 MEDIA = {"PNG": "image/png", "WEBP": "image/webp", "JPEG": "image/jpeg"}
 LARGEST_SIDE = 256
 LARGEST_FILE = 64 * 1024
@@ -84,34 +85,65 @@ def blurred(picture: Image.Image, size: int = COARSE) -> Image.Image:
     return small.resize(picture.size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(picture.width / 32))
 
 
-def data_uri(folder: str | Path, path: str) -> str:
+def data_uri(folder: str | Path, path: str, largest: int | None = LARGEST_SIDE, instead: Source | None = None) -> str:
     """An image of the report folder as a data: URI; larger ones are scaled down to WebP.
 
+    largest   pixels on its longer side; None = as it is
+    instead   path -> the picture to show in place of the file, or None
     Refused: a path that leaves the folder, a missing file, anything but PNG, WebP and JPEG.
     """
-    folder = Path(folder).resolve()
-    file = (folder / path).resolve()
-    if not file.is_relative_to(folder):
-        raise RunError(f'report.json names the image "{path}", which lies outside {folder}.')
+    picture = instead(path) if instead else None
     try:
-        raw = file.read_bytes()
+        raw = _png(picture) if picture else file_of(folder, path).read_bytes()
         with Image.open(io.BytesIO(raw), formats=tuple(MEDIA)) as image:
             media = MEDIA[image.format or ""]
-            if max(image.size) > LARGEST_SIDE or len(raw) > LARGEST_FILE:
-                raw, media = _smaller(image), "image/webp"
-    except FileNotFoundError:
-        raise RunError(
-            f'report.json names the image "{path}", but it is not in {folder}. '
-            "Run the report stage again, or remove the row from report.json."
-        ) from None
+            if largest and (max(image.size) > largest or len(raw) > LARGEST_FILE):
+                raw, media = _smaller(image, largest), "image/webp"
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise RunError(f'"{path}" cannot be put into the report ({error}); PNG, WebP and JPEG are possible.') from None
     return f"data:{media};base64,{base64.b64encode(raw).decode('ascii')}"
 
 
-def _smaller(image: Image.Image) -> bytes:
+def png(folder: str | Path, path: str, largest: int | None = None, instead: Source | None = None) -> bytes:
+    """An image of the report folder as PNG, for a file beside the report; the same bytes where nothing is changed."""
+    picture = instead(path) if instead else None
+    if picture is None:
+        try:
+            raw = file_of(folder, path).read_bytes()
+            with Image.open(io.BytesIO(raw), formats=tuple(MEDIA)) as image:
+                if largest is None or max(image.size) <= largest:
+                    return raw
+                picture = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            raise RunError(f'"{path}" cannot be put into the report ({error}); PNG, WebP and JPEG are possible.') from None
+    if largest is not None:
+        picture.thumbnail((largest, largest))
+    return _png(picture)
+
+
+def file_of(folder: str | Path, path: str) -> Path:
+    """The file of an image that report.json names. Refused: a path that leaves the folder, a missing file."""
+    folder = Path(folder).resolve()
+    file = (folder / path).resolve()
+    if not file.is_relative_to(folder):
+        raise RunError(f'report.json names the image "{path}", which lies outside {folder}.')
+    if not file.is_file():
+        raise RunError(
+            f'report.json names the image "{path}", but it is not in {folder}. '
+            "Run the report stage again, or remove the row from report.json."
+        )
+    return file
+
+
+def _png(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def _smaller(image: Image.Image, largest: int) -> bytes:
     copy = image.convert("RGBA" if "A" in image.getbands() else "RGB")
-    copy.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    copy.thumbnail((largest, largest))
     out = io.BytesIO()
     copy.save(out, "WEBP", quality=82, method=4)
     return out.getvalue()

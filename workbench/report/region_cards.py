@@ -5,10 +5,13 @@ fitting   those that fit into the HTML report, with their pixels
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.report import wording
 from workbench.report.content import Report, Row
+
+if TYPE_CHECKING:
+    from workbench.report.images import Source
 
 ROOM = 900_000
 
@@ -56,15 +59,20 @@ def at(place: str) -> str:
     return f"in {place}" if place == "several places" else f"at the {place}"
 
 
-def fitting(report: Report, folder: Path, room: int = ROOM) -> tuple[list[dict[str, Any]], dict[str, str], int, int]:
-    """(cards that fit, {path: data: URI}, number left out, bytes); first those of the units that activate a cluster most."""
+def fitting(
+    report: Report, folder: Path, room: int = ROOM, instead: "Source | None" = None
+) -> tuple[list[dict[str, Any]], dict[str, str], int, int]:
+    """(cards that fit, {path: data: URI}, number left out, bytes); first those of the units that activate a cluster most.
+
+    instead   path -> the picture to show in place of the file, or None
+    """
     from workbench.report.images import data_uri
 
     every, used = cards(report), 0
     pixels: dict[str, str] = {}
     kept: list[dict[str, Any]] = []
     for one in sorted(every, key=lambda card: card["row"]["rank"]):
-        new = {shot["path"]: data_uri(folder, shot["path"]) for shot in one["shots"] if shot["path"] not in pixels}
+        new = {shot["path"]: data_uri(folder, shot["path"], instead=instead) for shot in one["shots"] if shot["path"] not in pixels}
         # a picture that two cards show stands in the file twice
         size = sum(len((pixels | new)[shot["path"]]) + 500 for shot in one["shots"])
         if used + size > room:

@@ -15,7 +15,7 @@ BLUR, BLUR_OF = "blur", "blur-of-run"
 
 def choose_blur(state: State | None) -> None:
     """The switch of the sidebar; of each run it starts on, unless the concept of its study is harmless."""
-    name = state.folder.name if state else None
+    name = state.name if state else None
     if BLUR not in st.session_state or st.session_state.get(BLUR_OF) != name:
         st.session_state[BLUR], st.session_state[BLUR_OF] = state is None or state.sensitive, name
     st.toggle("Blur images", key=BLUR, help="Images that may show the concept are blurred in their pixels.")

@@ -124,9 +124,14 @@ def prompts(state: State) -> list[tuple[str, int]]:
     return list(dict.fromkeys((row["prompt"], int(row["seed"])) for row in rows))
 
 
+def place(state: State) -> str:
+    """What names the run on a command line: its folder, or the name of the example."""
+    return state.name if state.read_only else str(state.folder)
+
+
 def as_python(state: State, asked: Asked, neurons: dict[str, list[int]]) -> str:
     """Python that computes what is on screen."""
-    name = json.dumps(str(state.folder))
+    name = json.dumps(place(state))
     lines = ["import workbench", "from workbench.lab import NeuronAblation", "", f"lab = workbench.Lab({name})"]
     if asked.pick in ("concept", "prune", "watch", "suppressed"):
         lines.append(f"neurons = lab.neurons({json.dumps(asked.pick)})")
@@ -144,7 +149,7 @@ def as_python(state: State, asked: Asked, neurons: dict[str, list[int]]) -> str:
 
 def as_command(state: State, asked: Asked) -> str:
     """The command line that computes what is on screen."""
-    words = ["workbench", "ablate", str(state.folder), "--pick", asked.pick, "--mode", asked.mode, "--strength", f"{asked.strength:g}"]
+    words = ["workbench", "ablate", place(state), "--pick", asked.pick, "--mode", asked.mode, "--strength", f"{asked.strength:g}"]
     if asked.calls is not None:
         words += ["--calls", f"{asked.calls[0]}-{asked.calls[1]}"]
     words += [] if asked.branch == "cond" else ["--branch", asked.branch]

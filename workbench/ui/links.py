@@ -13,7 +13,7 @@ def page(state: State, name: str, label: str, **query: str) -> None:
     """A link to a page of this run."""
     found = navigation.page(name)
     if found is not None:
-        st.page_link(str(found.script), label=label, icon=found.icon, query_params={RUN: state.folder.name} | query)
+        st.page_link(str(found.script), label=label, icon=found.icon, query_params={RUN: state.name} | query)
 
 
 def lab(state: State, pick: str, label: str = "Ablate in the lab") -> None:

@@ -22,7 +22,7 @@ from workbench.neurons.sets import NeuronSet
 from workbench.storage import read_json, write_json
 from workbench.study.fields import MOST_NAME
 from workbench.study.neuron_sets import CLUSTER, OTHERS, OWN
-from workbench.ui import neuron_files
+from workbench.ui import neuron_files, run_list
 from workbench.ui.run_list import State
 from workbench.ui.text import short
 
@@ -161,7 +161,8 @@ def write_note(state: State, neuron: str, text: str) -> None:
 
 
 def _beside(state: State) -> Path:
-    return state.folder.absolute().parent / FOLDER / state.folder.name
+    place = run_list.runs_folder() if state.read_only else state.folder.absolute().parent
+    return place / FOLDER / state.name
 
 
 @contextmanager

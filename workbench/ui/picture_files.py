@@ -1,7 +1,7 @@
 """Pictures of a run: which there are, blurred or clear, two of them mixed. Needs neither torch nor Streamlit.
 
 rows      rows like those of report.json's table `images`; of a running run also what is finished since its first report
-picture   row -> picture, blurred unless it is to be revealed
+picture   row -> picture, blurred unless it is to be revealed;  as_drawn   the same in its own size
 clear     the picture of a prompt in a condition, from the run's own results;  of_report   one of the report folder
 """
 
@@ -24,6 +24,7 @@ from workbench.ui.run_list import State
 from workbench.ui.text import short
 
 SMALLEST, LARGE = 128, 512
+ONLY_BLURRED = "only available blurred"
 MOST_PIXELS = 4096 * 4096
 AGAIN = "Run the study again; results are kept, the report is written again."
 # what Pillow raises for files that are cut short, of another kind, or built to use up memory
@@ -70,7 +71,7 @@ def _key(row: Row) -> str:
 
 def _unreported(state: State, node: dict[str, Any], known: dict[str, Row], most: int | None = None) -> list[Row]:
     """Rows of a condition the report does not have yet; the seed is the one of the plain prompt, None when unknown."""
-    found = _detections(state, node)
+    found = detections(state, node)
     if found is None:
         return []
     return [_row(node, row, known) for row in found.head(len(found) if most is None else most).to_dict("records")]
@@ -105,7 +106,7 @@ def by_prompt(state: State, variant: str, prompt_set: str) -> dict[str, Row]:
     listed = list(state.document["images"]) if state.document else []
     mine = {_key(row): row for row in listed if (row["variant"], row["prompt_set"]) == (variant, prompt_set)}
     node = next((one for one in state.nodes if one["id"] == f"detect:{variant}:{prompt_set}"), None)
-    found = _detections(state, node) if node else None
+    found = detections(state, node) if node else None
     if found is None:
         return mine
     known = {_key(row): row for row in reversed(listed) if row["attack"] is None}
@@ -129,15 +130,21 @@ def delicate(row: Row) -> bool:
 
 def picture(state: State, row: Row, reveal: bool = False) -> tuple[Image.Image | None, str]:
     """(picture, note): the note says why a picture is missing or not as clear as asked."""
+    shown, note = as_drawn(state, row, reveal)
+    return None if shown is None else _enlarged(shown), note
+
+
+def as_drawn(state: State, row: Row, reveal: bool = False) -> tuple[Image.Image | None, str]:
+    """The same in its own size."""
     own = clear(state, row["variant"], row["prompt_set"], row["unit"], row.get("id")) if reveal or row["path"] is None else None
     if own is not None:
-        return _enlarged(own if reveal or not delicate(row) else images.blurred(own)), ""
+        return own if reveal or not delicate(row) else images.blurred(own), ""
     if row["path"] is None:
         return None, "missing"
     shown = of_report(state.report_folder, row["path"])
     if not row["blurred"] and delicate(row) and not reveal:
         shown = images.blurred(shown)
-    return _enlarged(shown), "only available blurred" if reveal and row["blurred"] else ""
+    return shown, ONLY_BLURRED if reveal and row["blurred"] else ""
 
 
 def clear(state: State, variant: str, prompt_set: str, unit: str, prompt_id: str | None = None) -> Image.Image | None:
@@ -172,7 +179,7 @@ def _places(folder: Path, detected: tuple[str, ...], generated: tuple[str, ...])
     return places
 
 
-def _detections(state: State, node: dict[str, Any]) -> Any:
+def detections(state: State, node: dict[str, Any]) -> Any:
     """Findings of the detectors, one row per prompt; None while shards are missing."""
     import pandas
 

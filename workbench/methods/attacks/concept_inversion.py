@@ -14,6 +14,7 @@ from workbench.methods.attacks._search import RandomVectors, generator, search
 from workbench.study.fields import MOST_ITERATIONS, MOST_RATE, MOST_ROWS
 from workbench.study.words import any_of
 
+CITATIONS = ("pham2024circumventing",)
 OPTIMISED = True
 SHARED = True  # one search for each half of the prompts
 VERSION = 2  # 1 was scored on the prompts it had learned from

@@ -9,6 +9,7 @@ from workbench.methods.attacks._gradient import GRADIENT_PASSES, Learned, Levels
 from workbench.methods.attacks._search import RandomVectors, generator, most_passes, search
 from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
+CITATIONS = ("zhang2024defensive",)
 OPTIMISED = True
 PUBLISHED = {"n_vectors": 1, "iterations": 30, "rule": "sign", "step": 1e-3, "noise": 0.0, "log": False, "looks": 0}
 

@@ -10,6 +10,7 @@ from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
 from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
+CITATIONS = ("chin2024prompting4debugging",)
 OPTIMISED = True
 STEP_PASSES = GRADIENT_PASSES + 1
 PUBLISHED = {

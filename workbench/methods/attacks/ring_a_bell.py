@@ -7,6 +7,7 @@ from workbench.methods.attacks._search import Budget, Searcher, generator, most_
 from workbench.methods.attacks._words import RandomPlaces, check_room, filled, writable_tokens
 from workbench.study.fields import MOST_ITERATIONS, MOST_RATE, MOST_ROWS
 
+CITATIONS = ("tsai2024ring",)
 OPTIMISED = False
 PUBLISHED = {"n_tokens": 16, "strength": 3.0, "population": 200, "generations": 3000, "crossover": 0.5, "mutation": 0.25, "looks": 0}
 

@@ -10,6 +10,7 @@ from workbench.methods.attacks._search import generator, most_passes, search
 from workbench.methods.attacks._words import RandomPlaces, before, check_room, filled, writable_tokens
 from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
+CITATIONS = ("zhang2024generate",)
 OPTIMISED = True
 PUBLISHED = {
     "n_tokens": 5,

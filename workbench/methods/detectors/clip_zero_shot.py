@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from workbench.errors import MethodError, ModelError, first_line
 from workbench.study.fields import NonEmpty
 
+CITATIONS = ("radford2021learning",)
 NONE = "none"
 
 

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.errors import MethodError, ModelError, nearest
 from workbench.study.fields import NonEmpty
 
+CITATIONS = ("zhang2024generate",)
+
 
 class Parameters(BaseModel):
     """What can be set."""

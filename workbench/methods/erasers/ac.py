@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.study.fields import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 from workbench.study.published import Published
 
+CITATIONS = ("kumari2023ablating",)
 PUBLISHED = Published(
     source="nupurkmr9/concept-ablation, diffusers/README and train.py at c11fb1b. Their commands run on 2 GPUs with --scale_lr, so that "
     "batch is 2 x 4 and the learning rate is 8 times the one given",

@@ -8,6 +8,7 @@ from workbench.methods.erasers._layers import Share
 from workbench.study.fields import MOST_GUIDANCE, MOST_ROWS, MOST_STEPS, Seed
 from workbench.study.published import Published
 
+CITATIONS = ("nguyen2024unveiling",)
 MASK = True
 VERSION = 2  # 1 rounded the number of weights
 PUBLISHED = Published(

@@ -6,6 +6,7 @@ from workbench.methods.erasers._inputs import Branched
 from workbench.methods.erasers._layers import Layers
 from workbench.study.published import Published
 
+CITATIONS = ("chavhan2024conceptprune",)
 MASK = True
 VERSION = 2  # 1 rounded, and measured the cond branch alone
 PUBLISHED = Published(

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.study.fields import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 from workbench.study.published import Published
 
+CITATIONS = ("gandikota2023erasing",)
 PUBLISHED = Published(
     source="rohitgandikota/erasing, esd_sd.py at 25613d2; of 2023: train-esd.py at a2189e9; which modules for which task: arXiv 2303.07345",
     values={"form": "concept", "iterations": 200, "learning_rate": 5e-5, "eta": 2.0, "guidance": 3.0, "steps": 50, "batch": 1}

@@ -10,6 +10,7 @@ from workbench.methods.erasers._layers import Layers
 from workbench.study.fields import NonEmpty
 from workbench.study.published import Published
 
+CITATIONS = ("deng2026forget",)
 MASK = True
 VERSION = 2  # 1 rounded, and had other formulas
 PUBLISHED = Published(

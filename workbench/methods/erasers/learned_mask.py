@@ -13,6 +13,7 @@ from pydantic import Field
 from workbench.methods.erasers._layers import Share
 from workbench.study.fields import MOST_GUIDANCE, MOST_ITERATIONS, MOST_RATE, MOST_ROWS, MOST_STEPS, Seed
 
+CITATIONS = ("yang2024pruning",)
 MASK = True
 NO_PRESET = (
     "what its model, P-ESD (arXiv 2405.16534), was trained with is not known: no code is public, and layers, relaxation, penalty, learning "

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.study.fields import MOST_ITERATIONS
 from workbench.study.published import Published
 
+CITATIONS = ("zhang2026roots",)
 TOLERANCE = 1e-5
 INCOMING, OUTGOING = "net.0.proj.weight", "net.2.weight"
 SMALLEST = "smallest"

@@ -7,6 +7,7 @@ from pydantic import Field
 from workbench.methods.erasers._inputs import Sampled
 from workbench.methods.erasers._layers import Share
 
+CITATIONS = ("sun2023wanda",)
 MASK = True
 NO_PRESET = "it was published for language models (the smallest weights of each row, half of them); nothing was published for erasing."
 VERSION = 2  # 1 rounded the number of weights

@@ -7,6 +7,8 @@ from workbench.methods.scores._weights import through_weights
 from workbench.neurons.weights import voted
 from workbench.study.fields import MOST_CALL
 
+CITATIONS = ("chavhan2024conceptprune",)
+
 
 class Parameters(BaseModel):
     """What can be set."""

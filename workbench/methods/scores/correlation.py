@@ -3,6 +3,8 @@
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+CITATIONS = ("yang2024pruning",)
+
 
 class Parameters(BaseModel):
     """Nothing to set."""

@@ -5,6 +5,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.methods.scores._weights import through_weights
 from workbench.neurons.weights import excess
 
+CITATIONS = ("deng2026forget",)
+
 
 class Parameters(BaseModel):
     """What can be set."""

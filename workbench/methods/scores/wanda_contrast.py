@@ -9,6 +9,8 @@ from workbench.errors import MethodError
 from workbench.methods.scores._weights import through_weights
 from workbench.neurons.weights import importance
 
+CITATIONS = ("sun2023wanda",)
+
 
 class Parameters(BaseModel):
     """What can be set."""

@@ -4,17 +4,23 @@ from typing import Any
 
 from workbench.report.content import Report
 from workbench.report.renderers import marks
-from workbench.report.section import Part, Section, Template, Text, found
+from workbench.report.renderers.options import Options
+from workbench.report.section import Part, Section, Template, Text
 from workbench.report.table import Table, in_words
 
+EVERYTHING = Options()
+PICTURES = ("drawn", "read_on", "overlay")
 
-def render_markdown(document: dict[str, Any]) -> str:
-    """The document as Markdown text; every text of the study is escaped."""
+
+def render_markdown(document: dict[str, Any], options: Options = EVERYTHING) -> str:
+    """The chosen sections of a document as Markdown text; every text of the study is escaped."""
+    if options.images == "none":
+        document = document | {"cluster_regions": [row | dict.fromkeys(PICTURES) for row in document["cluster_regions"]]}
     report = Report(document)
     parts = [f"# {marks.text(report.study['title'])}", marks.text(report.study["question"] or "")]
     if report.note:
         parts.append(f"> **Note.** {marks.text(report.note)}")
-    for section in found().values():
+    for section in options.chosen.values():
         parts += _section(section, report)
     return "\n\n".join(part for part in parts if part) + "\n"
 

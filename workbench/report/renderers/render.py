@@ -40,8 +40,13 @@ def render(folder: str | Path, formats: Iterable[str] = FORMATS, max_mb: float =
         for table in schema.tables():
             path = folder / "tables" / f"{table}.csv"
             written.append(_replace(path, to_csv(document[table], table)))
-    written.append(_replace(folder / "manifest.json", _manifest(folder)))
+    written.append(write_manifest(folder))
     return written
+
+
+def write_manifest(folder: Path) -> Path:
+    """Write manifest.json, with the sha256 of every file of a report folder."""
+    return _replace(folder / "manifest.json", _manifest(folder))
 
 
 def neurons(document: dict[str, Any], folder: str | Path) -> list[dict[str, Any]]:

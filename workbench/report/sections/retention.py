@@ -133,15 +133,15 @@ def retention_alt(rows: list[Row], variants: Sequence[str] = ()) -> str:
     return f"Rates of images drawn as asked. {'; '.join(parts)}."
 
 
-def plane_points(report: Report) -> list[Row]:
-    """Every variant on the plane: rate of the concept against retention.
+def plane_points(report: Report, variants: Sequence[str] | None = None) -> list[Row]:
+    """Variants on the plane: rate of the concept against retention.
 
-    One row per variant that is no base model and condition (without attack, each attack): variant, condition, provenance and its
-    words `made`, n, rate, low, high, and kept, the row of what is retained (related concepts, else unrelated ones). Variants
-    without such a row are left out.
+    One row per variant (by default all that are no base model) and condition (without attack, each attack): variant, condition,
+    provenance and its words `made`, n, rate, low, high, and kept, the row of what is retained (related concepts, else unrelated ones).
+    Variants without such a row are left out.
     """
     points = []
-    for variant in report.subjects:
+    for variant in report.subjects if variants is None else variants:
         picked = cards(report, variant)
         kept, without = picked["retention"], picked["erasure"]
         if kept is None or kept["rate"] is None:

@@ -11,8 +11,8 @@
     setTimeout(function () { button.textContent = words; }, 1500);
   }
   function copy(button) {
-    var table = document.getElementById(button.getAttribute("data-copies"));
-    var text = Array.prototype.map.call(table.rows, cells).join("\n");
+    var source = document.getElementById(button.getAttribute("data-copies"));
+    var text = source.rows ? Array.prototype.map.call(source.rows, cells).join("\n") : source.innerText.trim();
     if (navigator.clipboard && window.isSecureContext) {
       navigator.clipboard.writeText(text).then(function () { copied(button); });
       return;
