@@ -6,7 +6,7 @@ from workbench.report.sections.retention import PLANE_FIGURE
 from workbench.ui import compared_runs, comparison_tables, current_run, run_list, show
 from workbench.ui.text import plain
 
-PAGE = {"title": "Compare", "icon": ":material/compare_arrows:", "why": "variants and runs side by side", "order": 80}
+PAGE = {"title": "Compare", "icon": ":material/compare_arrows:", "why": "variants and runs side by side", "order": 50}
 MOST_CONDITIONS = 4
 
 state = current_run.run_to_show()

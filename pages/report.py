@@ -11,7 +11,7 @@ from workbench.report.section import found
 from workbench.ui import address, current_run, report_files
 from workbench.ui.text import plain
 
-PAGE = {"title": "Report", "icon": ":material/description:", "why": "a report to keep, print or hand over", "order": 90}
+PAGE = {"title": "Report", "icon": ":material/description:", "why": "a report to keep, print or hand over", "order": 60}
 LEAST = 5.0  # megabytes of an HTML report with figures: plotly.js alone has 4.8
 BUTTONS = {
     "html": ("HTML", ":material/html:"),

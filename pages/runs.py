@@ -10,7 +10,7 @@ PAGE = {
     "title": "Runs",
     "icon": ":material/checklist:",
     "why": "all runs: progress, log, stop, resume",
-    "order": 90,
+    "order": 70,
     "of_run": False,
 }
 ICONS = {"finished": ":material/check_circle:", "running": ":material/pending:", "stopped": ":material/pause_circle:"}

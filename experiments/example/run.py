@@ -12,24 +12,27 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from workbench import resources
 from workbench.errors import RunError, WorkbenchError
 from workbench.execution import digests, execute
+from workbench.execution.plan import read_sets
 from workbench.execution.run_folder import Store
-from workbench.storage import read_table, write_json, write_table
+from workbench.storage import digest, read_json, read_table, write_json, write_table
 from workbench.study.study import load_study
 
 STUDY = "emoji-ink-neurons"
 TRAJECTORY = "reference"
 MOST_BYTES = 12_000_000
 RECORDED = ("base:target", "base:reference", "erased:target", "erased:embedding_pgd@erased", "erased:embedding_pgd@erased~control")
-KEPT = ("erase", "cluster", "tokens", "fidelity", "ablate", "regions")  # stages whose results are kept whole
+KEPT = ("erase", "cluster", "regions")  # stages whose results are kept whole
 LEFT_OUT = ("sham",)  # variants whose weights are not needed
-ATTRIBUTED = ("base:target", "erased:target", "erased:embedding_pgd@erased")
-REPORT = ("report.json", "neurons_by_call.parquet", "neuron-sets", "images")
+ATTRIBUTED = ("base:target", "erased:target")
+REPORT = ("report.json", "neuron-sets", "images")
+DRAWN = ("base:target", "erased:target", "erased:embedding_pgd@erased")  # conditions with the images of all prompts
 
 
 def cut(source: Path, out: Path) -> None:
@@ -66,7 +69,7 @@ def cut(source: Path, out: Path) -> None:
     write_json(out / "where.json", {"study_folder": "."})
     status = json.loads((source / "status.json").read_text())
     write_json(out / "status.json", status | {"pid": 1, "pid_started": 0.0, "command": f"workbench run {STUDY}"})
-    report(source / "report", out / "report")
+    report(store, out / "report")
     about = {"made_by": "make example", "of": STUDY, "kept": kept, "recordings": f"mean |a|, half precision, trajectory {TRAJECTORY}"}
     write_json(out / "about.json", about)
 
@@ -108,18 +111,50 @@ def recording(folder: Path, to: Path) -> None:
         save_file({name: file.get_tensor(name).astype(np.float16) for name in names}, to / f"{TRAJECTORY}.safetensors", file.metadata())
 
 
-def report(folder: Path, to: Path) -> None:
-    """report.json with its images and the neuron table, compressed; HTML, Markdown and CSV can be written again from it."""
+def report(store: Store, to: Path) -> None:
+    """report.json with its images and the neuron table; HTML, Markdown and CSV can be written again from it.
+
+    The conditions DRAWN get the images of all their prompts, not only those that a report shows.
+    """
+    folder = store.report_folder
     to.mkdir(parents=True)
     for name in REPORT:
         path = folder / name
         if path.is_dir():
             shutil.copytree(path, to / name)
-        elif path.exists():
+        else:
             shutil.copyfile(path, to / name)
+    document = read_json(to / "report.json")
+    targets = {
+        one.keys[row][0]: (one.prompts[row], one.seeds[row]) for one in [read_sets(load_study(STUDY))["target"]] for row in range(len(one))
+    }
+    for node in store.manifest()["nodes"]:
+        if node["stage"] == "detect" and node["id"].removeprefix("detect:") in DRAWN:
+            document["images"] += more_images(store, node, document["images"], targets, to)
+    write_json(to / "report.json", document)
     table = read_table(folder / "neurons.parquet")
     floats = {name: "float32" for name in table if table[name].dtype == "float64"}
     write_table(to / "neurons.parquet", table.astype(floats))
+
+
+def more_images(store: Store, node: dict, listed: list[dict], targets: dict, to: Path) -> list[dict]:
+    """Rows of the table `images`, with their files, for the prompts of a condition that the report does not show."""
+    mine = [row for row in listed if (row["variant"], row["prompt_set"]) == (node["variant"], node["prompt_set"])]
+    shown, rows = {row["unit"] for row in mine}, []
+    generated = next(one for one in store.manifest()["nodes"] if one["id"] == node["id"].replace("detect:", "generate:", 1))
+    for detected, drawn in zip(node["shards"], generated["shards"], strict=True):
+        found = read_table(store.file("detect", detected, "detections.parquet"))
+        with safe_open(store.file("generate", drawn, "images.safetensors"), "numpy") as file:
+            pixels = file.get_tensor("images")
+        for row, picture in zip(found.to_dict("records"), pixels, strict=True):
+            if row["unit"] in shown:
+                continue
+            prompt, seed = targets[row["unit"]]
+            name = f"images/{digest([node['id'], row['unit']])[:16]}.png"
+            Image.fromarray(picture.transpose(1, 2, 0)).save(to / name, format="PNG", optimize=True)
+            about = {"unit": row["unit"], "id": row["id"], "prompt": prompt, "seed": seed, "path": name, "blurred": False}
+            rows.append(mine[0] | about | {"success": bool(row["judge"]), "score": float(row["judge_score"])})
+    return rows
 
 
 def main(words: list[str] | None = None) -> None:

@@ -349,6 +349,11 @@ class Store:
         self._refuse(stage, key, self.fault(stage, key, look_inside=False))
         return self.path(stage, key)
 
+    def kept(self, result: tuple[str, str], name: str) -> bool:
+        """Whether a result (stage, key) has a file of this name, or its seal says that it should have: an example run has only some."""
+        folder = self.path(*result)
+        return (folder / name).exists() or name in (digests.read(folder) or {})
+
     def file(self, stage: str, key: str, name: str) -> Path:
         """The path of one file of a result. Only that file is checked against the seal: pages read single files of many results.
 

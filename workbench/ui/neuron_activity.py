@@ -114,7 +114,10 @@ def _read(
     parts: list[np.ndarray] = []
     about: dict[str, Any] = {}
     for shard in node["shards"]:
-        path = store.file("record", shard, f"{trajectory}.safetensors")
+        name = f"{trajectory}.safetensors"
+        if not store.kept(("record", shard), name):
+            return None
+        path = store.file("record", shard, name)
         try:
             with safe_open(path, "numpy") as file:
                 name = f"{layer}|mean_abs"
