@@ -288,7 +288,8 @@ class Lab:
     @property
     def variants(self) -> list[str]:
         """base, then the finished variants of the run."""
-        done = {node["id"] for node in self.run.store.manifest()["nodes"] if node["state"] == "done" and node["stage"] == "erase"}
+        nodes = [node for node in self.run.store.manifest()["nodes"] if node["stage"] == "erase"]
+        done = {node["id"] for node in nodes if all(self.run.store.has("erase", key) for key in node["shards"])}
         return [BASE, *(variant.name for variant in self.study.variants if f"erase:{variant.name}" in done)]
 
     @cached_property

@@ -131,6 +131,7 @@ def report(store: Store, to: Path) -> None:
     for node in store.manifest()["nodes"]:
         if node["stage"] == "detect" and node["id"].removeprefix("detect:") in DRAWN:
             document["images"] += more_images(store, node, document["images"], targets, to)
+    document["reproduce"]["command"] = f"workbench run {STUDY}"
     write_json(to / "report.json", document)
     table = read_table(folder / "neurons.parquet")
     floats = {name: "float32" for name in table if table[name].dtype == "float64"}

@@ -87,7 +87,8 @@ def content(folder: Path, format: str, options: Options, reveal: bool) -> bytes:
 
 def command(state: State, options: Options, reveal: bool, format: str = "html") -> str:
     """The command line that writes the same file."""
-    words = ["workbench", "report", str(state.folder), "--format", format]
+    words = ["workbench", "report", state.name if state.read_only else str(state.folder), "--format", format]
+    words += ["--out", exports.FORMATS[format].file] if state.read_only else []
     words += ["--sections", ",".join(options.sections)] if options.sections else []
     words += ["--images", options.images] if options.images != Options().images else []
     words += ["--max-mb", f"{options.max_mb:g}"] if options.max_mb != Options().max_mb else []
