@@ -41,6 +41,7 @@ bench: $(VENV)/.developing  ## ratios measured side by side
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/attacks_batched.py
 	$(BIN)/python benchmarks/ablation.py
+	$(BIN)/python benchmarks/lab.py
 	$(BIN)/python benchmarks/learned_mask.py
 	$(BIN)/python -m experiments.plantings.run
 

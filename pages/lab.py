@@ -3,8 +3,7 @@
 import streamlit as st
 
 from workbench.errors import RunError, WorkbenchError
-from workbench.report.sections.ablation import DOSE_FIGURE
-from workbench.ui import current_run, lab_actions, lab_results, lab_state, live, pick, show
+from workbench.ui import current_run, lab_actions, lab_results, lab_state, live, pick
 from workbench.ui.lab_controls import Controls
 from workbench.ui.text import plain
 
@@ -66,20 +65,10 @@ def session() -> None:
             lab_actions.compute(state, asked, neurons)
             lab_actions.attack_button()
             lab_actions.keep(state, asked, neurons, variants)
+            lab_results.dose(state, sum(map(len, neurons.values())))
         except WorkbenchError as error:
             controls.images()
             st.error(plain(error), icon=":material/error:")
 
 
 session()
-
-dose = [row for row in state.report["ablation"] if row["value"] is not None]
-if dose:
-    with st.expander("Dose-response over many prompts", icon=":material/show_chart:", key="lab-dose", on_change="rerun") as opened:
-        if opened.open:
-            show.figure(DOSE_FIGURE, dose, caption=lab_results.dose_words(dose))
-else:
-    st.caption(
-        'This run has no dose-response curve. Add [ablate] with effects = ["dose_response"] to its study and run it again: one prompt '
-        "shows what changes; many prompts with random sets beside them show whether it is these neurons."
-    )

@@ -7,7 +7,9 @@ import streamlit as st
 from PIL import Image
 
 from workbench.report import images, wording
-from workbench.report.content import Row
+from workbench.report.charts.style import COLOURS, CONFIG
+from workbench.report.section import Drawing
+from workbench.report.sections.ablation import DOSE_FIGURE
 from workbench.ui import image_matrix, lab_state, live
 from workbench.ui.lab_state import Asked
 from workbench.ui.live import DIFFERENCE, Outcome
@@ -115,8 +117,28 @@ def as_job(state: State, asked: Asked) -> None:
     st.code(lab_state.as_command(state, asked), language="bash", wrap_lines=True)
 
 
-def dose_words(rows: Sequence[Row]) -> str:
-    """The caption of the dose-response curve."""
-    ns = sorted({row["n"] for row in rows if row["n"]})
-    span = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
-    return f"n = {span} units (evaluation half), 95 % intervals. Grey: matched random sets of the same size. From the run."
+def dose(state: State, n_neurons: int) -> None:
+    """The run's dose-response curve with the band of random sets, and a mark where the picked neurons are."""
+    rows = [row for row in state.report["ablation"] if row["value"] is not None]
+    if not rows:
+        st.caption(
+            'This run has no dose-response curve. Add [ablate] with effects = ["dose_response"] to its study and run it again: one prompt '
+            "shows what changes; many prompts with random sets beside them show whether it is these neurons."
+        )
+        return
+    with st.expander("Dose-response over many prompts", icon=":material/show_chart:", key="lab-dose", on_change="rerun") as opened:
+        if not opened.open:
+            return
+        sizes = [row["n_neurons"] / row["share"] for row in rows if row["share"]]
+        share = n_neurons / (sum(sizes) / len(sizes)) if sizes else None
+        drawing = Drawing("", (rows,))
+        figure = DOSE_FIGURE.drawn(drawing)
+        if share:
+            figure.add_vline(x=100 * share, line={"dash": "dot", "color": COLOURS["black"]}, annotation={"text": f"{n_neurons} neurons"})
+        st.plotly_chart(figure, theme=None, config=CONFIG, alt=DOSE_FIGURE.words(drawing), key="lab-dose-figure")
+        ns = sorted({row["n"] for row in rows if row["n"]})
+        n = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
+        st.caption(
+            f"n = {n} units (evaluation half), 95 % intervals. Grey: matched random sets of the same size. Dotted: as many neurons as are "
+            "picked now; the curve itself ablates those that rank highest in the run."
+        )

@@ -1,0 +1,73 @@
+"""The Ablation lab beside plain sampling: one prompt, the concept neurons ablated, three variants of the example run.
+
+Ratios measured side by side in one run:
+  change    everything that the page computes after a control has changed (images, judge, target, activity of three variants) over
+            plainly sampling and decoding three images
+  again     the same request a second time over the first: what did not change is not computed again
+"""
+
+import statistics
+import sys
+import time
+
+import torch
+
+from workbench import resources
+from workbench.diffusion.denoise import denoise
+from workbench.lab import Lab, NeuronAblation
+from workbench.models import text
+
+ROUNDS = 5
+PROMPT, SEED = "a bicycle in ink style", 1001
+
+
+def sampled(lab: Lab, seed: int) -> None:
+    """Three images, without the lab."""
+    model, sampling = lab.model, lab.study.sampling
+    for _ in range(3):
+        with torch.no_grad():
+            states, empty = text.encode(model, [PROMPT]), text.unconditional(model)
+        model.decode(denoise(model, states, empty, [seed], n_steps=sampling.steps, guidance=sampling.guidance)[0])
+
+
+def asked(lab: Lab, ablation: NeuronAblation) -> None:
+    """What the page asks for."""
+    for variant in ("base", "erased", "pruned"):
+        for change in (None, ablation):
+            lab.found(lab.images(PROMPT, SEED, variant, change))
+            lab.target(PROMPT, SEED, variant, change)
+            lab.activity(ablation.neurons, PROMPT, SEED, variant, change)
+
+
+def timed(function, *given) -> float:
+    """Wall seconds."""
+    began = time.perf_counter()
+    function(*given)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    example = resources.example_run()
+    if example is None:
+        sys.exit("There is no example run. Make it with: make example")
+    began = time.perf_counter()
+    lab = Lab(example)
+    lab.warm()
+    loading = time.perf_counter() - began
+    neurons = lab.neurons("concept")
+    asked(lab, NeuronAblation(neurons, "zero", 0.99))  # what is intact is computed once
+    changes, again, plain = [], [], []
+    for turn in range(ROUNDS):
+        ablation = NeuronAblation(neurons, "zero", 0.9 - 0.01 * turn)
+        plain.append(timed(sampled, lab, SEED + turn))
+        changes.append(timed(asked, lab, ablation))
+        again.append(timed(asked, lab, ablation))
+    change, once, base = (statistics.median(times) for times in (changes, again, plain))
+    print(f"lab: model and judge loaded in {loading:.1f} s; {ablation.n_neurons} neurons, 3 variants, {torch.get_num_threads()} threads")
+    print(f"change  {change / base:.2f}  (a change {change:.2f} s, 3 plain images {base:.2f} s; median of {ROUNDS})")
+    print(f"again   {once / change:.4f}  ({once * 1000:.1f} ms)")
+
+
+if __name__ == "__main__":
+    main()
