@@ -74,8 +74,8 @@ comparison_tables.shared(compared_runs.shared(compared_runs.neuron_sets(states))
 st.subheader("Two reports side by side")
 if len(states) < 2:
     st.info("Choose another run above to see every setting and number in which the two differ.", icon=":material/difference:")
-    st.stop()
-rest = list(states)[1:]
-second = rest[0] if len(rest) == 1 else st.selectbox("Report beside", rest, key="compare-report", format_func=plain)
-settings, numbers = compared_runs.reports(states[here], states[second])
-comparison_tables.reports(settings, numbers, here, second)
+else:
+    rest = list(states)[1:]
+    second = rest[0] if len(rest) == 1 else st.selectbox("Report beside", rest, key="compare-report", format_func=plain)
+    settings, numbers = compared_runs.reports(states[here], states[second])
+    comparison_tables.reports(settings, numbers, here, second)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from workbench.errors import RunError, WorkbenchError
+from workbench.study.study import Study
 from workbench.ui import current_run, lab_actions, lab_results, lab_state, live, pick
 from workbench.ui.lab_controls import Controls
 from workbench.ui.text import plain
@@ -17,28 +18,10 @@ PAGE = {
 
 state = current_run.run_to_show()
 st.title("Ablation lab")
-try:
-    study = live.study_of(state)
-except RunError as error:
-    st.info(f"Nothing can be computed here. {plain(error)}", icon=":material/info:")
-    st.stop()
-size = live.model_bytes(study)
-if size is None:
-    st.info(
-        f"The base model {plain(study.model.base)} is not on this machine, so nothing can be computed here. Put it where the study names "
-        "it, or open the run on the machine that has it.",
-        icon=":material/info:",
-    )
-    st.stop()
-large = size > live.MOST_BYTES
-finished = [node["variant"] for node in state.nodes if node["stage"] == "erase" and state.has(node)]
-variants = ("base", *(one.name for one in study.variants if one.name in finished))
-calls = [row["call"] for row in state.report["activity_by_call"]]
-controls = Controls(state, variants, max([study.sampling.steps, *(call + 1 for call in calls)]))
 
 
 @st.fragment
-def session() -> None:
+def session(controls: Controls, large: bool) -> None:
     """Everything that a control changes."""
     controls.begin()
     controls.note()
@@ -64,11 +47,34 @@ def session() -> None:
                 return
             lab_actions.compute(state, asked, neurons)
             lab_actions.attack_button()
-            lab_actions.keep(state, asked, neurons, variants)
+            lab_actions.keep(state, asked, neurons, controls.variants)
             lab_results.dose(state, sum(map(len, neurons.values())))
         except WorkbenchError as error:
             controls.images()
             st.error(plain(error), icon=":material/error:")
 
 
-session()
+def refused(study: Study | None, size: int | None) -> str | None:
+    """Why nothing can be computed, a sentence; None when it can."""
+    if study is None or size is not None:
+        return None
+    return (
+        f"The base model {plain(study.model.base)} is not on this machine, so nothing can be computed here. Put it where the study names "
+        "it, or open the run on the machine that has it."
+    )
+
+
+try:
+    study: Study | None = live.study_of(state)
+except RunError as error:
+    study = None
+    st.info(f"Nothing can be computed here. {plain(error)}", icon=":material/info:")
+size = live.model_bytes(study) if study else None
+if why := refused(study, size):
+    st.info(why, icon=":material/info:")
+elif study:
+    finished = [node["variant"] for node in state.nodes if node["stage"] == "erase" and state.has(node)]
+    variants = ("base", *(one.name for one in study.variants if one.name in finished))
+    calls = [row["call"] for row in state.report["activity_by_call"]]
+    n_calls = max([study.sampling.steps, *(call + 1 for call in calls)])
+    session(Controls(state, variants, n_calls), size is not None and size > live.MOST_BYTES)

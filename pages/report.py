@@ -96,13 +96,11 @@ st.caption("A large report takes some seconds. The same in a terminal, with thes
 st.code(report_files.command(state, options, not blur), language="bash", wrap_lines=True)
 
 st.subheader("Preview")
-if not st.toggle("Show the HTML report here", key="report-preview", help="It is made again when the options above change."):
-    st.stop()
-try:
-    with st.spinner("Making the report"):
-        shown = report_files.made(state, "html", options, not blur)
-except RunError as error:
-    st.error(plain(error), icon=":material/error:")
-    st.stop()
-st.caption(f"{len(shown.content) / 1e6:.1f} MB. " + (" ".join(map(plain, shown.left_out)) or "Nothing was left out."))
-st.iframe(shown.content.decode("utf-8"), height=900, alt=f"HTML report of {state.name}, {len(titles)} sections at most")
+if st.toggle("Show the HTML report here", key="report-preview", help="It is made again when the options above change."):
+    try:
+        with st.spinner("Making the report"):
+            shown = report_files.made(state, "html", options, not blur)
+        st.caption(f"{len(shown.content) / 1e6:.1f} MB. " + (" ".join(map(plain, shown.left_out)) or "Nothing was left out."))
+        st.iframe(shown.content.decode("utf-8"), height=900, alt=f"HTML report of {state.name}, {len(titles)} sections at most")
+    except RunError as error:
+        st.error(plain(error), icon=":material/error:")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 import tomllib
 
 import pytest
@@ -150,10 +151,26 @@ def test_a_run_without_its_model_or_study_says_so(runs, tmp_path, monkeypatch):
     assert any("Nothing can be computed here" in info.value for info in app.info)
 
 
-def test_a_model_too_large_for_the_pages_gets_the_command(opened, monkeypatch):
+def test_a_model_too_large_for_the_pages_is_computed_by_a_process_of_its_own(opened, monkeypatch):
     monkeypatch.setattr("workbench.ui.live.MOST_BYTES", 10)
     app = opened()
     assert not pictures(app) and any("workbench ablate" in code.value for code in app.code)
+    app.button(key="lab-job").click().run()
+    assert not app.exception and any("Computing" in info.value for info in app.info)
+    for _ in range(600):
+        if pictures(app):
+            break
+        time.sleep(0.2)
+        app.run()
+    assert len(pictures(app)) == 6 and not app.error
+    app.text_input(key="lab-device").set_value("cuda:77").run()
+    app.button(key="lab-job").click().run()
+    for _ in range(600):
+        if app.error:
+            break
+        time.sleep(0.2)
+        app.run()
+    assert any("cuda" in error.value for error in app.error)
 
 
 def test_the_command_and_the_python_of_a_state_do_the_same(runs, tmp_path):

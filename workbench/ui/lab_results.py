@@ -10,7 +10,7 @@ from workbench.report import images, wording
 from workbench.report.charts.style import COLOURS, CONFIG
 from workbench.report.section import Drawing
 from workbench.report.sections.ablation import DOSE_FIGURE
-from workbench.ui import image_matrix, lab_state, live
+from workbench.ui import image_matrix, lab_job, lab_state, live
 from workbench.ui.lab_state import Asked
 from workbench.ui.live import DIFFERENCE, Outcome
 from workbench.ui.run_list import State
@@ -108,13 +108,60 @@ def retained(rows: Sequence[tuple[str, tuple[int, int, int] | None]]) -> None:
 
 
 def as_job(state: State, asked: Asked) -> None:
-    """For a model too large for the pages: the command that computes the same as a process of its own."""
-    st.info(
-        "This model is too large for the process of the pages. The command below computes the same as a process of its own and writes "
-        "pictures and numbers into a folder.",
-        icon=":material/memory:",
+    """For a model too large for the pages: the same as a process of its own, started and shown here."""
+    st.caption(
+        "This model is too large for the process of the pages, so a process of its own computes; it goes on when this tab is closed."
     )
+    device = st.text_input("Device", "cpu", key="lab-device", help="cpu, cuda, cuda:1, ...")
+    job = lab_job.find(state, asked, device)
+    if job.kind == "running":
+        _running(state, asked, device)
+    elif job.kind == "done":
+        _job_grid(asked, job)
+    else:
+        if job.kind == "failed":
+            st.error(f"The process ended without a result. {plain(job.said)}", icon=":material/error:")
+        if st.button("Compute", key="lab-job", icon=":material/play_arrow:", type="primary"):
+            lab_job.start(state, asked, device)
+            st.rerun()
+    st.caption("The same in a terminal")
     st.code(lab_state.as_command(state, asked), language="bash", wrap_lines=True)
+
+
+@st.fragment(run_every="2s")
+def _running(state: State, asked: Asked, device: str) -> None:
+    job = lab_job.find(state, asked, device)
+    if job.kind != "running":
+        st.rerun()
+    st.info("Computing …", icon=":material/hourglass_top:")
+    if st.button("Stop", key="lab-job-stop", icon=":material/stop_circle:"):
+        lab_job.stop(job)
+
+
+def _job_grid(asked: Asked, job: lab_job.Job) -> None:
+    rows, hide = {(row["variant"], row["seed"]): row for row in job.rows}, image_matrix.blur()
+    for seed in asked.seeds:
+        with st.grid(len(asked.variants) + 1, min_column_width=112, wrap=False, gap="xsmall"):
+            st.caption(f"seed {seed}")
+            for variant in asked.variants:
+                st.markdown(f"**{plain(variant)}**")
+            for place, when in enumerate(("before", "after")):
+                st.caption(when)
+                for variant in asked.variants:
+                    found = rows[variant, seed]
+                    picture = Image.open(job.picture(variant, seed, when)).convert("RGB")
+                    with st.container(gap="xxsmall"):
+                        st.image(
+                            images.blurred(picture) if hide else picture, width=WIDTH, alt=f"{variant} {when} the ablation, {asked.prompt}"
+                        )
+                        st.caption(f"{'concept' if found['concept'][place] else 'no concept'} · {found['score'][place]:.2f}")
+    cells = [
+        {"Variant": plain(row["variant"]), "Seed": str(row["seed"])}
+        | {word: plain(_pair(tuple(row[key]) if row[key] else None)) for word, key in (("Target T2", "target"), ("Activity", "activity"))}
+        for row in rows.values()
+    ]
+    st.table(cells, hide_index=True, alt="Target and activity before and after the ablation, one row an image")
+    st.caption(f"n = {len(asked.seeds)} images of one prompt, so there is no interval.")
 
 
 def dose(state: State, n_neurons: int) -> None:

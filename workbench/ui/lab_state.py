@@ -147,14 +147,18 @@ def as_python(state: State, asked: Asked, neurons: dict[str, list[int]]) -> str:
     return "\n".join(lines)
 
 
+def words(asked: Asked) -> list[str]:
+    """The options of `workbench ablate` for a state."""
+    found = ["--pick", asked.pick, "--mode", asked.mode, "--strength", f"{asked.strength:g}"]
+    if asked.calls is not None:
+        found += ["--calls", f"{asked.calls[0]}-{asked.calls[1]}"]
+    found += [] if asked.branch == "cond" else ["--branch", asked.branch]
+    return [*found, "--prompt", asked.prompt, "--seeds", ",".join(map(str, asked.seeds)), "--variants", ",".join(asked.variants)]
+
+
 def as_command(state: State, asked: Asked) -> str:
     """The command line that computes what is on screen."""
-    words = ["workbench", "ablate", place(state), "--pick", asked.pick, "--mode", asked.mode, "--strength", f"{asked.strength:g}"]
-    if asked.calls is not None:
-        words += ["--calls", f"{asked.calls[0]}-{asked.calls[1]}"]
-    words += [] if asked.branch == "cond" else ["--branch", asked.branch]
-    words += ["--prompt", asked.prompt, "--seeds", ",".join(map(str, asked.seeds)), "--variants", ",".join(asked.variants)]
-    return " ".join(map(shlex.quote, [*words, "--out", "ablation"]))
+    return shlex.join(["workbench", "ablate", place(state), *words(asked), "--out", "ablation"])
 
 
 def pruned_study(state: State, name: str, parent: str, mask: Path, folder: Path) -> Path:
