@@ -6,6 +6,7 @@ from workbench.methods.erasers import uce
 from workbench.study.fields import MOST_RATE
 from workbench.study.published import Published
 
+CITATIONS = ("gandikota2024unified", "gong2024reliable")
 PUBLISHED = Published(
     source="arXiv 2407.12383 and CharlesGong12/RECE at 403a67f",
     values={"ridge": 0.5, "erase_scale": 1.0, "tokens": "rest", "preserve_scale": None, "empty": True},

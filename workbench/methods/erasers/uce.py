@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.study.fields import MOST_RATE
 from workbench.study.published import Published
 
+CITATIONS = ("gandikota2024unified",)
 PUBLISHED = Published(
     source="rohitgandikota/unified-concept-editing at 28c81ed; of 2023: its first scripts. The same options of both give different models",
     values={"ridge": 0.5, "erase_scale": 1.0},
