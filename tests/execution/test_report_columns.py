@@ -160,11 +160,12 @@ def test_a_finished_run_says_it_in_every_row(finished):
     assert any(one.startswith("With 6 units, an attack's ASR must exceed") for one in content["verdict"]["caveats"])
     said = "Intervals cover only one training seed (erased) and one attack seed (embedding_pgd); to cover more seeds, set `seeds` on"
     assert [said in one for one in content["verdict"]["caveats"]].index(True) == 0 and said not in content["verdict"]["headline"]
-    beside = {"html": 'class="headline"', "md": "## Verdict"}  # shown under the headline, and once more among the caveats
-    for kind, start in beside.items():
+    # shown with the verdict, before anything that is folded, and once more among the caveats
+    for kind, start, folded in (("html", 'class="headline"', "<details"), ("md", "## Verdict", "\n## ")):
         text = (finished.store.report_folder / f"report.{kind}").read_text()
-        place = text.index("Intervals cover only", text.index(start))
-        assert 0 < place - text.index(start) < 2000 and text.count("Intervals cover only") == 2
+        begin = text.index(start)
+        assert begin < text.index("Intervals cover only", begin) < text.index(folded, begin + len(start)), kind
+        assert text.count("Intervals cover only") == 2, kind
     assert "false positives" in (finished.store.report_folder / "report.md").read_text()
 
 
