@@ -90,7 +90,7 @@ with st.container(horizontal=True):
 if most < LEAST:
     st.caption(
         f"A report with figures has at least {LEAST:g} MB as HTML, so that it opens without a network. Below that, choose sections without "
-        "figures, such as Verdict, Caveats and Methods."
+        "figures, such as Caveats and Methods."
     )
 st.caption("A large report takes some seconds. The same in a terminal, with these options:")
 st.code(report_files.command(state, options, not blur), language="bash", wrap_lines=True)

@@ -65,4 +65,4 @@ def test_a_selected_cell_shows_its_neurons_on_the_page(opened, run):
     app.session_state[key] = {"selection": {"rows": [], "columns": [], "cells": [(0, "call 4")]}}
     app.run()
     assert not app.exception and len(app.dataframe) == 2
-    assert app.dataframe[1].value["Card"].str.startswith("/neurons?run=run&neuron=down_blocks.0").all()
+    assert app.dataframe[1].value["Card"].str.startswith("/neuron?run=run&neuron=down_blocks.0").all()

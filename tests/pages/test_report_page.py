@@ -55,7 +55,7 @@ def test_sections_in_the_address_are_chosen_and_unknown_ones_left_out(opened):
 
 
 def test_the_preview_says_how_large_it_is_or_why_there_is_none(opened):
-    app = opened("report", "finished", **{"report-sections": "verdict,methods"})
+    app = opened("report", "finished", **{"report-sections": "caveats,methods"})
     app.toggle(key="report-preview").set_value(True).run()
     assert not app.exception and len(app.get("iframe")) == 1
     assert any(re.match(r"0\.\d MB\. Nothing was left out\.", caption.value.replace("\\", "")) for caption in app.caption)
@@ -104,7 +104,7 @@ def test_a_run_that_was_written_clear_gives_blurred_files(tmp_path):
 
 
 def test_the_command_line_writes_the_same_bytes_as_the_page(run, tmp_path):
-    state, options = run_list.look(run), Options(("verdict", "methods"), "none", 3)
+    state, options = run_list.look(run), Options(("caveats", "methods"), "none", 3)
     line = shlex.split(report_files.command(state, options, False))
     out = tmp_path / "report.html"
     done = subprocess.run([sys.executable, "-P", "-m", "workbench.cli", *line[1:], "--out", str(out)], capture_output=True, text=True)

@@ -46,12 +46,12 @@ def test_the_same_report_gives_the_same_bytes(document, folder, format):
 
 
 def test_only_the_chosen_sections_are_shown_and_without_figures_there_is_no_plotly(document, folder):
-    options = Options(named("verdict, neuron-choice,methods"), max_mb=1)
+    options = Options(named("caveats, neuron-choice,methods"), max_mb=1)
     page = made("html", document, folder, options).content.decode()
-    assert re.findall(r'<section id="([\w-]+)">', page) == ["verdict", "neuron-choice", "methods"]
+    assert re.findall(r'<section id="([\w-]+)">', page) == ["neuron-choice", "caveats", "methods"]
     assert "Plotly.newPlot" not in page and len(page) < 1_000_000
     words = made("md", document, folder, options).content.decode()
-    titles = [found()[name].title for name in ("verdict", "neuron_choice", "methods")]
+    titles = [found()[name].title for name in ("neuron_choice", "caveats", "methods")]
     assert re.findall(r"(?m)^## (.*)$", words) == titles
 
 
