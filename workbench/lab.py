@@ -28,9 +28,8 @@ import torch
 from pydantic import ValidationError
 
 from workbench.analysis import ablation as ablations
-from workbench.analysis.one_step import one_step
 from workbench.diffusion import targets
-from workbench.diffusion.denoise import Trajectory, denoise, n_calls
+from workbench.diffusion.denoise import Trajectory, denoise, evaluate, n_calls
 from workbench.errors import MethodError, RecordingMismatch, RunError, StatisticsError, nearest
 from workbench.execution.open_run import Run, open_run
 from workbench.execution.plan import read_sets
@@ -181,27 +180,22 @@ class _Means:
         return found
 
 
-class _Sizes:
-    """A reducer for `Taps`: mean |a| over tokens, (row, call, neuron) for each layer, cond branch."""
-
-    def __init__(self, layers: Sequence[sites.Layer], n_rows: int, calls: Sequence[int]) -> None:
-        self.place = {call: position for position, call in enumerate(calls)}
-        self.found = {layer.path: torch.zeros(n_rows, len(calls), layer.n_neurons, dtype=torch.float64) for layer in layers}
-
-    def wants(self, call: int) -> bool:
-        return call in self.place
-
-    def add(self, layer: sites.Layer, activation: torch.Tensor, rows: Rows) -> None:
-        self.found[layer.path][rows.prompt, self.place[rows.call]] = activation.abs().double().mean(dim=1).cpu()
-
-
 class _Everywhere(Taps):
-    """Taps of one ablation for a model that an attack calls: each row has a timestep of its own, and nobody tells the taps."""
+    """Taps of one ablation for a model that is called with a timestep of its own in each row, and that nobody announces.
 
-    def __init__(self, unet: torch.nn.Module, gating: ablations.Gating, timesteps: Sequence[float]) -> None:
-        super().__init__(unet, gating.layers, gates=gating.gates, limits=gating.limits, held=gating.held)
+    record   layers whose mean |a| over tokens is kept in `sizes` {layer path: (row, neuron)}
+    """
+
+    def __init__(
+        self, unet: torch.nn.Module, gating: ablations.Gating, timesteps: Sequence[float], record: Sequence[sites.Layer] = ()
+    ) -> None:
+        gated = {layer.path for layer in gating.layers}
+        layers = [*gating.layers, *(layer for layer in record if layer.path not in gated)]
+        super().__init__(unet, layers, gates=gating.gates, limits=gating.limits, held=gating.held)
         self.timesteps = torch.tensor(timesteps, dtype=torch.float64)
         self.call_of: list[int] = []
+        self.recorded = {layer.path for layer in record}
+        self.sizes: dict[str, torch.Tensor] = {}
 
     def _seen(self, module: Any, args: Any, kwargs: Any) -> None:
         given: Any = kwargs.get("timestep", args[1] if len(args) > 1 else None)
@@ -210,7 +204,15 @@ class _Everywhere(Taps):
         self.call_of = (at[:, None] - self.timesteps[None]).abs().argmin(dim=1).tolist()
         self.fired = {layer.path: 0 for layer in self.layers}
         self.which = torch.ones(n, dtype=torch.long)
-        self.works = torch.tensor([self.limits[1].allows(call, "cond") for call in self.call_of], dtype=torch.bool)
+        allows = [len(self.limits) > 1 and self.limits[1].allows(call, "cond") for call in self.call_of]
+        self.works = torch.tensor(allows, dtype=torch.bool)
+
+    def _pass(self, layer: sites.Layer, activation: torch.Tensor) -> torch.Tensor | None:
+        changed = super()._pass(layer, activation)
+        if layer.path in self.recorded:
+            seen = activation if changed is None else changed
+            self.sizes[layer.path] = seen.detach().abs().double().mean(dim=1).cpu()
+        return changed
 
     def _gated(self, path: str, activation: torch.Tensor) -> torch.Tensor:
         factors: Any = self.gates[path][1]
@@ -396,13 +398,20 @@ class Lab:
         """
         with self.lock:
             rows = self._rows(prompts, seeds, vectors)
-            items, target = self._items(rows, variant, self._references(rows, references))
-            asked = [] if ablation is None or ablation.changes_nothing else [ablation]
-            with applied(self.model, self._change(variant)):
-                made = [self._one_step_ablation(one, rows, items) for one in asked]
-                found = one_step(self.model, items, made, target, batch=2 * self.batch)
-            values = found.ablated[0] if asked else found.intact
-            return values.mean(dim=-1).numpy()
+            given = self._references(rows, references)
+            change = None if ablation is None or ablation.changes_nothing else ablation
+            key = ("target", variant, change.key if change else None, tuple(rows), tuple(given))
+            values = self._kept.find(key)
+            if values is None:
+                items, target = self._items(rows, variant, given)
+                with applied(self.model, self._change(variant)):
+                    made = self._one_step_ablation(change, rows, items) if change else None
+                    noise, _ = self._at_calls(items.states, items.trajectory, made)
+                    batches = items.batches(torch.arange(len(rows)))
+                    bound = [target.at(self.model, batch).value(one) for batch, one in zip(batches, noise, strict=True)]
+                values = torch.stack(bound).double().mean(dim=0).cpu().numpy()
+                self._kept.keep(key, values, values.nbytes)
+            return values.copy()
 
     def activity(
         self,
@@ -670,27 +679,32 @@ class Lab:
         inputs = torch.stack([one.inputs for one in self._base(rows)])
         return Trajectory(inputs, self.calls, self._timesteps)
 
-    def _evaluated(
-        self,
-        states: torch.Tensor,
-        latents: Trajectory,
-        reducer: Any,
-        paths: Sequence[str],
-        ablation: ablations.Ablation | None = None,
-    ) -> None:
+    def _at_calls(
+        self, states: torch.Tensor, latents: Any, ablation: ablations.Ablation | None, record: Sequence[sites.Layer] = ()
+    ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+        """([(row, channel, height, width) noise of each call], {layer path: (call and row, neuron) mean |a|}) on given latents.
+
+        Calls stand side by side in a batch. Cond branch; the model computes as it is now.
+        """
+        n, together = len(states), max(1, 2 * self.batch // len(states))
+        gating = ablations.gating(self.model.unet, [ablation]) if ablation is not None else ablations.Gating([])
+        every = [float(one) for one in self.model.new_scheduler(self.study.sampling.steps).timesteps]
+        noise, sizes = [], dict[str, list[torch.Tensor]]()
+        for start in range(0, len(latents.calls), together):
+            places = range(start, min(start + together, len(latents.calls)))
+            inputs = torch.cat([latents.inputs[:, place] for place in places]).to(self.model.device, self.model.dtype)
+            at = torch.tensor([latents.timesteps[place] for place in places for _ in range(n)], device=self.model.device)
+            with torch.no_grad(), _Everywhere(self.model.unet, gating, every, record) as taps:
+                predicted = self.model.predict(inputs, at, torch.cat([states] * len(places)).to(inputs))
+            noise += predicted.split(n)
+            for path, values in taps.sizes.items():
+                sizes.setdefault(path, []).append(values)
+        return noise, {path: torch.cat(parts) for path, parts in sizes.items()}
+
+    def _evaluated(self, states: torch.Tensor, latents: Trajectory, reducer: Any, paths: Sequence[str]) -> None:
         """Run the cond branch once per row and call on given latents, for a reducer; the model computes as it is now."""
-        layers = ablations.layers_of(self.model.unet, set(paths))
-        made = ablations.gating(self.model.unet, [ablation]) if ablation is not None else ablations.Gating([])
-        more = [layer for layer in made.layers if layer.path not in paths]
-        gates: dict[str, Any] = {"gates": made.gates, "limits": made.limits, "held": made.held} if ablation is not None else {}
-        n = len(states)
-        with torch.no_grad(), Taps(self.model.unet, [*layers, *more], _Some(reducer, set(paths)), **gates) as taps:
-            for place, (call, timestep) in enumerate(zip(latents.calls, latents.timesteps, strict=True)):
-                gate = torch.ones(n, dtype=torch.long) if ablation is not None else None
-                taps.tell(Rows(call, timestep, torch.arange(n), ["cond"] * n, gate))
-                inputs = latents.inputs[:, place].to(self.model.device, self.model.dtype)
-                self.model.run_unet(inputs, torch.tensor(timestep, device=self.model.device), states.to(inputs))
-                taps.check()
+        with Taps(self.model.unet, ablations.layers_of(self.model.unet, set(paths)), reducer) as taps:
+            evaluate(self.model, states, [latents], taps)
 
     def _items(self, rows: Sequence[_Row], variant: str, references: Sequence[str]) -> tuple[targets.Items, Any]:
         """Latents, text states and the target T2 of rows under a variant; what the target compares with is computed once."""
@@ -723,32 +737,17 @@ class Lab:
         found = self._kept.find(key)
         if found is None:
             given = self._trajectory(latents)
-            reducer = _Sizes(self.layers, len(rows), self.calls)
             with applied(self.model, self._change(variant)):
                 states = self._states(rows)
                 items = targets.Items(given, states, [str(place) for place in range(len(rows))])
                 made = None if ablation is None else self._one_step_ablation(ablation, rows, items)
-                self._evaluated(states, given, reducer, [layer.path for layer in self.layers], made)
-            found = {path: values.mean(dim=(0, 1)) for path, values in reducer.found.items()}
+                _, sizes = self._at_calls(states, given, made, self.layers)
+            found = {path: values.mean(dim=0) for path, values in sizes.items()}
             self._kept.keep(key, found, 8 * sum(values.numel() for values in found.values()))
         for path in neurons:
             if path not in found:
                 raise RunError(f'The layer "{path}" is not recorded in this run.{nearest(path, found)}')
         return float(sum(found[path][torch.as_tensor(np.asarray(chosen), dtype=torch.long)].sum() for path, chosen in neurons.items()))
-
-
-class _Some:
-    """A reducer that gets some layers only; the others are tapped to be gated."""
-
-    def __init__(self, reducer: Any, paths: set[str]) -> None:
-        self.reducer, self.paths = reducer, paths
-
-    def wants(self, call: int) -> bool:
-        return self.reducer.wants(call)
-
-    def add(self, layer: sites.Layer, activation: torch.Tensor, rows: Rows) -> None:
-        if layer.path in self.paths:
-            self.reducer.add(layer, activation, rows)
 
 
 class _Remembered:
