@@ -216,3 +216,11 @@ def test_a_classifier_of_many_labels_at_once_is_refused(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="one class among several"):
         load(folder)
+
+
+def test_a_setting_of_another_type_is_told_in_one_sentence(tmp_path):
+    folder = classifier_folder(tmp_path / "vit", "vit")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"attention_probs_dropout_prob": ""}))
+    with pytest.raises(ModelError, match="could not be read as AutoModelForImageClassification"):
+        load(folder)

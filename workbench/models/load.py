@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from workbench import foreign, resources, textfile
@@ -19,7 +20,7 @@ BUNDLED = {"emoji": "emoji/model"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 GET = " Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-READING_ERRORS = (*foreign.READING_ERRORS, SafetensorError)
+READING_ERRORS = (*foreign.READING_ERRORS, SafetensorError, StrictDataclassError)  # the last: a config.json with a value of another type
 
 
 @dataclass

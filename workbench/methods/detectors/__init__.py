@@ -19,7 +19,6 @@ from pathlib import Path
 
 from workbench import registry, resources, storage, textfile
 from workbench.errors import MethodError, ModelError, first_line, nearest
-from workbench.foreign import READING_ERRORS
 
 PATH_WORDS = re.compile(r"\b(files?|folders?|paths?|director(?:y|ies))\b", re.IGNORECASE)
 PATH_NAMES = ("model", "weights", "path", "file", "folder", "checkpoint")
@@ -437,13 +436,15 @@ def pretrained(kind, folder):
     from safetensors import SafetensorError
     from transformers.utils import logging
 
+    from workbench.models.load import READING_ERRORS
+
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
         model, about = getattr(transformers, kind).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-    except (*READING_ERRORS, SafetensorError) as error:
+    except READING_ERRORS as error:
         raise ModelError(f"{folder} could not be read as {kind}: {first_line(error).rstrip('.')}.") from error
     missing = sorted([*about["missing_keys"], *(key for key, *_ in about.get("mismatched_keys", ()))])
     if missing:
