@@ -100,6 +100,11 @@ class NeuronAblation:
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]
 
     @property
+    def neuron_key(self) -> str:
+        """What tells its neurons from others, hex."""
+        return hashlib.sha256(json.dumps(self.neurons).encode()).hexdigest()[:24]
+
+    @property
     def changes_nothing(self) -> bool:
         """Whether its strength leaves every value as it is."""
         return self.strength == (1 if self.mode == "scale" else 0) and self.mode != "clamp"
@@ -117,6 +122,11 @@ class _Row:
     prompt: str
     seed: int
     vectors: str = ""
+
+
+def _plain(rows: Sequence[_Row]) -> list[_Row]:
+    """The rows without vectors."""
+    return [_Row(row.prompt, row.seed) for row in rows]
 
 
 @dataclass
@@ -405,7 +415,7 @@ class Lab:
             if values is None:
                 items, target = self._items(rows, variant, given)
                 with applied(self.model, self._change(variant)):
-                    made = self._one_step_ablation(change, rows, items) if change else None
+                    made = self._one_step_ablation(change, rows, _plain(rows)) if change else None
                     noise, _ = self._at_calls(items.states, items.trajectory, made)
                     batches = items.batches(torch.arange(len(rows)))
                     bound = [target.at(self.model, batch).value(one) for batch, one in zip(batches, noise, strict=True)]
@@ -430,7 +440,7 @@ class Lab:
         """
         with self.lock:
             rows = self._rows(prompts, seeds, vectors)
-            plain = [_Row(row.prompt, row.seed) for row in rows]
+            plain = _plain(rows)
             without = [_Row(one, row.seed) for one, row in zip(self._references(rows, references), rows, strict=True)]
             latents = without if "reference" in self.study.record.trajectories else plain
             total = [
@@ -626,27 +636,34 @@ class Lab:
         def source(what: str) -> Any:
             if what != "base":
                 return self._means(what, "sampled")
-            branches = ("cond", "uncond") if self.study.sampling.guidance != 1 else ("cond",)
-            columns = Columns(given.neurons, len(rows), range(self.n_calls), branches)
-            layers = ablations.layers_of(self.model.unet, given.neurons.keys())
-            with exchanged(self.model, self._own):
-                self._denoised(rows, BASE, None, columns, layers)
+            key = ("columns", given.neuron_key, tuple(rows))
+            columns = self._kept.find(key)
+            if columns is None:
+                branches = ("cond", "uncond") if self.study.sampling.guidance != 1 else ("cond",)
+                columns = Columns(given.neurons, len(rows), range(self.n_calls), branches)
+                layers = ablations.layers_of(self.model.unet, given.neurons.keys())
+                with exchanged(self.model, self._own):
+                    self._denoised(rows, BASE, None, columns, layers)
+                self._kept.keep(key, columns, columns.bytes)
             return columns
 
         return self._ablation(given, source)
 
-    def _one_step_ablation(self, given: NeuronAblation, rows: Sequence[_Row], items: targets.Items) -> ablations.Ablation:
-        """The ablation for single calls on given latents."""
+    def _one_step_ablation(self, given: NeuronAblation, rows: Sequence[_Row], latents: Sequence[_Row]) -> ablations.Ablation:
+        """The ablation for single calls on the base model's latents of some rows."""
         if given.branch == "uncond":
             raise MethodError("Target and activity are measured on the cond branch, where an ablation of the uncond branch does nothing.")
 
         def source(what: str) -> Any:
             if what != "base":
                 return self._means(what, "given")
-            columns = Columns(given.neurons, len(rows), self.calls)
-            with exchanged(self.model, self._own):
-                latents: Any = items.trajectory
-                self._evaluated(self._states(rows), latents, columns, list(given.neurons))
+            key = ("columns at calls", given.neuron_key, tuple(rows), tuple(latents))
+            columns = self._kept.find(key)
+            if columns is None:
+                columns = Columns(given.neurons, len(rows), self.calls)
+                with exchanged(self.model, self._own):
+                    self._evaluated(self._states(rows), self._trajectory(latents), columns, list(given.neurons))
+                self._kept.keep(key, columns, columns.bytes)
             return columns
 
         return self._ablation(given, source)
@@ -711,7 +728,7 @@ class Lab:
         key = (variant, tuple(rows), tuple(references))
         kept = self._bound.find(key)
         if kept is None:
-            plain = [_Row(row.prompt, row.seed) for row in rows]
+            plain = _plain(rows)
             without = [_Row(one, row.seed) for one, row in zip(references, rows, strict=True)]
             latents = self._trajectory(plain)
             base = self._states(plain), self._states(without)
@@ -739,8 +756,7 @@ class Lab:
             given = self._trajectory(latents)
             with applied(self.model, self._change(variant)):
                 states = self._states(rows)
-                items = targets.Items(given, states, [str(place) for place in range(len(rows))])
-                made = None if ablation is None else self._one_step_ablation(ablation, rows, items)
+                made = None if ablation is None else self._one_step_ablation(ablation, rows, latents)
                 _, sizes = self._at_calls(states, given, made, self.layers)
             found = {path: values.mean(dim=0) for path, values in sizes.items()}
             self._kept.keep(key, found, 8 * sum(values.numel() for values in found.values()))

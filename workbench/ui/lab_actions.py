@@ -20,7 +20,7 @@ def compute(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
     found: dict[Any, Any] = st.session_state.setdefault("lab-vectors", {})
     attacked, outcomes, notes = st.session_state.get("lab-attacked", False), [], []
     rest = _rest(state, neurons)
-    bar = st.progress(0.0, text="Computing …")
+    bar = st.empty()
     for place, variant in enumerate(asked.variants):
         bar.progress(place / len(asked.variants), text=f"Computing {plain(variant)} …")
         vectors, note = lab_results.vectors_for(found, asked, variant, ablation) if attacked else (None, "")
@@ -32,7 +32,7 @@ def compute(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
         st.caption(plain(note))
     lab_results.numbers(asked, outcomes, lab.reference(asked.prompt), bool(rest))
     if st.toggle("Related prompts: does the ablation change what should stay?", key="lab-retained"):
-        bar, rows = st.progress(0.0, text="Computing related prompts …"), []
+        bar, rows = st.empty(), []
         for place, variant in enumerate(asked.variants):
             bar.progress(place / len(asked.variants), text=f"Computing related prompts with {plain(variant)} …")
             rows.append((variant, live.retained(lab, variant, ablation)))
@@ -59,11 +59,15 @@ def attack_button() -> None:
 
 
 def attack(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
-    """Attack each variant as it is with the ablation, if that was asked for, and show the images under the attack from then on."""
+    """Attack each variant as it is with the ablation, if that was asked for, and show the images under the attack from then on.
+
+    Its places stay when there is nothing to do, so that what is below keeps its own and the old pictures stay while new ones are made.
+    """
+    place_of_bar, stop = st.empty(), st.empty()
     if not st.session_state.pop(ATTACK_NOW, False):
         return
     ablation, lab = live.ablation_of(asked, neurons), live.lab(state)
-    bar, stop = st.progress(0.0, text="Attacking …"), st.empty()
+    bar = place_of_bar.progress(0.0, text="Attacking …")
     stop.button("Stop", key="lab-stop", icon=":material/stop_circle:")
     for place, variant in enumerate(asked.variants):
 

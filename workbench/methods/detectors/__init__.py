@@ -433,7 +433,6 @@ def pretrained(kind, folder):
     """
     import torch
     import transformers
-    from safetensors import SafetensorError
     from transformers.utils import logging
 
     from workbench.models.load import READING_ERRORS
