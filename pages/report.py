@@ -93,7 +93,7 @@ if most < LEAST:
         "figures, such as Caveats and Methods."
     )
 st.caption("A large report takes some seconds. The same in a terminal, with these options:")
-st.code(report_files.command(state, options, not blur), language="bash", wrap_lines=True)
+st.code(report_files.command(state, options, not blur), language=None, wrap_lines=True)
 
 st.subheader("Preview")
 if st.toggle("Show the HTML report here", key="report-preview", help="It is made again when the options above change."):

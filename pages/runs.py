@@ -51,7 +51,7 @@ if st.button("New study", icon=":material/add:", key="runs-new", help="Write a s
     st.switch_page(run_progress.script_of("new_study"))
 if not run_list.names():
     st.info("No runs yet. Start the first one with the button above, or in a terminal with the command below.", icon=":material/info:")
-    st.code("workbench demo", language="bash")
+    st.code("workbench demo", language=None)
     st.stop()
 table()
 st.caption("Choose a run in its first column, or in the sidebar. A run is a process of its own: it continues when this page is closed.")

@@ -29,7 +29,7 @@ with st.sidebar:
             if command.open:
                 line = state.document["reproduce"]["command"] if state.document else state.command
                 st.caption("In a terminal; only missing results are computed")
-                st.code(line, language="bash", wrap_lines=True)
+                st.code(line, language=None, wrap_lines=True)
                 st.caption("In Python")
                 st.code(run_list.python_of(line), language="python", wrap_lines=True)
                 if state.document:

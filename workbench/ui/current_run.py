@@ -130,7 +130,7 @@ def missing() -> None:
         if asked is not None:
             st.error(f'There is no run "{plain(short(asked))}".', icon=":material/error:")
         st.write(f"There is no run in {plain(folder)}. Start the first one on the page New study, or on the bundled model in a terminal:")
-        st.code("workbench demo", language="bash")
+        st.code("workbench demo", language=None)
         st.write("It appears in the list in the sidebar as soon as it has started.")
         return
     st.title("No such run")

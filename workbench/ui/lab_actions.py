@@ -110,9 +110,9 @@ def keep(state: State, asked: Asked, neurons: dict[str, list[int]], variants: tu
                     path.unlink()
                     raise
                 st.success("Written. Start it in a terminal:", icon=":material/check:")
-                st.code(f"workbench run {path}", language="bash", wrap_lines=True)
+                st.code(f"workbench run {path}", language=None, wrap_lines=True)
             except WorkbenchError as error:
                 st.error(plain(error), icon=":material/error:")
     with command.popover("Show command", icon=":material/terminal:", width="stretch"):
-        st.code(lab_state.as_command(state, asked), language="bash", wrap_lines=True)
+        st.code(lab_state.as_command(state, asked), language=None, wrap_lines=True)
         st.code(lab_state.as_python(state, asked, neurons), language="python", wrap_lines=True)

@@ -125,7 +125,7 @@ def as_job(state: State, asked: Asked) -> None:
             lab_job.start(state, asked, device)
             st.rerun()
     st.caption("The same in a terminal")
-    st.code(lab_state.as_command(state, asked), language="bash", wrap_lines=True)
+    st.code(lab_state.as_command(state, asked), language=None, wrap_lines=True)
 
 
 @st.fragment(run_every="2s")
