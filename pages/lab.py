@@ -3,6 +3,7 @@
 import streamlit as st
 
 from workbench.errors import RunError, WorkbenchError
+from workbench.execution.open_run import Run
 from workbench.study.study import Study
 from workbench.ui import current_run, lab_actions, lab_results, lab_state, live, pick
 from workbench.ui.lab_controls import Controls
@@ -65,7 +66,7 @@ def refused(study: Study | None, size: int | None) -> str | None:
 
 
 try:
-    study: Study | None = live.study_of(state)
+    study: Study | None = Run(state.folder).study
 except RunError as error:
     study = None
     st.info(f"Nothing can be computed here. {plain(error)}", icon=":material/info:")

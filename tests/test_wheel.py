@@ -53,6 +53,8 @@ def test_the_wheel_holds_pages_analyses_and_the_model(wheel):
         for path in (HERE / folder).iterdir():
             if path.suffix in (".py", ".toml", ".csv"):
                 assert f"workbench/{inside}/{path.name}" in names, path
+    example = {path.relative_to(HERE / "data").as_posix() for path in (HERE / "data" / "example-run").rglob("*") if path.is_file()}
+    assert example and {f"workbench/_data/{path}" for path in example} <= names
     assert {"workbench/ui/.streamlit/config.toml", "workbench/py.typed"} <= names
     assert not [name for name in names if "/build/" in name or name.startswith("tests")]
 

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas
 import torch
-from pydantic import ValidationError
 
 from workbench.analysis import ablation as ablations
 from workbench.diffusion import targets
@@ -42,7 +41,7 @@ from workbench.neurons.columns import Columns
 from workbench.neurons.taps import Rows, Taps
 from workbench.statistics import split_halves
 from workbench.study.prompts import PromptSet, pairing
-from workbench.study.study import BASE, Study
+from workbench.study.study import BASE
 
 if TYPE_CHECKING:
     from workbench.methods.detectors import Detector
@@ -267,13 +266,8 @@ class Lab:
     ) -> None:
         self.run = run if isinstance(run, Run) else open_run(run)
         self._own: dict[str, torch.Tensor] = {}
-        store = self.run.store
-        try:
-            self.study = Study(**store.study()).inside(store.study_folder())
-        except ValidationError as error:
-            why = error.errors()[0]["msg"]
-            raise RunError(f"{store.folder / 'study.json'} is no study ({why}). Run the study again: {store.command()}") from None
-        self.folder = Path(store.study_folder())
+        self.study = self.run.study
+        self.folder = self.study.folder
         self.device, self.batch, self.progress = device, batch, progress
         self.lock = threading.RLock()
         self._kept, self._changes, self._bound = _Kept(), dict[str, Variant](), _Kept()

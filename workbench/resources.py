@@ -5,6 +5,7 @@ from pathlib import Path
 
 from workbench.errors import StudyError, nearest
 
+BUNDLED_MODELS = {"emoji": "emoji/model"}  # name -> folder below data/
 PACKAGE = Path(__file__).resolve().parent
 EXAMPLE = "example"  # the name of the example run
 EXAMPLE_FOLDER = "WORKBENCH_EXAMPLE"  # the environment variable that names another folder for it; empty for none
@@ -30,6 +31,11 @@ def is_example(path: str | Path) -> bool:
         return example is not None and os.path.samefile(path, example)
     except OSError:
         return False
+
+
+def find_model(name: str | Path, beside: str | Path) -> Path | None:
+    """Where a base model is: the folder of a bundled one, a file or folder beside the study or as given; None for a hub id."""
+    return folder("data") / BUNDLED_MODELS[str(name)] if str(name) in BUNDLED_MODELS else find(name, beside)
 
 
 def study_files() -> dict[str, Path]:

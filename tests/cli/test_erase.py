@@ -5,10 +5,8 @@ import torch
 from typer.testing import CliRunner
 
 from workbench.cli.main import app
-from workbench.errors import WorkbenchError
 from workbench.methods.erasers import uce
-from workbench.models import load
-from workbench.models.formats import container  # noqa: F401 - the reader of checkpoints
+from workbench.models import load, masks
 from workbench.registry import method
 
 
@@ -55,11 +53,11 @@ def test_a_trained_eraser_takes_settings_pairs_and_a_preset(tiny_folder, tmp_pat
 
 
 def test_a_mask_is_written_as_a_mask(tiny_folder, tmp_path):
-    done = run("erase", "magnitude", "--model", tiny_folder, "--concept", "ink", "--out", tmp_path / "mask")
-    if done.exit_code:  # it may need what only a study finds
-        assert isinstance(done.exception, WorkbenchError)
-    else:
-        assert (tmp_path / "mask" / "mask.safetensors").exists()
+    words = ("--concept", "owl in ink style", "--anchor", "owl", "--set", "steps=3", "--set", "calls=2", "--set", "skill_ratio=0.1")
+    done = run("erase", "conceptprune", "--model", tiny_folder, *words, "--out", tmp_path / "mask")
+    assert done.exit_code == 0, f"{done.output}{done.exception}"
+    found, about = masks.load(tmp_path / "mask" / "mask.safetensors")
+    assert masks.count(found) and about["variant"] == "conceptprune"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +69,7 @@ def test_a_mask_is_written_as_a_mask(tiny_folder, tmp_path):
         (("uce", "--concept", "ink", "--set", "ridge=-1"), "ridge"),
         (("uce", "--concept", "ink", "--set", "ridge"), "no assignment"),
         (("prune_neurons", "--concept", "ink"), "needs what a study finds"),
+        (("magnitude", "--concept", "ink"), "needs what a study finds"),
         (("uce", "--concept", "ink", "--preset", "publish"), "preset"),
     ],
 )

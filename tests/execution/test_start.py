@@ -24,15 +24,15 @@ store = Store(sys.argv[1])
 """
 RUNS = """
 with store.lock():
-    store.write_status(state="running", command="workbench run stub")
+    store.write_status(state="running", command="workbench run instead")
     print("ready", os.getsid(0) == os.getpid(), repr(sys.stdin.read()), flush=True)
     time.sleep(60)
 """
 
 
 @pytest.fixture
-def stub(monkeypatch):
-    """stub(body) makes `start` run this Python in the place of the command line; its words are (folder,)."""
+def instead(monkeypatch):
+    """instead(body) makes `start` run this Python instead of the command line; its words are (folder,)."""
     return lambda body: monkeypatch.setattr(start, "COMMAND", (sys.executable, "-c", STUB.format(body=body)))
 
 
@@ -43,8 +43,8 @@ def wait_for(condition, seconds=60):
     assert condition()
 
 
-def test_a_started_run_is_a_process_of_its_own_session_without_input(stub, tmp_path):
-    stub(RUNS)
+def test_a_started_run_is_a_process_of_its_own_session_without_input(instead, tmp_path):
+    instead(RUNS)
     run = tmp_path / "r"
     started = start.start([str(run)], run)
     try:
@@ -73,21 +73,21 @@ def test_a_run_outlives_the_process_that_started_it(tmp_path):
         psutil.Process(int(done.stdout)).kill()
 
 
-def test_what_keeps_a_run_from_beginning_is_told_at_once_and_leaves_no_folder(stub, tmp_path):
-    stub("print('loading'); print('workbench: prompts.target is gone.'); sys.exit(2)")
+def test_what_keeps_a_run_from_beginning_is_told_at_once_and_leaves_no_folder(instead, tmp_path):
+    instead("print('loading'); print('workbench: prompts.target is gone.'); sys.exit(2)")
     with pytest.raises(RunError, match=r"^prompts.target is gone.$"):
         start.start([str(tmp_path / "r")], tmp_path / "r")
     assert list(tmp_path.iterdir()) == []
-    stub("raise KeyError('odd')")
+    instead("raise KeyError('odd')")
     with pytest.raises(RunError, match="KeyError: 'odd'"):
         start.start([str(tmp_path / "r")], tmp_path / "r")
-    stub("sys.exit(3)")
+    instead("sys.exit(3)")
     with pytest.raises(RunError, match="exit code 3"):
         start.start([str(tmp_path / "r")], tmp_path / "r")
 
 
-def test_a_run_that_plans_for_long_is_starting_until_it_says_what_it_does(stub, tmp_path):
-    stub("time.sleep(60)")
+def test_a_run_that_plans_for_long_is_starting_until_it_says_what_it_does(instead, tmp_path):
+    instead("time.sleep(60)")
     run = tmp_path / "r"
     started = start.start([str(run)], run, patience=0.5)
     assert not started.began and jobs.status(run)["state"] == "running" and jobs.status(run)["note"] == jobs.STARTING
@@ -96,8 +96,8 @@ def test_a_run_that_plans_for_long_is_starting_until_it_says_what_it_does(stub, 
     assert start.failure(run) == "its process has ended without a message"
 
 
-def test_a_folder_that_is_no_run_is_not_started_in(stub, tmp_path, monkeypatch):
-    stub("sys.exit(0)")
+def test_a_folder_that_is_no_run_is_not_started_in(instead, tmp_path, monkeypatch):
+    instead("sys.exit(0)")
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(RunError, match="no run folder"):
         start.start([str(tmp_path)], tmp_path)
@@ -138,13 +138,13 @@ def test_a_run_whose_study_or_command_is_gone_is_not_continued(tmp_path):
         start.resuming(run)
 
 
-def test_the_cost_is_what_the_dry_run_prints_or_its_error(stub, tmp_path):
-    stub("import json; print(json.dumps(dict(nodes=3)))")
+def test_the_cost_is_what_the_dry_run_prints_or_its_error(instead, tmp_path):
+    instead("import json; print(json.dumps(dict(nodes=3)))")
     assert start.cost("mine.toml", tmp_path / "r") == {"nodes": 3}
-    stub("print('workbench: no label.', file=sys.stderr); sys.exit(2)")
+    instead("print('workbench: no label.', file=sys.stderr); sys.exit(2)")
     with pytest.raises(RunError, match="^no label.$"):
         start.cost("mine.toml", tmp_path / "r")
-    stub("time.sleep(30)")
+    instead("time.sleep(30)")
     with pytest.raises(RunError, match="not found within 0 s. Ask in a terminal: workbench run mine.toml"):
         start.cost("mine.toml", tmp_path / "r", patience=0.3)
     assert list(tmp_path.iterdir()) == []

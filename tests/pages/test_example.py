@@ -1,7 +1,6 @@
 """The example run that ships: small, whole as far as it goes, opened where there is no other run, on every page without a word of error."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas
@@ -83,8 +82,3 @@ def test_the_lab_draws_what_the_report_says(monkeypatch):
         rows = [row for row in document["images"] if (row["variant"], row["prompt_set"]) == (variant, "target")][:3]
         scores = lab.found(lab.images([row["prompt"] for row in rows], [row["seed"] for row in rows], variant))[1]
         assert np.allclose(scores, [row["score"] for row in rows], atol=0.02), variant
-
-
-def test_the_wheel_carries_it():
-    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
-    assert '"data/example-run" = "workbench/_data/example-run"' in text

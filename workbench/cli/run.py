@@ -28,7 +28,7 @@ Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value 
 Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every prompt set")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be computed and what it costs")]
-Detach = Annotated[bool, typer.Option("--detach", help="run it as a process of its own, which goes on when this terminal is closed")]
+Detach = Annotated[bool, typer.Option("--detach", help="run it as a process of its own, which continues when this terminal is closed")]
 CostAsJson = Annotated[bool, typer.Option("--json", help="with --dry-run: print JSON, for scripts")]
 TakeFrom = Annotated[
     list[Path] | None, typer.Option("--take-from", help="another run folder; results that this study needs are copied from it")
@@ -85,7 +85,7 @@ def _detach(name: str, out: Path | None, assignments: list[str] | None, limit: i
         started = start.start(words, folder)
     run = shlex.quote(str(out) if out else folder.name)
     how = "It is running" if started.began else "It is still planning"
-    console.print(f"Started  process {started.pid}. {how} and goes on when this terminal is closed.", soft_wrap=True, markup=False)
+    console.print(f"Started  process {started.pid}. {how} and continues when this terminal is closed.", soft_wrap=True, markup=False)
     console.print(f"Follow   workbench status {run}, workbench logs {run}, or the page Runs of workbench app", soft_wrap=True, markup=False)
     console.print(f"Stop     workbench stop {run}", soft_wrap=True, markup=False)
     console.print(f"Printed  {started.log}", soft_wrap=True, markup=False)

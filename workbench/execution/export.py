@@ -3,15 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from workbench.errors import RunError
 from workbench.execution.open_run import open_run
 from workbench.execution.variant_files import merged
 from workbench.models import export as exports
 from workbench.models import load
 from workbench.models.load import source_digest
-from workbench.study.study import Study
 
 
 def export(name: str | Path, variant: str, form: str, out: str | Path, fill: str = "zeros", seed: int = 0) -> tuple[Path, dict[str, Any]]:
@@ -21,11 +18,7 @@ def export(name: str | Path, variant: str, form: str, out: str | Path, fill: str
     Raises   RunError for an unknown or unfinished variant; ModelError when it has no mask, or the base model is gone
     """
     run = open_run(name)
-    try:
-        study = Study(**run.store.study())
-    except ValidationError as error:
-        why, again = error.errors()[0]["msg"], run.store.command()
-        raise RunError(f"{run.folder / 'study.json'} is no study ({why}). Run the study again to write a new one: {again}") from None
+    study = run.study
     beside = run.store.study_folder()
     change, chain = merged(run.store, study, variant)
     made_by = [part.model_dump(mode="json") for part, _ in chain]

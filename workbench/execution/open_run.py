@@ -34,6 +34,22 @@ class Run:
             self.store.manifest()
 
     @property
+    def study(self) -> "Study":
+        """The study of the run, with relative files looked for where its file was.
+
+        Raises   RunError when study.json is missing, damaged or no study
+        """
+        from pydantic import ValidationError
+
+        from workbench.study.study import Study
+
+        try:
+            return Study(**self.store.study()).inside(self.store.study_folder())
+        except ValidationError as error:
+            why, again = error.errors()[0]["msg"], self.store.command()
+            raise RunError(f"{self.folder / 'study.json'} is no study ({why}). Run the study again to write a new one: {again}") from None
+
+    @property
     def document(self) -> dict[str, Any]:
         """report.json as a dict, read as `report.document.load` does: checked, and an older one brought up to date.
 

@@ -54,7 +54,7 @@ def start(words: Sequence[str], folder: str | Path, *, cwd: str | Path | None = 
     words      a command that runs a study, such as ["run", "mine.toml", "--out", "runs/mine"]
     folder     the run folder that the command leads to
     cwd        where the command is started; default: here
-    patience   seconds to wait; the process goes on when they are over
+    patience   seconds to wait; the process continues when they are over
     Raises     RunError when another process runs or starts there, the folder is no run folder or cannot be written, or the command ends
                before the run begins: with its own message
     """
@@ -170,7 +170,7 @@ def printed(folder: str | Path, lines: int = MOST_LINES) -> list[str]:
 
 
 def _refuse(store: Store) -> None:
-    """Refuse a folder in which a run goes on, or that is no run folder."""
+    """Refuse a folder in which a run is at work, or that is no run folder."""
     store.refuse_read_only()
     if store.is_running() or jobs.is_starting(store):
         raise RunError(

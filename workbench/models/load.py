@@ -16,7 +16,6 @@ from workbench.errors import ModelError, first_line, nearest
 from workbench.models import hub, kinds, text
 from workbench.storage import digest, file_digest, tensors_digest
 
-BUNDLED = {"emoji": "emoji/model"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 GET = " Get it once where the hub is in reach (hf download {name}), or give a folder or file: --set model.base=PATH."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -223,9 +222,7 @@ def load(name, device="cpu", dtype=torch.float32, beside="."):
 
 def place(name, beside="."):
     """Where a base model is: the folder of a bundled one, a file or folder beside the study or as given; None for a hub id."""
-    if name in BUNDLED:
-        return resources.folder("data") / BUNDLED[name]
-    return resources.find(name, beside)
+    return resources.find_model(name, beside)
 
 
 def pipeline(name, dtype=torch.float32, beside="."):
@@ -241,11 +238,12 @@ def pipeline(name, dtype=torch.float32, beside="."):
         logging.set_verbosity_error()
 
     where = place(name, beside)
-    if name in BUNDLED and not where.is_dir():
+    if name in resources.BUNDLED_MODELS and not where.is_dir():
         raise ModelError(f'The bundled model "{name}" is not at {where}. Build it with: make emoji')
     if where is None and not HUB_ID.fullmatch(name):
         raise ModelError(
-            f'No model "{name}": it is no file or folder, no bundled model ({", ".join(BUNDLED)}) and no hub id (owner/name). '
+            f'No model "{name}": it is no file or folder, no bundled model ({", ".join(resources.BUNDLED_MODELS)}) and no hub id '
+            f"(owner/name). "
             f"{resources.looked(name, beside)}"
         )
     if where is not None and where.is_dir() and not (where / "model_index.json").is_file():

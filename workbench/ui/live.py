@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 from PIL import Image
-from pydantic import ValidationError
 
 from workbench import resources
-from workbench.errors import RunError, WorkbenchError
-from workbench.execution.run_folder import Store
+from workbench.errors import WorkbenchError
 from workbench.study.study import Study
 from workbench.ui.lab_state import Asked
 from workbench.ui.run_list import State
@@ -44,21 +42,9 @@ class Outcome:
     why: str = ""
 
 
-def study_of(state: State) -> Study:
-    """The study of a run; RunError where the run folder has none that can be read."""
-    store = Store(state.folder)
-    try:
-        return Study(**store.study()).inside(store.study_folder())
-    except ValidationError as error:
-        why = error.errors()[0]["msg"]
-        raise RunError(f"{store.folder / 'study.json'} is no study ({why}). Run the study again: {store.command()}") from None
-
-
 def model_bytes(study: Study) -> int | None:
     """Size of the base model's files; None when they are not on this machine."""
-    name = study.model.base
-    bundled = resources.folder("data") / "emoji" / "model" if name == "emoji" else None
-    path = bundled or resources.find(name, study.folder)
+    path = resources.find_model(study.model.base, study.folder)
     if path is None or not path.exists():
         return None
     return path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*.safetensors"))

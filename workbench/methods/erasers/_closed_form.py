@@ -19,7 +19,7 @@ def edited(weight, concepts, outputs, preserved, *, ridge, erase_scale, preserve
     weight      (output, input) W;  concepts (e, input) c_e;  outputs (e, output) v_e;  preserved (p, input) c_p
     ridge       lam;  erase_scale a;  preserve_scale b
     returns     (output, input) in the type of `weight`
-    Source      arXiv 2308.14761, Eq. 7, with the identity in the place of an unlimited set of preserved states
+    Source      arXiv 2308.14761, Eq. 7, and its public code, which adds lam I
     """
     import torch
 

@@ -55,11 +55,11 @@ def worst(new, old, concepts, regularisation):
 def erase(model, pairs, parameters, *, retained=(), progress=None, **context):
     """Edit and return {"unet.<name>": tensor}; the model itself is left as it was.
 
-    UCE on the pairs; then, `epochs` times, UCE's edit of the weights as they are, with c' (`worst`) in the place of each concept's state.
+    UCE on the pairs; then, `epochs` times, UCE's edit of the weights as they are, with c' (`worst`) instead of each concept's state.
 
     progress   called with (step, of)
     Raises     MethodError as UCE
-    Source     arXiv 2407.12383, Eq. 6 to 8. Our reading: the edit of an epoch starts at the weights of the epoch before
+    Source     arXiv 2407.12383. Our reading: the edit of an epoch starts at the weights of the epoch before
     """
     from workbench.methods.erasers import _closed_form as closed
 

@@ -17,7 +17,6 @@ LETTERS = 8  # of a word that one token holds, on the average of odd words and p
 PIECES = re.compile(
     r"'(?:s|t|re|ve|m|ll|d)\b|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE
 )  # how CLIP's tokenizer cuts before it splits words
-BUNDLED = {"emoji": ("emoji", "model")}
 
 
 def longer(prompts: Sequence[str], model: str | Path | None = None) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def estimated(prompt: str) -> int:
 
 
 def _tokenizer(model: str | Path) -> Any:
-    folder = resources.folder("data").joinpath(*BUNDLED[str(model)]) if str(model) in BUNDLED else Path(model)
+    folder = resources.find_model(model, ".") or Path(model)
     place = next((place for place in (folder / "tokenizer", folder) if (place / "tokenizer_config.json").is_file()), None)
     if place is None:
         raise ModelError(f"--model {model} has no tokenizer. Give a diffusers folder, which contains model_index.json.")
