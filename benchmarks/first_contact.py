@@ -14,7 +14,7 @@ from pathlib import Path
 
 CHROMIUM = "/usr/bin/chromium"
 AFTER = "img[alt^='{} after the ablation']"
-MODES = ("mean", "scale", "zero", "patch from base", "clamp")
+MODES = ("mean", "scale", "patch from base", "clamp", "zero")
 CHANGED = """([selector, old]) => { const one = document.querySelector(selector);
 return one && one.src !== old && !document.querySelector('[data-testid=stProgress]') }"""
 

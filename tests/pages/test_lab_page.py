@@ -74,6 +74,22 @@ def test_undo_and_redo_go_through_the_states(opened):
     assert described(app) == second and app.button(key="lab-redo").disabled
 
 
+def test_the_strength_stays_when_the_mode_has_another_range(opened):
+    app = opened()
+    app.slider(key="lab-strength").set_value(0.75).run()
+    for mode in ("scale", "mean", "clamp", "zero"):
+        app.session_state["lab-mode"] = mode
+        app.run()
+        assert app.slider(key="lab-strength").value == 0.75, mode
+    app.session_state["lab-mode"] = "scale"
+    app.run()
+    app.slider(key="lab-strength").set_value(3.0).run()
+    assert "multiplied by 3" in described(app)
+    app.session_state["lab-mode"] = "zero"
+    app.run()
+    assert app.slider(key="lab-strength").value == 1.0
+
+
 def test_a_random_set_of_the_same_size_swaps_in_and_back(opened):
     app = opened()
     n = described(app).split(" neurons")[0]

@@ -157,9 +157,12 @@ class Controls:
             help=MODE_HELP,
         )
         most = 1.0 if st.session_state["lab-mode"] in SHARES else 5.0
-        if st.session_state.get("lab-strength", 1.0) > most:
-            st.session_state["lab-strength"] = most
-        st.slider("Strength", 0.0, most, step=0.05, key="lab-strength", bind="query-params")
+        if st.session_state.get("lab-most", most) != most:  # a slider with another range forgets its value, also the one in the address
+            st.session_state["lab-strength"] = min(st.session_state["lab-kept-strength"], most)
+        st.session_state["lab-most"] = most
+        strength = st.session_state["lab-kept-strength"] = st.slider("Strength", 0.0, most, step=0.05, key="lab-strength")
+        if st.query_params.get("lab-strength", "1") != f"{strength:g}":
+            st.query_params["lab-strength"] = f"{strength:g}"
         st.slider("Calls of the UNet", 0, self.n_calls - 1, key="lab-calls", help="The calls at which the ablation works, from 0")
         st.segmented_control("Branch", BRANCHES, required=True, key="lab-branch", bind="query-params")
         past = self.history
