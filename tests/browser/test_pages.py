@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from urllib.parse import parse_qs, urlencode, urlparse
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.pages.example_runs import manifest, node, recorded, running, status, stopped, write_all
 from tests.pages.serving import served
@@ -93,6 +94,12 @@ def main_text(page):
     return page.locator("[data-testid=stMain]").inner_text()
 
 
+def shows(page, *sentences):
+    """The main part of the page says these sentences, at once or after what is being drawn is there."""
+    for sentence in sentences:
+        expect(page.locator("[data-testid=stMain]")).to_contain_text(sentence, use_inner_text=True)
+
+
 def sharpness(page, place):
     """Mean difference of neighbouring pixels of the picture at a place among the images of the page."""
     return page.evaluate(
@@ -110,7 +117,7 @@ def sharpness(page, place):
 @pytest.mark.parametrize("name", PAGES)
 def test_without_runs_every_page_says_how_to_make_one(opened, name):
     page = opened(name)
-    assert "No runs yet" in main_text(page) and "workbench demo" in main_text(page)
+    shows(page, "No runs yet", "workbench demo")
 
 
 DAMAGED = [("damaged", "is not valid JSON"), ("older", "another version"), ("reportless", "is missing")]
@@ -119,8 +126,8 @@ DAMAGED = [("damaged", "is not valid JSON"), ("older", "another version"), ("rep
 @pytest.mark.parametrize("name, run, sentence", [("overview", *one) for one in DAMAGED] + [(name, *DAMAGED[0]) for name in PAGES[1:]])
 def test_a_damaged_run_is_one_sentence_and_the_picker_still_works(opened, name, run, sentence):
     page = opened(name, run)
-    assert sentence in main_text(page)
-    assert page.locator("[data-testid=stMain] [data-testid=stAlert]").count() == 1
+    shows(page, sentence)
+    expect(page.locator("[data-testid=stMain] [data-testid=stAlert]")).to_have_count(1)
     pick_run(page, "finished")
     page.locator("[data-testid=stMain] h1").wait_for()
     settle(page)
@@ -139,14 +146,14 @@ def test_a_running_run_shows_progress_and_its_pictures(opened, name):
     page = opened(name, "running")
     text = main_text(page)
     assert "Run in progress" in text and "25 %" in text and "about 5 min" in text
-    assert page.locator("[data-testid=stMain] [data-testid=stImage] img").count() == 3
+    expect(page.locator("[data-testid=stMain] [data-testid=stImage] img")).to_have_count(3)
     assert sharpness(page, 0) < 15
 
 
 def test_an_open_page_follows_a_run_to_its_end(opened, addresses):
     folder = running(addresses["folder"] / "followed")
     page = opened("overview", "followed")
-    assert "25 %" in main_text(page)
+    shows(page, "25 %")
     status(folder, "running", done=240.0)
     page.locator("[data-testid=stMain] [data-testid=stProgress]", has_text="50 %").wait_for()
     write_example(folder / "report")
@@ -154,16 +161,16 @@ def test_an_open_page_follows_a_run_to_its_end(opened, addresses):
     status(folder, "done", done=480.0)
     page.locator("[data-testid=stMain] h1", has_text="Does erasing").wait_for()
     settle(page)
-    assert page.locator("[data-testid=stPlotlyChart]").count() == 1
+    expect(page.locator("[data-testid=stPlotlyChart]")).to_have_count(1)
 
 
 def test_a_page_of_a_stopped_run_notices_that_the_run_goes_on(opened, addresses):
     folder = stopped(addresses["folder"] / "resumed")
     page = opened("sensitivity", "resumed")
-    assert "This run is not finished" in main_text(page) and "the disk is full" in main_text(page)
+    shows(page, "This run is not finished", "the disk is full")
     status(folder, "running", done=360.0)
     page.locator("[data-testid=stMain] [data-testid=stProgress]", has_text="75 %").wait_for()
-    assert "This run is not finished" not in main_text(page)
+    expect(page.locator("[data-testid=stMain]")).not_to_contain_text("This run is not finished")
     shutil.rmtree(folder)
     page.locator("[data-testid=stMain] h1", has_text="No such run").wait_for()
     assert address_of(page) == ("/sensitivity", {"run": ["resumed"]})
@@ -177,7 +184,7 @@ LINKED = [page for page in LISTED if not page.hidden]
 def test_every_address_of_a_page_opens_it_and_stays(opened, name):
     page = opened(name, "finished")
     assert TITLES[name] in page.locator("[data-testid=stMain] h1").first.inner_text()
-    assert page.locator("[role=dialog]").count() == 0
+    expect(page.locator("[role=dialog]")).to_have_count(0)
     assert address_of(page) == (f"/{name}", {"run": ["finished"]})
     links = page.locator("[data-testid=stSidebar] [data-testid=stPageLink] a")
     assert links.all_inner_texts() == [one.title for one in LINKED]
@@ -188,8 +195,8 @@ def test_every_address_of_a_page_opens_it_and_stays(opened, name):
 
 def test_a_run_that_is_not_there_is_missing_and_the_address_keeps_its_name(opened):
     page = opened("images", "../../etc/<script>alert(1)</script>")
-    assert 'There is no run "../../etc/<script>alert(1)</script>"' in main_text(page) and "finished" in main_text(page)
-    assert page.locator("[data-testid=stMetric], [data-testid=stImage]").count() == 0
+    shows(page, 'There is no run "../../etc/<script>alert(1)</script>"', "finished")
+    expect(page.locator("[data-testid=stMetric], [data-testid=stImage]")).to_have_count(0)
     page.wait_for_timeout(3000)  # longer than the page takes to look anew
     assert address_of(page) == ("/images", {"run": ["../../etc/<script>alert(1)</script>"]})
     pick_run(page, "finished")
@@ -208,7 +215,7 @@ def test_the_picker_marks_runs_that_are_not_finished(opened):
 
 def test_a_neuron_in_the_address_opens_its_card(opened, addresses):
     page = opened("neurons", "finished")
-    assert "No neuron is selected" in main_text(page)
+    shows(page, "No neuron is selected")
     field = page.locator(".st-key-neuron input")
     wanted = field.get_attribute("placeholder").removeprefix("layer:number, such as ")
     field.fill(wanted)
@@ -243,8 +250,9 @@ def test_the_page_of_neurons_shows_figure_sets_table_and_says_whether_the_choice
         "Is the choice of neurons stable?",
     ):
         assert any(words in heading for heading in headings), (words, headings)
-    assert page.locator("[data-testid=stPlotlyChart]").count() == 2 and page.locator("[data-testid=stDataFrame]").count() >= 1
-    assert "400 neurons, page 1 of" in main_text(page) and "Yes: the choice is stable" in main_text(page)
+    expect(page.locator("[data-testid=stPlotlyChart]")).to_have_count(2)
+    assert page.locator("[data-testid=stDataFrame]").count() >= 1
+    shows(page, "400 neurons, page 1 of", "Yes: the choice is stable")
     page.locator(".st-key-neurons-role").get_by_text("pruned", exact=True).click()
     page.wait_for_function("document.querySelector('[data-testid=stMain]').innerText.includes('80 neurons, page 1 of')")
     settle(page)
@@ -261,7 +269,7 @@ def test_another_site_cannot_frame_the_pages(browser, addresses):
     page = browser.new_page()
     with page.expect_console_message(lambda message: "frame-ancestors" in message.text or "X-Frame-Options" in message.text):
         page.set_content(f'<iframe src="{addresses["some"]}/overview?run=finished" width="900" height="700"></iframe>')
-    assert page.frames[1].locator("[data-testid=stApp]").count() == 0
+    expect(page.frames[1].locator("[data-testid=stApp]")).to_have_count(0)
     page.close()
 
 
@@ -269,12 +277,13 @@ def test_the_overview_gives_answer_story_and_pictures_and_folds_the_rest(opened)
     page = opened("overview", "finished")
     text = main_text(page).replace("\u00a0", " ")
     assert "Without attack, esd shows heart in 4 % of its images (base model 97 %)" in text and "n = 180 images and 60 units" in text
-    assert page.locator("[data-testid=stPlotlyChart]").count() == 1
+    expect(page.locator("[data-testid=stPlotlyChart]")).to_have_count(1)
     alts = page.locator("[data-testid=stImage] img").evaluate_all("images => images.map(image => image.alt)")
     assert len(alts) == 5 and all("prompt:" in alt for alt in alts)
     page.locator("[data-testid=stExpander] summary", has_text="Numbers of this story").click()
     page.locator("[data-testid=stMetric]").last.wait_for()
-    assert page.locator("[data-testid=stMetric]").count() == 4 and main_text(page).count("95 % interval") >= 4
+    expect(page.locator("[data-testid=stMetric]")).to_have_count(4)
+    assert main_text(page).count("95 % interval") >= 4
 
 
 def test_the_address_reopens_a_story(opened):
@@ -293,15 +302,16 @@ def test_a_cell_of_layer_and_call_opens_the_neurons_behind_it(opened):
     box = cells.bounding_box()
     page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 52)
     page.locator("[data-testid=stMain]", has_text="those that change most first").wait_for()
-    assert "at call 12" in main_text(page) and page.locator("[data-testid=stDataFrame]").count() == 2
+    shows(page, "at call 12")
+    expect(page.locator("[data-testid=stDataFrame]")).to_have_count(2)
 
 
 def test_a_figure_is_drawn_when_its_fold_is_opened(opened):
     page = opened("sensitivity", "finished")
-    assert page.locator("[data-testid=stPlotlyChart]").count() == 1
+    expect(page.locator("[data-testid=stPlotlyChart]")).to_have_count(1)
     page.locator("[data-testid=stExpander] summary", has_text="Effects of erasing").click()
     page.locator("[data-testid=stPlotlyChart]").nth(1).locator(".main-svg").first.wait_for()
-    assert page.locator("[data-testid=stPlotlyChart]").count() == 2
+    expect(page.locator("[data-testid=stPlotlyChart]")).to_have_count(2)
 
 
 def test_the_links_at_the_end_keep_the_run(opened):
@@ -329,9 +339,9 @@ def test_pictures_are_blurred_in_the_pixels_until_the_switch_is_turned_off(opene
 
 def test_the_matrix_has_a_cell_for_every_picture_and_a_blend(opened):
     page = opened("images", "finished")
-    assert "esd-pruned" in main_text(page) and "Compare two conditions" in main_text(page)
-    assert page.locator("[data-testid=stImage] img").count() == 4 * 7 + 4
-    assert "<script>alert(1)</script> a red heart" in main_text(page)
+    shows(page, "esd-pruned", "Compare two conditions")
+    expect(page.locator("[data-testid=stImage] img")).to_have_count(4 * 7 + 4)
+    shows(page, "<script>alert(1)</script> a red heart")
 
 
 def test_an_image_opens_large_and_closes_by_the_keyboard(opened):

@@ -1,6 +1,7 @@
 """The report in a real browser: opened from disk, with every request watched."""
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.report.example import write_example
 from workbench.report.renderers.render import render
@@ -55,10 +56,11 @@ def test_it_opens_from_disk_and_draws_every_figure(opened):
 def test_the_verdict_is_short_and_its_evidence_is_folded(opened):
     page = opened()
     assert page.locator("#verdict").bounding_box()["height"] < 1600
-    assert page.locator("#verdict .plot:visible").count() == 1 and page.locator("#table-at-a-glance").is_visible()
-    assert page.locator("#verdict .board:visible").count() == 0
+    expect(page.locator("#verdict .plot:visible")).to_have_count(1)
+    assert page.locator("#table-at-a-glance").is_visible()
+    expect(page.locator("#verdict .board:visible")).to_have_count(0)
     page.locator("#verdict summary", has_text="Evidence").click()
-    assert page.locator("#verdict .board:visible").count() == 6
+    expect(page.locator("#verdict .board:visible")).to_have_count(6)
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
