@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlencode, urlparse
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.looks import scrolls_sideways_in_no_look, settle
 from tests.pages.example_runs import manifest, node, recorded, running, status, stopped, write_all
 from tests.pages.serving import served
 from tests.report.example import write_example
@@ -16,11 +17,6 @@ from workbench.ui.navigation import pages
 
 LISTED = pages()
 PAGES = tuple(page.name for page in LISTED if page.of_run)
-LOOKS = {
-    "light": {"viewport": {"width": 1280, "height": 900}},
-    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
-    "narrow": {"viewport": {"width": 390, "height": 844}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +69,6 @@ def looks_for_the_server(message):
     return path in {f"/{page.name}/_stcore/{what}" for page in LISTED for what in ("health", "host-config")}
 
 
-def settle(page):
-    """Wait until the script has run and what it made is drawn."""
-    page.locator("[data-testid=stAppViewContainer]").wait_for()
-    page.locator("[data-testid=stMain] :is(h1, h3, [data-testid=stAlert])").first.wait_for()
-    page.wait_for_function("!document.querySelector('[data-testid=stApp][data-test-script-state=running]')")
-    page.wait_for_function(
-        "[...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(one => one.querySelector('.main-svg'))"
-        " && !document.querySelector('[data-testid=stSkeleton]') && [...document.images].every(one => one.complete)"
-    )
-
-
 def address_of(page):
     """(path, {key: values}) of the page's address."""
     where = urlparse(page.url)
@@ -114,16 +99,16 @@ def sharpness(page, place):
     )
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_without_runs_every_page_says_how_to_make_one(opened, name):
+@pytest.mark.parametrize("name", ["overview", "lab"])  # every page: tests/pages
+def test_without_runs_a_page_says_how_to_make_one(opened, name):
     page = opened(name)
     shows(page, "No runs yet", "workbench demo")
 
 
-DAMAGED = [("damaged", "is not valid JSON"), ("older", "another version"), ("reportless", "is missing")]
+DAMAGED = [("overview", "damaged", "is not valid JSON"), ("images", "older", "another version"), ("lab", "reportless", "is missing")]
 
 
-@pytest.mark.parametrize("name, run, sentence", [("overview", *one) for one in DAMAGED] + [(name, *DAMAGED[0]) for name in PAGES[1:]])
+@pytest.mark.parametrize("name, run, sentence", DAMAGED)
 def test_a_damaged_run_is_one_sentence_and_the_picker_still_works(opened, name, run, sentence):
     page = opened(name, run)
     shows(page, sentence)
@@ -141,7 +126,7 @@ def pick_run(page, run):
     page.get_by_role("option", name=run, exact=True).click()
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ["overview", "neurons"])
 def test_a_running_run_shows_progress_and_its_pictures(opened, name):
     page = opened(name, "running")
     text = main_text(page)
@@ -181,7 +166,7 @@ LINKED = [page for page in LISTED if not page.hidden]
 
 
 @pytest.mark.parametrize("name", ["", *PAGES])
-def test_every_address_of_a_page_opens_it_and_stays(opened, name):
+def test_every_address_of_a_page_opens_it_and_stays_and_none_scrolls_sideways(opened, name, tmp_path):
     page = opened(name, "finished")
     assert TITLES[name] in page.locator("[data-testid=stMain] h1").first.inner_text()
     expect(page.locator("[role=dialog]")).to_have_count(0)
@@ -191,6 +176,7 @@ def test_every_address_of_a_page_opens_it_and_stays(opened, name):
     shown = page.locator("[data-testid=stMain] [data-testid=stPageLink] a").all_inner_texts()
     others = [one for one in LINKED if one.name != (name or LISTED[0].name)]
     assert [text.split("\n")[-1] for text in shown if ": " in text] == [f"{one.title}: {one.why}" for one in others]
+    scrolls_sideways_in_no_look(page, tmp_path / (name or "root"))
 
 
 def test_a_run_that_is_not_there_is_missing_and_the_address_keeps_its_name(opened):
@@ -397,13 +383,3 @@ def test_the_report_is_seen_in_the_page(opened):
     frame = page.frame_locator("[data-testid=stIFrame], iframe[srcdoc]").first
     frame.locator("#verdict h2").wait_for(timeout=120_000)
     assert frame.locator("#verdict h2").inner_text() == "Verdict"
-
-
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("look", LOOKS)
-def test_no_page_scrolls_sideways_in_any_look(opened, name, look, tmp_path):
-    page = opened(name, "finished", **LOOKS[look])
-    main = page.locator("[data-testid=stMain]")
-    assert main.evaluate("main => main.scrollWidth - main.clientWidth") <= 0
-    assert page.evaluate("document.documentElement.scrollWidth") <= LOOKS[look]["viewport"]["width"]
-    page.screenshot(path=tmp_path / f"{name}-{look}.png")
