@@ -66,6 +66,22 @@ def test_the_stage_of_the_how_to_is_planned_and_computes_what_it_says(brightness
     assert pandas.read_parquet(tmp_path / "brightness.parquet")["brightness"].tolist() == [0.0, 0.5]
 
 
+def test_the_rows_of_the_stage_of_the_how_to_fit_its_section(brightness):
+    node = SimpleNamespace(variant="base", prompt_set="target")
+    shards = [pandas.DataFrame({"unit": ["u", "v"], "brightness": [0.2, 0.4]}), pandas.DataFrame({"unit": ["v"], "brightness": [0.6]})]
+    prompts = SimpleNamespace(provenance=lambda variant: None)
+    planned = SimpleNamespace(attack=None, against=None, control=False)
+    workspace = SimpleNamespace(
+        plan=SimpleNamespace(of_stage=lambda name: [node], sets={"target": planned}),
+        gather=lambda stage, variant, name, reader: shards,
+        prompt_set=lambda name: prompts,
+    )
+    (row,) = brightness.rows(workspace, None)["brightness"]
+    assert row["value"] == pytest.approx(0.4) and row["low"] < 0.4 < row["high"] and row["n"] == 2
+    (table,) = example("add-a-section.md")["SECTION"].tables
+    assert set(row) == set(table.names)
+
+
 def test_the_section_of_the_how_to_declares_its_table():
     section = example("add-a-section.md")["SECTION"]
     (table,) = section.tables
