@@ -1,6 +1,7 @@
 """How active one neuron was, condition by condition and call by call: read from the run's own recordings.
 
-Needs neither torch nor Streamlit. Only the evaluation half of the units is read, as in the report.
+Needs neither torch nor Streamlit. Only the evaluation half of the units is read, as in the report. Where the run has laid its
+recordings out by neuron (`by_neuron`), a few kilobytes are read.
 
 of_neuron    mean |a| by condition and call;   by_prompt   by prompt, of one condition: which images activate it most
 conditions   the recorded conditions;   prompts   what a prompt set is made of
@@ -16,6 +17,7 @@ import pandas
 from safetensors import SafetensorError, safe_open
 
 from workbench.errors import RunError
+from workbench.execution import by_neuron
 from workbench.execution.condition import Condition
 from workbench.execution.run_folder import Store
 from workbench.report import wording
@@ -111,6 +113,9 @@ def _read(
     store, node = Store(state.folder), _recorded(state, nodes, variant, prompt_set)
     if node is None:
         return None
+    measured = nodes["measure"]["shards"] if "measure" in nodes else ()
+    if (laid_out := by_neuron.read(store, measured, Condition(variant, prompt_set), trajectory, layer, index)) is not None:
+        return laid_out
     parts: list[np.ndarray] = []
     about: dict[str, Any] = {}
     for shard in node["shards"]:

@@ -11,7 +11,7 @@ from workbench.analysis import expectations, headline
 from workbench.analysis.sensitivity import BESIDE, Sensitivity, Thresholds, activity_by_call, adjust, chosen_anew
 from workbench.analysis.verdict import verdict
 from workbench.errors import StatisticsError
-from workbench.execution import stages
+from workbench.execution import by_neuron, stages
 from workbench.execution.condition import Condition
 from workbench.execution.graph import Graph, NodeSpec
 from workbench.execution.plan import Node, Shard
@@ -54,11 +54,12 @@ def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
     said["concept"].pop("sensitive", None)  # it says how images are shown
     inputs = tuple(spec.id for specs in (*base, *others, rest) for spec in specs)
-    yield NodeSpec("measure", "measure", {"study": said} | graph.halves, inputs)
+    laid_out = sum(spec.bytes for spec in graph.of_stage("record")) // 2
+    yield NodeSpec("measure", "measure", {"study": said} | graph.halves, inputs, bytes=laid_out)
 
 
 def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
-    """Write tables.json, neurons.parquet and neurons_by_call.parquet."""
+    """Write tables.json, neurons.parquet, neurons_by_call.parquet and the folder `by_neuron`."""
     study = workspace.study
     table, by_call = score.with_erased(
         workspace, *(read_table(workspace.result("score") / f"{name}.parquet") for name in ("neurons", "neurons_by_call"))
@@ -126,6 +127,7 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     write_json(out / "tables.json", plain_json(tables))
     write_table(out / "neurons.parquet", table)
     write_table(out / "neurons_by_call.parquet", by_call)
+    by_neuron.write(workspace, out)
 
 
 def with_columns(workspace: Workspace, table: pandas.DataFrame) -> pandas.DataFrame:
