@@ -12,6 +12,7 @@ import pytest
 from tests.execution.test_jobs import folder
 from workbench.errors import RunError
 from workbench.execution import jobs, start
+from workbench.execution.open_run import open_run
 from workbench.execution.run_folder import Store
 from workbench.resources import EXAMPLE_FOLDER, PACKAGE
 
@@ -91,8 +92,10 @@ def test_a_run_that_plans_for_long_is_starting_until_it_says_what_it_does(instea
     run = tmp_path / "r"
     started = start.start([str(run)], run, patience=0.5)
     assert not started.began and jobs.status(run)["state"] == "running" and jobs.status(run)["note"] == jobs.STARTING
-    psutil.Process(started.pid).kill()
+    assert open_run(run).folder == run and jobs.stop(run)
     wait_for(lambda: not Store(run).is_starting())
+    with pytest.raises(RunError):
+        jobs.stop(run)
     assert start.failure(run) == "its process has ended without a message"
 
 

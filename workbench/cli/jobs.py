@@ -53,10 +53,11 @@ def stop(name: RunName) -> None:
     """Stop a run in progress; finished results are kept."""
     from workbench.execution import jobs
     from workbench.execution.open_run import open_run
+    from workbench.execution.run_folder import Store
 
     folder = open_run(name).folder
     jobs.stop(folder)
-    console.print(f"Stopped. Finished results are kept; continue with: {jobs.status(folder)['again']}", markup=False, soft_wrap=True)
+    console.print(f"Stopped. Finished results are kept; continue with: {Store(folder).command()}", markup=False, soft_wrap=True)
 
 
 def listed() -> list[dict[str, Any]]:

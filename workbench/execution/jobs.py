@@ -106,16 +106,19 @@ def log_tail(folder: str | Path, lines: int = 20) -> list[str]:
 def stop(folder: str | Path, patience: float = 20.0) -> bool:
     """End the process of a running run: first by signals that it can handle, after `patience` seconds by SIGKILL. True without SIGKILL.
 
-    Only the process that holds the run's lock is signalled, whatever status.json says. It gets SIGINT, as from Ctrl-C; a process that a
-    shell started in the background ignores that one and gets SIGTERM, which ends a run in the same way; then SIGKILL.
+    Only the process that holds the run's lock is signalled, whatever status.json says; of a run that still plans, the process that was
+    started for it. It gets SIGINT, as from Ctrl-C; a process that a shell started in the background ignores that one and gets SIGTERM,
+    which ends a run in the same way; then SIGKILL.
     Raises   RunError when nothing runs there, when it cannot be proved which process runs, or when it may not be signalled
     """
     store = Store(folder)
-    store.manifest()
-    if not store.is_running():
-        raise RunError(f"Nothing is running in {folder}. What it is doing: workbench status {store.folder.name}")
+    starter = store.starter() if is_starting(store) else None
+    if starter is None:
+        store.manifest()
+        if not store.is_running():
+            raise RunError(f"Nothing is running in {folder}. What it is doing: workbench status {store.folder.name}")
     try:
-        process = store.holder()
+        process = starter or store.holder()
         if process is None:
             raise RunError(
                 f"A process holds {store.folder / '.lock'}, and it cannot be proved which, so none is stopped. "

@@ -261,6 +261,11 @@ class Store:
         said = self._peek(START)
         return said if isinstance(said, dict) and type(said.get("pid")) is int and said["pid"] > 0 else {}
 
+    def starter(self) -> psutil.Process | None:
+        """The psutil.Process that start.json names, while it lives; or None."""
+        started = self.started()
+        return psutil.Process(started["pid"]) if _lives(started) else None
+
     def holder(self) -> psutil.Process | None:
         """The psutil.Process that provably holds the folder, or None (`folder_lock.holder`)."""
         return folder_lock.holder(self.folder / ".lock", self.status()[0].get("pid"))

@@ -49,13 +49,14 @@ def log(state: State) -> None:
 
 def buttons(state: State) -> None:
     """What can be done with a run in its state. Nothing is written into one that is read only."""
-    running, starting = state.kind == "running", jobs.is_starting(Store(state.folder))
+    running, store = state.kind == "running", Store(state.folder)
+    unknown = jobs.is_starting(store) and store.starter() is None  # started in a terminal, and it holds nothing yet
     with st.container(horizontal=True):
         if st.button("Open", icon=":material/open_in_new:", key="runs-open", help="Its pages: verdict, images, neurons."):
             go_to("overview", state.name)
         if running and not state.read_only:
-            about = "It can be stopped once it has begun to compute." if starting else "Finished results are kept."
-            if st.button("Stop", icon=":material/stop:", key="runs-stop", disabled=starting, help=about):
+            about = "It can be stopped from here once it has begun to compute." if unknown else "Finished results are kept."
+            if st.button("Stop", icon=":material/stop:", key="runs-stop", disabled=unknown, help=about):
                 act(state, "Stopping")
         if state.kind in ("stopped", "damaged") and not state.read_only:
             about = "Only what is missing is computed; damaged results are computed again."
