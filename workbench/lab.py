@@ -35,7 +35,7 @@ from workbench.execution.plan import read_sets
 from workbench.execution.variant_files import merged
 from workbench.models import load, masks, text
 from workbench.models.load import DTYPES, Model, source_digest
-from workbench.models.variants import Variant, applied, exchanged
+from workbench.models.variants import Variant, applied, base_again
 from workbench.neurons import sites
 from workbench.neurons.columns import Columns
 from workbench.neurons.taps import Rows, Taps
@@ -280,6 +280,7 @@ class Lab:
     def model(self) -> Model:
         """The base model."""
         model = load.load(self.study.model.base, self.device, DTYPES[self.study.model.dtype], self.folder)
+        model.expected_guidance = self.study.sampling.guidance
         # the base model's own tensors, to compute with them while a variant is applied
         self._own = {name: parameter.data for name, parameter in model.parameters().items()}
         return model
@@ -473,7 +474,7 @@ class Lab:
             opened.enter_context(applied(self.model, self._change(variant)))
             if ablation is not None and not ablation.changes_nothing:
                 timesteps = [float(t) for t in self.model.new_scheduler(self.study.sampling.steps).timesteps]
-                with exchanged(self.model, self._own):
+                with base_again(self.model, self._own):
                     made = self._whole(ablation, rows)
                 gating = ablations.gating(self.model.unet, [made])
                 opened.enter_context(_Everywhere(self.model.unet, gating, timesteps))
@@ -561,7 +562,7 @@ class Lab:
         missing = [row for row, one in found.items() if one is None]
         for start in range(0, len(missing), self.batch):
             part = missing[start : start + self.batch]
-            with exchanged(self.model, self._own):
+            with base_again(self.model, self._own):
                 latents, kept = self._denoised(part, BASE, None, keep=self.calls)
             for row, one, inputs in zip(part, latents.cpu(), kept.inputs.cpu(), strict=True):
                 found[row] = _Base(one, inputs)
@@ -636,7 +637,7 @@ class Lab:
                 branches = ("cond", "uncond") if self.study.sampling.guidance != 1 else ("cond",)
                 columns = Columns(given.neurons, len(rows), range(self.n_calls), branches)
                 layers = ablations.layers_of(self.model.unet, given.neurons.keys())
-                with exchanged(self.model, self._own):
+                with base_again(self.model, self._own):
                     self._denoised(rows, BASE, None, columns, layers)
                 self._kept.keep(key, columns, columns.bytes)
             return columns
@@ -655,7 +656,7 @@ class Lab:
             columns = self._kept.find(key)
             if columns is None:
                 columns = Columns(given.neurons, len(rows), self.calls)
-                with exchanged(self.model, self._own):
+                with base_again(self.model, self._own):
                     self._evaluated(self._states(rows), self._trajectory(latents), columns, list(given.neurons))
                 self._kept.keep(key, columns, columns.bytes)
             return columns
@@ -668,7 +669,7 @@ class Lab:
             found, layers = _Means(), self.layers
             rows = self.sets[name].picked(np.array(pairing(self.sets["target"], self.sets[name]))[self._mean_rows()])
             asked = [_Row(*one) for one in zip(rows.prompts, rows.seeds, strict=True)]
-            with exchanged(self.model, self._own):
+            with base_again(self.model, self._own):
                 if regime == "sampled":
                     for start in range(0, len(asked), self.batch):
                         self._denoised(asked[start : start + self.batch], BASE, None, found, layers)
@@ -728,7 +729,7 @@ class Lab:
             base = self._states(plain), self._states(without)
             with applied(self.model, self._change(variant)):
                 states = self._states(rows)
-                target = targets.Linear(self._states(without), *base, base=lambda: exchanged(self.model, self._own))
+                target = targets.Linear(self._states(without), *base, base=lambda: base_again(self.model, self._own))
             kept = targets.Items(latents, states, [str(place) for place in range(len(rows))]), _Remembered(target)
             self._bound.keep(key, kept, 4 * (latents.inputs.numel() * 3 + states.numel() * 4))
         return kept

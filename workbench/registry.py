@@ -77,6 +77,8 @@ DECLARATIONS: dict[str, dict[str, Constant | Function]] = {
         "MASK": _FLAG,
         "NEEDS": _names_of("neurons"),
         "OVER_OTHER_PARENTS": _FLAG,
+        "GUIDES": _FLAG,
+        "FURTHER_BRANCH": _FLAG,
         "VERSION": _VERSION,
         "PUBLISHED": Constant("a Published of workbench.study.published", lambda value: hasattr(value, "settings")),
         "NO_PRESET": Constant("a sentence", _is_words, "it states no published values."),
@@ -205,6 +207,16 @@ class Method:
     def is_mask(self) -> bool:
         """Whether an eraser returns masks, not weights."""
         return bool(self._constant("MASK"))
+
+    @property
+    def guides(self) -> bool:
+        """Whether an eraser returns a rule of guidance."""
+        return bool(self._constant("GUIDES"))
+
+    @property
+    def further_branch(self) -> bool:
+        """Whether that rule takes a third branch."""
+        return bool(self._constant("FURTHER_BRANCH"))
 
     @property
     def over_other_parents(self) -> bool:

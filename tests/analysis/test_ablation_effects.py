@@ -158,7 +158,7 @@ def planted():
     from workbench.analysis.one_step import OneStep
     from workbench.diffusion.denoise import Trajectory
     from workbench.diffusion.targets import Items, Linear
-    from workbench.models.variants import exchanged
+    from workbench.models.variants import base_again
     from workbench.neurons import sites
     from workbench.neurons.sets import index_table
 
@@ -166,7 +166,7 @@ def planted():
     wide = {name: state.expand(4, -1, -1) for name, state in states.items()}
     inputs = torch.randn(4, 1, *model.latent_shape, generator=torch.Generator().manual_seed(4))
     own = {name: parameter.data for name, parameter in model.parameters().items()}
-    target = Linear(wide["plain"], wide["A"], wide["plain"], lambda: exchanged(model, own))
+    target = Linear(wide["plain"], wide["A"], wide["plain"], lambda: base_again(model, own))
 
     def run(variant, token):
         items = Items(Trajectory(inputs, [0], [501.0]), wide[token], list("abcd"))

@@ -13,7 +13,7 @@ from workbench.errors import MethodError
 from workbench.methods.detectors import Detector
 from workbench.models import text
 from workbench.models.load import from_pipeline
-from workbench.models.variants import Variant, applied, exchanged
+from workbench.models.variants import Variant, applied, base_again
 
 CALLS, TIMESTEPS = [1, 4], [601.0, 101.0]
 
@@ -69,7 +69,7 @@ def test_t2_of_a_variant_is_measured_along_the_base_models_direction(double):
     part, own = batch(double), {name: parameter.data for name, parameter in model.parameters().items()}
     direction = noise(double, part, states["target"]) - noise(double, part, states["reference"])
     name = next(name for name in own if name.endswith("attn2.to_v.weight"))
-    target = Linear(states["reference"], states["target"], states["reference"], base=lambda: exchanged(model, own))
+    target = Linear(states["reference"], states["target"], states["reference"], base=lambda: base_again(model, own))
     with applied(model, Variant("changed", "base", {name: own[name] * 0.3})):
         difference = noise(double, part, states["target"]) - noise(double, part, states["reference"])
         found = target.at(model, part).value(noise(double, part, part.states))

@@ -22,7 +22,7 @@ from workbench.execution.rows import region_pictures
 from workbench.execution.stages import attribute, fidelity
 from workbench.execution.stages import regions as region_stage
 from workbench.models import text
-from workbench.models.variants import applied, exchanged
+from workbench.models.variants import applied, base_again
 from workbench.neurons.maps import TokenMaps
 from workbench.neurons.sets import NeuronSet, by_layer
 from workbench.neurons.sites import layers
@@ -93,7 +93,7 @@ def items_of(workspace, variant, rows, prompts=None):
             shown = prompts or sets["target"]
             states = text.encode(model, shown.prompts, shown.prefix)
             reference = text.encode(model, sets["reference"].prompts)
-    target = Linear(reference, *base, base=lambda: exchanged(model, own))
+    target = Linear(reference, *base, base=lambda: base_again(model, own))
     return Items(workspace.trajectory("target", sets["target"]), states, sets["target"].units), target
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workbench.methods.attacks import Context, Look
-from workbench.models.variants import Variant, applied, exchanged
+from workbench.models.variants import Variant, applied, base_again
 
 
 def context_of(model, n=3, **given):
@@ -39,12 +39,12 @@ def erasing(model, changes):
     for token, vector in changes.items():
         table[token] = vector
     with applied(model, Variant("erased", "base", {name: table})):
-        yield lambda: exchanged(model, own)
+        yield lambda: base_again(model, own)
 
 
 def halved(model):
     """The model with half its output weights: a base that differs."""
-    return exchanged(model, {"unet.conv_out.weight": model.unet.conv_out.weight.data / 2})
+    return base_again(model, {"unet.conv_out.weight": model.unet.conv_out.weight.data / 2})
 
 
 def whole_and_resumed(attack, context_with, at, kept_at):

@@ -15,8 +15,9 @@ from tests.reference import same_bits
 from workbench.errors import MethodError, PromptError
 from workbench.methods import contract
 from workbench.methods.attacks import Context
+from workbench.models.changes import Change
 from workbench.models.masks import cut_incoming, save
-from workbench.models.variants import Variant, applied, exchanged
+from workbench.models.variants import Variant, applied, base_again
 from workbench.registry import DECLARATIONS, VERBS, Function, declared, method, methods
 from workbench.storage import write_arrays
 from workbench.study.prompts import read_prompts
@@ -27,6 +28,8 @@ SETTINGS = {
     "ac": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
     "relearn": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
     "learned_mask": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
+    "negative_prompt": {"prompt": "ink"},
+    "sld": {"concept": "ink"},
     "cad": {"steps": 3, "trajectories": 2},
     "mask_from_file": {"file": "mask.safetensors"},
     "from_checkpoint": {"path": "esd.safetensors"},
@@ -158,6 +161,11 @@ def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(mo
     with applied(model, Variant("pruned", masks=cut_incoming(model.unet, {layer: [1, 2]}))):
         before = {n: p.detach().clone() for n, p in model.parameters().items()}
         changed = one.call(model, PAIRS, one.parameters(**SETTINGS.get(name, {})), prune={layer: [0, 3]}, folder=files)
+        assert isinstance(changed, Change) == one.guides
+        assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
+        if one.guides:
+            assert changed.tensors and all(value.isfinite().all() for value in changed.tensors.values())
+            return
         assert changed and all(before[n].shape == value.shape for n, value in changed.items())
         assert {value.dtype == torch.bool for value in changed.values()} == {one.is_mask}
         assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
@@ -223,7 +231,7 @@ def white_box():
 @pytest.mark.parametrize(("name", "given"), white_box())
 def test_batched_and_alone_lose_the_same_at_first(model, targets, context, name, given):
     one, clean = method("attacks", name), context.clean
-    context.base = lambda: exchanged(model, {"unet.conv_out.weight": model.unet.conv_out.weight.data / 2})
+    context.base = lambda: base_again(model, {"unet.conv_out.weight": model.unet.conv_out.weight.data / 2})
     parameters = one.parameters(**SETTINGS[name] | given)
 
     def first_losses(rows):

@@ -16,7 +16,9 @@ def settings():
     for name, one in methods("erasers").items():
         for parameter, value in published.column(one).items():
             if value != "ours":
-                lines.append(f"| `{name}` | `{parameter}` | {json.dumps(one.parameters.model_fields[parameter].default)} | {value} |")
+                known = one.parameters.model_fields[parameter]
+                default = "to be given" if known.is_required() else json.dumps(known.default)
+                lines.append(f"| `{name}` | `{parameter}` | {default} | {value} |")
     return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,7 @@ from workbench.execution.rows import rates
 from workbench.methods.erasers import _training, relearn
 from workbench.models import text
 from workbench.models.masks import cut_incoming
-from workbench.models.variants import Variant, applied, exchanged
+from workbench.models.variants import Variant, applied, base_again
 from workbench.study.variants import VariantTable
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "cat")]
@@ -50,7 +50,7 @@ def changed_in(model, change, seed=1):
         if ".attn2." in name and value.ndim > 1
     }
     with applied(model, Variant("erased", None, weights, change)):
-        yield lambda: exchanged(model, own)
+        yield lambda: base_again(model, own)
 
 
 def first_loss(model, base, given):
@@ -113,7 +113,7 @@ def test_the_images_are_the_base_models_and_the_words_are_the_parents(model):
 
     @contextmanager
     def base():
-        with exchanged(model, own):
+        with base_again(model, own):
             seen.append(text.encode(model, ["owl"]))
             yield
 

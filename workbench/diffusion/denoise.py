@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.models.changes import guidance as rules
 from workbench.neurons.taps import Rows
 
 
@@ -37,7 +38,7 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
     """Sample one batch.
 
     states     (row, token, channel) text states; empty (1, token, channel) those of the uncond branch, `text.unconditional`
-    guidance   classifier-free guidance scale; 1 runs the cond branch alone
+    guidance   classifier-free guidance scale; 1 runs the cond branch alone. A variant may have a rule of its own (`models/changes`)
     taps       an open `Taps`; row r is told as prompt first_prompt + r, or as prompt[r] where `prompt` (row,) is given
     gate       (row,) long, the gate row of each row in both halves; None = gate row 0
     keep       calls whose UNet inputs are kept
@@ -48,9 +49,14 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
     n_rows = len(states)
     latents = initial_noise(model, seeds).to(model.device, model.dtype) * scheduler.init_noise_sigma
     guided = guidance != 1
-    context = torch.cat([empty.expand(n_rows, -1, -1), states]) if guided else states
+    rule = rules.of(model)
+    combine, further = rule.start(), rule.further if guided else None
+    others = [rule.uncond(empty), *([] if further is None else [further])] if guided else []
+    wide = [one.to(states).expand(n_rows, -1, -1) for one in others]
+    context = torch.cat([*wide[:1], states, *wide[1:]])
     prompt = torch.arange(first_prompt, first_prompt + n_rows) if prompt is None else prompt
-    branch = ["uncond"] * n_rows + ["cond"] * n_rows if guided else ["cond"] * n_rows
+    names = ["uncond", "cond", "further"][: 1 + len(others)] if guided else ["cond"]
+    branch = [name for name in names for _ in range(n_rows)]
     kept, calls, timesteps = [], [], []
     for call, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, timestep)
@@ -61,14 +67,14 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
         if call == last:
             break
         if taps is not None:
-            copies = 2 if guided else 1
+            copies = len(names)
             taps.tell(Rows(call, float(timestep), prompt.repeat(copies), branch, None if gate is None else gate.repeat(copies)))
-        predicted = model.run_unet(torch.cat([scaled, scaled]) if guided else scaled, timestep, context)
+        predicted = model.run_unet(torch.cat([scaled] * len(names)), timestep, context)
         if taps is not None:
             taps.check()
         if guided:
-            without, with_text = predicted.chunk(2)
-            predicted = without + guidance * (with_text - without)
+            without, with_text, *more = predicted.chunk(len(names))
+            predicted = combine(call, guidance, without, with_text, more[0] if more else None)
         latents = scheduler.step(predicted, timestep, latents).prev_sample
     inputs = torch.stack(kept, dim=1) if kept else latents.new_zeros(n_rows, 0, *latents.shape[1:])
     return latents, Trajectory(inputs, calls, timesteps)

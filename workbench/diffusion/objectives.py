@@ -1,11 +1,14 @@
 """Losses that erasers and attacks share.
 
 add_noise         x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps
+seen              the predicted noise as a rule of guidance lets it act
 denoising_loss    per row, mean squared error of the predicted noise (of a UNet that predicts v as well)
 erased_target     what ESD wants the model to predict
 """
 
 import torch
+
+from workbench.models.changes import guidance
 
 
 def add_noise(model, clean, noise, timesteps):
@@ -23,10 +26,15 @@ def draw_noise(model, generators, low=0.0, high=1.0):
     return timesteps.to(model.device), noise.to(model.device, model.dtype)
 
 
+def seen(model, noised, timesteps, states):
+    """The noise an attack works against: the UNet's, behind the rule of guidance that a variant has; gradients flow through it."""
+    return guidance.of(model).seen(model, noised, timesteps, states)
+
+
 def denoising_loss(model, clean, noise, timesteps, states):
-    """|| noise - eps(x_t, t, c) ||^2, mean over latent elements; (row,)."""
+    """|| noise - eps(x_t, t, c) ||^2, mean over latent elements; (row,). Of a variant with a rule of guidance: `seen`."""
     noised = add_noise(model, clean, noise, timesteps)
-    predicted = model.predict(noised, timesteps, states)
+    predicted = seen(model, noised, timesteps, states)
     return (predicted - noise).square().mean(dim=(1, 2, 3))
 
 

@@ -17,7 +17,7 @@ from workbench.diffusion.objectives import add_noise
 from workbench.errors import MethodError
 from workbench.execution.workspace import Workspace
 from workbench.models import text
-from workbench.models.variants import applied, exchanged
+from workbench.models.variants import applied, base_again
 from workbench.neurons.sites import Layer
 from workbench.storage import read_arrays
 from workbench.study.prompts import PromptSet, pairing
@@ -95,11 +95,11 @@ def condition(
             found = targets.Quadratic(text.unconditional(model))
         elif target == "T2" and own_direction:
             lone = text.unconditional(model).expand_as(states)
-            found = targets.Linear(lone, before[name], empty.expand_as(states), base=lambda: exchanged(model, own))
+            found = targets.Linear(lone, before[name], empty.expand_as(states), base=lambda: base_again(model, own))
             found.name = OVER_EMPTY
         elif target == "T2":
             base = before["target"], before["reference"]
-            found = targets.Linear(encoded(workspace, plain["reference"]), *base, base=lambda: exchanged(model, own))
+            found = targets.Linear(encoded(workspace, plain["reference"]), *base, base=lambda: base_again(model, own))
         elif target == "T3":
             trajectory, noise = _noised(workspace, trajectory, plain["target"], rows)
             found = targets.Denoising(noise, text.unconditional(model))

@@ -11,6 +11,7 @@ import torch
 from workbench.errors import MethodError, ModelError
 from workbench.execution.plan import Node
 from workbench.execution.workspace import Workspace
+from workbench.models.changes import Change
 from workbench.neurons.reduce import Statistics
 from workbench.study.prompts import PromptSet
 from workbench.study.study import BASE
@@ -49,12 +50,13 @@ def check_stored(workspace: Workspace, node: Node, tensors: Mapping[str, torch.T
     _refuse_layers(workspace, node, wrong, {name.split("|")[0] for name in tensors}, "are too large to be stored")
 
 
-def check_weights(part: VariantTable, result: Mapping[str, torch.Tensor]) -> None:
+def check_weights(part: VariantTable, result: Mapping[str, torch.Tensor] | Change) -> None:
     """Refuse what an eraser returned when some of it is not finite."""
-    wrong = [name for name, value in result.items() if not value.isfinite().all()]
+    tensors = result.tensors if isinstance(result, Change) else result
+    wrong = [name for name, value in tensors.items() if not value.isfinite().all()]
     if wrong:
         raise MethodError(
-            f'The eraser {part.method} of the variant "{part.name}" made weights that hold NaN or infinity: {len(wrong)} of {len(result)} '
+            f'The eraser {part.method} of the variant "{part.name}" made weights that hold NaN or infinity: {len(wrong)} of {len(tensors)} '
             f'tensors, first "{wrong[0]}". Its training diverged: lower its learning_rate or iterations, or set model.dtype to float32.'
         )
 

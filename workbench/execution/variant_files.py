@@ -1,6 +1,6 @@
-"""The files of a variant in the folder of its node: weights or a mask, with provenance, and the log of its training.
+"""The files of a variant in the folder of its node: weights, a mask or another change, with provenance, and the log of its training.
 
-write_change   result of an eraser -> weights.safetensors or mask.safetensors, log.parquet where there is a log
+write_change   result of an eraser -> weights, mask or change.safetensors, log.parquet where there is a log
 read_change    the folder -> Variant, its own change only, without its parents
 merged         run folder and variant -> the change over the base model, and its chain of variants; needs no model
 training_rows  the table `training` of report.json
@@ -21,7 +21,8 @@ from workbench.errors import RunError, nearest
 from workbench.execution.condition import erasing
 from workbench.execution.rows import Row, records
 from workbench.execution.run_folder import Store
-from workbench.models import masks
+from workbench.models import changes, masks
+from workbench.models.changes import Change
 from workbench.models.variants import Variant
 from workbench.storage import read_arrays, read_table, write_arrays, write_table
 from workbench.study.study import BASE, Study
@@ -35,13 +36,17 @@ LOG = ["step", "loss", "retention", "expected_share"]
 SHOWN_STEPS = 200
 
 
-def write_change(folder: Path, result: Mapping[str, torch.Tensor], about: Mapping[str, Any], log: Sequence[Sequence[float]] = ()) -> None:
+def write_change(
+    folder: Path, result: Mapping[str, torch.Tensor] | Change, about: Mapping[str, Any], log: Sequence[Sequence[float]] = ()
+) -> None:
     """Write what an eraser returned.
 
     about   provenance, any JSON-able mapping
     log     rows (step, loss, retention, expected share) of a learned mask, (step, loss) of relearning
     """
-    if all(value.dtype == torch.bool for value in result.values()):
+    if isinstance(result, Change):
+        changes.save(folder / "change.safetensors", result, about)
+    elif all(value.dtype == torch.bool for value in result.values()):
         masks.save(folder / "mask.safetensors", result, about)
     else:
         write_arrays(folder / "weights.safetensors", result, {"method": about["method"], "provenance": json.dumps(about)})
@@ -53,8 +58,10 @@ def read_change(part: VariantTable, folder: Path) -> Variant:
     """The Variant of a node's folder; `part` is its table in the study."""
     weights = read_arrays(folder / "weights.safetensors") if (folder / "weights.safetensors").exists() else {}
     pruned = masks.load(folder / "mask.safetensors")[0] if (folder / "mask.safetensors").exists() else {}
+    others = (changes.load(folder / "change.safetensors"),) if (folder / "change.safetensors").exists() else ()
     method = registry.method("erasers", part.method)
-    return Variant(part.name, part.parent, weights, pruned, method.lifts_masks(method.parameters(**part.settings)))
+    lifts = method.lifts_masks(method.parameters(**part.settings))
+    return Variant(part.name, part.parent, weights, pruned, lifts, others)
 
 
 def merged(store: Store, study: Study, name: str) -> tuple[Variant, list[tuple[VariantTable, Path]]]:
@@ -70,15 +77,15 @@ def merged(store: Store, study: Study, name: str) -> tuple[Variant, list[tuple[V
     while name != BASE:
         chain.insert(0, study.variant(name))
         name = chain[0].parent
-    made, changes = [], []
+    made, found = [], []
     for part in chain:
         keys = shards.get(erasing(part.name))
         if not keys or not store.has("erase", keys[0]):
             raise RunError(f'The variant "{part.name}" is not made yet. Go on with the run first: {store.command()}')
         folder = store.result("erase", keys[0])
-        changes.append(read_change(part, folder))
+        found.append(read_change(part, folder))
         made.append((part, folder))
-    change, *later = changes
+    change, *later = found
     for own in later:
         change = own.over(change)
     return change, made

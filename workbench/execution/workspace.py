@@ -27,7 +27,7 @@ from workbench.execution.variant_files import read_change
 from workbench.models import load as models
 from workbench.models import text
 from workbench.models.load import DTYPES, Model
-from workbench.models.variants import Variant, exchanged
+from workbench.models.variants import Variant, base_again
 from workbench.neurons import sets as neuron_sets
 from workbench.neurons import sites
 from workbench.neurons.sites import Layer
@@ -134,7 +134,9 @@ class Workspace:
     @cached_property
     def model(self) -> Model:
         """The base model."""
-        return models.load(self.base, self.device, DTYPES[self._study.model.dtype], self.folder)
+        model = models.load(self.base, self.device, DTYPES[self._study.model.dtype], self.folder)
+        model.expected_guidance = self._study.sampling.guidance
+        return model
 
     @cached_property
     def empty(self) -> torch.Tensor:
@@ -291,7 +293,7 @@ class Workspace:
         """For a long search or training: how to return to the base model for a while, and how to save and load its state."""
         own = {name: parameter.data for name, parameter in self.model.parameters().items()}
         return {
-            "base": lambda: exchanged(self.model, own),
+            "base": lambda: base_again(self.model, own),
             "kept": lambda name: self.store.kept_search(node.stage, shard.key, name),
             "keep": lambda name, state: self.store.keep_search(node.stage, shard.key, name, state),
         }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from workbench.methods.attacks import Context
     from workbench.methods.detectors import Detector
+    from workbench.models.changes import Change
     from workbench.models.load import Model
     from workbench.study.prompts import PromptSet
     from workbench.study.published import Published
@@ -33,8 +34,12 @@ class Settable(Protocol):
 class Eraser(Settable, Protocol):
     """An eraser: how a concept is taken out of the base model or of the parent variant."""
 
-    def erase(self, model: "Model", pairs: Sequence[tuple[str, str]], parameters: Any, **context: Any) -> "Mapping[str, torch.Tensor]":
-        """{parameter of the model: its new values, or a boolean mask, True = pruned}. The model is left as it was.
+    def erase(
+        self, model: "Model", pairs: Sequence[tuple[str, str]], parameters: Any, **context: Any
+    ) -> "Mapping[str, torch.Tensor] | Change":
+        """{parameter of the model: its new values, or a boolean mask, True = pruned}, or a Change that is no weights.
+
+        The model is left as it was.
 
         pairs     (prompt with the concept, anchor without it)
         context   what the eraser names by keyword it is given: progress, folder, prune ({layer: neurons}), spare, like, retained,
@@ -114,6 +119,18 @@ class StressTest(Protocol):
     """Erasers. OVER_OTHER_PARENTS: whether it is compared with itself over other parents; default False."""
 
     OVER_OTHER_PARENTS: bool
+
+
+class Guides(Protocol):
+    """Erasers. GUIDES: whether it returns a rule of guidance, which acts only where images are sampled with guidance; default False."""
+
+    GUIDES: bool
+
+
+class HasFurtherBranch(Protocol):
+    """Erasers. FURTHER_BRANCH: whether its rule of guidance takes a third branch, so that an image costs half as much again."""
+
+    FURTHER_BRANCH: bool
 
 
 class LiftsMasks(Protocol):
@@ -232,6 +249,8 @@ OPTIONAL: dict[str, tuple[type, ...]] = {
         Masking,
         TakesNeurons,
         StressTest,
+        Guides,
+        HasFurtherBranch,
         LiftsMasks,
         Learns,
         ChecksTraining,

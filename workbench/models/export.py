@@ -24,8 +24,11 @@ from workbench.storage import write_arrays, write_json
 def changed(model, variant, fill="zeros", seed=0):
     """{parameter: tensor} of what a merged variant changes in the model; where it prunes, zeros or noise.
 
-    Raises   ModelError when it does not fit the model
+    Raises   ModelError when it does not fit the model, or has a change that is no weights
     """
+    if variant.changes:
+        said = "; ".join(change.words for change in variant.changes)
+        raise ModelError(f'The variant "{variant.name}" has what no checkpoint of weights can hold: {said}.')
     result = tensors(model, variant)
     if fill == "noise":
         generator = torch.Generator().manual_seed(seed)

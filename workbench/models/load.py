@@ -30,6 +30,8 @@ class Model:
     tokenizer, scheduler          as in the pipeline; the scheduler is only a template, each run makes its own
     text_encoder_2, tokenizer_2   of SDXL, else None
     zero_uncond                   whether the uncond branch gets zeros instead of the states of the empty prompt
+    guidance, as_base             the rule of guidance of a variant that is applied (`models/changes`), and whether it is left aside now
+    expected_guidance             the scale of guidance that images are sampled with, for attacks on a rule of guidance
     """
 
     name: str
@@ -41,6 +43,9 @@ class Model:
     text_encoder_2: torch.nn.Module | None = None
     tokenizer_2: Any = None
     zero_uncond: bool = False
+    guidance: Any = None
+    as_base: bool = False
+    expected_guidance: float = 7.5
 
     @property
     def device(self):

@@ -1,17 +1,18 @@
 """Variants: base + one change, applied as a context manager and restored bit for bit.
 
 A variant holds replaced weights (erasers) and masks (pruning) by parameter name ("unet.<name>", "text_encoder.<name>",
-"text_encoder_2.<name>").
-A chain of variants, parent first, is merged before it is applied: later weights replace earlier ones, masks add up.
+"text_encoder_2.<name>"), and changes that are no weights (`models/changes`).
+A chain of variants, parent first, is merged before it is applied: later weights replace earlier ones, masks and other changes add up.
 """
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from workbench.errors import ModelError
-from workbench.storage import tensors_digest
+from workbench.models import changes as no_weights
+from workbench.storage import digest, tensors_digest
 
 
 @dataclass
@@ -19,6 +20,7 @@ class Variant:
     """name, parent (None = base), weights {parameter: tensor}, masks {parameter: bool tensor, True = pruned}.
 
     lifts_masks   its weights hold as they are, also where a parent pruned
+    changes       tuple of Change: what is no weights
     """
 
     name: str
@@ -26,6 +28,7 @@ class Variant:
     weights: dict = field(default_factory=dict)
     masks: dict = field(default_factory=dict)
     lifts_masks: bool = False
+    changes: tuple = ()
 
     def over(self, parent):
         """This change on top of a parent's: the merged variant.
@@ -36,7 +39,7 @@ class Variant:
         masks = {name: mask for name, mask in parent.masks.items() if not (self.lifts_masks and name in self.weights)}
         for name, mask in self.masks.items():
             masks[name] = masks[name] | mask if name in masks else mask
-        return Variant(self.name, parent.parent, {**parent.weights, **self.weights}, masks)
+        return Variant(self.name, parent.parent, {**parent.weights, **self.weights}, masks, changes=(*parent.changes, *self.changes))
 
 
 def tensors(model, variant):
@@ -68,13 +71,28 @@ def applied(model, variant):
 
     Only the storage behind each parameter is exchanged, so that entering and leaving cost nothing and are exact.
     """
-    with exchanged(model, tensors(model, variant) if variant else {}):
+    with ExitStack() as stack:
+        stack.enter_context(_exchanged(model, tensors(model, variant) if variant else {}))
+        for change in variant.changes if variant else ():
+            stack.enter_context(no_weights.installed(model, change))
         yield model
 
 
 @contextmanager
-def exchanged(model, data):
-    """While open, the model computes with these tensors {parameter: tensor}; inside a variant, with the base model's own."""
+def base_again(model, own):
+    """While open, inside a variant, the model computes as the base model; own {parameter: the base model's tensor}."""
+    before = model.as_base
+    model.as_base = True
+    try:
+        with _exchanged(model, own):
+            yield model
+    finally:
+        model.as_base = before
+
+
+@contextmanager
+def _exchanged(model, data):
+    """While open, the model computes with these tensors {parameter: tensor}."""
     parameters = model.parameters()
     now = {name: parameters[name].data for name in data}
     try:
@@ -90,7 +108,7 @@ def describe(model, variant, n_largest=8):
     """What a merged variant changed, for the report.
 
     returns   digest, parameters_changed (tensors), share_changed (of all weights of UNet and text encoders),
-              pruned (weights masked), largest_changes [{module, relative_change = |dW| / |W|}]
+              others (what is no weights, in words), pruned (weights masked), largest_changes [{module, relative_change = |dW| / |W|}]
     """
     parameters = model.parameters()
     changed = tensors(model, variant) if variant else {}
@@ -102,10 +120,12 @@ def describe(model, variant, n_largest=8):
         scale = own.float().norm().item()
         rows.append({"module": name, "relative_change": difference.norm().item() / scale if scale else None})
     rows.sort(key=lambda row: -(row["relative_change"] or 0))
+    others = variant.changes if variant else ()
     with applied(model, variant):
-        digest = tensors_digest(model.parameters())
+        made = tensors_digest(model.parameters())
     return {
-        "digest": digest,
+        "digest": digest([made, *(change.digest for change in others)]) if others else made,
+        "others": [change.words for change in others],
         "parameters_changed": len(changed),
         "share_changed": n_changed / sum(p.numel() for p in parameters.values()),
         "pruned": int(sum(mask.sum() for mask in variant.masks.values())) if variant else 0,

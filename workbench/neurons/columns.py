@@ -105,7 +105,8 @@ class Held:
         """(row, token or 1, chosen) for the rows at the positions `mine`."""
         found = []
         for row in mine.tolist():
-            here = self._source(rows.call, rows.branch[row])
+            branch = rows.branch[row]  # nothing was recorded of a further branch of guidance: what holds is that of the cond branch
+            here = self._source(rows.call, "cond" if branch == "further" else branch)
             found.append(here if self.average else here[self._prompt(int(rows.prompt[row]), len(here))])
         return torch.stack(found)
 

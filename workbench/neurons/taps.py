@@ -20,7 +20,7 @@ class Rows:
     """What the batch rows of the next UNet call are.
 
     prompt   (row,) long, index of the prompt within the recording
-    branch   list of "cond" or "uncond", one per row
+    branch   list of "cond" or "uncond", one per row; "further" for the third branch that some rules of guidance have
     gate     (row,) long, which row of the gates applies; None = row 0 for all
     """
 

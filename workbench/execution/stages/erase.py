@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import registry
+from workbench.errors import StudyError
 from workbench.execution import finite, method_code, named_set_files, training_data
 from workbench.execution.condition import erasing
 from workbench.execution.graph import Graph, NodeSpec
@@ -32,6 +33,11 @@ def _node(study: Study, graph: Graph, variant: VariantTable) -> NodeSpec:
     pairs, note = training_data.pairs(study, graph.prompts, variant, method, parameters)
     graph.notes.extend([note] if note else [])
     method.check_training(parameters, pairs)
+    if method.guides and study.sampling.guidance == 1:
+        raise StudyError(
+            f'The variant "{variant.name}" changes guidance, and sampling.guidance = 1 samples without any, so it would change nothing. '
+            "Set sampling.guidance above 1, or remove the variant."
+        )
     content: dict[str, Any] = graph.model | {"method": variant.method, "parameters": parameters.model_dump(), "pairs": pairs}
     content |= method_code.versions(method)
     if "neurons" in method.needs and (chosen := content["parameters"].get("set")):
@@ -63,7 +69,7 @@ def _node(study: Study, graph: Graph, variant: VariantTable) -> NodeSpec:
 
 
 def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
-    """weights.safetensors or mask.safetensors with where they come from; log.parquet where the eraser keeps one."""
+    """weights, mask or change.safetensors with where they come from; log.parquet where the eraser keeps one."""
     from workbench.execution.stages.named_sets import to_prune
     from workbench.execution.stages.score import chosen
 

@@ -6,6 +6,7 @@ The base model's UNet inputs are kept for the shared regime.
 from collections.abc import Iterator
 from pathlib import Path
 
+from workbench import registry
 from workbench.diffusion.denoise import denoise
 from workbench.execution import finite
 from workbench.execution.condition import Condition
@@ -35,9 +36,21 @@ def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
             name,
             graph.batches,
             cut,
-            passes=graph.n_prompts * graph.n_calls * (2 if study.sampling.guidance != 1 else 1),
+            passes=graph.n_prompts * graph.n_calls * _branches(study, variant),
             bytes=graph.n_prompts * (graph.image_bytes + graph.latent_bytes * (1 + len(kept))),
         )
+
+
+def _branches(study: Study, variant: str) -> int:
+    """How many rows of the UNet an image takes at a call: without and with text, and a further one of some rules of guidance."""
+    if study.sampling.guidance == 1:
+        return 1
+    further = 0
+    while variant != BASE:
+        part = study.variant(variant)
+        further += registry.method("erasers", part.method).further_branch
+        variant = part.parent
+    return 2 + further
 
 
 def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:

@@ -141,7 +141,9 @@ def _model_row(
 ) -> Row:
     found = describe(workspace.model, workspace.variant(name))
     if what is None:
-        what = f"{found['parameters_changed']} tensors changed" + (f", {found['pruned']} weights pruned" if found["pruned"] else "")
+        counted = f"{found['parameters_changed']} tensors changed" if found["parameters_changed"] or not found["others"] else ""
+        pruned = f"{found['pruned']} weights pruned" if found["pruned"] else ""
+        what = ", ".join(part for part in (counted, pruned, *found["others"]) if part)
         files = workspace.plan.node(erasing(name)).parameters.get("files", {})
         what += "".join(f"; from {file} (SHA-256 {content[:12]})" for file, content in files.items())
         if said := published.sentence(workspace.study.variant(name)):

@@ -157,8 +157,10 @@ class NearestWords(Learned):
         return [tuple(nearest(self.vectors[row].detach(), self.directions).tolist()) for row in rows]
 
     def predicted(self, noised, timesteps, states):
-        """The model's noise (row, channel, height, width)."""
-        return self.model.predict(noised, timesteps, states)
+        """The model's noise (row, channel, height, width), behind its rule of guidance where it has one."""
+        from workbench.diffusion import objectives
+
+        return objectives.seen(self.model, noised, timesteps, states)
 
     def noised(self, rows, draws, low, high=1.0):
         """z_t (row, channel, height, width) and t (row,) by these generators, t between two shares of the schedule."""
