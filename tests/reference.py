@@ -243,3 +243,30 @@ def bootstrap(statistic, units, *arrays, n_resamples=1000, seed=0):
         picked = [row for unit, times in enumerate(drawn) for _ in range(times) for row in rows[unit]]
         resampled.append(statistic(*(np.asarray(array)[picked] for array in arrays)))
     return interval(statistic(*map(np.asarray, arrays)), resampled, len(names))
+
+
+def attention_to(module, hidden, states):
+    """Attention (row, position, token) of a cross-attention, mean over its heads, by loops over rows, heads and positions."""
+    query, key = module.to_q(hidden), module.to_k(states)
+    size, found = query.shape[-1] // module.heads, torch.zeros(len(hidden), hidden.shape[1], states.shape[1])
+    for row in range(len(hidden)):
+        for head in range(module.heads):
+            part = slice(head * size, (head + 1) * size)
+            for position in range(hidden.shape[1]):
+                scores = torch.stack([query[row, position, part] @ key[row, token, part] for token in range(states.shape[1])])
+                found[row, position] += torch.softmax(scores / size**0.5, 0) / module.heads
+    return found
+
+
+def away_from(added, inside):
+    """Receler's regularisation, by loops: added {layer: (row, position, channel)}, inside {layer: (row, position) bool}."""
+    layers = []
+    for name, values in added.items():
+        total, places = 0.0, 0
+        for row in range(values.shape[0]):
+            for position in range(values.shape[1]):
+                if not inside[name][row, position]:
+                    total += sum(float(x) ** 2 for x in values[row, position]) / values.shape[2]
+                    places += 1
+        layers.append(total / (places + 1e-9))
+    return sum(layers) / len(layers)

@@ -83,3 +83,19 @@ def test_nothing_is_replaced(tiny_folder, tmp_path):
     (tmp_path / "out" / "kept").write_text("x")
     done = run("erase", "uce", "--model", tiny_folder, "--concept", "ink", "--out", tmp_path / "out")
     assert done.exit_code and "nothing is replaced" in str(done.exception) and (tmp_path / "out" / "kept").read_text() == "x"
+
+
+def test_added_modules_are_written_as_recelers_files_and_looked_at(tiny_folder, tmp_path):
+    small = [word for one in ("iterations=1", "steps=3", "trajectories=2", "rank=2") for word in ("--set", one)]
+    words = ("--concept", "owl in ink style", "--anchor", "owl", *small, "--out", tmp_path / "out")
+    done = run("erase", "receler", "--model", tiny_folder, *words)
+    assert done.exit_code == 0, f"{done.output}{done.exception}"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"eraser_weights.pt", "eraser_config.json"}
+    seen = run("inspect", tmp_path / "out", "--model", tiny_folder)
+    assert seen.exit_code == 0 and "modules added behind cross-attention, rank 2" in seen.output
+    assert '"usable": true' in run("inspect", tmp_path / "out", "--model", tiny_folder, "--json").output
+
+
+def test_a_rule_of_guidance_has_no_file(tiny_folder, tmp_path):
+    done = run("erase", "sld", "--model", tiny_folder, "--concept", "ink", "--set", 'concept="ink"', "--out", tmp_path / "out")
+    assert "is a rule of guidance" in str(done.exception) and not (tmp_path / "out").exists()

@@ -27,7 +27,7 @@ def erase(
     kind: Annotated[str, typer.Option("--kind", help="of the concept, for the preset: style | object | group")] = "object",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
-    """Erase a concept from a model and write what changed: partial safetensors as published, or a mask."""
+    """Erase a concept from a model and write what changed as published: partial safetensors, a mask, or added modules."""
     from workbench import registry
     from workbench.study import prompts, published
 
@@ -54,6 +54,7 @@ def erase(
 
     from workbench.models import export as exports
     from workbench.models import load
+    from workbench.models.changes import Change, receler_files
     from workbench.models.load import source_digest
     from workbench.models.variants import Variant
 
@@ -68,6 +69,10 @@ def erase(
         context: dict[str, Any] = {"progress": tell, "retained": kept, "log": log, "folder": Path("."), "spare": None}
         result = eraser.call(base, asked, parameters, **context)
     made = {"method": method, "parameters": parameters.model_dump(mode="json"), "pairs": len(asked), "preset": preset}
+    if isinstance(result, Change):
+        console.print(f"Written  {receler_files.write(result, out)}: {result.words}", markup=False, soft_wrap=True)
+        console.print(f"Check    workbench inspect {out} --model {model}", markup=False, soft_wrap=True)
+        return
     masked = eraser.is_mask
     variant = Variant(method, masks=dict(result)) if masked else Variant(method, weights=dict(result))
     about = exports.about(variant, model, source_digest(model), [made])

@@ -14,6 +14,7 @@ from workbench.errors import ModelError, WorkbenchError
 if TYPE_CHECKING:
     import torch
 
+    from workbench.models.changes import Change
     from workbench.models.formats import Checkpoint
 
 SHOWN = 12
@@ -35,10 +36,14 @@ def inspect(
     """Show what a checkpoint is, whether it fits a base model, and what it changed. Exit code 2 when it cannot be used as a variant."""
     from workbench.models import formats, load
     from workbench.models import inspect as inspected
+    from workbench.models.changes import receler_files
 
     if embeddings is not None and (embeddings.exists() or embeddings.suffix != ".safetensors"):
         raise WorkbenchError(f"--embeddings {embeddings}: give a new file whose name ends in .safetensors; nothing is replaced.")
     base = load.load(model)
+    if receler_files.is_one(checkpoint):
+        _show_added(receler_files.read(checkpoint, base), checkpoint, as_json)
+        return
     found = formats.read(checkpoint, base, multiplier)
     reason = None
     try:
@@ -79,6 +84,16 @@ def inspect(
         _show(found, about, places, changes, checkpoint, model, embeddings)
     if reason:
         raise typer.Exit(2)
+
+
+def _show_added(change: "Change", checkpoint: Path, as_json: bool) -> None:
+    """What is said of a folder that adds modules and changes no weights."""
+    about = {"checkpoint": str(checkpoint), "what": change.words, "added": change.n_parameters, "changed": 0, "usable": True}
+    if as_json:
+        say(about, True)
+        return
+    console.print(f"[bold]{escape(str(checkpoint))}[/]: Receler's files. {escape(change.words)}", soft_wrap=True, highlight=False)
+    _line(f"{change.n_parameters:,} weights are added, none of the model's own is changed. It fits, and can be a variant.")
 
 
 def _write_embeddings(vectors: dict[str, "torch.Tensor"], path: Path) -> None:

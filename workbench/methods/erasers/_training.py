@@ -1,4 +1,8 @@
-"""Fine-tuning some weights of the UNet beside the model: what ESD, AC and relearning share."""
+"""Training: fine-tuning some weights of the UNet beside the model, and going on after a kill.
+
+fine_tuned         what ESD, AC and relearning share
+with_checkpoints   steps of any training that can give and take its state
+"""
 
 import time
 
@@ -44,6 +48,30 @@ def fine_tuned(model, names, parameters, loss_of, progress=None, *, still=None, 
         if progress:
             progress(step, parameters.iterations, log[-1][1])
     return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
+
+
+def with_checkpoints(training, name, iterations, progress=None, kept=lambda name: None, keep=lambda name, state: None, log=None):
+    """Run `training.improve()` until its `step` is at `iterations`; a killed training goes on where it was.
+
+    training     has step, improve() -> loss, state() and restore(state)
+    kept, keep   kept(name) -> state or None, keep(name, state), at most once a minute, rarer where writing takes long
+    progress     called with (step, of, loss);  log  list that gets (step, loss), and first, after a kill, the steps before it
+    """
+    log = [] if log is None else log
+    if state := kept(name):
+        training.restore(state)
+        log.extend(tuple(row) for row in state["log"])
+    kept_at, seconds = time.monotonic(), 0.0
+    while training.step < iterations:
+        loss = training.improve()
+        log.append((training.step, loss))
+        if time.monotonic() - kept_at >= max(KEEP_EVERY, KEEPING * seconds):
+            began = time.monotonic()
+            keep(name, training.state() | {"log": list(log)})
+            kept_at = time.monotonic()
+            seconds = kept_at - began
+        if progress:
+            progress(training.step, iterations, loss)
 
 
 def _state(step, weights, optimiser, generator, log):

@@ -22,9 +22,14 @@ class Parameters(StudyTable):
 def erase(model, pairs, parameters, *, folder=".", **context):
     """Read {parameter: tensor} of everything that differs from the model; weights equal up to the file's precision stay as they are.
 
+    A folder of Receler's is read as a Change: modules that are added.
+
     Raises   ModelError when the file cannot be read safely, does not fit, holds numbers that are not finite, or changes nothing
     Source   formats: docs/guides/own-model.md
     """
+    added = _added(parameters, model, folder)
+    if added is not None:
+        return added
     found = _checked(parameters, model, folder)
     own = model.parameters()
     return {name: value.to(own[name].device, own[name].dtype).clone() for name, value in found.changed(model).items()}
@@ -39,7 +44,17 @@ def check(parameters, model, folder="."):
     Raises   ModelError in one sentence when it does not open, does not fit the base, or cannot be a variant; StudyError when it is not
              there
     """
-    _checked(parameters, model, folder)
+    if _added(parameters, model, folder) is None:
+        _checked(parameters, model, folder)
+
+
+def _added(parameters, model, folder):
+    """The Change of a folder that adds modules; None of any other checkpoint."""
+    from workbench import resources
+    from workbench.models.changes import receler_files
+
+    path = resources.find_file(parameters.path, folder)
+    return receler_files.read(path, model) if receler_files.is_one(path) else None
 
 
 def _checked(parameters, model, folder):

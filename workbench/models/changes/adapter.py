@@ -23,9 +23,10 @@ def places(tensors):
 
 
 @contextmanager
-def installed(model, change):
-    """Hooks on the cross-attention of the UNet, which always go away.
+def installed(model, change, added=None):
+    """Hooks on the cross-attention of the UNet, which always go away. Gradients reach the tensors of the change.
 
+    added    dict that gets {path: (row, position, channel) what was added} at every call of the UNet
     Raises   ModelError for a path or a shape that the UNet does not have
     """
     handles = []
@@ -39,17 +40,22 @@ def installed(model, change):
             channels = module.to_out[0].out_features
             if parts[0].shape[1] != channels or parts[2].shape[0] != channels:
                 raise ModelError(f'The module added behind "{path}" is for {parts[0].shape[1]} channels; there are {channels}.')
-            handles.append(module.register_forward_hook(_hook(model, [part.to(model.device, model.dtype) for part in parts])))
+            handles.append(module.register_forward_hook(_hook(model, path, [part.to(model.device, model.dtype) for part in parts], added)))
         yield model
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _hook(model, parts):
+def _hook(model, path, parts, added):
     down, down_bias, up, up_bias = parts
 
     def add(module, inputs, output):
-        return output if model.as_base else output + linear(gelu(linear(output, down, down_bias)), up, up_bias)
+        if model.as_base:
+            return output
+        more = linear(gelu(linear(output, down, down_bias)), up, up_bias)
+        if added is not None:
+            added[path] = more
+        return output + more
 
     return add

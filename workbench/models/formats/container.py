@@ -202,7 +202,8 @@ def _folder(path):
         ) from error
     if "eraser_config.json" in names:
         raise ModelError(
-            f"{path} is an adaptor that adds modules to the UNet (Receler). It is no change of weights and cannot be a variant here."
+            f"{path} adds modules to the UNet (Receler) and changes no weights. As a variant it is read whole: in a study, "
+            'method = "from_checkpoint".'
         )
     if any(MASK.match(name) for name in names):
         raise ModelError(
