@@ -8,8 +8,10 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -29,10 +31,15 @@ TABLES += ("budget", "detectors", "sweep", "quality")
 
 @pytest.fixture(scope="module")
 def processes():
-    """A context whose children are forked from a process that has imported everything and computed nothing."""
+    """A context whose children are forked from a process that has imported everything and computed nothing.
+
+    A child runs the main module of its parent again. AppTest leaves a page there, which is none of the child's business.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([killed.__name__])
-    return context
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+        yield context
 
 
 def start(processes, study_file, folder, **options):
@@ -114,8 +121,8 @@ def test_a_signal_ends_a_run_as_ctrl_c_does_and_it_goes_on_later(processes, stud
     until(child, lambda: len(list((folder / "nodes" / "record").glob("[!.]*"))) >= 3)
     os.kill(child.pid, number)
     child.join()
-    assert child.exitcode == code
     text = said.read_text()
+    assert child.exitcode == code, text
     assert f"Stopped: ended by {number.name}. Finished results are kept" in text and "Traceback" not in text
     status, _ = Store(folder).status()
     assert status["state"] == "stopped" and status["node"] and status["error"] == f"ended by {number.name}"
@@ -139,7 +146,7 @@ def test_the_demo_is_ended_by_a_signal_too_even_while_it_plans(processes, tmp_pa
     until(child, (folder / "status.json").exists)
     child.terminate()
     child.join()
-    assert child.exitcode == 143 and "Stopped: ended by SIGTERM" in said.read_text()
+    assert child.exitcode == 143 and "Stopped: ended by SIGTERM" in said.read_text(), said.read_text()
     status, _ = Store(folder).status()
     assert status["state"] == "stopped" and status["command"] == f"workbench demo --out {folder}"
     assert Store(folder).manifest()["nodes"]

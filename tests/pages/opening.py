@@ -13,7 +13,7 @@ SCRIPT = folder("pages").parent / "workbench" / "ui" / "app.py"
 def open_page(monkeypatch, runs, name, run=None, **address):
     """The AppTest after a page has run; `address` are more values of it."""
     monkeypatch.setenv(run_list.VARIABLE, str(runs))
-    app = AppTest.from_file(str(SCRIPT), default_timeout=60)
+    app = AppTest.from_file(str(SCRIPT), default_timeout=180)
     for key, value in ({} if run is None else {"run": run} | address).items():
         app.query_params[key] = value
     app.run()

@@ -333,7 +333,7 @@ def test_the_pages_start_without_torch(some_runs):
     code = (
         "import sys\n"
         "from streamlit.testing.v1 import AppTest\n"
-        f"app = AppTest.from_file({str(SCRIPT)!r}, default_timeout=60)\n"
+        f"app = AppTest.from_file({str(SCRIPT)!r}, default_timeout=180)\n"
         "app.query_params['run'] = 'finished'\n"
         "app.run()\n"
         f"for name in {PAGES!r}:\n"
