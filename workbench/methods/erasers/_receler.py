@@ -162,6 +162,9 @@ class Training:
             (gradient,) = torch.autograd.grad(like, [self.vectors], retain_graph=last)
             if last:  # of the text before its last step, as in the authors' code
                 loss = (predicted - target).square().mean() + parameters.locality * outside(added, inside)
+                if parameters.plain:
+                    with adapter.installed(model, self.change):
+                        loss = loss + parameters.plain * (model.predict(drawn.noised, drawn.at, states) - target).square().mean()
                 self.optimiser.zero_grad()
                 loss.backward(inputs=list(self.tensors.values()))
                 self.optimiser.step()

@@ -19,6 +19,7 @@ PUBLISHED = Published(
         "adversarial_steps": 50,
         "adversarial_tokens": 16,
         "adversarial_rate": 0.1,
+        "plain": 0.0,
         "locality": 0.1,
         "mask_threshold": 0.1,
         "mask_size": 16,
@@ -53,6 +54,9 @@ class Parameters(BaseModel):
     )
     adversarial_tokens: int = Field(4, ge=1, le=64, description="text states after the words that are adversarial; SD: 16")
     adversarial_rate: float = Field(0.1, gt=0, le=MOST_RATE, description="Adam's, of these states; SD: 0.1")
+    plain: float = Field(
+        1.0, ge=0, le=MOST_RATE, description="weight of the same loss on the prompt without adversarial states (ours); published: 0"
+    )
     locality: float = Field(0.1, ge=0, le=MOST_RATE, description="weight of what the modules add away from the concept; SD: 0.1")
     mask_threshold: float = Field(
         0.1, ge=0, le=1, description="the concept is where its words get this share of the attention, between least and most; SD: 0.1"
@@ -87,7 +91,7 @@ def erase(
 
     Behind every attn2 with output y stands E(y) = up(gelu(down(y))), up 0 at the start. For latents x_t of the concept c:
 
-    loss     = || eps_E(x_t, t, c*) - sg[eps_0(start) - eta (eps_0(c) - eps_0(without))] ||^2 + locality R
+    loss     = L(c*) + plain L(c) + locality R,   L(p) = || eps_E(x_t, t, p) - sg[eps_0(start) - eta (eps_0(c) - eps_0(without))] ||^2
     R        = mean over layers of  sum over places outside M of mean_channel E(y)^2 / number of these places
     c*       = c with its text states after the words replaced by v; v takes `adversarial_steps` of Adam on
                || eps_E(x_t, t, c*) - eps_0(x_t, t, c) ||^2
@@ -116,4 +120,6 @@ def erase(
 def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     n = max(parameters.trajectories, n_pairs) if parameters.trajectories else parameters.iterations * parameters.batch / 2
-    return n * parameters.steps * 2 + parameters.iterations * parameters.batch * (3 + 2.5 * (parameters.adversarial_steps + 1))
+    return n * parameters.steps * 2 + parameters.iterations * parameters.batch * (
+        3 + 2.5 * (parameters.adversarial_steps + 1 + (parameters.plain > 0))
+    )
