@@ -5,7 +5,7 @@ import torch
 
 from workbench.errors import MethodError
 from workbench.methods.erasers import _closed_form as closed
-from workbench.methods.erasers import rece, uce
+from workbench.methods.erasers import null_space, rece, uce
 from workbench.models import text
 
 PAIRS = [("owl in ink style", "owl"), ("cat in ink", "")]
@@ -117,3 +117,52 @@ def test_without_pairs_it_says_so(model):
     for one in (uce, rece):
         with pytest.raises(MethodError, match="needs prompts"):
             one.erase(model, [], one.Parameters())
+
+
+def test_the_null_space_edit_is_its_formula(model):
+    """Against W + R K^T (K K^T + lam I)^-1 with the projection written out, channel by channel."""
+    given = null_space.Parameters(ridge=0.3)
+    found = null_space.erase(model, PAIRS, given, retained=RETAINED)
+    concepts, guides = (one.double() for one in closed.pairs_of(model, PAIRS, "last"))
+    kept = closed.preserved_of(model, [*RETAINED, "owl", ""], "last").double()
+    basis = []  # Gram and Schmidt: what the retained states span
+    for state in kept:
+        rest = state.clone()
+        for one in basis:
+            rest = rest - (rest @ one) * one
+        if rest.norm() > 1e-6:
+            basis.append(rest / rest.norm())
+    channels = kept.shape[1]
+    projection = torch.eye(channels, dtype=torch.float64) - sum(torch.outer(one, one) for one in basis)
+    keys = projection @ concepts.T
+    for name in closed.edited_names(model.unet):
+        weight = dict(model.unet.named_parameters())[name].detach().double()
+        rest = weight @ (guides - concepts).T
+        expected = weight + rest @ keys.T @ torch.linalg.inv(keys @ keys.T + 0.3 * torch.eye(channels, dtype=torch.float64))
+        assert torch.allclose(found[f"unet.{name}"].double(), expected, atol=1e-5)
+
+
+def test_the_null_space_edit_leaves_retained_outputs_and_moves_the_concept(model):
+    found = null_space.erase(model, PAIRS, null_space.Parameters(ridge=1e-6), retained=RETAINED)
+    concepts, guides = closed.pairs_of(model, PAIRS, "last")
+    kept = closed.preserved_of(model, RETAINED, "last")
+    moved = 0.0
+    for name in closed.edited_names(model.unet):
+        before, after = dict(model.unet.named_parameters())[name].detach(), found[f"unet.{name}"]
+        assert torch.allclose(kept @ after.T, kept @ before.T, atol=1e-4)
+        distance = lambda weight, before=before: ((concepts @ weight.T - guides @ before.T).norm() / (guides @ before.T).norm()).item()  # noqa: E731
+        assert distance(after) < 0.01 < distance(before)
+        moved += (after - before).norm().item()
+    assert moved > 0
+
+
+def test_the_null_space_edit_says_what_it_lacks(model):
+    with pytest.raises(MethodError, match="needs prompts to retain"):
+        null_space.erase(model, PAIRS, null_space.Parameters())
+    many = [
+        f"{a} {b}" for a in ("owl", "cat", "house", "church", "bridge") for b in ("in ink", "orange", "silver", "noto", "garden", "window")
+    ]
+    with pytest.raises(MethodError, match="span all"):
+        null_space.erase(model, PAIRS, null_space.Parameters(tokens="rest"), retained=many)
+    with pytest.raises(MethodError, match="the study gives none"):
+        null_space.erase(model, [], null_space.Parameters(), retained=RETAINED)

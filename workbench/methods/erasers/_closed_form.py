@@ -1,6 +1,7 @@
-"""Closed-form edits of the keys and values of cross-attention: what UCE and RECE share.
+"""Closed-form edits of the keys and values of cross-attention: what UCE, RECE and the null-space edit share.
 
 edited     the weight that sends concept states to the outputs wanted of them and leaves preserved states alone
+unread     the directions that some states do not span
 token_rows which token states of a prompt are edited
 pairs_of   (concept states, states whose outputs are wanted for them) of erasing pairs
 """
@@ -28,6 +29,17 @@ def edited(weight, concepts, outputs, preserved, *, ridge, erase_scale, preserve
     left = ridge * own + erase_scale * v.T @ c + preserve_scale * own @ (p.T @ p)
     right = ridge * unit + erase_scale * c.T @ c + preserve_scale * p.T @ p
     return torch.linalg.solve(right, left.T).T.to(weight.dtype)  # right is symmetric
+
+
+def unread(states, tolerance):
+    """(direction, channel) orthonormal directions in which states (row, channel) vary less than a share of their strongest direction.
+
+    Eigenvectors of the second moment sum_p c_p c_p^T with an eigenvalue of at most `tolerance` times the largest, in float64.
+    """
+    import torch
+
+    values, vectors = torch.linalg.eigh(states.double().T @ states.double())
+    return vectors.T[values <= tolerance * values[-1].clamp(min=0)]
 
 
 def last_tokens(tokenizer, prompts):
