@@ -159,10 +159,8 @@ def test_the_null_space_edit_leaves_retained_outputs_and_moves_the_concept(model
 def test_the_null_space_edit_says_what_it_lacks(model):
     with pytest.raises(MethodError, match="needs prompts to retain"):
         null_space.erase(model, PAIRS, null_space.Parameters())
-    many = [
-        f"{a} {b}" for a in ("owl", "cat", "house", "church", "bridge") for b in ("in ink", "orange", "silver", "noto", "garden", "window")
-    ]
-    with pytest.raises(MethodError, match="span all"):
-        null_space.erase(model, PAIRS, null_space.Parameters(tokens="rest"), retained=many)
+    with pytest.raises(MethodError, match="span all"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closed, "unread", lambda states, tolerance: states[:0])
+        null_space.erase(model, PAIRS, null_space.Parameters(tokens="rest"), retained=RETAINED)
     with pytest.raises(MethodError, match="the study gives none"):
         null_space.erase(model, [], null_space.Parameters(), retained=RETAINED)
