@@ -270,3 +270,20 @@ def away_from(added, inside):
                     places += 1
         layers.append(total / (places + 1e-9))
     return sum(layers) / len(layers)
+
+
+def unlearned(model, pairs, drawn, form, eta):
+    """The loss of AdvUnlearn's warm-up at its first step, row by row: the text encoder in training is still the one it began with."""
+    from workbench.models import text
+
+    total = 0.0
+    with torch.no_grad():
+        for row, pair in enumerate(drawn.pair.tolist()):
+            noise = {
+                name: model.predict(drawn.noised[row : row + 1], drawn.at[row : row + 1], text.encode(model, [prompt]))
+                for name, prompt in (("concept", pairs[pair][0]), ("anchor", pairs[pair][1]), ("empty", ""))
+            }
+            start, without = {"anchor": ("anchor", "anchor"), "concept": ("concept", "empty"), "empty": ("empty", "empty")}[form]
+            target = noise[start] - eta * (noise["concept"] - noise[without])
+            total += float((noise["concept"] - target).square().mean())
+    return total / len(drawn.pair)

@@ -27,7 +27,7 @@ def erase(
     kind: Annotated[str, typer.Option("--kind", help="of the concept, for the preset: style | object | group")] = "object",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
-    """Erase a concept from a model and write what changed as published: partial safetensors, a mask, or added modules."""
+    """Erase a concept from a model and write what changed as published: partial safetensors, a text encoder, a mask, added modules."""
     from workbench import registry
     from workbench.study import prompts, published
 
@@ -76,7 +76,12 @@ def erase(
     masked = eraser.is_mask
     variant = Variant(method, masks=dict(result)) if masked else Variant(method, weights=dict(result))
     about = exports.about(variant, model, source_digest(model), [made])
-    path = exports.mask(variant, out, about) if masked else exports.partial(exports.changed(base, variant), out, about)
+    if masked:
+        path = exports.mask(variant, out, about)
+    elif all(name.startswith("text_encoder.") for name in result):
+        path = exports.text_encoder(base, exports.changed(base, variant), out, about)
+    else:
+        path = exports.partial(exports.changed(base, variant), out, about)
     console.print(f"Written  {path}: {len(result)} tensors changed", markup=False, soft_wrap=True)
     console.print(f"Check    workbench inspect {path} --model {model}", markup=False, soft_wrap=True)
 

@@ -2,12 +2,14 @@
 
 folder    a whole pipeline that plain diffusers loads with `from_pretrained`
 partial   only the tensors that changed, under diffusers' names
+text_encoder   a changed text encoder as a transformers folder
 mask      only which weights are pruned
 about     what every export says of itself; also written as workbench.json, or into the header
 
 A pruned variant may be filled with noise: zeros show where the concept was.
 """
 
+import copy
 import json
 from pathlib import Path
 
@@ -69,6 +71,18 @@ def partial(tensors_by_name, out, about):
     path = _free(out) / "partial.safetensors"
     write_arrays(path, named, {"format": "pt", "workbench": json.dumps(about)})
     return path
+
+
+def text_encoder(model, tensors_by_name, out, about):
+    """Write a changed text encoder as a transformers folder, as AdvUnlearn's are published, beside it workbench.json; returns the path."""
+    out, encoder = _free(out), copy.deepcopy(model.text_encoder)
+    own = dict(encoder.named_parameters())
+    with torch.no_grad():
+        for name, value in tensors_by_name.items():
+            own[name.removeprefix("text_encoder.")].copy_(value)
+    encoder.save_pretrained(out)
+    write_json(out / "workbench.json", about)
+    return out
 
 
 def mask(variant, out, about):
