@@ -105,7 +105,11 @@ def test_without_runs_a_page_says_how_to_make_one(opened, name):
     shows(page, "No runs yet", "workbench demo")
 
 
-DAMAGED = [("overview", "damaged", "is not valid JSON"), ("images", "older", "another version"), ("lab", "reportless", "is missing")]
+DAMAGED = [
+    ("overview", "damaged", "is not valid JSON"),
+    ("images", "older", "another version"),
+    ("sensitivity", "reportless", "is missing"),
+]
 
 
 @pytest.mark.parametrize("name, run, sentence", DAMAGED)

@@ -34,7 +34,7 @@ def settings(one):
 
 
 def test_every_eraser_says_what_was_published_or_why_nothing_was():
-    assert WITH == ["ac", "cad", "conceptprune", "esd", "fia", "rece", "revive", "uce"]
+    assert WITH == ["ac", "adv_unlearn", "cad", "conceptprune", "esd", "fia", "rece", "receler", "revive", "sld", "uce"]
     for name, one in ERASERS.items():
         says = [hasattr(one.module, what) for what in ("PUBLISHED", "NO_PRESET", "files")]
         assert sum(says) == 1, name  # what reads a file is what the file says
@@ -45,13 +45,15 @@ def test_a_table_accounts_for_every_parameter_once_and_its_values_can_be_set(nam
     one, table = ERASERS[name], ERASERS[name].published
     assert isinstance(table, Published) and table.source and table.differs
     by_task = {parameter for values in table.tasks.values() for parameter in values}
+    own = {name: "ink" for name, field in one.parameters.model_fields.items() if field.is_required()}  # what no publication can say
+    assert own.keys() <= table.unknown.keys()
     stated = [*table.values, *(by_task - set(table.values)), *table.unknown, *table.ours]
     assert sorted(stated) == sorted(one.parameters.model_fields)
     for task in table.tasks or [None]:
         given = table.settings(f"published:{task}" if task else "published", None)
-        set_to = one.parameters(**given).model_dump()
+        set_to = one.parameters(**given, **own).model_dump()
         assert given.items() <= set_to.items()
-        assert set_to != one.parameters().model_dump() or name == "uce"  # a closed form needs no other settings on a small model
+        assert set_to != one.parameters(**own).model_dump() or name == "uce"  # a closed form needs no other settings on a small model
     for values in table.tasks.values():
         assert {*table.values, *values} == {*table.values, *by_task}
 

@@ -30,7 +30,7 @@ class Run:
         self.folder = Path(folder)
         self.store = Store(folder)
         self.store.refuse_other_layout()
-        if not _is_run(self.folder):
+        if not self.store.is_run() and self.store.starter() is None:
             self.store.manifest()
 
     @property

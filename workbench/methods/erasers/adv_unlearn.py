@@ -30,7 +30,7 @@ PUBLISHED = Published(
     },
     ours=("seed",),
     differs=(
-        "their timestep is drawn within the step's span, here it is the step's own; latents are sampled anew for every step of the attack "
+        "their timestep is drawn within the step's span, here it is the step's own; latents are sampled again for every step of the attack "
         "too, here the attack draws from the same pool, or without a pool keeps the latents of its step",
         "their retained latents are sampled with the retained prompt; here they are those of the concept's trajectories",
         "their only prompt is the name of the concept; of several pairs one is drawn for every latent",
@@ -49,7 +49,7 @@ class Parameters(BaseModel):
     iterations: int = Field(120, ge=1, le=MOST_ITERATIONS, description="optimiser steps of the text encoder; SD: 1000")
     learning_rate: float = Field(3e-4, gt=0, le=MOST_RATE, description="Adam's; SD: 1e-5")
     eta: float = Field(1.0, ge=0, le=MOST_RATE, description="how far to steer away; SD: 1")
-    warmup: int = Field(20, ge=0, le=MOST_ITERATIONS, description="steps on the plain prompt before the attack begins; SD: 200")
+    warmup: int = Field(20, ge=0, le=MOST_ITERATIONS, description="steps on the prompt alone before the attack begins; SD: 200")
     adversarial_steps: int = Field(
         4, ge=1, le=MOST_ITERATIONS, description="steps of the attack before each step of the text encoder; SD: 30"
     )

@@ -18,6 +18,7 @@ NAMES = ("scale", "warmup", "threshold", "momentum_scale", "momentum")
 PUBLISHED = Published(
     source="ml-research/safe-latent-diffusion, the four settings of its README, for 50 steps",
     tasks={name: dict(zip(NAMES, values, strict=True)) for name, values in STRENGTHS.items()},
+    differs=("where a model is sampled with fewer steps than 50, their warm-up covers a larger share of the image",),
     unknown={"concept": "theirs is a list of what is unsafe in general; a study names its own concept"},
 )
 
