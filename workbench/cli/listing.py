@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from workbench import registry, resources
+from workbench import resources
 from workbench.cli import jobs
 from workbench.cli.output import AsJson, console, say
 from workbench.errors import WorkbenchError, nearest
@@ -22,6 +22,8 @@ LISTS = ("studies", "runs", "methods", "sites", "models", "prompts")
 
 def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json: AsJson = False) -> None:
     """List studies, runs, methods, sites, models or prompts."""
+    from workbench import registry
+
     if what not in LISTS:
         raise WorkbenchError(f'There is no list of "{what}".{nearest(what, LISTS)}')
     if what == "studies":
@@ -54,6 +56,7 @@ def list_(what: Annotated[str, typer.Argument(help=" | ".join(LISTS))], as_json:
 
 def show(name: Annotated[str, typer.Argument(help="a run, a study, a method, or report-schema")], as_json: AsJson = False) -> None:
     """Show the verdict of a run, the text of a study, the parameters of a method, or the JSON Schema of report.json."""
+    from workbench import registry
     from workbench.study import published
 
     if name == "report-schema":
