@@ -1,6 +1,10 @@
 """A section's figure or table on a page, with its alternative text."""
 
+import hashlib
+import pickle
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from threading import Lock
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -14,6 +18,10 @@ from workbench.ui.text import plain
 
 WIDE = 740
 LEGEND_LINES = 30
+MOST_FIGURES = 64
+
+_FIGURES: OrderedDict[tuple[str, bool, Hashable], tuple[Any, str]] = OrderedDict()
+_LOCK = Lock()
 
 
 def figure(
@@ -31,7 +39,8 @@ def figure(
     arguments, options   what its `draw` and `alt` take
     on_select            called without arguments when points are picked; what was picked is in the session under `key`
     area                 whether points are picked by drawing a line or box around them, and not one by one
-    cached               what the figure depends on, such as the stamp of the run: it is drawn once for each; None: drawn anew each time
+    cached               what the figure depends on, such as the stamp of the run: it is drawn once for each. None: its arguments
+                         themselves, which takes a moment where they are large
     """
     with st.grid(1, min_column_width=WIDE, wrap=False), st.container():
         chart(figure, *arguments, key=key, on_select=on_select, area=area, cached=cached, **options)
@@ -51,24 +60,39 @@ def chart(
     """A figure of the report where it stands, as wide as its place."""
     drawing = Drawing("", arguments, options)
     name = f"{figure.draw.__module__}.{figure.draw.__qualname__}"
-    drawn, words = _made(figure, drawing) if cached is None else _kept(name, cached, figure, drawing)
-    if area:
-        drawn.update_layout(dragmode="lasso")
+    same = _same(drawing) if cached is None else cached
+    drawn, words = _kept((name, area, same), figure, drawing)
     mode: Any = ("box", "lasso") if area else "points"
     st.plotly_chart(drawn, theme=None, config=CONFIG, alt=words, key=key, on_select=on_select, selection_mode=mode)
 
 
-def _made(figure: Figure, drawing: Drawing) -> tuple[Any, str]:
+def _same(drawing: Drawing) -> bytes:
+    """What is equal for drawings of equal arguments: pages draw the same figure at every interaction."""
+    return hashlib.blake2b(pickle.dumps((drawing.arguments, drawing.options)), digest_size=16).digest()
+
+
+def _kept(key: tuple[str, bool, Hashable], figure: Figure, drawing: Drawing) -> tuple[Any, str]:
+    """(plotly figure, its alternative text), drawn once for a key. All sessions share it, so nobody may change it."""
+    with _LOCK:
+        if key in _FIGURES:
+            _FIGURES.move_to_end(key)
+            return _FIGURES[key]
+    made = _made(figure, drawing, area=key[1])
+    with _LOCK:
+        _FIGURES[key] = made
+        while len(_FIGURES) > MOST_FIGURES:
+            _FIGURES.popitem(last=False)
+    return made
+
+
+def _made(figure: Figure, drawing: Drawing, area: bool) -> tuple[Any, str]:
     drawn = figure.drawn(drawing)
     if figure.forest:
         # on a page a forest plot is narrower than in the report, and its legend takes more lines
         drawn.update_layout(height=drawn.layout.height + LEGEND_LINES, margin_t=drawn.layout.margin.t + LEGEND_LINES)
+    if area:
+        drawn.update_layout(dragmode="lasso")
     return drawn, figure.words(drawing)
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _kept(name: str, key: Hashable, _figure: Figure, _drawing: Drawing) -> tuple[Any, str]:
-    return _made(_figure, _drawing)
 
 
 def heat_map(cells: pandas.DataFrame, key: str, title: str) -> None:
