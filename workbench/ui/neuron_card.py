@@ -201,7 +201,7 @@ def evidence(state: State, row: Row) -> None:
 
 def attribution(state: State, row: Row) -> None:
     """Its attribution in every condition by every method."""
-    found = attribution_files.of_neuron(state, row["layer"], row["index"]) if attribution_files.conditions(state) else []
+    found = _attributions(state, str(state.folder), _stamp(state), row["layer"], row["index"]) if attribution_files.conditions(state) else []
     if not found:
         st.info(
             "No attribution of this neuron: it is computed for the site ff, where the study has a table [attribute].".replace("[", "\\["),
@@ -372,3 +372,8 @@ def _by_prompt(
     _state_of_run: State, folder: str, stamp: int, layer: str, index: int, variant: str, prompt_set: str, trajectory: str
 ) -> list[Row]:
     return neuron_activity.by_prompt(_state_of_run, layer, index, variant, prompt_set, trajectory)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _attributions(_state_of_run: State, folder: str, stamp: int, layer: str, index: int) -> list[Row]:
+    return attribution_files.of_neuron(_state_of_run, layer, index)

@@ -187,8 +187,15 @@ def detections(state: State, node: dict[str, Any]) -> Any:
         return None
     store = Store(state.folder)
     with store.naming_unreadable():
-        parts = [read_table(store.file("detect", shard, "detections.parquet")) for shard in node["shards"]]
+        paths = [store.file("detect", shard, "detections.parquet") for shard in node["shards"]]
+        parts = [_findings(path, path.stat().st_mtime_ns) for path in paths]
     return pandas.concat(parts, ignore_index=True)
+
+
+@lru_cache(maxsize=512)
+def _findings(path: Path, changed: int) -> Any:
+    """The findings of one shard, read once; nobody changes them."""
+    return read_table(path)
 
 
 def _pixels(path: Path, row: int, of: int) -> Any:
