@@ -201,7 +201,8 @@ def evidence(state: State, row: Row) -> None:
 
 def attribution(state: State, row: Row) -> None:
     """Its attribution in every condition by every method."""
-    found = _attributions(state, str(state.folder), _stamp(state), row["layer"], row["index"]) if attribution_files.conditions(state) else []
+    given = str(state.folder), _stamp(state), row["layer"], row["index"]
+    found = _attributions(state, *given) if attribution_files.conditions(state) else []
     if not found:
         st.info(
             "No attribution of this neuron: it is computed for the site ff, where the study has a table [attribute].".replace("[", "\\["),
