@@ -11,7 +11,7 @@ from workbench.report.sections.neurons import NEURONS_FIGURE, SHARES_FIGURE
 from workbench.report.sections.retention import PLANE_FIGURE, plane_points
 from workbench.report.slope import SLOPE_FIGURE, slopes
 from workbench.report.story import chains, story
-from workbench.ui import current_run, image_matrix, layer_changes, neuron_table, show, threshold
+from workbench.ui import current_run, image_matrix, layer_changes, layer_names, neuron_table, show, threshold
 from workbench.ui.headline_numbers import n_of
 from workbench.ui.text import plain
 
@@ -67,7 +67,8 @@ def by_layer() -> None:
     cell = layer_changes.picked(st.session_state.get(f"sensitivity-cells-{name}-{names.index(picked)}"), change.cells)
     if cell:
         part = layer_changes.of_cell(change, *cell)
-        st.markdown(f"**Neurons of {plain(cell[0])} at call {cell[1]}**, those that change most first")
+        st.markdown(f"**Neurons of {plain(layer_names.short(cell[0]))} at call {cell[1]}**, those that change most first")
+        st.caption(f"The layer's module: {plain(cell[0])}")
         show.neuron_links(part, state.name)
 
 

@@ -14,6 +14,7 @@ import streamlit as st
 from workbench.report.charts.style import CONFIG
 from workbench.report.section import Drawing, Figure
 from workbench.report.table import View
+from workbench.ui import layer_names
 from workbench.ui.text import plain
 
 WIDE = 740
@@ -98,7 +99,7 @@ def _made(figure: Figure, drawing: Drawing, area: bool) -> tuple[Any, str]:
 def heat_map(cells: pandas.DataFrame, key: str, title: str) -> None:
     """Rows layers, columns calls, of shares; a cell can be selected. The number stands in each cell, so colour is not the only cue."""
     most = max(float(cells.abs().to_numpy().max()), 1e-9)
-    shown = (100 * cells).rename(columns=lambda call: f"call {call}")
+    shown = (100 * cells).rename(columns=lambda call: f"call {call}", index=layer_names.names(cells.index))
     coloured = shown.style.format(lambda value: f"{value:+.1f}".replace("-", "−")).map(lambda value: _colour(value / (100 * most)))
     st.dataframe(coloured, key=key, on_select="rerun", selection_mode="single-cell", alt=f"{title}: {_extremes(shown)}")
 
@@ -123,7 +124,7 @@ def neuron_links(part: pandas.DataFrame, run: str) -> None:
     """Neurons with their part of a change, each with a link to its card."""
     rows = [
         {
-            "Neuron": f"{layer} {index}",
+            "Neuron": f"{layer_names.short(layer)} {layer_names.DOT} {index}",
             "Change (% of the base model's contrast)": f"{100 * change:+.2f}".replace("-", "−"),
             "Card": f"/neuron?{urlencode({'run': run, 'neuron': f'{layer}:{index}'})}",
         }
