@@ -1,4 +1,4 @@
-"""AdvUnlearn: its loss equals a slow reference, it steers away, a killed training goes on to the same weights, its folder comes back."""
+"""AdvUnlearn: its loss equals a slow reference, it steers away, a killed training continues to the same weights, its folder comes back."""
 
 import math
 
@@ -70,7 +70,7 @@ def test_the_loss_falls(model):
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(model, monkeypatch):
+def test_a_killed_training_continues_to_the_same_weights(model, monkeypatch):
     monkeypatch.setattr(_training, "KEEP_EVERY", 0.0)
     monkeypatch.setattr(_training, "KEEPING", 0.0)
     parameters, saved = METHOD.parameters(**SMALL | {"iterations": 4}), {}

@@ -1,4 +1,4 @@
-"""Receler: its loss equals slow references, a killed training goes on to the same modules, and its files come back."""
+"""Receler: its loss equals slow references, a killed training continues to the same modules, and its files come back."""
 
 import math
 
@@ -89,7 +89,7 @@ def test_adversarial_states_stand_behind_the_words_and_nowhere_else(model):
         assert torch.equal(found[row, kept], plain[row, kept])
 
 
-def test_a_killed_training_goes_on_to_the_same_modules(model, monkeypatch):
+def test_a_killed_training_continues_to_the_same_modules(model, monkeypatch):
     from workbench.methods.erasers import _training
 
     monkeypatch.setattr(_training, "KEEP_EVERY", 0.0)

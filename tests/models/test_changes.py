@@ -96,7 +96,7 @@ def test_a_rule_that_never_acts_changes_no_bit(model):
     [("negative_prompt", {"prompt": CONCEPT}), ("sld", {"concept": CONCEPT, "momentum_scale": 0.0, "threshold": 10.0, "scale": 5.0})],
 )
 def test_what_an_attack_sees_takes_the_step_that_the_rule_takes(model, method, settings):
-    """Ordinary guidance with the seen noise in the place of eps_c is the rule's own step; gradients reach the text states through it."""
+    """Ordinary guidance with the seen noise instead of eps_c is the rule's own step; gradients reach the text states through it."""
     variant, scale = made(model, method, **settings), 4.0
     model.expected_guidance = scale
     noised, at = loop.initial_noise(model, SEEDS), torch.tensor(500)

@@ -2,9 +2,7 @@
 
 import hashlib
 import pickle
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from threading import Lock
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -19,10 +17,6 @@ from workbench.ui.text import plain
 
 WIDE = 740
 LEGEND_LINES = 30
-MOST_FIGURES = 64
-
-_FIGURES: OrderedDict[tuple[str, bool, Hashable], tuple[Any, str]] = OrderedDict()
-_LOCK = Lock()
 
 
 def figure(
@@ -62,7 +56,7 @@ def chart(
     drawing = Drawing("", arguments, options)
     name = f"{figure.draw.__module__}.{figure.draw.__qualname__}"
     same = _same(drawing) if cached is None else cached
-    drawn, words = _kept((name, area, same), figure, drawing)
+    drawn, words = _kept(name, area, same, figure, drawing)
     mode: Any = ("box", "lasso") if area else "points"
     st.plotly_chart(drawn, theme=None, config=CONFIG, alt=words, key=key, on_select=on_select, selection_mode=mode)
 
@@ -72,18 +66,10 @@ def _same(drawing: Drawing) -> bytes:
     return hashlib.blake2b(pickle.dumps((drawing.arguments, drawing.options)), digest_size=16).digest()
 
 
-def _kept(key: tuple[str, bool, Hashable], figure: Figure, drawing: Drawing) -> tuple[Any, str]:
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _kept(name: str, area: bool, key: Hashable, _figure: Figure, _drawing: Drawing) -> tuple[Any, str]:
     """(plotly figure, its alternative text), drawn once for a key. All sessions share it, so nobody may change it."""
-    with _LOCK:
-        if key in _FIGURES:
-            _FIGURES.move_to_end(key)
-            return _FIGURES[key]
-    made = _made(figure, drawing, area=key[1])
-    with _LOCK:
-        _FIGURES[key] = made
-        while len(_FIGURES) > MOST_FIGURES:
-            _FIGURES.popitem(last=False)
-    return made
+    return _made(_figure, _drawing, area)
 
 
 def _made(figure: Figure, drawing: Drawing, area: bool) -> tuple[Any, str]:

@@ -5,11 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
-from workbench.diffusion.objectives import erased_target
 from workbench.methods.erasers import _pool
 from workbench.models import text
-
-FORMS = {"anchor": ("anchor", "anchor"), "concept": ("concept", "empty"), "empty": ("empty", "empty")}
 
 
 class Training:
@@ -65,11 +62,8 @@ class Training:
 
     def targets(self, drawn):
         """(what the concept's prompt shall predict, what it predicts now) by the text encoder that it began with."""
-        states = self.pool.concept[drawn.pair]
-        start, without = (self._side(side, drawn.pair) for side in FORMS[self.parameters.form])
-        with torch.no_grad():
-            beside = drawn.noised, drawn.at, states
-            return erased_target(self.model, drawn.noised, drawn.at, states, start, without, self.parameters.eta, beside)
+        beside = drawn.noised, drawn.at, self.pool.concept[drawn.pair]
+        return _pool.wanted(self.model, self.pool, drawn, self.parameters.form, self.parameters.eta, beside)
 
     def retention(self, drawn):
         """Mean squared change of the noise for drawn retained prompts, at latents of this step."""
@@ -101,12 +95,8 @@ class Training:
         self.step += 1
         return loss.item()
 
-    def _side(self, side, pair):
-        states = getattr(self.pool, side)
-        return states.expand(len(pair), -1, -1) if side == "empty" else states[pair]
-
     def state(self):
-        """All that a killed training needs to go on to the same text encoder."""
+        """All that a killed training needs to continue to the same text encoder."""
         weights = {name: value.detach() for name, value in self.encoder.named_parameters()}
         return {"step": self.step, "weights": weights, "optimiser": self.optimiser.state_dict(), "generator": self.generator.get_state()}
 

@@ -4,13 +4,11 @@ import math
 
 import torch
 
-from workbench.diffusion.objectives import erased_target
 from workbench.errors import MethodError
 from workbench.methods.erasers import _pool
 from workbench.models import text
 from workbench.models.changes import Change, adapter
 
-FORMS = {"anchor": ("anchor", "anchor"), "concept": ("concept", "empty"), "empty": ("empty", "empty")}
 TINY = 1e-9
 
 
@@ -152,8 +150,7 @@ class Training:
             with Maps(model.unet) as maps:
                 before = model.predict(drawn.noised, drawn.at, states)
             inside = where(maps.of, [self.words[pair] for pair in drawn.pair.tolist()], parameters.mask_size, parameters.mask_threshold)
-            start, without = (self._side(side, drawn.pair) for side in FORMS[parameters.form])
-            target = erased_target(model, drawn.noised, drawn.at, states, start, without, parameters.eta)
+            target = _pool.wanted(model, self.pool, drawn, parameters.form, parameters.eta)
         for last in [False] * (parameters.adversarial_steps - 1) + [True]:
             added = {}
             with adapter.installed(model, self.change, added):
@@ -173,12 +170,8 @@ class Training:
         self.step += 1
         return loss.item()
 
-    def _side(self, side, pair):
-        states = getattr(self.pool, side)
-        return states.expand(len(pair), -1, -1) if side == "empty" else states[pair]
-
     def state(self):
-        """All that a killed training needs to go on to the same modules."""
+        """All that a killed training needs to continue to the same modules."""
         return {
             "step": self.step,
             "tensors": {name: value.detach() for name, value in self.tensors.items()},

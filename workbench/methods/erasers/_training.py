@@ -1,4 +1,4 @@
-"""Training: fine-tuning some weights of the UNet beside the model, and going on after a kill.
+"""Training: fine-tuning some weights of the UNet beside the model, and continuing after a kill.
 
 fine_tuned         what ESD, AC and relearning share
 with_checkpoints   steps of any training that can give and take its state
@@ -51,7 +51,7 @@ def fine_tuned(model, names, parameters, loss_of, progress=None, *, still=None, 
 
 
 def with_checkpoints(training, name, iterations, progress=None, kept=lambda name: None, keep=lambda name, state: None, log=None):
-    """Run `training.improve()` until its `step` is at `iterations`; a killed training goes on where it was.
+    """Run `training.improve()` until its `step` is at `iterations`; a killed training continues where it was.
 
     training     has step, improve() -> loss, state() and restore(state)
     kept, keep   kept(name) -> state or None, keep(name, state), at most once a minute, rarer where writing takes long

@@ -2,7 +2,7 @@
 
 of          the rule that a model has now
 Ordinary    classifier-free guidance: eps_u + g (eps_c - eps_u)
-Negative    a negative prompt stands in the place of the empty one
+Negative    a negative prompt instead of the empty one
 SafeLatent  SLD: a third branch with a text about the concept, from which the step is led away
 
 A rule asks for the text states of the uncond branch and, where it has one, of a further branch; `start` gives what combines the
