@@ -54,6 +54,11 @@ def recorded(run, node):
     return [read_arrays(run.store.file(node.split(":")[0], shard, "reference.safetensors")) for shard in shards]
 
 
+def test_attacks_on_a_rule_expect_the_guidance_that_the_study_samples_with(study_of_rules, tmp_path):
+    _, workspace = execute.prepare(workbench.load_study(study_of_rules), tmp_path / "run")
+    assert workspace.model.expected_guidance == workspace.study.sampling.guidance == 2.0
+
+
 def images(run, node):
     (shards,) = [one["shards"] for one in run.store.manifest()["nodes"] if one["id"] == node]
     return torch.cat([read_arrays(run.store.file("generate", shard, "images.safetensors"))["images"] for shard in shards])

@@ -68,7 +68,7 @@ class Workspace:
         self._detectors: dict[str | tuple[str, str], Detector] = {}
         self._computing: str | None = None
         if model is not None:
-            self.model = model
+            self.model = self._sampled_as_the_study_says(model)
 
     def run(self, node: Node, shard: Shard, folder: Path) -> None:
         """Compute one shard of a node into `folder`."""
@@ -134,7 +134,9 @@ class Workspace:
     @cached_property
     def model(self) -> Model:
         """The base model."""
-        model = models.load(self.base, self.device, DTYPES[self._study.model.dtype], self.folder)
+        return self._sampled_as_the_study_says(models.load(self.base, self.device, DTYPES[self._study.model.dtype], self.folder))
+
+    def _sampled_as_the_study_says(self, model: Model) -> Model:
         model.expected_guidance = self._study.sampling.guidance
         return model
 
