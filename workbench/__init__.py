@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from workbench.execution.execute import Watcher
+    from workbench.execution.books import Watcher
     from workbench.execution.open_run import Run
     from workbench.lab import Lab
     from workbench.models.load import Model
@@ -35,17 +35,20 @@ def run(
     watcher: Watcher | None = None,
     command: str | None = None,
     others: Sequence[str | Path] = (),
+    engine: str = "inline",
+    workers: int | None = None,
 ) -> Run:
     """Execute a study, or what is left of it; returns a `Run` with .neurons, .images, .activity and .report(format).
 
     study     a Study, or the path or bundled name of one;  out   the run folder, default runs/<name of the study>
-    device    "cpu", "cuda", ...;  model   a base model that is loaded already
+    device    "cpu", "cuda", "cuda:0,cuda:1", "auto";  model   a base model that is loaded already
+    engine    "inline": here, one after the other; "processes" or "ray": in `workers` workers; "auto"
     watcher   a Watcher that is told what happens;  command   what the report names as the command that made it
     others    run folders whose results may be taken over
     """
     from workbench.execution.execute import run as execute
 
-    return execute(study, out, device=device, model=model, watcher=watcher, command=command, others=others)
+    return execute(study, out, device=device, model=model, watcher=watcher, command=command, others=others, engine=engine, workers=workers)
 
 
 def __getattr__(name: str) -> type[Lab]:

@@ -26,7 +26,15 @@ StudyName = Annotated[str, typer.Argument(help="a study file, or the name of a b
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<study>")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a value of the study, e.g. sampling.steps=10")]
 Limit = Annotated[int | None, typer.Option("--limit", min=4, help="use only the first prompts of every prompt set")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; several as cuda:0,cuda:1; auto: all GPUs, else cpu")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="inline: one process; processes: a worker per core or GPU; ray: a Ray cluster; auto: processes where they are faster",
+    ),
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="how many workers; default: one per core or GPU")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be computed and what it costs")]
 Detach = Annotated[bool, typer.Option("--detach", help="run it as a process of its own, which continues when this terminal is closed")]
 CostAsJson = Annotated[bool, typer.Option("--json", help="with --dry-run: print JSON, for scripts")]
@@ -35,9 +43,14 @@ TakeFrom = Annotated[
 ]
 
 
-def demo(out: Out = None, dry_run: DryRun = False) -> None:
+def demo(out: Out = None, dry_run: DryRun = False, engine: Engine = "auto", workers: Workers = None) -> None:
     """Run the default study on the bundled emoji model, and say what to do next."""
-    _run("emoji-ink-style", out, None, None, "cpu", dry_run, shlex.join(["workbench", "demo", *(["--out", str(out)] if out else [])]))
+    words = ["workbench", "demo", *(["--out", str(out)] if out else []), *_engine_words(engine, workers)]
+    _run("emoji-ink-style", out, None, None, "cpu", dry_run, shlex.join(words), engine=engine, workers=workers)
+
+
+def _engine_words(engine: str, workers: int | None) -> list[str]:
+    return (["--engine", engine] if engine != "auto" else []) + (["--workers", str(workers)] if workers else [])
 
 
 def run(
@@ -50,6 +63,8 @@ def run(
     take_from: TakeFrom = None,
     detach: Detach = False,
     as_json: CostAsJson = False,
+    engine: Engine = "auto",
+    workers: Workers = None,
 ) -> None:
     """Run a study. Running it again resumes: only what is missing is computed."""
     if as_json and not dry_run:
@@ -58,12 +73,12 @@ def run(
         raise WorkbenchError("--dry-run computes nothing, so there is nothing to detach. Give one of them.")
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
     words += [word for value in set_ or [] for word in ("--set", value)] + (["--limit", str(limit)] if limit else [])
-    words += ["--device", device] if device != "cpu" else []
+    words += (["--device", device] if device != "cpu" else []) + _engine_words(engine, workers)
     words += [word for folder in take_from or [] for word in ("--take-from", str(folder))]
     if detach:
         _detach(study, out, set_, limit, words[1:])
         return
-    _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or (), as_json)
+    _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or (), as_json, engine, workers)
 
 
 def _changed(name: str, assignments: list[str] | None, limit: int | None) -> "Study":
@@ -115,14 +130,18 @@ def _run(
     command: str,
     others: Sequence[Path] = (),
     as_json: bool = False,
+    engine: str = "auto",
+    workers: int | None = None,
 ) -> None:
     study = _changed(name, assignments, limit)
     with console.status("Loading the model and planning"):
-        from workbench.execution import cost, execute
+        from workbench.execution import books, cost, engines, execute
         from workbench.execution.open_run import folder_of
 
         if dry_run:
-            todo = cost.estimate(*execute.prepare(study, out, device))
+            how = execute.How(engine, workers, engines.places(device))
+            how.check(None)
+            todo = cost.estimate(*execute.prepare(study, out, how.devices[0]), how.engine, how.workers, how.devices)
     folder = folder_of(study, out)
     if dry_run:
         if as_json:
@@ -151,8 +170,8 @@ def _run(
         def warning(sentence: str) -> None:
             bar.console.print(f"Warning  {sentence}", markup=False, soft_wrap=True)
 
-        watcher = execute.Watcher(start, node, picture, warning=warning)
-        finished = execute.run(study, out, device=device, model=None, watcher=watcher, command=command, others=others)
+        watcher = books.Watcher(start, node, picture, warning=warning)
+        finished = execute.run(study, out, device=device, watcher=watcher, command=command, others=others, engine=engine, workers=workers)
         bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
     console.print(f"\n[bold]{escape(finished.document['verdict']['headline'])}[/]")
     for caveat in finished.document["verdict"]["caveats"][:1]:
@@ -184,8 +203,11 @@ def _show_estimate(study: "Study", folder: Path, todo: "Estimate") -> None:
     for sentence in todo.warnings:
         console.print(f"Caveat  {sentence}", soft_wrap=True, markup=False, highlight=False)
     free = shutil.disk_usage(_existing(folder)).free
+    memory = f"{todo.memory_mb:,.0f} MB of memory"
+    if todo.workers > 1:
+        memory += f" for {todo.workers} workers ({todo.worker_mb:,.0f} MB each; engine {todo.engine})"
     console.print(
-        f"About {duration(todo.seconds)}, {size(todo.bytes)} of disk ({size(free)} free), {todo.memory_mb:,.0f} MB of memory. "
+        f"About {duration(todo.seconds)}, {size(todo.bytes)} of disk ({size(free)} free), {memory}. "
         f"{todo.nodes} nodes to do, {todo.kept} already done.",
         soft_wrap=True,
     )

@@ -4,6 +4,7 @@ estimate           of a plan in its run folder
 seconds_per_pass   measured time of one UNet evaluation
 """
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from workbench.errors import StudyError
-from workbench.execution import stages
+from workbench.execution import engines, stages
+from workbench.execution.schedule import simulate
 
 if TYPE_CHECKING:
     from workbench.execution.plan import Plan
@@ -20,11 +22,18 @@ if TYPE_CHECKING:
 
 
 MOST_MEASURED = 64  # rows of the UNet evaluation that is measured; more of them are not faster by the row
+START_SECONDS = 10.0  # until a worker has imported everything and loaded its model
+WORTH_WORKERS = 60.0  # seconds of work below which `auto` starts no workers
+BESIDE_UNET = 1.15  # what everything else costs, as a factor
 
 
 @dataclass
 class Estimate:
-    """The rest of a plan: nodes, UNet row passes, seconds, bytes to write, memory in MB, and warnings about the study."""
+    """The rest of a plan: nodes, UNet row passes, seconds, bytes to write, memory in MB, and warnings about the study.
+
+    seconds    until the end, with this engine and so many workers; rows have those of one process, by stage
+    memory_mb  of all processes;  worker_mb  of one worker
+    """
 
     nodes: int
     kept: int
@@ -35,35 +44,64 @@ class Estimate:
     rows: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
+    engine: str = "inline"
+    workers: int = 1
+    worker_mb: float = 0.0
 
 
-def seconds_per_pass(workspace: "Workspace", repeats: int = 2) -> float:
-    """Measured time of one UNet row pass at the study's batch size."""
+def seconds_per_pass(workspace: "Workspace", repeats: int = 2, beside: int = 1) -> float:
+    """Measured time of one UNet row pass at the study's batch size.
+
+    beside   so many evaluations at the same time, on a CPU each with its share of the cores: what workers do to one another
+    """
     import torch
 
     model, batch = workspace.model, min(workspace.study.sampling.batch, len(workspace.prompt_set("target")), MOST_MEASURED)
     timestep = torch.tensor(500, device=model.device)
-    best = float("inf")
-    try:
-        latents = torch.randn(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
-        states = workspace.empty.expand(batch, -1, -1)
-        with torch.no_grad():
-            for _ in range(repeats + 1):
-                began = time.perf_counter()
-                model.run_unet(latents, timestep, states)
-                best = min(best, time.perf_counter() - began)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise StudyError(
-            f"sampling.batch = {workspace.study.sampling.batch} does not fit into the memory of {model.device}. Take less."
-        ) from error
-    return best / batch
+    threads, found, errors = torch.get_num_threads(), [], []
+    latents = torch.randn(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
+    states = workspace.empty.expand(batch, -1, -1)
+
+    def measure() -> None:
+        try:
+            torch.set_num_threads(max(1, engines.cores() // beside) if beside > 1 else threads)
+            with torch.no_grad():
+                for _ in range(repeats + 1):
+                    began = time.perf_counter()
+                    model.run_unet(latents, timestep, states)
+                    found.append(time.perf_counter() - began)
+        except BaseException as error:
+            errors.append(error)
+
+    if beside == 1:
+        measure()
+    else:
+        at_once = [threading.Thread(target=measure) for _ in range(beside)]
+        for one in at_once:
+            one.start()
+        for one in at_once:
+            one.join()
+        torch.set_num_threads(threads)
+    if errors:
+        if isinstance(errors[0], torch.OutOfMemoryError | MemoryError):
+            raise StudyError(
+                f"sampling.batch = {workspace.study.sampling.batch} does not fit into the memory of {model.device}. Take less."
+            ) from errors[0]
+        raise errors[0]
+    # alone the fastest; beside others the middle one, as they slow one another
+    return (min(found) if beside == 1 else sorted(found)[len(found) // 2]) / batch
 
 
-def estimate(plan: "Plan", workspace: "Workspace") -> Estimate:
-    """The rest of a plan, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else."""
+def estimate(
+    plan: "Plan", workspace: "Workspace", engine: str = "inline", workers: int | None = None, devices: tuple[str, ...] = ("cpu",)
+) -> Estimate:
+    """The rest of a plan, by stage; `seconds` from a measured UNet pass plus a fixed share for everything else.
+
+    engine   of `engines.NAMES`, or auto: processes where there is enough to do, more than one core or GPU, and memory for the workers
+    """
     from workbench.execution import preflight
 
-    pace = seconds_per_pass(workspace) * 1.15
+    pace = seconds_per_pass(workspace) * BESIDE_UNET
     rows: dict[str, dict[str, Any]] = {}
     left, kept = 0, 0
     for node in plan.nodes:
@@ -77,11 +115,38 @@ def estimate(plan: "Plan", workspace: "Workspace") -> Estimate:
         row["bytes"] += int(node.bytes * share)
         left, kept = left + (missing > 0), kept + (missing == 0)
     weights = sum(p.numel() * p.element_size() for p in workspace.model.parameters().values())
-    memory = psutil.Process().memory_info().rss / 2**20 + 4 * weights / 2**20 + 300
+    worker_mb = psutil.Process().memory_info().rss / 2**20 + 4 * weights / 2**20 + 300
     total = {key: sum(row[key] for row in rows.values()) for key in ("passes", "seconds", "bytes")}
+    engine, workers = _chosen(engine, workers, devices, total["seconds"], worker_mb, left)
+    memory = worker_mb
+    if workers > 1:
+        memory = worker_mb * workers + psutil.Process().memory_info().rss / 2**20
+        if devices == ("cpu",) and left:
+            pace = seconds_per_pass(workspace, beside=workers) * BESIDE_UNET
+        cost = {node.id: node.passes * pace / len(node.shards) + stages.stage(node.stage).seconds for node in plan.nodes}
+        total["seconds"] = simulate(plan.nodes, cost, workers, workspace.store.has)[0] + START_SECONDS if left else 0.0
     return Estimate(
-        left, kept, memory_mb=memory, rows=list(rows.values()), notes=plan.notes, warnings=preflight.warnings(workspace), **total
+        left,
+        kept,
+        memory_mb=memory,
+        rows=list(rows.values()),
+        notes=plan.notes,
+        warnings=preflight.warnings(workspace),
+        engine=engine,
+        workers=workers,
+        worker_mb=worker_mb,
+        **total,
     )
+
+
+def _chosen(engine: str, workers: int | None, devices: tuple[str, ...], seconds: float, worker_mb: float, left: int) -> tuple[str, int]:
+    """(engine, number of workers), `auto` decided."""
+    if engine == "auto":
+        fit = int(psutil.virtual_memory().available / 2**20 / worker_mb)
+        n = len(devices) if devices != ("cpu",) else min(engines.cores(), fit)
+        engine = "processes" if (workers or n) > 1 and (seconds > WORTH_WORKERS or workers) and left else "inline"
+        workers = (workers or n) if engine == "processes" else None
+    return engine, engines.engine(engine, workers, devices).slots
 
 
 def _looks_whole(store: "Store", stage: str, key: str) -> bool:

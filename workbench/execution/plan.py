@@ -11,6 +11,7 @@ study computes only what is missing.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from workbench import resources
@@ -82,14 +83,18 @@ class Plan:
 
         Raises   PlanError with the nearest id
         """
-        found = next((node for node in self.nodes if node.id == node_id), None)
+        found = self._by_id.get(node_id)
         if found is None:
             raise PlanError(f'The plan of this study has no node "{node_id}".{nearest(node_id, [node.id for node in self.nodes])}')
         return found
 
     def has(self, node_id: str) -> bool:
         """Whether there is a node of that id."""
-        return any(node.id == node_id for node in self.nodes)
+        return node_id in self._by_id
+
+    @cached_property
+    def _by_id(self) -> dict[str, Node]:
+        return {node.id: node for node in self.nodes}
 
     def of_stage(self, stage: str) -> list[Node]:
         """All nodes of a stage, in order."""

@@ -99,6 +99,7 @@ class Store:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.is_locked = self.is_mended = False
+        self.n_set_aside = 0  # results that this process has set aside
         self.warn: Callable[[str], object] = warnings.warn  # called with a sentence about what was damaged and set aside
 
     @property
@@ -422,6 +423,7 @@ class Store:
 
     def set_aside(self, stage: str, key: str) -> Path:
         """Move a result out of the way, without removing it; returns where it is."""
+        self.n_set_aside += 1
         return self._put_aside(self.path(stage, key), stage, key)
 
     def seal_of_set_aside(self, stage: str, key: str) -> digests.Seal | None:

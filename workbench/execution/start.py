@@ -129,7 +129,7 @@ def resuming(folder: str | Path) -> list[str]:
             rest = rest[1:]  # of a working directory that is not known; what was taken is in the folder
         elif word != "--detach":
             words.append(word)
-            if word in ("--set", "--limit", "--device", "--take-from") and rest:
+            if word in ("--set", "--limit", "--device", "--take-from", "--engine", "--workers") and rest:
                 words.append(rest[0])
                 rest = rest[1:]
     return [*words, "--out", str(store.folder)]

@@ -56,7 +56,7 @@ def write_report(
 ) -> list[Path]:
     """Write runs/<study>/report from what is there; returns the paths.
 
-    history   {"seconds": {node id: s}, "started": text, "finished": text or None, "wall_seconds": s}
+    history   {"seconds": {node id: s}, "started": text, "finished": text or None, "wall_seconds": s}, and "threads" of worker processes
     """
     folder = workspace.store.report_folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -220,7 +220,7 @@ def _reproduce(workspace: Workspace, history: dict[str, Any], command: str, mode
         "study_digest": workspace.study.digest(),
         "seeds": sorted({variant.settings.get("seed", 0) for variant in workspace.study.variants} | {workspace.study.choose.seed}),
         "device": str(workspace.model.device),
-        "threads": torch.get_num_threads(),
+        "threads": history.get("threads") or torch.get_num_threads(),
         "dtype": workspace.study.model.dtype,
         "scheduler": type(workspace.model.scheduler).__name__,
         "torch_deterministic": torch.are_deterministic_algorithms_enabled(),
