@@ -37,18 +37,31 @@ def run(
     others: Sequence[str | Path] = (),
     engine: str = "inline",
     workers: int | None = None,
+    shard: str | None = None,
 ) -> Run:
     """Execute a study, or what is left of it; returns a `Run` with .neurons, .images, .activity and .report(format).
 
     study     a Study, or the path or bundled name of one;  out   the run folder, default runs/<name of the study>
     device    "cpu", "cuda", "cuda:0,cuda:1", "auto";  model   a base model that is loaded already
     engine    "inline": here, one after the other; "processes" or "ray": in `workers` workers; "auto"
+    shard     "3/8" or "auto": one of several processes that compute this study in one folder
     watcher   a Watcher that is told what happens;  command   what the report names as the command that made it
     others    run folders whose results may be taken over
     """
     from workbench.execution.execute import run as execute
 
-    return execute(study, out, device=device, model=model, watcher=watcher, command=command, others=others, engine=engine, workers=workers)
+    return execute(
+        study,
+        out,
+        device=device,
+        model=model,
+        watcher=watcher,
+        command=command,
+        others=others,
+        engine=engine,
+        workers=workers,
+        shard=shard,
+    )
 
 
 def __getattr__(name: str) -> type[Lab]:

@@ -34,6 +34,10 @@ Engine = Annotated[
         help="inline: one process; processes: a worker per core or GPU; ray: a Ray cluster; auto: processes where they are faster",
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", help="compute a share, beside other processes on the same run folder: 3/8, or auto under a scheduler"),
+]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="how many workers; default: one per core or GPU")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would be computed and what it costs")]
 Detach = Annotated[bool, typer.Option("--detach", help="run it as a process of its own, which continues when this terminal is closed")]
@@ -65,10 +69,15 @@ def run(
     as_json: CostAsJson = False,
     engine: Engine = "auto",
     workers: Workers = None,
+    shard: Shard = None,
 ) -> None:
     """Run a study. Running it again resumes: only what is missing is computed."""
     if as_json and not dry_run:
         raise WorkbenchError("--json prints what --dry-run shows. Give both, or neither.")
+    if shard and (detach or dry_run or take_from):
+        raise WorkbenchError(
+            "--shard is for processes that a scheduler has started; it goes with none of --detach, --dry-run and --take-from."
+        )
     if detach and dry_run:
         raise WorkbenchError("--dry-run computes nothing, so there is nothing to detach. Give one of them.")
     words = ["workbench", "run", study, *(["--out", str(out)] if out else [])]
@@ -78,7 +87,7 @@ def run(
     if detach:
         _detach(study, out, set_, limit, words[1:])
         return
-    _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or (), as_json, engine, workers)
+    _run(study, out, set_, limit, device, dry_run, shlex.join(words), take_from or (), as_json, engine, workers, shard)
 
 
 def _changed(name: str, assignments: list[str] | None, limit: int | None) -> "Study":
@@ -132,6 +141,7 @@ def _run(
     as_json: bool = False,
     engine: str = "auto",
     workers: int | None = None,
+    shard: str | None = None,
 ) -> None:
     study = _changed(name, assignments, limit)
     with console.status("Loading the model and planning"):
@@ -171,7 +181,17 @@ def _run(
             bar.console.print(f"Warning  {sentence}", markup=False, soft_wrap=True)
 
         watcher = books.Watcher(start, node, picture, warning=warning)
-        finished = execute.run(study, out, device=device, watcher=watcher, command=command, others=others, engine=engine, workers=workers)
+        finished = execute.run(
+            study,
+            out,
+            device=device,
+            watcher=watcher,
+            command=command,
+            others=others,
+            engine=engine,
+            workers=workers,
+            shard=shard,
+        )
         bar.update(task, completed=bar.tasks[0].total or 1, description="done", left="")
     console.print(f"\n[bold]{escape(finished.document['verdict']['headline'])}[/]")
     for caveat in finished.document["verdict"]["caveats"][:1]:

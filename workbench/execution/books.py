@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.execution.engines import Engine
     from workbench.execution.plan import Node
     from workbench.execution.run_folder import Store
+    from workbench.execution.schedule import Task
     from workbench.execution.workspace import Workspace
 
 RARELY = 20  # the manifest is written when this many times longer has passed than writing it takes
@@ -101,21 +102,29 @@ class Books:
         self._write(f"{self.history['started']} {self.command}: {todo.nodes} nodes to do, {todo.kept} kept")
         self._say("running", left_seconds=todo.seconds)
 
-    def hears(self, idle: Callable[[], object] = lambda: None) -> Hears:
+    def hears(self) -> Hears:
         """What `drive` calls."""
-        return Hears(self._progress, self._shard, self._complete, idle)
+        return Hears(self.progress, self.shard, self.complete)
 
-    def _progress(self, node: "Node", done: float, note: str) -> None:
+    def progress(self, node: "Node", done: float, note: str) -> None:
+        """A task is being computed."""
         self._done, self._current = done, node.id
         self.watcher.node(node, done, self._of, note)
 
-    def _shard(self, node: "Node", done: float, said: str, took: float) -> None:
+    def shard(self, node: "Node", task: "Task", done: float, said: str, took: float) -> None:
+        """A task's result is there."""
         self._done, self._current = done, node.id
         self._taken.add(node, took)
         self._write(f"{node.id} {said}")
         self._say("running", node=node.id, left_seconds=self._left())
 
-    def _complete(self, node: "Node") -> None:
+    def elsewhere(self, node: "Node", took: float) -> None:
+        """Another process has computed a shard of a node."""
+        self._taken.add(node, took)
+        self._write(f"{node.id} 1/1 {took:.1f} s")
+
+    def complete(self, node: "Node") -> None:
+        """All results of a node are there."""
         self.write_manifest()
         if node.stage == "detect" and not self._pictured:
             from workbench.execution.stages.report import write_report

@@ -1,6 +1,6 @@
 """Who computes what, when several processes share one run folder: claims with a heartbeat.
 
-A claim is a file `claims/<name>` that its process creates and touches every few seconds. A claim that was not touched for `EXPIRY`
+A claim is a file `.claims/<name>` that its process creates and touches every few seconds. A claim that was not touched for `EXPIRY`
 seconds, or whose process is known to have ended, counts for nothing, and another process may take it over. Files are created
 exclusively and compared by the clock of the file system, so it works on NFS and with clocks that disagree. A claim only saves work: two
 processes that compute the same result write the same bytes, and the first one's stay.
@@ -23,10 +23,13 @@ from typing import Any
 
 import psutil
 
-FOLDER = "claims"
+from workbench.storage import DamagedFile, read_json, write_json
+
+FOLDER = ".claims"
 BEAT = 15.0  # seconds between two touches
 EXPIRY = 120.0  # without a touch, after which a claim counts for nothing; caches of file attributes may hide a touch for a minute
 LEADER = "leader"
+NOTE = "done."  # how long a result took that was computed by a process that is not the leader
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,24 @@ class Claims:
     def others(self) -> Iterator[tuple[str, Holder]]:
         """(name, holder) of every claim that another living process holds."""
         for path in sorted(self.folder.glob("[!.]*")):
+            if path.name.startswith(NOTE):
+                continue
             found = self.holder(path.name)
             if found is not None and found.nonce != self.me.nonce:
                 yield path.name, found
+
+    def note(self, name: str, seconds: float) -> None:
+        """Tell the leader that a result is there, and how long it took."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / f"{NOTE}{name}", {"seconds": seconds})
+
+    def notes(self) -> Iterator[tuple[str, float]]:
+        """(name, seconds) of what others have told, each once."""
+        for path in sorted(self.folder.glob(f"{NOTE}*")):
+            with suppress(OSError, DamagedFile, KeyError, TypeError, ValueError):
+                seconds = float(read_json(path)["seconds"])
+                path.unlink()
+                yield path.name.removeprefix(NOTE), seconds
 
     # files
 
@@ -162,11 +180,16 @@ class Claims:
         probe = path.with_name(f".{self.me.nonce[:8]}.probe")
         try:
             probe.write_text("")
-            return probe.stat().st_mtime - path.stat().st_mtime > self.expiry
+            now = probe.stat().st_mtime
+        except OSError:  # a folder that this user may only read
+            now = time.time()
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+        try:
+            return now - path.stat().st_mtime > self.expiry
         except FileNotFoundError:
             return True
-        finally:
-            probe.unlink(missing_ok=True)
 
     def _remove(self, path: Path, found: Holder) -> bool:
         """Remove a claim that is over. False when another process was faster; then its claim is put back."""
@@ -200,8 +223,3 @@ def _create_plainly(path: Path, content: dict[str, Any]) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def wait(seconds: float) -> None:
-    """Sleep; a function of its own so that tests need not."""
-    time.sleep(seconds)

@@ -1,11 +1,14 @@
 """One shard computed: what every engine does in every process.
 
 compute        a task -> its result in the run folder
+mend           damaged results aside, and those of other runs copied
 drop_derived   what a damaged result that came back with other bytes does to the results made from it
 """
 
 import time
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.execution import digests
@@ -48,3 +51,16 @@ def drop_derived(plan: "Plan", node: "Node", shard: "Shard", store: Store, seal:
             f"The damaged result {node.stage}/{shard.key} was made again and is not the same as it was, so {aside} results that were "
             f"made from it were set aside too (in {store.folder / SET_ASIDE}) and are computed again."
         )
+
+
+def mend(plan: "Plan", nodes: "Sequence[Node]", store: Store, others: Sequence[str | Path]) -> None:
+    """Set the damaged results of these nodes aside, and copy from other runs the results that are undamaged."""
+    for damage in store.mend(nodes):
+        store.warn(str(damage))
+    for node in nodes:
+        for shard in node.shards:
+            for other in map(Store, others):
+                if store.has(node.stage, shard.key) or not other.has(node.stage, shard.key):
+                    continue
+                if not store.take(node.stage, shard.key, other, partial(drop_derived, plan, node, shard, store)):
+                    store.warn(f"The result {node.stage}/{shard.key} of {other.folder} is damaged and was not taken from there.")

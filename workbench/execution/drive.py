@@ -27,13 +27,13 @@ class Hears:
     """The functions that `drive` calls.
 
     progress   with (node, passes done of all, note), while a task is computed
-    shard      with (node, passes done of all, "1/5 3.2 s", seconds), after each task
+    shard      with (node, task, passes done of all, "1/5 3.2 s", seconds), after each task
     complete   with a node, when its last missing shard is there
     idle       with nothing, every LOOK_AGAIN seconds when others work on the folder too
     """
 
     progress: Callable[["Node", float, str], object] = lambda node, done, note: None
-    shard: Callable[["Node", float, str, float], object] = lambda node, done, said, seconds: None
+    shard: Callable[["Node", Task, float, str, float], object] = lambda node, task, done, said, seconds: None
     complete: Callable[["Node"], object] = lambda node: None
     idle: Callable[[], object] = lambda: None
 
@@ -73,6 +73,8 @@ class _Drive:
                 self.look_again()
         finally:
             self.engine.close()
+            for task in self.schedule.running:  # whoever computed it has ended
+                self.workspace.store.remove_half_written(task.stage, task.key)
 
     def hand_out(self) -> bool:
         """Give ready tasks to free workers. Whether any task is being computed."""
@@ -119,6 +121,7 @@ class _Drive:
             self.finished(event)
         elif isinstance(event, Lost):
             self.shares.pop(event.task, None)
+            self.workspace.store.remove_half_written(event.task.stage, event.task.key)
             self.lost[event.task] = self.lost.get(event.task, 0) + 1
             if self.lost[event.task] > MOST_LOST:
                 raise RunError(
@@ -128,6 +131,7 @@ class _Drive:
             self.workspace.store.warn(f"A worker died while it computed {event.task.node} ({event.why}). It is computed again.")
             self.schedule.again(event.task)
         elif isinstance(event, Failed):
+            self.hears.progress(self.schedule.nodes[event.task.node], self.done(), "")  # what is written down as stopped is this node
             raise event.error
 
     def finished(self, event: Finished) -> None:
@@ -141,7 +145,7 @@ class _Drive:
             self.refresh()
         self.counted[task.node] += 1
         said = f"{self.counted[task.node]}/{max(self.missing[task.node], self.counted[task.node])} {event.seconds:.1f} s"
-        self.hears.shard(self.schedule.nodes[task.node], self.done(), said, event.seconds)
+        self.hears.shard(self.schedule.nodes[task.node], task, self.done(), said, event.seconds)
         self.complete([name for name in complete if self.counted.get(name) or self.missing[name]])
 
     def complete(self, names: list[str]) -> None:

@@ -8,19 +8,21 @@ run_nodes some nodes of it only, without a report
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import RunError
 from workbench.execution import engines, stages
 from workbench.execution.books import Books, Seconds, Watcher
-from workbench.execution.compute import drop_derived
+from workbench.execution.claims import Claims
+from workbench.execution.compute import mend
 from workbench.execution.cost import estimate
 from workbench.execution.drive import Hears, drive
 from workbench.execution.open_run import Run, folder_of
+from workbench.execution.part import Part
 from workbench.execution.run_folder import Store
 from workbench.execution.schedule import Schedule
+from workbench.execution.share import Share, share
 from workbench.execution.signals import heeding
 from workbench.memory import keep_freed_memory
 from workbench.study.study import load_study
@@ -83,35 +85,44 @@ def run(
     others: Sequence[str | Path] = (),
     engine: str = "inline",
     workers: int | None = None,
+    shard: str | None = None,
 ) -> Run:
     """Execute a study, or the missing rest of it; returns the Run.
 
     device   cpu, cuda, mps; several with commas, as cuda:0,cuda:1, for an engine with workers; auto: all GPUs there are, else cpu
     engine   inline, processes or ray, see `engines`; auto: processes where they are faster and memory allows
     workers  how many of them; default: one per core, or per device
+    shard    "3/8" or "auto", see `share`: other processes compute the same study in this folder at the same time
     others   run folders whose results of the same key are copied instead of computed
     Raises   WorkbenchError for everything a user can mend; what was finished stays, and running again resumes. KeyboardInterrupt after
              Ctrl-C and, as `Terminated`, after SIGTERM: the run is stopped then as well, and resumes
     """
     watcher, study = watcher or Watcher(), load_study(study)
     _check_others(others)
-    places = engines.places(device)
+    places, own = engines.places(device), share(shard) if shard else None
+    if own:
+        places = own.device(places)
+        engine = "inline" if engine == "auto" and len(places) == 1 and not workers else engine
     how = How(engine, workers, places)
     how.check(model)
     if places == ("cpu",):
         keep_freed_memory()
     with heeding():
         plan, workspace = prepare(study, out, places[0], model)
-        store = workspace.store
-        with store.lock():
-            store.open_for(study)
-            try:
-                return _execute(plan, workspace, watcher, command or f"workbench run {shlex.quote(study.name)}", others, how)
-            except OSError as error:
-                raise RunError(
-                    f"The run folder {store.folder} cannot be written: {error}. What was finished is kept; make room and run the same "
-                    "command again."
-                ) from error
+        store, command = workspace.store, command or f"workbench run {shlex.quote(study.name)}"
+        try:
+            if own:
+                with Claims(store.folder) as claims:
+                    store.join(study, claims)
+                    return _share(plan, workspace, watcher, command, how, own, claims)
+            with store.lock():
+                store.open_for(study)
+                return _execute(plan, workspace, watcher, command, others, how)
+        except OSError as error:
+            raise RunError(
+                f"The run folder {store.folder} cannot be written: {error}. What was finished is kept; make room and run the same "
+                "command again."
+            ) from error
 
 
 def _check_others(others: Sequence[str | Path]) -> None:
@@ -124,6 +135,22 @@ def _check_others(others: Sequence[str | Path]) -> None:
         other.refuse_other_layout()
         if not other.has_results():
             raise RunError(f"{folder} is no run folder: it has no results to take (no nodes/STAGE/KEY). List runs: workbench list runs")
+
+
+def _share(plan: "Plan", workspace: "Workspace", watcher: Watcher, command: str, how: "How", own: Share, claims: Claims) -> Run:
+    """Compute what can be claimed until everything is there. One of the processes leads: it writes the manifest and, at the end, the
+    report. When it dies, another one leads.
+    """
+    store = workspace.store
+    todo = estimate(plan, workspace, how.engine, how.workers, how.devices)
+    engine = engines.engine(todo.engine, todo.workers, how.devices)
+    nodes = [node for node in plan.nodes if node.stage != "report"]
+    with Part(workspace, watcher, command, todo, claims) as part:
+        part.lead()
+        drive(workspace, schedule_of(nodes, store, engine, own.has), engine, part.hears(), claims)
+        part.finish(engine)
+    watcher.finish(store.report_folder / "report.html")
+    return Run(store.folder)
 
 
 @dataclass(frozen=True)
@@ -163,7 +190,7 @@ def _execute(
     with books:
         books.open()
         store.warn = books.warn
-        _mend(plan, plan.nodes, store, others)
+        mend(plan, plan.nodes, store, others)
         books.write_manifest(now=True)
         todo = estimate(plan, workspace, how.engine, how.workers, how.devices)
         books.begin(todo)
@@ -181,19 +208,6 @@ def schedule_of(
     """The schedule of the missing results of some nodes: in their order for one worker, what has most behind it first for several."""
     cost = None if engine.slots == 1 else {node.id: node.passes / len(node.shards) + stages.stage(node.stage).seconds for node in nodes}
     return Schedule(nodes, store.has, cost, mine)
-
-
-def _mend(plan: "Plan", nodes: "Sequence[Node]", store: Store, others: Sequence[str | Path]) -> None:
-    """Set the damaged results of these nodes aside, and copy from other runs the results that are undamaged."""
-    for damage in store.mend(nodes):
-        store.warn(str(damage))
-    for node in nodes:
-        for shard in node.shards:
-            for other in map(Store, others):
-                if store.has(node.stage, shard.key) or not other.has(node.stage, shard.key):
-                    continue
-                if not store.take(node.stage, shard.key, other, partial(drop_derived, plan, node, shard, store)):
-                    store.warn(f"The result {node.stage}/{shard.key} of {other.folder} is damaged and was not taken from there.")
 
 
 def run_nodes(
@@ -219,13 +233,13 @@ def run_nodes(
         store.open_for(workspace.study)
         store.warn = watcher.warning
         seconds = store.earlier_seconds()
-        _mend(plan, _with_inputs(plan, nodes), store, others)
+        mend(plan, _with_inputs(plan, nodes), store, others)
         _check_inputs(plan, store, nodes)
         store.write_manifest(plan, seconds)  # first: a folder with results and no manifest is refused as not ours
         of = sum(node.passes for node in nodes if not all(store.has(node.stage, shard.key) for shard in node.shards))
         taken = Seconds(nodes, store, seconds)
 
-        def shard(node: "Node", done: float, said: str, took: float) -> None:
+        def shard(node: "Node", task: "Task", done: float, said: str, took: float) -> None:
             taken.add(node, took)
             store.write_manifest(plan, seconds)
 

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from workbench import resources
 from workbench.errors import RunError
-from workbench.execution import digests
+from workbench.execution import claims, digests
 from workbench.execution import lock as folder_lock
 from workbench.storage import DamagedFile, read_json, write_json, write_text
 
@@ -52,6 +52,7 @@ OURS = {
     "nodes",
     "report",
     "answers",
+    claims.FOLDER,
     SET_ASIDE,
 }
 STUDY_KEYS = {"schema_version", "name", "concept", "model", "prompts", "variants"}
@@ -156,10 +157,9 @@ class Store:
         entries = list(self.folder.iterdir())
         if all(one.name in OURS for one in entries) and self.has_results():
             return True
+        bare = (".lock", claims.FOLDER, START, START_LOG)
         begun = (".lock", ".study.json", ".study.toml", ".manifest.json", f".{START}")  # killed before it had written its study
-        return all(
-            one.name in (".lock", START, START_LOG) or (one.name.startswith(begun) and TEMPORARY.fullmatch(one.name)) for one in entries
-        )
+        return all(one.name in bare or (one.name.startswith(begun) and TEMPORARY.fullmatch(one.name)) for one in entries)
 
     def has_results(self) -> bool:
         """Whether there is any result of a run in the folder."""
@@ -216,27 +216,75 @@ class Store:
         """Hold the folder for one process; RunError when another has it, it cannot be written, or it is no run folder (`look`)."""
         self.refuse_read_only()
         self.look()
+        with self._kernel_lock(), claims.Claims(self.folder, shares=False) as own:
+            other = next((holder for _, holder in own.others()), None)
+            if other is not None or not own.take(claims.LEADER):
+                raise self._busy(other)
+            self.is_locked = True
+            try:
+                self._sweep()
+                yield
+            finally:
+                self.is_locked = False
+
+    def _busy(self, other: "claims.Holder | None" = None) -> RunError:
+        who = f" ({other})" if other else ""
+        return RunError(f"Another process is running in {self.folder}{who}. Wait for it, or choose another --out.")
+
+    @contextmanager
+    def _kernel_lock(self) -> Iterator[None]:
+        """Hold `.lock`, which says to this machine which process leads."""
         lock = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=PATIENCE)
         except Timeout as error:
-            raise RunError(f"Another process is running in {self.folder}. Wait for it, or choose another --out.") from error
+            raise self._busy() from error
         except OSError as error:
             raise RunError(f"The run folder {self.folder} cannot be written: {error}.") from error
-        self.is_locked = True
         try:
-            self._sweep()
             yield
         finally:
-            self.is_locked = False
             lock.release()
+
+    def join(self, study: "Study", own: "claims.Claims") -> None:
+        """Work on the folder beside other processes that compute the same study, each what it has claimed.
+
+        own      the claims of this process
+        Raises   RunError as `lock`, when a process has the folder for itself, or when others compute another study in it
+        """
+        self.refuse_read_only()
+        self.look()
+        is_held = folder_lock.is_held(self.folder / ".lock")  # first: who shares claims before it locks
+        others = [holder for _, holder in own.others()]
+        alone = next((holder for holder in others if not holder.shares), None)
+        if alone or (not others and is_held):
+            raise self._busy(alone)
+        said = self._peek("study.json")
+        if others and isinstance(said, dict) and said != study.model_dump(mode="json"):
+            raise RunError(f"{others[0]} computes another study in {self.folder}. Wait for it, or choose another --out.")
+        self.is_locked = True
+
+    @contextmanager
+    def lead(self, own: "claims.Claims") -> Iterator[bool]:
+        """Write manifest, status, log and report of a folder that is shared; False when another process does."""
+        if not own.take(claims.LEADER):
+            yield False
+            return
+        try:
+            with self._kernel_lock():
+                self._sweep(own)
+                yield True
+        finally:
+            own.release(claims.LEADER)
 
     def is_running(self) -> bool:
         """Whether a process holds the folder; where this user may not find out, whether the one that status.json names is still there."""
         if self.read_only:
             return False
         held = folder_lock.is_held(self.folder / ".lock")
+        if held or claims.Claims(self.folder).holder(claims.LEADER) is not None:
+            return True
         if held is not None:
             return held
         status, _ = self.status()
@@ -271,10 +319,21 @@ class Store:
         """The psutil.Process that provably holds the folder, or None (`folder_lock.holder`)."""
         return folder_lock.holder(self.folder / ".lock", self.status()[0].get("pid"))
 
-    def _sweep(self) -> None:
-        """Remove half-written files of a killed process; only the holder of the lock may do this."""
-        places = ("nodes/*/.*.tmp", ".*.tmp", "answers/*/.*.tmp")
+    def _sweep(self, own: "claims.Claims | None" = None) -> None:
+        """Remove half-written files of a killed process; only the holder of the lock may do this.
+
+        own   where the folder is shared: what others have claimed is theirs
+        """
+        theirs = {name.partition(".")[2] for name, _ in own.others()} if own else set()
+        places = ("nodes/*/.*.tmp", ".*.tmp", *(() if theirs else ("answers/*/.*.tmp",)))
         for left in [*(one for place in places for one in self.folder.glob(place)), *self.report_folder.rglob(".*.tmp")]:
+            if TEMPORARY.fullmatch(left.name) and left.name.split(".")[1] not in theirs:
+                with suppress(OSError):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    def remove_half_written(self, stage: str, key: str) -> None:
+        """Remove what a process that has ended had begun to write of a result; what a search had reached stays."""
+        for left in self.path(stage, key).parent.glob(f".{key}.*.tmp"):
             if TEMPORARY.fullmatch(left.name):
                 with suppress(OSError):
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
