@@ -12,7 +12,6 @@ from workbench.execution.claims import LEADER, Claims, Holder
 from workbench.execution.schedule import Task
 from workbench.execution.share import Share, share
 
-
 ARRAY = {"SLURM_ARRAY_TASK_MIN": "0"}
 
 

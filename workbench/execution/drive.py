@@ -64,7 +64,7 @@ class _Drive:
         self.engine.open(self.workspace, self.heard)
         try:
             while self.schedule.left:
-                if self.hand_out():
+                if self.hand_out() or not self.engine.slots:  # no slot: workers that have died are being replaced
                     self.engine.wait(LOOK_AGAIN)
                 elif self.claims is None:
                     raise RunError("The plan cannot be finished: what is left waits for results that nothing makes.")

@@ -84,7 +84,10 @@ class Engine(Protocol):
     """What every engine has; see the module."""
 
     name: str
-    slots: int
+
+    @property
+    def slots(self) -> int:
+        """How many tasks it computes at once, now."""
 
     def open(self, workspace: "Workspace", tell: Tell) -> None:
         """Start."""
