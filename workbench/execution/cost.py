@@ -4,14 +4,14 @@ estimate           of a plan in its run folder
 seconds_per_pass   measured time of one UNet evaluation
 """
 
-import threading
+import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from workbench.errors import StudyError
 from workbench.execution import engines, stages
 from workbench.execution.schedule import simulate
 
@@ -57,39 +57,28 @@ def seconds_per_pass(workspace: "Workspace", repeats: int = 2, beside: int = 1) 
     import torch
 
     model, batch = workspace.model, min(workspace.study.sampling.batch, len(workspace.prompt_set("target")), MOST_MEASURED)
-    timestep = torch.tensor(500, device=model.device)
-    threads, found, errors = torch.get_num_threads(), [], []
-    latents = torch.randn(batch, *model.latent_shape, device=model.device, dtype=model.dtype)
-    states = workspace.empty.expand(batch, -1, -1)
+    timestep, threads = torch.tensor(500, device=model.device), torch.get_num_threads()
+    own = max(1, engines.cores() // beside) if beside > 1 else threads
 
-    def measure() -> None:
-        try:
-            torch.set_num_threads(max(1, engines.cores() // beside) if beside > 1 else threads)
-            with torch.no_grad():
-                for _ in range(repeats + 1):
-                    began = time.perf_counter()
-                    model.run_unet(latents, timestep, states)
-                    found.append(time.perf_counter() - began)
-        except BaseException as error:
-            errors.append(error)
+    def measured(start: int, stop: int) -> list[float]:
+        latents = torch.randn(stop - start, *model.latent_shape, device=model.device, dtype=model.dtype)
+        states, found = workspace.empty.expand(stop - start, -1, -1), []
+        torch.set_num_threads(own)  # of this thread
+        with torch.no_grad():
+            for _ in range(repeats + 1):
+                began = time.perf_counter()
+                model.run_unet(latents, timestep, states)
+                if model.device.type == "cuda":
+                    torch.cuda.synchronize(model.device)
+                found.append((time.perf_counter() - began) / (stop - start))
+        return found
 
     if beside == 1:
-        measure()
-    else:
-        at_once = [threading.Thread(target=measure) for _ in range(beside)]
-        for one in at_once:
-            one.start()
-        for one in at_once:
-            one.join()
-        torch.set_num_threads(threads)
-    if errors:
-        if isinstance(errors[0], torch.OutOfMemoryError | MemoryError):
-            raise StudyError(
-                f"sampling.batch = {workspace.study.sampling.batch} does not fit into the memory of {model.device}. Take less."
-            ) from errors[0]
-        raise errors[0]
-    # alone the fastest; beside others the middle one, as they slow one another
-    return (min(found) if beside == 1 else sorted(found)[len(found) // 2]) / batch
+        return min(workspace.in_pieces(batch, measured)[0])
+    with ThreadPoolExecutor(beside) as pool:
+        at_once = [one for found in pool.map(lambda _: measured(0, batch), range(beside)) for one in found]
+    torch.set_num_threads(threads)
+    return statistics.median(at_once)  # they slow one another, so not the fastest
 
 
 def estimate(

@@ -17,7 +17,7 @@ import torch
 
 from workbench import registry
 from workbench.diffusion.denoise import Trajectory
-from workbench.errors import PlanError
+from workbench.errors import PlanError, RunError
 from workbench.execution import stages
 from workbench.execution.condition import Condition, erasing
 from workbench.execution.method_code import code_of
@@ -67,6 +67,7 @@ class Workspace:
         self._sets: dict[str, PromptSet] = {}
         self._detectors: dict[str | tuple[str, str], Detector] = {}
         self._computing: str | None = None
+        self._most_rows: int | None = None
         if model is not None:
             self.model = self._sampled_as_the_study_says(model)
 
@@ -78,6 +79,29 @@ class Workspace:
             stage.run(self, node, shard, folder)
         finally:
             self._computing = None
+
+    def in_pieces(self, n: int, compute: Callable[[int, int], Read]) -> list[Read]:
+        """[compute(start, stop)] over n rows, as many at once as fit into memory.
+
+        When memory runs out, everything is computed again with half as many rows at once, which is told and kept for what comes after.
+        Numbers then differ from those of whole batches as much as between batch sizes: by rounding.
+
+        Raises   RunError when one row does not fit
+        """
+        while True:
+            size = min(n, self._most_rows or n)
+            try:
+                return [compute(start, min(start + size, n)) for start in range(0, n, size)]
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise RunError(
+                        f"One row at a time does not fit into the memory of {self.model.device}. Take a narrower number format "
+                        "(model.dtype), fewer workers on this device, or a device with more memory."
+                    ) from error
+                self._most_rows = max(1, size // 2)
+            if self.model.device.type == "cuda":  # outside of the handler, which still holds what did not fit
+                torch.cuda.empty_cache()
+            self.store.warn(f"Memory ran out with {size} rows at once; from now on {self._most_rows} are computed at once.")
 
     @property
     def study(self) -> Study:

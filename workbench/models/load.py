@@ -172,7 +172,7 @@ def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
         module = getattr(pipeline, part)
         overflows = two and part == "vae" and dtype == torch.float16 and module.config.force_upcast  # SDXL's first VAE
         module = module.to(device=device, dtype=torch.float32 if overflows else dtype).eval()
-        if part in ("unet", "vae") and torch.device(device).type == "cpu":
+        if part in ("unet", "vae") and torch.device(device).type in ("cpu", "cuda"):
             module = module.to(memory_format=torch.channels_last)  # faster convolutions; equal to rounding
         _check_finite(module, part, name)
         parts[part] = module.requires_grad_(False)

@@ -6,8 +6,10 @@ The base model's UNet inputs are kept for the shared regime.
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from workbench import registry
-from workbench.diffusion.denoise import denoise
+from workbench.diffusion.denoise import Trajectory, denoise
 from workbench.execution import finite
 from workbench.execution.condition import Condition
 from workbench.execution.graph import Graph, NodeSpec
@@ -57,18 +59,18 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     """images.safetensors: (prompt, 3, height, width) uint8; latents.safetensors: latents, and the UNet inputs that are kept; calls.json."""
     given, rows = node.parameters, workspace.prompt_set(node.condition.prompt_set).rows(shard.start, shard.stop)
     with applied(workspace.model, workspace.variant(node.variant)):
-        latents, trajectory = denoise(
-            workspace.model,
-            workspace.encode(rows),
-            text.unconditional(workspace.model),
-            rows.seeds,
-            n_steps=given["steps"],
-            guidance=given["guidance"],
-            keep=given["keep"],
-        )
+        states, empty = workspace.encode(rows), text.unconditional(workspace.model)
+
+        def sampled(start: int, stop: int) -> tuple[torch.Tensor, Trajectory]:
+            how = {"n_steps": given["steps"], "guidance": given["guidance"], "keep": given["keep"]}
+            return denoise(workspace.model, states[start:stop], empty, rows.seeds[start:stop], **how)
+
+        pieces = workspace.in_pieces(len(rows), sampled)
+    latents, trajectory = torch.cat([latents for latents, _ in pieces]), pieces[0][1]
+    inputs = torch.cat([one.inputs for _, one in pieces])
     images = workspace.model.decode(latents)
     finite.check(workspace, *node.condition, "images", latents, images)
     images = (images * 255).round().byte()
     write_arrays(out / "images.safetensors", {"images": images})
-    write_arrays(out / "latents.safetensors", {"latents": latents, "inputs": trajectory.inputs})
+    write_arrays(out / "latents.safetensors", {"latents": latents, "inputs": inputs})
     write_json(out / "calls.json", {"calls": trajectory.calls, "timesteps": trajectory.timesteps})

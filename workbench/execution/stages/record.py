@@ -1,6 +1,7 @@
 """The stage `record`: activation statistics of every condition in the shared regime, on the base model's latents and noise."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,12 +54,19 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
         trajectories = {name: workspace.trajectory(name, rows) for name in node.parameters["trajectories"]}
         of = {part: [layer for layer in workspace.layers if layer.site.part == part] for part in ("unet", "text_encoder")}
         also = node.parameters.get("also", ())
-        kept = {name: Statistics(of["unet"], len(rows), one.calls, also) for name, one in trajectories.items()}
         said = Statistics(of["text_encoder"], len(rows), [ONCE], also)
         with torch.no_grad(), TextTaps(workspace.model.text_encoder, of["text_encoder"], said) as text_taps:
             states = text_taps.encode(workspace.model, rows.prompts, rows.prefix)
-        with Taps(workspace.model.unet, of["unet"], Parts(kept.values())) as taps:
-            evaluate(workspace.model, states, list(trajectories.values()), taps)
+        kept: dict[str, Statistics] = {}
+
+        def recorded(start: int, stop: int) -> None:
+            if start == 0:  # also when everything begins again with smaller pieces
+                kept.update({name: Statistics(of["unet"], len(rows), one.calls, also) for name, one in trajectories.items()})
+            cut = [replace(one, inputs=one.inputs[start:stop]) for one in trajectories.values()]
+            with Taps(workspace.model.unet, of["unet"], Parts(kept.values())) as taps:
+                evaluate(workspace.model, states[start:stop], cut, taps, first_prompt=start)
+
+        workspace.in_pieces(len(rows), recorded)
     finite.check_activations(workspace, node, [*kept.values(), said])
     for name, one in trajectories.items():
         about = {"calls": one.calls, "timesteps": one.timesteps}
