@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.execution.schedule import Task
     from workbench.execution.workspace import Workspace
 
+OFTEN = 0.2  # seconds between two writings of status.json while tasks end
 RARELY = 20  # the manifest is written when this many times longer has passed than writing it takes
 
 
@@ -65,6 +66,7 @@ class Books:
         self._began = time.time()
         self._done = 0.0
         self._wrote = self._writing = 0.0
+        self._said = 0.0
         self._pictured = False
         self._todo: Estimate | None = None
         self._current: str | None = None
@@ -116,7 +118,8 @@ class Books:
         self._done, self._current = done, node.id
         self._taken.add(node, took)
         self._write(f"{node.id} {said}")
-        self._say("running", node=node.id, left_seconds=self._left())
+        if time.monotonic() - self._said > OFTEN:
+            self._say("running", node=node.id, left_seconds=self._left())
 
     def elsewhere(self, node: "Node", took: float) -> None:
         """Another process has computed a shard of a node."""
@@ -193,5 +196,6 @@ class Books:
         self._log.flush()
 
     def _say(self, state: str, **more: Any) -> None:
+        self._said = time.monotonic()
         said: Mapping[str, Any] = {"node": None, "left_seconds": None} | more
         self.store.write_status(state=state, command=self.command, done=self._done, of=self._of, **said)

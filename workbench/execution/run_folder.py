@@ -101,6 +101,7 @@ class Store:
         self.folder = Path(folder)
         self.is_locked = self.is_mended = False
         self.n_set_aside = 0  # results that this process has set aside
+        self._searches: dict[tuple[str, str], set[str]] = {}  # names of the searches that this process has begun, by result
         self.warn: Callable[[str], object] = warnings.warn  # called with a sentence about what was damaged and set aside
 
     @property
@@ -345,6 +346,7 @@ class Store:
 
         A damaged one is set aside with a warning, and the search starts from the beginning.
         """
+        self._searches.setdefault((stage, key), set()).add(name)
         path = self.path(stage, f".{key}.{name}.search")
         if not path.exists():
             return None
@@ -380,6 +382,7 @@ class Store:
         """Save the state of a search, with its digest, by one rename."""
         import torch
 
+        self._searches.setdefault((stage, key), set()).add(name)
         path = self.path(stage, f".{key}.{name}.search")
         temporary = path.with_name(f"{path.name}.tmp")
         with open(temporary, "w+b") as file:
@@ -551,8 +554,8 @@ class Store:
             yield temporary
             sealed(digests.read(temporary) or digests.seal(temporary))
             os.replace(temporary, final)
-            for left in final.parent.glob(f".{key}.*.search"):
-                left.unlink()
+            for name in self._searches.pop((stage, key), ()):
+                self.path(stage, f".{key}.{name}.search").unlink(missing_ok=True)
         except OSError as error:
             raise RunError(
                 f"The result {stage}/{key} cannot be written: {error}. What was finished is kept; make room and run the same command again."
