@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from workbench.report import wording
-from workbench.ui import current_run, image_matrix, picture_files
+from workbench.ui import blur, current_run, image_matrix, picture_files
 from workbench.ui.text import plain
 
 PAGE = {"title": "Images", "icon": ":material/grid_view:", "why": "what each variant draws, side by side", "order": 20}
@@ -49,7 +49,7 @@ else:
 st.caption(
     f"{len(rows)} of {len(every)} prompts x seeds, {len(keep)} conditions. The eye and the words say what the judge found, with its "
     "confidence; scroll sideways for more. The button under an image shows it large. "
-    + ("Images that may show the concept are blurred in their pixels." if image_matrix.blur() else "Images are shown as drawn.")
+    + ("Images that may show the concept are blurred in their pixels." if blur.is_on() else "Images are shown as drawn.")
 )
 
 
@@ -72,7 +72,7 @@ def compare() -> None:
     one = left.selectbox("From", list(choices), key=f"images-from-{title}")
     two = right.selectbox("To", list(choices), index=1, key=f"images-to-{title}")
     share = st.slider("Blend", 0, 100, 50, format="%d %%", key="images-blend", help="0 % is the first image, 100 % the second") / 100
-    first, second = (picture_files.picture(state, choices[name], reveal=not image_matrix.blur())[0] for name in (one, two))
+    first, second = (picture_files.picture(state, choices[name], reveal=not blur.is_on())[0] for name in (one, two))
     if first is None or second is None:
         st.info("One of these images is missing.", icon=":material/image:")
         return

@@ -5,7 +5,7 @@ import streamlit as st
 from workbench.report import answer
 from workbench.report.sections.verdict import FEW_CAVEATS, decided_first
 from workbench.report.story import STORY_FIGURE, chains, story, story_caption
-from workbench.ui import current_run, headline_numbers, image_matrix, picture_files, show
+from workbench.ui import blur, current_run, headline_numbers, image_matrix, picture_files, show
 from workbench.ui.text import plain
 
 PAGE = {"title": "Overview", "icon": ":material/fact_check:", "why": "the answer, and what it rests on", "order": 10}
@@ -55,8 +55,7 @@ with st.grid(1, min_column_width=show.WIDE, wrap=False), st.container(gap="xsmal
                 with st.container(gap="xxsmall", horizontal_alignment="center"):
                     damaged += image_matrix.pictures(state, [row] if row else [])
             st.caption(
-                f"{plain(prompts[key])}. "
-                + ("Blurred in the pixels; the switch is in the sidebar." if image_matrix.blur() else "Shown as drawn.")
+                f"{plain(prompts[key])}. " + ("Blurred in the pixels; the switch is in the sidebar." if blur.is_on() else "Shown as drawn.")
             )
     show.chart(STORY_FIGURE, told)
 image_matrix.tell(damaged)

@@ -24,7 +24,7 @@ def picked() -> None:
         st.query_params[current_run.RUN] = names[rows[0]]
 
 
-@st.fragment(run_every="2s")
+@st.fragment(run_every=current_run.EVERY)
 def table() -> None:
     """All runs, read again every two seconds."""
     rows = run_table.rows()

@@ -134,6 +134,25 @@ def test_a_window_and_a_branch_limit_where_it_works(lab, asked, chosen):
         lab.images(*asked, VARIANT, NeuronAblation(chosen, calls=(7, 9)))
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("variant", ["base", VARIANT])
+def test_before_and_after_side_by_side_are_those_of_one_after_the_other(finished, asked, chosen, mode, variant):  # noqa: F811
+    ablation = NeuronAblation(chosen, mode, 0.5)
+    one, other = Lab(finished, batch=4), Lab(finished)  # with 4, the rows do not fit into one batch
+    before, after = one.before_and_after(*asked, variant, ablation)
+    assert torch.allclose(before, other.images(*asked, variant), atol=1e-5)
+    assert torch.allclose(after, other.images(*asked, variant, ablation), atol=1e-5)
+    changed = bool((after - before).abs().max() > 1e-4)
+    assert changed == ((variant, mode) != ("base", "patch"))  # its own values change nothing
+    assert np.allclose(one.target(*asked, variant), other.target(*asked, variant), atol=1e-5)
+
+
+def test_what_is_sampled_for_its_latents_alone_stops_at_the_last_call_and_has_the_same(finished, asked):  # noqa: F811
+    one, other = Lab(finished), Lab(finished)
+    whole = torch.stack([base.inputs for base in one._base(one._rows(*asked, None))])
+    assert torch.equal(other._trajectory(other._rows(*asked, None)).inputs, whole)
+
+
 def test_what_did_not_change_is_not_computed_again(lab, asked, chosen, monkeypatch):
     ablation = NeuronAblation(chosen, "zero")
     first = lab.images(*asked, VARIANT, ablation), lab.target(*asked, VARIANT, ablation)

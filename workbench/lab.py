@@ -381,6 +381,22 @@ class Lab:
         with self.lock:
             return torch.stack(self._sampled(self._rows(prompts, seeds, vectors), variant, ablation))
 
+    def before_and_after(
+        self,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int],
+        variant: str,
+        ablation: NeuronAblation,
+        vectors: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `images` gives without and with an ablation; sampled side by side, which takes less than one after the other."""
+        with self.lock:
+            rows = self._rows(prompts, seeds, vectors)
+            if not ablation.changes_nothing:
+                self._sample_both(rows, variant, ablation)
+            before, after = (torch.stack(self._sampled(rows, variant, one)) for one in (None, ablation))
+            return before, after
+
     def found(self, images: torch.Tensor, labels: Sequence[str] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """(bool (row,), score (row,)): does the judge find the concept, or one of these labels, in each image?"""
         with self.lock:
@@ -556,6 +572,30 @@ class Lab:
                 self._kept.keep(("image", variant, name, row), image, image.numel() * 4)
         return [images[row] for row in rows]
 
+    def _sample_both(self, rows: Sequence[_Row], variant: str, ablation: NeuronAblation) -> None:
+        """Sample and keep the images of the rows of which neither the one without the ablation nor the one with it is kept."""
+        names = None, ablation.key
+        missing = [row for row in dict.fromkeys(rows) if not any(("image", variant, name, row) in self._kept for name in names)]
+        if variant == BASE:
+            missing = [row for row in missing if ("base", row) not in self._kept]
+        size = max(1, self.batch // 2)
+        for start in range(0, len(missing), size):
+            part = missing[start : start + size]
+            keep = self.calls if variant == BASE else ()
+            latents, kept = self._denoised(part, variant, self._whole(ablation, part), keep=keep, both=True)
+            if variant == BASE:
+                self._keep_base(part, latents, kept)
+            pairs = [(row, name) for name in names for row in part]
+            for (row, name), image in zip(pairs, self.model.decode(latents), strict=True):
+                self._kept.keep(("image", variant, name, row), image, image.numel() * 4)
+
+    def _keep_base(self, rows: Sequence[_Row], latents: torch.Tensor, kept: Trajectory) -> list[_Base]:
+        """Keep the base model on these rows, the first of a batch."""
+        made = [_Base(*one) for one in zip(latents.cpu()[: len(rows)], kept.inputs.cpu()[: len(rows)], strict=True)]
+        for row, one in zip(rows, made, strict=True):
+            self._kept.keep(("base", row), one, 4 * (one.latents.numel() + one.inputs.numel()))
+        return made
+
     def _base(self, rows: Sequence[_Row]) -> list[_Base]:
         """The base model on these rows."""
         found = {row: self._kept.find(("base", row)) for row in rows}
@@ -563,10 +603,7 @@ class Lab:
         for start in range(0, len(missing), self.batch):
             part = missing[start : start + self.batch]
             with base_again(self.model, self._own):
-                latents, kept = self._denoised(part, BASE, None, keep=self.calls)
-            for row, one, inputs in zip(part, latents.cpu(), kept.inputs.cpu(), strict=True):
-                found[row] = _Base(one, inputs)
-                self._kept.keep(("base", row), found[row], 4 * (one.numel() + inputs.numel()))
+                found |= zip(part, self._keep_base(part, *self._denoised(part, BASE, None, keep=self.calls)), strict=True)
         return [found[row] for row in rows]
 
     def _denoised(
@@ -577,10 +614,16 @@ class Lab:
         reducer: Any = None,
         layers: Sequence[sites.Layer] = (),
         keep: Sequence[int] = (),
+        both: bool = False,
+        last: int | None = None,
     ) -> tuple[torch.Tensor, Trajectory]:
-        """Sample rows: latents and the kept inputs. With a reducer, it records these layers."""
+        """Sample rows: latents and the kept inputs. With a reducer, it records these layers.
+
+        both   whether the rows come twice in the batch: first without the ablation, then with it
+        last   the call before which it stops; None: to the end
+        """
         sampling = self.study.sampling
-        settings: dict[str, Any] = {"n_steps": sampling.steps, "guidance": sampling.guidance, "keep": keep}
+        settings: dict[str, Any] = {"n_steps": sampling.steps, "guidance": sampling.guidance, "keep": keep, "last": last}
         seeds = [row.seed for row in rows]
         with ExitStack() as opened:
             opened.enter_context(applied(self.model, self._change(variant)))
@@ -590,6 +633,10 @@ class Lab:
                 made = ablations.gating(self.model.unet, [ablation])
                 taps = Taps(self.model.unet, made.layers, gates=made.gates, limits=made.limits, held=made.held)
                 settings |= {"taps": opened.enter_context(taps), "gate": torch.ones(len(rows), dtype=torch.long)}
+                if both:
+                    states, seeds = states.repeat(2, 1, 1), 2 * seeds
+                    place = torch.arange(len(rows)).repeat(2)
+                    settings |= {"prompt": place, "gate": torch.cat([torch.zeros_like(settings["gate"]), settings["gate"]])}
             elif reducer is not None:
                 settings["taps"] = opened.enter_context(Taps(self.model.unet, layers, reducer))
             return denoise(self.model, states, empty, seeds, **settings)
@@ -688,8 +735,16 @@ class Lab:
 
     def _trajectory(self, rows: Sequence[_Row]) -> Trajectory:
         """The base model's UNet inputs on the way to the images of these rows."""
-        inputs = torch.stack([one.inputs for one in self._base(rows)])
-        return Trajectory(inputs, self.calls, self._timesteps)
+        found = {row: base.inputs if (base := self._kept.find(("base", row))) else self._kept.find(("inputs", row)) for row in rows}
+        missing = [row for row, one in found.items() if one is None]
+        for start in range(0, len(missing), self.batch):
+            part = missing[start : start + self.batch]
+            with base_again(self.model, self._own):
+                _, kept = self._denoised(part, BASE, None, keep=self.calls, last=self.calls[-1])  # no image is wanted
+            for row, inputs in zip(part, kept.inputs.cpu(), strict=True):
+                found[row] = inputs
+                self._kept.keep(("inputs", row), inputs, 4 * inputs.numel())
+        return Trajectory(torch.stack([found[row] for row in rows]), self.calls, self._timesteps)
 
     def _at_calls(
         self, states: torch.Tensor, latents: Any, ablation: ablations.Ablation | None, record: Sequence[sites.Layer] = ()
@@ -729,7 +784,10 @@ class Lab:
             base = self._states(plain), self._states(without)
             with applied(self.model, self._change(variant)):
                 states = self._states(rows)
-                target = targets.Linear(self._states(without), *base, base=lambda: base_again(self.model, self._own))
+                target = _Linear(self._states(without), *base, base=lambda: base_again(self.model, self._own))
+            name = ("directions", tuple(plain), tuple(references))
+            target.directions = self._bound.find(name) or {}
+            self._bound.keep(name, target.directions, 4 * latents.inputs.numel())
             kept = targets.Items(latents, states, [str(place) for place in range(len(rows))]), _Remembered(target)
             self._bound.keep(key, kept, 4 * (latents.inputs.numel() * 3 + states.numel() * 4))
         return kept
@@ -759,6 +817,17 @@ class Lab:
             if path not in found:
                 raise RunError(f'The layer "{path}" is not recorded in this run.{nearest(path, found)}')
         return float(sum(found[path][torch.as_tensor(np.asarray(chosen), dtype=torch.long)].sum() for path, chosen in neurons.items()))
+
+
+class _Linear(targets.Linear):
+    """T2 whose directions at each call are computed once for all variants."""
+
+    directions: dict[int, torch.Tensor]
+
+    def direction(self, model: Model, batch: targets.Batch) -> torch.Tensor:
+        if batch.call not in self.directions:
+            self.directions[batch.call] = super().direction(model, batch)
+        return self.directions[batch.call]
 
 
 class _Remembered:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+import scipy  # its parts are loaded when a function first asks for one
 
 from workbench.errors import StatisticsError
 
@@ -56,7 +56,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     if not 0 <= successes <= n:
         raise StatisticsError(f"{successes} successes among {n} trials cannot be.")
     p = successes / n
-    found = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, "wilson")
+    found = scipy.stats.binomtest(int(successes), int(n)).proportion_ci(confidence, "wilson")
     return Interval(p, float(min(p, found.low)), float(max(p, found.high)), int(n))
 
 
@@ -78,11 +78,11 @@ def wilson_by_unit(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float
     p = successes.sum() / images
     variance = m / (m - 1) * ((successes - p * n) ** 2).sum() / images**2
     if p in (0, 1):
-        effective, quantile = m, special.ndtri(0.5 + confidence / 2)
+        effective, quantile = m, scipy.special.ndtri(0.5 + confidence / 2)
     else:
         deff = max(1.0, variance / (p * (1 - p) / images))
         effective = images / deff
-        quantile = t_quantile((m - 1) * deff / (deff - 1), confidence) if deff > 1 else special.ndtri(0.5 + confidence / 2)
+        quantile = t_quantile((m - 1) * deff / (deff - 1), confidence) if deff > 1 else scipy.special.ndtri(0.5 + confidence / 2)
     low, high = score_interval(p, effective, quantile)
     return Interval(float(p), low, high, m), float(effective)
 
@@ -129,7 +129,7 @@ def jackknife(
 
 def t_quantile(freedom: float, confidence: float = 0.95) -> float:
     """How many standard errors a two-sided t interval reaches."""
-    return float(special.stdtrit(freedom, 0.5 + confidence / 2))
+    return float(scipy.special.stdtrit(freedom, 0.5 + confidence / 2))
 
 
 FLIPS = 9999
@@ -149,7 +149,7 @@ def sign_flip_p(differences: npt.ArrayLike, alternative: Alternative = "two-side
         raise StatisticsError(f"Signs of {len(differences)} units were to be flipped; it takes at least 2 finite differences.")
     if not differences.any():
         return 1.0
-    found = stats.permutation_test(
+    found = scipy.stats.permutation_test(
         (differences,), _total, permutation_type="samples", vectorized=True, n_resamples=FLIPS, alternative=alternative, rng=seed
     )
     return float(min(1.0, found.pvalue))
@@ -258,9 +258,9 @@ def mcnemar(a: npt.ArrayLike, b: npt.ArrayLike, confidence: float = 0.95) -> dic
         raise StatisticsError(f"Paired rates need equal, non-empty arrays, not {a.shape} and {b.shape}.")
     n = len(a)
     both, only_a, only_b = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())
-    p = stats.binomtest(only_b, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
+    p = scipy.stats.binomtest(only_b, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
     m, up, down = n + 2, only_b + 0.5, only_a + 0.5
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = scipy.stats.norm.ppf(0.5 + confidence / 2)
     centre = (up - down) / m
     spread = z * np.sqrt(up + down - (up - down) ** 2 / m) / m
     difference = (only_b - only_a) / n
@@ -294,7 +294,7 @@ def paired_by_unit(a: npt.ArrayLike, b: npt.ArrayLike, units: Sequence[Hashable]
         return Interval(found.value, max(-1.0, found.low), min(1.0, found.high), found.n, found.se)
     m = found.n + 2
     centre = found.value * found.n / m
-    spread = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt(((found.value**2 * found.n + 1) / m - centre**2) / m)
+    spread = scipy.stats.norm.ppf(0.5 + confidence / 2) * np.sqrt(((found.value**2 * found.n + 1) / m - centre**2) / m)
     low, high = max(-1.0, min(found.value, centre - spread)), min(1.0, max(found.value, centre + spread))
     return Interval(found.value, float(low), float(high), found.n, found.se)
 
@@ -360,10 +360,10 @@ def _power(before: float, after: float, n: int, alpha: float, correlation: float
     if lost + won <= 0:
         return 0.0
     discordant = np.arange(1, n + 1)
-    last = stats.binom.ppf(alpha / 2, discordant, 0.5) - 1  # the most of the rarer kind at which the test still rejects
+    last = scipy.stats.binom.ppf(alpha / 2, discordant, 0.5) - 1  # the most of the rarer kind at which the test still rejects
     share = min(won / (lost + won), 1.0)
-    reject = stats.binom.cdf(last, discordant, share) + stats.binom.sf(discordant - last - 1, discordant, share)
-    return float(min((stats.binom.pmf(discordant, n, min(lost + won, 1.0)) * reject).sum(), 1.0))
+    reject = scipy.stats.binom.cdf(last, discordant, share) + scipy.stats.binom.sf(discordant - last - 1, discordant, share)
+    return float(min((scipy.stats.binom.pmf(discordant, n, min(lost + won, 1.0)) * reject).sum(), 1.0))
 
 
 def detectable(rate: float, n: int, rise: bool = False, power: float = 0.8, alpha: float = 0.05, correlation: float = 0.3) -> float | None:
@@ -392,7 +392,7 @@ def false_discovery(p: npt.ArrayLike) -> Array:
     """Benjamini-Hochberg adjusted p values (Benjamini and Hochberg 1995); no p values are refused."""
     if not np.size(p):
         raise StatisticsError("False discovery control of no p values was asked for.")
-    return stats.false_discovery_control(np.asarray(p, float), method="bh")
+    return scipy.stats.false_discovery_control(np.asarray(p, float), method="bh")
 
 
 def split_halves(units: Sequence[str], seed: int) -> Array:

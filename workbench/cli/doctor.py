@@ -1,7 +1,6 @@
 """The command that prints what a bug report needs: doctor."""
 
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from workbench import __version__, resources
@@ -17,6 +16,8 @@ def doctor(as_json: AsJson = False) -> None:
 
 def findings() -> list[dict[str, Any]]:
     """Rows {what, found, state}; state is ok, or says what to do."""
+    from importlib.metadata import PackageNotFoundError, version
+
     rows: list[dict[str, Any]] = [{"what": "workbench", "found": __version__, "state": "ok"}]
     for package in PACKAGES:
         try:

@@ -1,6 +1,5 @@
 """The verb `erase`: one eraser on one model, without a study. Starts without torch."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,6 +86,8 @@ def erase(
 
 
 def _settings(assignments: list[str]) -> dict[str, Any]:
+    import tomllib
+
     found: dict[str, Any] = {}
     for one in assignments:
         name, equals, value = one.partition("=")

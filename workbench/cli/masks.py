@@ -12,7 +12,7 @@ from workbench.errors import WorkbenchError, nearest
 if TYPE_CHECKING:
     import torch
 
-app = typer.Typer(no_args_is_help=True, help="Mask files: show, import, compare, combine, invert, apply, undo.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Mask files: show, import, compare, combine, invert, apply, undo.")
 
 MaskFile = Annotated[Path, typer.Argument(help="a mask file")]
 OutFile = Annotated[Path, typer.Option("--out", help="file to write")]

@@ -11,7 +11,7 @@ from workbench.errors import WorkbenchError
 if TYPE_CHECKING:
     from workbench.neurons.sets import NeuronSet
 
-app = typer.Typer(no_args_is_help=True, help="Files of neuron sets: show, combine, compare.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Files of neuron sets: show, combine, compare.")
 
 SetFile = Annotated[Path, typer.Argument(help="a neuron set, e.g. runs/RUN/report/neuron-sets/concept.safetensors")]
 SetFiles = Annotated[list[Path], typer.Argument(help="two or more neuron sets")]

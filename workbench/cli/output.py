@@ -15,7 +15,6 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
@@ -102,6 +101,8 @@ def say(value: Any, as_json: bool, columns: Sequence[str] | None = None) -> None
     if as_json:
         typer.echo(json.dumps(value, indent=1, default=str))
         return
+    from rich.table import Table
+
     table = Table(*(columns or list(value[0]) if value else ["nothing yet"]))
     for row in value:
         table.add_row(*(escape(str(row[column])) for column in columns or row))

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from workbench.cli.output import console, duration, errors, size
 from workbench.errors import WorkbenchError
@@ -159,6 +157,8 @@ def _run(
         else:
             _show_estimate(study, folder, todo)
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     with Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console
     ) as bar:
@@ -212,6 +212,8 @@ def _cost(study: "Study", folder: Path, todo: "Estimate") -> dict[str, Any]:
 
 
 def _show_estimate(study: "Study", folder: Path, todo: "Estimate") -> None:
+    from rich.table import Table
+
     table = Table(title=escape(f"{study.title}  →  {folder}"), title_justify="left")
     for column in ("stage", "nodes", "kept", "UNet evaluations", "time", "disk"):
         table.add_column(column, justify="left" if column == "stage" else "right")

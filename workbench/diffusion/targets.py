@@ -139,6 +139,15 @@ class Linear:
 
     def at(self, model, batch):
         """Bind to a batch; MethodError where the concept does not change the base model's prediction."""
+        scaled = self.direction(model, batch)
+
+        def formula(eps, other, row):
+            return ((eps - other) * scaled[row]).flatten(1).sum(1)
+
+        return _bound(self.name, model, batch, self.reference[batch.prompt], formula)
+
+    def direction(self, model, batch):
+        """d / |d|^2 of each row (row, channel, height, width), which no attributed model changes."""
         with torch.no_grad(), self.base():
             target, reference = (_wide(predict(model, batch, s[batch.prompt])) for s in (self.base_target, self.base_reference))
         direction = target - reference
@@ -148,12 +157,7 @@ class Linear:
                 f"At call {batch.call} the base model predicts the same noise for target and reference of prompt "
                 f"{int(batch.prompt[int((size <= 0).nonzero()[0])])}; T2 has no direction. Is the concept in the target prompt?"
             )
-        scaled = direction / size[:, None, None, None]
-
-        def formula(eps, other, row):
-            return ((eps - other) * scaled[row]).flatten(1).sum(1)
-
-        return _bound(self.name, model, batch, self.reference[batch.prompt], formula)
+        return direction / size[:, None, None, None]
 
 
 class Denoising:

@@ -12,13 +12,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError
 from workbench.execution.run_folder import Store
 from workbench.report import document
+
+if TYPE_CHECKING:
+    import psutil
 
 STARTING = "It is starting: it plans and loads its model."
 STATES = ("running", "finished", "stopped", "damaged")
@@ -111,6 +112,8 @@ def stop(folder: str | Path, patience: float = 20.0) -> bool:
     which ends a run in the same way; then SIGKILL.
     Raises   RunError when nothing runs there, when it cannot be proved which process runs, or when it may not be signalled
     """
+    import psutil
+
     store = Store(folder)
     starter = store.starter() if is_starting(store) else None
     if starter is None:
@@ -138,7 +141,7 @@ def stop(folder: str | Path, patience: float = 20.0) -> bool:
     return False
 
 
-def _hears(process: psutil.Process, number: int) -> bool:
+def _hears(process: "psutil.Process", number: int) -> bool:
     """Whether a process does not ignore a signal; True where that cannot be known."""
     if not sys.platform.startswith("linux"):
         return True
@@ -150,8 +153,10 @@ def _hears(process: psutil.Process, number: int) -> bool:
     return not ignored >> (number - 1) & 1
 
 
-def _gone(process: psutil.Process, seconds: float) -> bool:
+def _gone(process: "psutil.Process", seconds: float) -> bool:
     """Whether a process ends within the time; a child process in the zombie state counts as ended."""
+    import psutil
+
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:

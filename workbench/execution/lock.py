@@ -7,9 +7,10 @@ holder    which one, proved: the kernel names it, and it has that very file open
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
-from filelock import FileLock, Timeout
+if TYPE_CHECKING:
+    import psutil
 
 
 def is_held(path: str | Path) -> bool | None:
@@ -41,6 +42,8 @@ def is_held(path: str | Path) -> bool | None:
 def _is_held_elsewhere(path: str | Path) -> bool | None:
     if not os.path.isfile(path):
         return False
+    from filelock import FileLock, Timeout
+
     try:
         with FileLock(path, timeout=0):
             return False
@@ -50,7 +53,7 @@ def _is_held_elsewhere(path: str | Path) -> bool | None:
         return None
 
 
-def holder(path: str | Path, named: object = None) -> psutil.Process | None:
+def holder(path: str | Path, named: object = None) -> "psutil.Process | None":
     """The psutil.Process that holds a lock file; None when no process does, or when the process cannot be proved.
 
     On Linux the kernel lists the holders of locks (/proc/locks). Where it does not, `named`, a process id that status.json says, is
@@ -60,6 +63,8 @@ def holder(path: str | Path, named: object = None) -> psutil.Process | None:
     """
     if not is_held(path):
         return None
+    import psutil
+
     listed = _listed(path)
     for pid in listed if listed is not None else [named]:
         with suppress(psutil.NoSuchProcess, ValueError, TypeError, OverflowError):
@@ -69,7 +74,7 @@ def holder(path: str | Path, named: object = None) -> psutil.Process | None:
     return None
 
 
-def _has_open(process: psutil.Process, path: str | Path) -> bool:
+def _has_open(process: "psutil.Process", path: str | Path) -> bool:
     for file in process.open_files():
         with suppress(OSError):
             if os.path.samefile(file.path, path):

@@ -20,9 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-from filelock import FileLock, Timeout
-
 from workbench import resources
 from workbench.errors import RunError
 from workbench.execution import claims, digests
@@ -30,6 +27,8 @@ from workbench.execution import lock as folder_lock
 from workbench.storage import DamagedFile, read_json, write_json, write_text
 
 if TYPE_CHECKING:
+    import psutil
+
     from workbench.execution.plan import Node, Plan
     from workbench.study.study import Study
 
@@ -215,6 +214,8 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for one process; RunError when another has it, it cannot be written, or it is no run folder (`look`)."""
+        from filelock import FileLock, Timeout
+
         self.refuse_read_only()
         self.look()
         with self._kernel_lock(), claims.Claims(self.folder, shares=False) as own:
@@ -311,12 +312,14 @@ class Store:
         said = self._peek(START)
         return said if isinstance(said, dict) and type(said.get("pid")) is int and said["pid"] > 0 else {}
 
-    def starter(self) -> psutil.Process | None:
+    def starter(self) -> "psutil.Process | None":
         """The psutil.Process that start.json names, while it lives; or None."""
+        import psutil
+
         started = self.started()
         return psutil.Process(started["pid"]) if _lives(started) else None
 
-    def holder(self) -> psutil.Process | None:
+    def holder(self) -> "psutil.Process | None":
         """The psutil.Process that provably holds the folder, or None (`folder_lock.holder`)."""
         return folder_lock.holder(self.folder / ".lock", self.status()[0].get("pid"))
 
@@ -625,6 +628,8 @@ class Store:
 
     def write_status(self, **values: Any) -> None:
         """Write status.json: the state of the run, the command that resumes it, the process id and its start time."""
+        import psutil
+
         me = psutil.Process()
         write_json(
             self.folder / "status.json",
@@ -713,6 +718,10 @@ def _manifest_fault(manifest: Any) -> str | None:
 
 def _lives(named: Mapping[str, Any]) -> bool:
     """Whether the process of a pid and its start time is still there; a process id alone may have passed on to another."""
+    if not named:
+        return False
+    import psutil
+
     with suppress(psutil.Error, KeyError, OverflowError):
         process = psutil.Process(named["pid"])
         return process.create_time() == named.get("pid_started") and process.status() != psutil.STATUS_ZOMBIE

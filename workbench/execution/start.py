@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from workbench import resources
 from workbench.errors import RunError
 from workbench.execution import jobs
@@ -58,6 +56,8 @@ def start(words: Sequence[str], folder: str | Path, *, cwd: str | Path | None = 
     Raises     RunError when another process runs or starts there, the folder is no run folder or cannot be written, or the command ends
                before the run begins: with its own message
     """
+    import psutil
+
     store = Store(os.path.abspath(folder))
     _refuse(store)
     is_new = not store.folder.exists()

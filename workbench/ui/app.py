@@ -3,7 +3,7 @@
 import streamlit as st
 
 from workbench.errors import WorkbenchError
-from workbench.ui import current_run, image_matrix, navigation, run_list
+from workbench.ui import blur, current_run, navigation, run_list
 from workbench.ui.text import plain
 
 st.set_page_config(page_title="Concept Erasure Workbench", layout="wide")
@@ -22,7 +22,7 @@ with st.sidebar:
     links = st.container(gap="xxsmall")
     name = current_run.pick()
     state = current_run.current()
-    image_matrix.choose_blur(state)
+    blur.choose(state)
     current_run.watch(state)
     if state is not None and state.kind != "damaged":
         with st.expander("Show command", icon=":material/terminal:", key="command", on_change="rerun") as command:
@@ -42,7 +42,10 @@ with links:
         st.page_link(pages[one.name], label=one.title, query_params=here)
 
 try:
-    page.run()
+    if state is None and next(one for one in listed if pages[one.name] == page).of_run:
+        current_run.missing()  # every such page begins so; without its script, no library for numbers is imported
+    else:
+        page.run()
 except WorkbenchError as error:  # what is damaged in the run's folder; anything unexpected keeps its traceback
     st.error(plain(error), icon=":material/error:")
 

@@ -1,22 +1,25 @@
 """The run that is picked, its empty states, its neuron table, and what is picked in it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas
 import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import wording
 from workbench.report.content import Row, values
 from workbench.storage import read_table
-from workbench.ui import image_matrix, neuron_table, picture_files, run_list
+from workbench.ui import run_list
 from workbench.ui.run_list import State
 from workbench.ui.text import plain, short
+
+if TYPE_CHECKING:
+    import pandas
 
 NEURON, RUN = "neuron", "run"  # in the address
 ASKED, STAMP = "asked-run", "run-stamp"
 MOST_NAMES = 20
+EVERY = 2.0  # seconds between two looks at a run; Streamlit would import pandas to read "2s"
 
 
 def pick() -> str | None:
@@ -76,7 +79,7 @@ def current() -> State | None:
     return run_list.look(folder) if folder else None
 
 
-@st.fragment(run_every="2s")
+@st.fragment(run_every=EVERY)
 def _watched(name: str | None, stamp: Any) -> None:
     if run_list.stamp(name) != stamp:
         st.rerun()
@@ -141,7 +144,7 @@ def missing() -> None:
         st.caption(f"and {len(names) - MOST_NAMES} more.")
 
 
-@st.fragment(run_every="2s")
+@st.fragment(run_every=EVERY)
 def waiting() -> None:
     """Progress of a running run and the pictures it has so far, read anew every two seconds."""
     state = current()
@@ -153,7 +156,7 @@ def waiting() -> None:
     so_far(state)
 
 
-@st.fragment(run_every="2s")
+@st.fragment(run_every=EVERY)
 def watched() -> None:
     """The same progress, small, for the sidebar."""
     state = current()
@@ -169,6 +172,8 @@ def bar(state: State) -> None:
 
 def so_far(state: State) -> None:
     """The pictures that exist, without controls."""
+    from workbench.ui import image_matrix, picture_files
+
     try:
         listed = picture_files.rows(state)
         if not listed:
@@ -183,20 +188,24 @@ def so_far(state: State) -> None:
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _table(path: str, modified: int, size: int) -> pandas.DataFrame:
+def _table(path: str, modified: int, size: int) -> "pandas.DataFrame":
     return read_table(path)
 
 
-def neurons(state: State) -> pandas.DataFrame | None:
+def neurons(state: State) -> "pandas.DataFrame | None":
     """The neuron table of a run; None when it has none."""
+    from workbench.ui import neuron_table
+
     path = state.report_folder / "neurons.parquet"
     if state.report["neuron_table"] is None or not path.exists():
         return None
     return neuron_table.checked(_table(str(path), path.stat().st_mtime_ns, path.stat().st_size), path)
 
 
-def open_neuron(key: str, part: pandas.DataFrame | None = None) -> None:
+def open_neuron(key: str, part: "pandas.DataFrame | None" = None) -> None:
     """Put the neuron picked in the table `part` or in a figure where the address and the card read it."""
+    from workbench.ui import neuron_table
+
     if found := neuron_table.of_selection(st.session_state.get(key), part):
         st.session_state[NEURON] = found
 

@@ -6,24 +6,9 @@ import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report.content import Row
-from workbench.ui import picture_files
+from workbench.ui import blur, picture_files
 from workbench.ui.run_list import State
 from workbench.ui.text import plain
-
-BLUR, BLUR_OF = "blur", "blur-of-run"
-
-
-def choose_blur(state: State | None) -> None:
-    """The switch of the sidebar; of each run it starts on, unless the concept of its study is harmless."""
-    name = state.name if state else None
-    if BLUR not in st.session_state or st.session_state.get(BLUR_OF) != name:
-        st.session_state[BLUR], st.session_state[BLUR_OF] = state is None or state.sensitive, name
-    st.toggle("Blur images", key=BLUR, help="Images that may show the concept are blurred in their pixels.")
-
-
-def blur() -> bool:
-    """Whether pictures are blurred."""
-    return st.session_state.get(BLUR, True)
 
 
 def show(state: State, block: dict[str, Any], large: bool = False) -> None:
@@ -48,7 +33,7 @@ def pictures(state: State, rows: list[Row], large: bool = False) -> list[str]:
         st.caption("not part of the study")
     for row in rows:
         try:
-            shown, note = picture_files.picture(state, row, reveal=not blur())
+            shown, note = picture_files.picture(state, row, reveal=not blur.is_on())
         except RunError as error:
             damaged.append(str(error))
             shown, note = None, ":material/broken_image: damaged"
@@ -73,7 +58,7 @@ def _key(row: Row) -> str:
 @st.dialog("Image", width="medium")
 def enlarged(state: State, row: Row) -> None:
     """One picture as large as it fits, with its prompt and the detector's finding."""
-    shown, note = picture_files.picture(state, row, reveal=not blur())
+    shown, note = picture_files.picture(state, row, reveal=not blur.is_on())
     if shown is not None:
         st.image(picture_files.large(shown), alt=picture_files.alt(row), width=picture_files.LARGE)
     st.markdown(f"**{plain(picture_files.column(row))}**")

@@ -10,7 +10,7 @@ from workbench.report import images, wording
 from workbench.report.charts.style import COLOURS, CONFIG
 from workbench.report.section import Drawing
 from workbench.report.sections.ablation import DOSE_FIGURE
-from workbench.ui import image_matrix, lab_job, lab_state, live
+from workbench.ui import blur, current_run, lab_job, lab_state, live
 from workbench.ui.lab_state import Asked
 from workbench.ui.live import DIFFERENCE, Outcome
 from workbench.ui.run_list import State
@@ -39,7 +39,7 @@ def vectors_for(
 
 def grid(asked: Asked, outcomes: Sequence[Outcome], attacked: bool) -> None:
     """Rows before, after, difference; columns variants; a block for each seed."""
-    hide = image_matrix.blur()
+    hide = blur.is_on()
     for place, seed in enumerate(asked.seeds):
         if len(asked.seeds) > 1:
             st.caption(f"Seed {seed}")
@@ -128,7 +128,7 @@ def as_job(state: State, asked: Asked) -> None:
     st.code(lab_state.as_command(state, asked), language=None, wrap_lines=True)
 
 
-@st.fragment(run_every="2s")
+@st.fragment(run_every=current_run.EVERY)
 def _running(state: State, asked: Asked, device: str) -> None:
     job = lab_job.find(state, asked, device)
     if job.kind != "running":
@@ -139,7 +139,7 @@ def _running(state: State, asked: Asked, device: str) -> None:
 
 
 def _job_grid(asked: Asked, job: lab_job.Job) -> None:
-    rows, hide = {(row["variant"], row["seed"]): row for row in job.rows}, image_matrix.blur()
+    rows, hide = {(row["variant"], row["seed"]): row for row in job.rows}, blur.is_on()
     for seed in asked.seeds:
         with st.grid(len(asked.variants) + 1, min_column_width=112, wrap=False, gap="xsmall"):
             st.caption(f"seed {seed}")

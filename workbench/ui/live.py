@@ -84,7 +84,7 @@ def outcome(
     rest   the concept neurons that are not ablated, whose activity says what the others do
     """
     rows = [asked.prompt] * len(asked.seeds), list(asked.seeds)
-    before, after = one.images(*rows, variant, None, vectors), one.images(*rows, variant, ablation, vectors)
+    before, after = one.before_and_after(*rows, variant, ablation, vectors)
     found = [tuple(zip(*(part.tolist() for part in one.found(images)), strict=True)) for images in (before, after)]
     why, target, activity, others = "", None, None, None
     if asked.branch != "uncond":
@@ -117,8 +117,7 @@ def retained(one: "Lab", variant: str, ablation: "NeuronAblation", n: int = 4) -
         return None
     rows = one.prompts(name, n)
     shown = []
-    for change in (None, ablation):
-        images = one.images(rows.prompts, rows.seeds, variant, change)
+    for images in one.before_and_after(rows.prompts, rows.seeds, variant, ablation):
         wanted = [str(label) for label in rows.table["expect"]]
         shown.append(sum(bool(one.found(images[[place]], [label])[0][0]) for place, label in enumerate(wanted)))
     return shown[0], shown[1], len(rows)

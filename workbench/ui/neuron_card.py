@@ -19,6 +19,7 @@ from workbench.report.sections.attribution import BARS_FIGURE, PARTS
 from workbench.report.sections.by_call import NEURON_FIGURE
 from workbench.ui import (
     attribution_files,
+    blur,
     current_run,
     image_matrix,
     layer_names,
@@ -121,7 +122,7 @@ def images(state: State, row: Row) -> None:
         f"recorded on the base model's latents ({plain(wording.named(wording.TRAJECTORIES, known[0]))}); the image is what the variant "
         "draws for the prompt. Where in the image one neuron is active is not stored; clusters have maps where the study says "
         "[cluster] regions = 4. ".replace("[", "\\[")
-        + ("Images are blurred in their pixels." if image_matrix.blur() else "Images are shown as drawn.")
+        + ("Images are blurred in their pixels." if blur.is_on() else "Images are shown as drawn.")
     )
     _attributed(state, row, [asked[name] for name in chosen])
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from workbench.errors import RunError
 from workbench.report import wording
-from workbench.ui import image_matrix, region_files
+from workbench.ui import blur, region_files
 from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
@@ -31,13 +31,13 @@ def regions(state: State, number: int) -> None:
         + (f", darkest from {wording.number(top)} times the average on" if top else "")
         + "; the line encloses the most active tenth. In every condition the neurons were recorded on the trajectory of the base model for "
         "the target prompt, so the map lies over the base model's image. "
-        + ("Images are blurred in their pixels, and maps are as coarse." if image_matrix.blur() else "Images are shown as drawn.")
+        + ("Images are blurred in their pixels, and maps are as coarse." if blur.is_on() else "Images are shown as drawn.")
     )
 
 
 def _card(state: State, card: dict[str, Any]) -> None:
     try:
-        shown = region_files.pictures(state, card, reveal=not image_matrix.blur())
+        shown = region_files.pictures(state, card, reveal=not blur.is_on())
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
         shown = []

@@ -24,7 +24,7 @@ def go_to(page: str, run: str, **more: str) -> None:
     st.switch_page(script_of(page), query_params={"run": run} | more)
 
 
-@st.fragment(run_every="2s")
+@st.fragment(run_every=current_run.EVERY)
 def live(name: str) -> None:
     """Progress and log of a run in progress, read again every two seconds; the app is drawn again when the run has ended."""
     folder = run_list.folder_of_name(name)

@@ -3,10 +3,9 @@
 import hashlib
 import pickle
 from collections.abc import Callable, Hashable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode
 
-import pandas
 import streamlit as st
 
 from workbench.report.charts.style import CONFIG
@@ -14,6 +13,9 @@ from workbench.report.section import Drawing, Figure
 from workbench.report.table import View
 from workbench.ui import layer_names
 from workbench.ui.text import plain
+
+if TYPE_CHECKING:
+    import pandas
 
 WIDE = 740
 LEGEND_LINES = 30
@@ -82,7 +84,7 @@ def _made(figure: Figure, drawing: Drawing, area: bool) -> tuple[Any, str]:
     return drawn, figure.words(drawing)
 
 
-def heat_map(cells: pandas.DataFrame, key: str, title: str) -> None:
+def heat_map(cells: "pandas.DataFrame", key: str, title: str) -> None:
     """Rows layers, columns calls, of shares; a cell can be selected. The number stands in each cell, so colour is not the only cue."""
     most = max(float(cells.abs().to_numpy().max()), 1e-9)
     shown = (100 * cells).rename(columns=lambda call: f"call {call}", index=layer_names.names(cells.index))
@@ -98,7 +100,7 @@ def _colour(share: float) -> str:
     return f"background-color: rgb({colour}); color: #111111"
 
 
-def _extremes(cells: pandas.DataFrame) -> str:
+def _extremes(cells: "pandas.DataFrame") -> str:
     """The largest loss and the largest gain in words."""
     values = [(value, layer, call) for call, column in cells.items() for layer, value in column.items()]
     return "; ".join(
@@ -106,8 +108,10 @@ def _extremes(cells: pandas.DataFrame) -> str:
     )
 
 
-def neuron_links(part: pandas.DataFrame, run: str) -> None:
+def neuron_links(part: "pandas.DataFrame", run: str) -> None:
     """Neurons with their part of a change, each with a link to its card."""
+    import pandas
+
     rows = [
         {
             "Neuron": f"{layer_names.short(layer)} {layer_names.DOT} {index}",
@@ -132,6 +136,8 @@ def table(view: View) -> None:
 def frame(view: View) -> None:
     """A long table of the report under its title, one that scrolls; nothing when it has no rows."""
     if view.rows:
+        import pandas
+
         st.markdown(f"**{plain(view.title)}**")
         # a data frame needs columns of different names; a space more at the end is not seen
         heads = [head + " " * view.head[:place].count(head) for place, head in enumerate(view.head)]
