@@ -23,7 +23,8 @@ with right:
     study = new_study.text()
     if study is not None:
         st.subheader("What does it cost?", anchor=False)
-        new_study.cost(study)
+        how = new_study.how()
+        new_study.cost(study, how)
         st.subheader("Start it", anchor=False)
-        new_study.start_button(study)
+        new_study.start_button(study, how)
 new_study.followed()

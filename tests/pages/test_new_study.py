@@ -20,6 +20,7 @@ from workbench.study.study import load_study
 from workbench.ui import run_list, study_draft, study_form
 
 COST = {"nodes": 9, "kept": 1, "seconds": 65.0, "bytes": 3e6, "memory_mb": 900.0, "free_bytes": 5e9, "notes": ["a note"]}
+COST |= {"engine": "processes", "workers": 2}
 COST |= {"warnings": ["a caveat"], "rows": [{"stage": "generate", "nodes": 4, "kept": 1, "seconds": 60.0}]}
 
 
@@ -124,22 +125,26 @@ def test_a_name_never_becomes_a_path(name):
 def test_the_cost_is_asked_of_another_process_and_shown_until_the_study_changes(form, monkeypatch, tmp_path):
     asked = []
 
-    def cost(study, run, cwd):
-        asked.append((study.read_text(), run, cwd))
+    def cost(study, run, how, cwd):
+        asked.append((study.read_text(), run, how, cwd))
         return COST
 
     monkeypatch.setattr(start, "cost", cost)
     form.button(key="new-cost-button").click().run()
-    assert list(form.table[0].value["Estimate"]) == ["9", "about 1 min 05 s", "3 MB", "0.9 GB"] and not errors(form)
+    assert list(form.table[0].value["Estimate"]) == ["9", "about 1 min 05 s", "3 MB", "0.9 GB", "2 (engine processes)"] and not errors(form)
     assert "a caveat" in words(form) and "a note" in words(form)
-    assert asked == [(text(form), tmp_path / "runs" / "emoji-ink-style", tmp_path)]
+    assert asked == [(text(form), tmp_path / "runs" / "emoji-ink-style", [], tmp_path)]
     assert list((tmp_path / "runs" / "studies").iterdir()) == []
+    form.number_input(key="new-workers").set_value(3).run()
+    assert not form.table  # it was the cost of other workers
+    form.button(key="new-cost-button").click().run()
+    assert form.table and asked[-1][2] == ["--workers", "3"]
     form.text_input(key="new-1-top-title").set_value("Other").run()
     assert not form.table
 
 
 def test_an_error_of_the_check_names_the_file_as_it_will_be_saved(form, monkeypatch, tmp_path):
-    def cost(study, run, cwd):
+    def cost(study, run, how, cwd):
         raise RunError(f"{study}: detectors.steer cannot be opened.")
 
     monkeypatch.setattr(start, "cost", cost)
@@ -170,6 +175,14 @@ def test_start_writes_the_study_file_and_starts_it(form, started, tmp_path):
     assert "Run emoji-ink-style" in words(form) and "continues when this page is closed" in words(form)
     form.button(key="new-open").click().run()
     assert not form.exception and in_address(form, "run") == "emoji-ink-style" and "Run in progress" in words(form)
+
+
+def test_engine_workers_and_devices_go_with_the_command(form, started):
+    form.selectbox(key="new-engine").select("processes").run()
+    form.number_input(key="new-workers").set_value(4).run()
+    form.text_input(key="new-device").set_value("cuda:0,cuda:1").run()
+    form.button(key="new-start").click().run()
+    assert not errors(form) and started[0][0][4:] == ["--device", "cuda:0,cuda:1", "--engine", "processes", "--workers", "4"]
 
 
 def test_nothing_is_replaced_before_the_reader_has_agreed(form, started, tmp_path):

@@ -7,6 +7,7 @@ processes that compute the same result write the same bytes, and the first one's
 
 Claims    those of one process
 Holder    who holds one
+is_led    whether a process leads the work on a folder
 """
 
 import json
@@ -20,8 +21,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from workbench.storage import DamagedFile, read_json, write_json
 
@@ -51,6 +50,8 @@ class Holder:
         """Whether it is known to have ended; of another machine nothing is known."""
         if not self.is_here:
             return False
+        import psutil
+
         try:
             process = psutil.Process(self.pid)
             return process.create_time() != self.pid_started or process.status() == psutil.STATUS_ZOMBIE
@@ -63,6 +64,11 @@ class Holder:
         return f"process {self.pid} on {self.host}"
 
 
+def is_led(folder: str | Path) -> bool:
+    """Whether a living process leads the work on a run folder."""
+    return (Path(folder) / FOLDER / LEADER).exists() and Claims(folder).holder(LEADER) is not None
+
+
 class Claims:
     """The claims of this process in a run folder. A context manager: at its end all are given back.
 
@@ -70,6 +76,8 @@ class Claims:
     """
 
     def __init__(self, folder: str | Path, shares: bool = True, beat: float = BEAT, expiry: float = EXPIRY) -> None:
+        import psutil
+
         self.folder = Path(folder) / FOLDER
         me = psutil.Process()
         self.me = Holder(socket.gethostname(), me.pid, me.create_time(), shares, uuid.uuid4().hex)

@@ -214,7 +214,6 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for one process; RunError when another has it, it cannot be written, or it is no run folder (`look`)."""
-        from filelock import FileLock, Timeout
 
         self.refuse_read_only()
         self.look()
@@ -236,6 +235,8 @@ class Store:
     @contextmanager
     def _kernel_lock(self) -> Iterator[None]:
         """Hold `.lock`, which says to this machine which process leads."""
+        from filelock import FileLock, Timeout
+
         lock = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -285,7 +286,7 @@ class Store:
         if self.read_only:
             return False
         held = folder_lock.is_held(self.folder / ".lock")
-        if held or claims.Claims(self.folder).holder(claims.LEADER) is not None:
+        if held or claims.is_led(self.folder):
             return True
         if held is not None:
             return held

@@ -135,13 +135,17 @@ def resuming(folder: str | Path) -> list[str]:
     return [*words, "--out", str(store.folder)]
 
 
-def cost(study: str | Path, folder: str | Path, *, cwd: str | Path | None = None, patience: float = 10 * PATIENCE) -> dict[str, Any]:
+def cost(
+    study: str | Path, folder: str | Path, how: Sequence[str] = (), *, cwd: str | Path | None = None, patience: float = 10 * PATIENCE
+) -> dict[str, Any]:
     """What `workbench run STUDY --out FOLDER --dry-run --json` prints: {nodes, kept, seconds, bytes, memory_mb, free_bytes, rows, ...}.
+
+    how   words for engine, workers and devices, such as ["--engine", "inline"]
 
     The model is loaded and measured in a process of its own, so that this one needs no torch.
     Raises   RunError with the message of the command
     """
-    words = ["run", str(study), "--out", str(folder), "--dry-run", "--json"]
+    words = ["run", str(study), "--out", str(folder), "--dry-run", "--json", *how]
     try:
         done = subprocess.run(
             [*COMMAND, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, env=_environment(), timeout=patience

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from workbench.errors import WorkbenchError
-from workbench.execution import start
+from workbench.execution import engines, start
 from workbench.report import wording
 from workbench.study import as_toml
 from workbench.study.study import MOST_BYTES, Study
@@ -129,17 +129,30 @@ def text() -> Study | None:
     return study
 
 
-def cost(study: Study) -> None:
-    """What the study costs, asked for by a button, and shown until the study changes."""
+def how() -> list[str]:
+    """Where it is computed: the words of the command line for engine, workers and devices."""
+    engine, workers, device = st.columns(3)
+    about = "auto takes a worker per core or GPU where that is faster and memory allows; ray needs a Ray cluster."
+    chosen = engine.selectbox("Engine", ("auto", *engines.NAMES), key="new-engine", help=about)
+    about = "One per core or GPU, unless you say how many."
+    n = workers.number_input("Workers", min_value=1, value=None, step=1, key="new-workers", placeholder="one per core", help=about)
+    places = device.text_input("Device", "cpu", key="new-device", help="cpu, cuda, cuda:1, mps; several as cuda:0,cuda:1; auto: all GPUs")
+    words = ["--device", places] if places and places != "cpu" else []
+    words += ["--engine", chosen] if chosen != "auto" else []
+    return words + (["--workers", str(int(n))] if n else [])
+
+
+def cost(study: Study, words: list[str]) -> None:
+    """What the study costs where `words` say, asked for by a button, and shown until the study or these change."""
     if st.button("Check and cost", icon=":material/calculate:", key="new-cost-button", help="Loads the model and measures it: some 20 s."):
         try:
             with st.spinner("Loading the model and planning …"), study_draft.set_down(study) as path:
-                found = _without_place(study, path, lambda: start.cost(path, study_draft.run_folder_of(study.name), cwd=_cwd()))
-            st.session_state[COST] = (study.text, found, None)
+                found = _without_place(study, path, lambda: start.cost(path, study_draft.run_folder_of(study.name), words, cwd=_cwd()))
+            st.session_state[COST] = ((study.text, words), found, None)
         except WorkbenchError as error:
-            st.session_state[COST] = (study.text, None, str(error))
+            st.session_state[COST] = ((study.text, words), None, str(error))
     text_of, found, wrong = st.session_state.get(COST, (None, None, None))
-    if text_of != study.text:
+    if text_of != (study.text, words):
         st.caption("Opens everything that the study names, and estimates time, disk and memory. Nothing is computed.")
     elif wrong:
         st.error(plain(wrong), icon=":material/error:")
@@ -161,8 +174,9 @@ def _costs(found: dict[str, Any]) -> None:
         "Time": f"about {wording.seconds(found['seconds'])}",
         "Disk": f"{found['bytes'] / 1e6:,.0f} MB",
         "Memory": f"{found['memory_mb'] / 1000:,.1f} GB",
+        "Workers": f"{found['workers']} (engine {found['engine']})",
     }
-    st.table([{"Cost": label, "Estimate": value} for label, value in numbers.items()], hide_index=True, alt="What the study costs, 4 rows")
+    st.table([{"Cost": label, "Estimate": value} for label, value in numbers.items()], hide_index=True, alt="What the study costs, 5 rows")
     st.caption(f"{found['kept']} nodes are done already. {found['free_bytes'] / 1e9:,.0f} GB of disk are free.")
     for sentence in found["warnings"]:
         st.warning(plain(sentence), icon=":material/warning:")
@@ -180,8 +194,11 @@ def _cwd() -> Any:
     return run_list.runs_folder().absolute().parent
 
 
-def start_button(study: Study) -> None:
-    """The start, after the reader has agreed to what would be replaced."""
+def start_button(study: Study, how: list[str]) -> None:
+    """The start, after the reader has agreed to what would be replaced.
+
+    how   words of the command line for engine, workers and devices
+    """
     told = study_draft.in_the_way(study)
     for sentence in told:
         st.warning(plain(sentence), icon=":material/warning:")
@@ -193,14 +210,12 @@ def start_button(study: Study) -> None:
         about = "What the change does not touch is copied from there instead of computed."
         if st.toggle(f"Use results of the run {plain(origin.removeprefix(study_draft.RUN))}", True, key="new-take", help=about):
             words = ["--take-from", str(source.absolute())]
-    device = st.text_input("Device", "cpu", key="new-device", help="cpu, cuda, cuda:1, mps")
-    words += ["--device", device] if device and device != "cpu" else []
     if not st.button("Start", icon=":material/play_arrow:", type="primary", key="new-start", disabled=not agreed):
         return
     try:
         path, folder = study_draft.save(study, replace=agreed), study_draft.run_folder_of(study.name)
         with st.spinner("Starting: loading the model and planning …"):
-            start.start(["run", str(path), "--out", str(folder), *words], folder, cwd=_cwd())
+            start.start(["run", str(path), "--out", str(folder), *words, *how], folder, cwd=_cwd())
     except WorkbenchError as error:
         st.error(plain(error), icon=":material/error:")
         return
