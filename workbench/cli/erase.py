@@ -37,8 +37,9 @@ def erase(
         raise WorkbenchError(f"{method} needs what a study finds first ({', '.join(lacking)}). Make it a variant of a study instead.")
     if (concept is None) == (pairs is None) and not eraser.reads_files:
         raise WorkbenchError("Say what to erase: either --concept PROMPT, with --anchor, or --pairs FILE.csv.")
-    if eraser.guides:
-        raise WorkbenchError(f"{method} is a rule of guidance: it changes no weights, so there is no file. Make it a variant of a study.")
+    if eraser.defends:
+        kind = {"guidance": "rule of guidance", "transform": "prompt transform"}.get(eraser.defends, eraser.defends)
+        raise WorkbenchError(f"{method} is a {kind}: it changes no weights, so there is no file. Make it a variant of a study.")
     try:
         given = published.settings(method, preset, kind) | _settings(settings or [])
         parameters = eraser.parameters(**given)
