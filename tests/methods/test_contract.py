@@ -33,6 +33,7 @@ SETTINGS = {
     "null_space": {"tolerance": 1e-3},
     "receler": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2, "rank": 2},
     "sld": {"concept": "ink"},
+    "spm": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "safree": {"concept": "ink"},
     "concept_corrector": {"concept": "ink", "replacement": "owl"},
     "cad": {"steps": 3, "trajectories": 2},

@@ -55,7 +55,7 @@ def erase(
 
     from workbench.models import export as exports
     from workbench.models import load
-    from workbench.models.changes import Change, receler_files
+    from workbench.models.changes import Change, receler_files, spm_files
     from workbench.models.load import source_digest
     from workbench.models.variants import Variant
 
@@ -71,8 +71,9 @@ def erase(
         result = eraser.call(base, asked, parameters, **context)
     made = {"method": method, "parameters": parameters.model_dump(mode="json"), "pairs": len(asked), "preset": preset}
     if isinstance(result, Change):
-        console.print(f"Written  {receler_files.write(result, out)}: {result.words}", markup=False, soft_wrap=True)
-        console.print(f"Check    workbench inspect {out} --model {model}", markup=False, soft_wrap=True)
+        written = (spm_files if result.kind == "membrane" else receler_files).write(result, out)
+        console.print(f"Written  {written}: {result.words}", markup=False, soft_wrap=True)
+        console.print(f"Check    workbench inspect {written} --model {model}", markup=False, soft_wrap=True)
         return
     masked = eraser.is_mask
     variant = Variant(method, masks=dict(result)) if masked else Variant(method, weights=dict(result))

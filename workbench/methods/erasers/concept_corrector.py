@@ -19,7 +19,9 @@ class Parameters(BaseModel):
 
     concept: NonEmpty = Field(description="the text about the concept: image positions that attend to its words are corrected")
     replacement: NonEmpty = Field(description="the text that they read instead")
-    looks: list[Share] = Field([0.1, 0.2, 0.3, 0.5], min_length=1, max_length=20, description="calls that are looked at, as shares of the sampling")
+    looks: list[Share] = Field(
+        [0.1, 0.2, 0.3, 0.5], min_length=1, max_length=20, description="calls that are looked at, as shares of the sampling"
+    )
     away: bool = Field(True, description="whether guidance leads a corrected image away from the text about the concept; ours")
     mask: float = Field(0.0, ge=0, le=1, description="how much attention to the concept, from 0 to 1, a corrected position has at least")
 

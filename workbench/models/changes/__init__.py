@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from workbench.errors import ModelError, nearest
-from workbench.models.changes import adapter, corrector, guidance, safree
+from workbench.models.changes import adapter, corrector, guidance, membrane, safree
 from workbench.storage import digest, read_arrays, read_metadata, tensors_digest, write_arrays
 
-KINDS = {"adapter": adapter, "negative_prompt": guidance, "sld": guidance, "safree": safree, "corrector": corrector}
+KINDS = {"adapter": adapter, "negative_prompt": guidance, "sld": guidance, "safree": safree, "corrector": corrector, "membrane": membrane}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Change:
     @property
     def n_parameters(self):
         """How many numbers it adds to the UNet; 0 for all others."""
-        return sum(value.numel() for value in self.tensors.values()) if KINDS[self.kind] is adapter else 0
+        return sum(value.numel() for value in self.tensors.values()) if KINDS[self.kind] in (adapter, membrane) else 0
 
 
 @contextmanager
