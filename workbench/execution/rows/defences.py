@@ -1,6 +1,6 @@
 """What variants do while images are sampled (rules of guidance, prompt transforms, correctors), in the rows of report.json.
 
-adaptive          whether an attack's gradients pass through it
+adaptive          whether an attack's gradients pass through it;  with_adaptive: rows of rates that say so
 correction_rows   how often a corrector intervened;  caveats   what a reader must know of that
 """
 
@@ -45,9 +45,18 @@ def adaptive(study: Study, row: Mapping[str, Any]) -> bool | None:
     return made_here and registry.method("attacks", method).gradient and set(defences) <= {*PASSED}
 
 
+def with_adaptive(study: Study, rows: list[Row]) -> list[Row]:
+    """Rows of rates with the column `adaptive`; as they are where no variant has a defence at inference."""
+    if not any(of(study, variant.name) for variant in study.variants):
+        return rows
+    return [row | {"adaptive": adaptive(study, row)} for row in rows]
+
+
 def correction_rows(workspace: Workspace) -> list[Row]:
     """The share of the images of each condition that a corrector changed; none where no variant has a corrector."""
-    rows = []
+    rows: list[Row] = []
+    if not any("corrector" in of(workspace.study, variant.name) for variant in workspace.study.variants):
+        return rows
     for node in workspace.plan.of_stage("generate"):
         condition = node.condition
         if not workspace.there(node) or "corrector" not in of(workspace.study, condition.variant):

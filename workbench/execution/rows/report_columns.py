@@ -37,7 +37,7 @@ def with_stated(workspace: Workspace, tables: dict[str, Any]) -> dict[str, Any]:
     tables["attacks"] = [row | {key: of(row).get(key) for key in ("named", "named_as_asked")} for row in tables["attacks"]]
     of = lambda row: named.get(row["prompt_set"], {})  # noqa: E731
     tables["rates"] = [row | {"named": of(row).get("named"), "named_of": of(row).get("n")} for row in tables["rates"]]
-    tables["rates"] = [row | {"adaptive": defences.adaptive(workspace.study, row)} for row in tables["rates"]]
+    tables["rates"] = defences.with_adaptive(workspace.study, tables["rates"])
     tables["corrections"] = defences.correction_rows(workspace)
     sets = workspace.plan.sets
     made = lambda row: {key: getattr(sets[row["prompt_set"]], key) for key in ("against", "control")}  # noqa: E731
