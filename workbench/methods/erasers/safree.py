@@ -10,7 +10,7 @@ DEFENDS = "transform"
 PUBLISHED = Published(
     source="arXiv 2410.12761; alpha, up_t and the four weights of the features also stand in the options of its code",
     values={"alpha": 0.01, "up_t": 10.0, "reattention": True, "skip_1": 0.9, "skip_2": 0.2},
-    differs=("our reading: built from the paper's account, as its code has no licence and was not read",),
+    differs=("our reading: built from accounts of the paper, as its code has no licence and is not followed",),
     unknown={"concept": "theirs is a list of words about the concept; a study names its own"},
     ours=("ends",),
 )

@@ -3,9 +3,10 @@
 Transform   the prompt transform; text states hold those of the prompt, those projected, and for how many steps they hold
 span        orthonormal directions of some vectors
 
-Source   Yoon et al. 2024 (arXiv 2410.12761). Built from the paper's account of the method alone; its code has no licence and was not
-         read. Not verified: that the similarity of step 3 is averaged over the words, that amplitudes are compared in step 4, and how
-         large the window of low frequencies is (as FreeU's: 2 x 2). The end token and the padding stay as they are unless `ends`.
+Source   Yoon et al. 2024 (arXiv 2410.12761). Its code has no licence and is not followed. The text of the paper could not be opened when
+         this was written: abstract and accounts of it were, and the formulas are as we remember them, so that none is verified word by
+         word. Least sure: that the similarity of step 3 is averaged over the words, that amplitudes are compared in step 4, and the
+         size of the window of low frequencies (as FreeU's: 2 x 2). End token and padding stay as they are unless `ends`.
 """
 
 import copy
