@@ -279,8 +279,11 @@ class Lab:
     @cached_property
     def model(self) -> Model:
         """The base model."""
+        from workbench.methods.detectors import opening
+
         model = load.load(self.study.model.base, self.device, DTYPES[self.study.model.dtype], self.folder)
-        model.expected_guidance = self.study.sampling.guidance
+        model.expected_guidance, model.expected_steps = self.study.sampling.guidance, self.study.sampling.steps
+        model.detectors = opening(self.folder)
         # the base model's own tensors, to compute with them while a variant is applied
         self._own = {name: parameter.data for name, parameter in model.parameters().items()}
         return model

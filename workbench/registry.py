@@ -59,6 +59,8 @@ def _names_of(*possible: str) -> Constant:
     return Constant(f"a tuple of any of {', '.join(possible)}", fits, ())
 
 
+DEFENCES = ("guidance", "transform", "corrector")
+
 _FLAG = Constant("True or False", lambda value: isinstance(value, bool), False)
 _VERSION = Constant("a whole number, at least 1", lambda value: type(value) is int and value >= 1, 1)
 _CITATIONS = Constant(
@@ -77,7 +79,7 @@ DECLARATIONS: dict[str, dict[str, Constant | Function]] = {
         "MASK": _FLAG,
         "NEEDS": _names_of("neurons"),
         "OVER_OTHER_PARENTS": _FLAG,
-        "GUIDES": _FLAG,
+        "DEFENDS": Constant(f"one of {', '.join(DEFENCES)}", lambda value: value in DEFENCES),
         "FURTHER_BRANCH": _FLAG,
         "VERSION": _VERSION,
         "PUBLISHED": Constant("a Published of workbench.study.published", lambda value: hasattr(value, "settings")),
@@ -93,6 +95,7 @@ DECLARATIONS: dict[str, dict[str, Constant | Function]] = {
         "CITATIONS": _CITATIONS,
         "OPTIMISED": Constant("True or False", lambda value: isinstance(value, bool), needed=True),
         "SHARED": _FLAG,
+        "GRADIENT": _FLAG,
         "VERSION": _VERSION,
         "PUBLISHED": Constant("{parameter: value}", lambda value: isinstance(value, dict)),
         "control": Function(("model", "targets", "adversarial", "parameters", "context"), needed=True),
@@ -209,9 +212,9 @@ class Method:
         return bool(self._constant("MASK"))
 
     @property
-    def guides(self) -> bool:
-        """Whether an eraser returns a rule of guidance."""
-        return bool(self._constant("GUIDES"))
+    def defends(self) -> str | None:
+        """What an eraser does while images are sampled, in place of changing the model: one of DEFENCES; None for all others."""
+        return self._constant("DEFENDS")
 
     @property
     def further_branch(self) -> bool:
@@ -246,6 +249,11 @@ class Method:
     def shared(self) -> bool:
         """Whether an attack searches once for many prompts."""
         return bool(self._constant("SHARED"))
+
+    @property
+    def gradient(self) -> bool:
+        """Whether an attack follows the gradient of the model's noise, and so passes through a rule of guidance and a prompt transform."""
+        return bool(self._constant("GRADIENT"))
 
     def control(self, model: Any, targets: Any, adversarial: Any, parameters: BaseModel, context: Any) -> Any:
         """The control of what an attack made."""

@@ -40,7 +40,7 @@ def case():
 class Toy:
     """Text state e (row, 1, 1) -> hidden a = (2 e, e^2) -> noise a_0 a_1 + 5 e, of which the last part goes round the hidden layer."""
 
-    device, dtype = torch.device("cpu"), torch.float64
+    device, dtype, transform = torch.device("cpu"), torch.float64, None
 
     class Unet(torch.nn.Module):
         def __init__(self):

@@ -96,6 +96,18 @@ def test_added_modules_are_written_as_recelers_files_and_looked_at(tiny_folder, 
     assert '"usable": true' in run("inspect", tmp_path / "out", "--model", tiny_folder, "--json").output
 
 
+def test_membranes_are_written_as_spms_file(tiny_folder, tmp_path):
+    small = [word for one in ("iterations=1", "steps=3", "trajectories=2") for word in ("--set", one)]
+    words = ("--concept", "owl in ink style", "--anchor", "owl", *small, "--out", tmp_path / "owl")
+    done = run("erase", "spm", "--model", tiny_folder, *words)
+    assert done.exit_code == 0, f"{done.output}{done.exception}"
+    assert [path.name for path in (tmp_path / "owl").iterdir()] == ["owl_last.safetensors"]
+    seen = run("inspect", tmp_path / "owl" / "owl_last.safetensors", "--model", tiny_folder)
+    assert "SPM as plain LoRA" in " ".join(seen.output.split())
+
+
 def test_a_rule_of_guidance_has_no_file(tiny_folder, tmp_path):
     done = run("erase", "sld", "--model", tiny_folder, "--concept", "ink", "--set", 'concept="ink"', "--out", tmp_path / "out")
     assert "is a rule of guidance" in str(done.exception) and not (tmp_path / "out").exists()
+    done = run("erase", "safree", "--model", tiny_folder, "--concept", "ink", "--set", 'concept="ink"', "--out", tmp_path / "out")
+    assert "is a prompt transform" in str(done.exception) and not (tmp_path / "out").exists()

@@ -33,6 +33,9 @@ SETTINGS = {
     "null_space": {"tolerance": 1e-3},
     "receler": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2, "rank": 2},
     "sld": {"concept": "ink"},
+    "spm": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
+    "safree": {"concept": "ink"},
+    "concept_corrector": {"concept": "ink", "replacement": "owl"},
     "cad": {"steps": 3, "trajectories": 2},
     "mask_from_file": {"file": "mask.safetensors"},
     "from_checkpoint": {"path": "esd.safetensors"},
@@ -163,11 +166,11 @@ def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(mo
     layer = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
     with applied(model, Variant("pruned", masks=cut_incoming(model.unet, {layer: [1, 2]}))):
         before = {n: p.detach().clone() for n, p in model.parameters().items()}
-        changed = one.call(
-            model, PAIRS, one.parameters(**SETTINGS.get(name, {})), prune={layer: [0, 3]}, folder=files, retained=["orange window"]
-        )
+        given = {"prune": {layer: [0, 3]}, "folder": files, "retained": ["orange window"]}
+        given["detector"] = {"detector": {"method": "emoji"}, "labels": ["style:ink"]}
+        changed = one.call(model, PAIRS, one.parameters(**SETTINGS.get(name, {})), **given)
         assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
-        assert isinstance(changed, Change) or not one.guides
+        assert isinstance(changed, Change) or not one.defends
         if isinstance(changed, Change):
             assert changed.tensors and all(value.isfinite().all() for value in changed.tensors.values())
             return

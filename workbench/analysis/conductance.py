@@ -17,6 +17,7 @@ import torch
 from workbench.analysis.attribution import Attribution, ByUnit
 from workbench.diffusion.targets import predict
 from workbench.errors import MethodError
+from workbench.models import text
 
 N_STEPS = 16
 
@@ -74,7 +75,7 @@ def conductance(model, layers, items, target, empty, *, n_steps=N_STEPS, watch=(
 def _along(model, layers, modules, part, bound, empty, n_steps):
     """((row, neuron) float64, {value, off, explained, delta} (row,)) of one batch."""
     end = part.states.to(model.device, model.dtype)
-    start = (empty if bound.other is None else bound.other).to(end).expand_as(end)
+    start = text.along(model, (empty if bound.other is None else bound.other).to(end).expand_as(end), end)
     before, found, text_slope, values = None, 0.0, 0.0, []
     for step in range(n_steps + 1):
         share, half = step / n_steps, 0.5 if step in (0, n_steps) else 1.0

@@ -64,7 +64,8 @@ def one_step(model, items, ablations, target, *, guidance=1.0, empty=None, batch
     if guidance != 1 and empty is None:
         raise MethodError(f"Guidance {guidance} mixes two halves; give the text state of the empty prompt as `empty`.")
     check(ablations, items.units, guidance)
-    found = steps(model.unet) if share and model.scheduler.config.prediction_type == "epsilon" else None
+    shared = share and model.scheduler.config.prediction_type == "epsilon" and model.transform is None
+    found = steps(model.unet) if shared else None
     run = _Run(model, ablations, guidance, empty, batch, found)
     groups = list(items.batches(torch.arange(len(items))))
     ablated = torch.zeros(len(ablations), len(items), len(groups), dtype=torch.float64)

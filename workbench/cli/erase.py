@@ -36,8 +36,9 @@ def erase(
         raise WorkbenchError(f"{method} needs what a study finds first ({', '.join(lacking)}). Make it a variant of a study instead.")
     if (concept is None) == (pairs is None) and not eraser.reads_files:
         raise WorkbenchError("Say what to erase: either --concept PROMPT, with --anchor, or --pairs FILE.csv.")
-    if eraser.guides:
-        raise WorkbenchError(f"{method} is a rule of guidance: it changes no weights, so there is no file. Make it a variant of a study.")
+    if eraser.defends:
+        kind = {"guidance": "rule of guidance", "transform": "prompt transform"}.get(eraser.defends, eraser.defends)
+        raise WorkbenchError(f"{method} is a {kind}: it changes no weights, so there is no file. Make it a variant of a study.")
     try:
         given = published.settings(method, preset, kind) | _settings(settings or [])
         parameters = eraser.parameters(**given)
@@ -53,7 +54,7 @@ def erase(
 
     from workbench.models import export as exports
     from workbench.models import load
-    from workbench.models.changes import Change, receler_files
+    from workbench.models.changes import Change, receler_files, spm_files
     from workbench.models.load import source_digest
     from workbench.models.variants import Variant
 
@@ -69,8 +70,9 @@ def erase(
         result = eraser.call(base, asked, parameters, **context)
     made = {"method": method, "parameters": parameters.model_dump(mode="json"), "pairs": len(asked), "preset": preset}
     if isinstance(result, Change):
-        console.print(f"Written  {receler_files.write(result, out)}: {result.words}", markup=False, soft_wrap=True)
-        console.print(f"Check    workbench inspect {out} --model {model}", markup=False, soft_wrap=True)
+        written = (spm_files if result.kind == "membrane" else receler_files).write(result, out)
+        console.print(f"Written  {written}: {result.words}", markup=False, soft_wrap=True)
+        console.print(f"Check    workbench inspect {written} --model {model}", markup=False, soft_wrap=True)
         return
     masked = eraser.is_mask
     variant = Variant(method, masks=dict(result)) if masked else Variant(method, weights=dict(result))

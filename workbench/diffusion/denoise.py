@@ -9,17 +9,22 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.models.changes import corrector as correctors
 from workbench.models.changes import guidance as rules
 from workbench.neurons.taps import Rows
 
 
 @dataclass
 class Trajectory:
-    """What the UNet saw: inputs (prompt, call, channel, height, width) after scaling, calls and timesteps (call,)."""
+    """What the UNet saw: inputs (prompt, call, channel, height, width) after scaling, calls and timesteps (call,).
+
+    corrected   (prompt,) the call from which a corrector changed an image, -1 = never; None without a corrector
+    """
 
     inputs: torch.Tensor
     calls: list
     timesteps: list
+    corrected: torch.Tensor | None = None
 
 
 def initial_noise(model, seeds):
@@ -58,6 +63,7 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
     names = ["uncond", "cond", "further"][: 1 + len(others)] if guided else ["cond"]
     branch = [name for name in names for _ in range(n_rows)]
     kept, calls, timesteps = [], [], []
+    watched = correctors.of(model).start(model, names, len(scheduler.timesteps))
     for call, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, timestep)
         if call in keep:
@@ -69,15 +75,17 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
         if taps is not None:
             copies = len(names)
             taps.tell(Rows(call, float(timestep), prompt.repeat(copies), branch, None if gate is None else gate.repeat(copies)))
-        predicted = model.run_unet(torch.cat([scaled] * len(names)), timestep, context)
+        with watched.correcting():
+            predicted = model.run_unet(torch.cat([scaled] * len(names)), timestep, context)
         if taps is not None:
             taps.check()
         if guided:
             without, with_text, *more = predicted.chunk(len(names))
             predicted = combine(call, guidance, without, with_text, more[0] if more else None)
+        watched.look(call, scaled, timestep, predicted)
         latents = scheduler.step(predicted, timestep, latents).prev_sample
     inputs = torch.stack(kept, dim=1) if kept else latents.new_zeros(n_rows, 0, *latents.shape[1:])
-    return latents, Trajectory(inputs, calls, timesteps)
+    return latents, Trajectory(inputs, calls, timesteps, watched.corrected)
 
 
 @torch.no_grad()

@@ -121,7 +121,12 @@ def _one_detector(workspace: Workspace) -> list[str]:
     texts = [{key: value for key, value in one["parameters"].items() if not isinstance(value, int | float)} for one in (steer, judge)]
     if steer["method"] != judge["method"] or (steer["files"] != judge["files"] and texts[0] != texts[1]):
         return []
-    return [
+    correctors = [part.name for part in workspace.study.variants if registry.method("erasers", part.method).defends == "corrector"]
+    corrected = [
+        f"{', '.join(correctors)}: the detector that decides what is corrected is also the judge, so the judge never sees what it missed. "
+        "Use another network as detectors.judge."
+    ]
+    return (corrected if correctors else []) + [
         f"One detector, {judge['method']}, is both attack-visible detector and judge: an attack that queries it finds images that fool it, "
         "and the judge counts them as successes. Rates under such attacks may be about the detector, not the concept. Use another "
         "network as detectors.judge."

@@ -69,7 +69,7 @@ class Workspace:
         self._computing: str | None = None
         self._most_rows: int | None = None
         if model is not None:
-            self.model = self._sampled_as_the_study_says(model)
+            self.model = self._told(model)
 
     def run(self, node: Node, shard: Shard, folder: Path) -> None:
         """Compute one shard of a node into `folder`."""
@@ -158,10 +158,12 @@ class Workspace:
     @cached_property
     def model(self) -> Model:
         """The base model."""
-        return self._sampled_as_the_study_says(models.load(self.base, self.device, DTYPES[self._study.model.dtype], self.folder))
+        return self._told(models.load(self.base, self.device, DTYPES[self._study.model.dtype], self.folder))
 
-    def _sampled_as_the_study_says(self, model: Model) -> Model:
-        model.expected_guidance = self._study.sampling.guidance
+    def _told(self, model: Model) -> Model:
+        """The model, which now knows how the study samples and who opens detectors."""
+        model.expected_guidance, model.expected_steps = self._study.sampling.guidance, self._study.sampling.steps
+        model.detectors = self._opening
         return model
 
     @cached_property
@@ -290,6 +292,16 @@ class Workspace:
         inputs = torch.cat(self.gather("generate", BASE, name, lambda f: read_arrays(f / "latents.safetensors")["inputs"]))
         about = self.gather("generate", BASE, name, lambda f: read_json(f / "calls.json"))[0]
         return Trajectory(inputs[pairing(rows, self.prompt_set(name))], about["calls"], about["timesteps"])
+
+    def given_detector(self, role: str) -> dict[str, Any]:
+        """A detector as the study gives it: method and parameters."""
+        return dict(getattr(self._study.detectors, role))
+
+    @cached_property
+    def _opening(self) -> Callable[[dict[str, Any]], "Detector"]:
+        from workbench.methods.detectors import opening
+
+        return opening(self.folder)
 
     def detector(self, role: str, remembering: bool = False) -> "Detector":
         """The attack-visible detector (steer) or the judge, read once.

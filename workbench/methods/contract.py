@@ -43,7 +43,7 @@ class Eraser(Settable, Protocol):
 
         pairs     (prompt with the concept, anchor without it)
         context   what the eraser names by keyword it is given: progress, folder, prune ({layer: neurons}), spare, like, retained,
-                  base, kept, keep, log, base_digest
+                  detector ({"detector": as a study gives it, "labels"}), base, kept, keep, log, base_digest
         Raises    MethodError for pairs or settings that it cannot work with
         """
         ...
@@ -121,10 +121,16 @@ class StressTest(Protocol):
     OVER_OTHER_PARENTS: bool
 
 
-class Guides(Protocol):
-    """Erasers. GUIDES: whether it returns a rule of guidance, which acts only where images are sampled with guidance; default False."""
+class Defends(Protocol):
+    """Erasers. DEFENDS: what it does while images are sampled, in place of changing the model: guidance, transform or corrector.
 
-    GUIDES: bool
+    guidance    a rule of guidance, which acts only where images are sampled with guidance
+    transform   a prompt transform, between the text encoder and the UNet
+    corrector   it looks at the image while it is sampled, and corrects it
+    Default None: it changes the model itself.
+    """
+
+    DEFENDS: str
 
 
 class HasFurtherBranch(Protocol):
@@ -179,6 +185,15 @@ class SearchesOnce(Protocol):
     """Attacks. SHARED: whether one search serves many prompts, so that intervals over prompts hold for that search; default False."""
 
     SHARED: bool
+
+
+class FollowsGradient(Protocol):
+    """Attacks. GRADIENT: whether it follows the gradient of the noise that an attack sees (`objectives.seen`); default False.
+
+    Such an attack passes through a rule of guidance and a prompt transform: on a variant that has one it is adaptive.
+    """
+
+    GRADIENT: bool
 
 
 class MadeElsewhere(Protocol):
@@ -249,7 +264,7 @@ OPTIONAL: dict[str, tuple[type, ...]] = {
         Masking,
         TakesNeurons,
         StressTest,
-        Guides,
+        Defends,
         HasFurtherBranch,
         LiftsMasks,
         Learns,
@@ -260,7 +275,7 @@ OPTIONAL: dict[str, tuple[type, ...]] = {
         Checks,
         Costs,
     ),
-    "attacks": (Cited, Versioned, PublishedAttack, SearchesOnce, MadeElsewhere, ChecksTargets, ReadsFiles, Checks, Costs),
+    "attacks": (Cited, Versioned, PublishedAttack, SearchesOnce, FollowsGradient, MadeElsewhere, ChecksTargets, ReadsFiles, Checks, Costs),
     "detectors": (Cited, Unremembered),
     "scores": (Cited, Versioned, Neutral, UnitByParameters),
 }

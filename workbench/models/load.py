@@ -30,8 +30,11 @@ class Model:
     tokenizer, scheduler          as in the pipeline; the scheduler is only a template, each run makes its own
     text_encoder_2, tokenizer_2   of SDXL, else None
     zero_uncond                   whether the uncond branch gets zeros instead of the states of the empty prompt
-    guidance, as_base             the rule of guidance of a variant that is applied (`models/changes`), and whether it is left aside now
+    guidance, transform           the rule of guidance and the prompt transform of a variant that is applied (`models/changes`)
+    corrector                     its corrector;  detectors: what opens the detector that a corrector names, None where nobody does
+    as_base                       whether all these are left aside now
     expected_guidance             the scale of guidance that images are sampled with, for attacks on a rule of guidance
+    expected_steps                the steps that they are sampled with, for prompt transforms
     """
 
     name: str
@@ -44,8 +47,12 @@ class Model:
     tokenizer_2: Any = None
     zero_uncond: bool = False
     guidance: Any = None
+    transform: Any = None
+    corrector: Any = None
+    detectors: Any = None
     as_base: bool = False
     expected_guidance: float = 7.5
+    expected_steps: int = 50
 
     @property
     def device(self):
@@ -108,6 +115,11 @@ class Model:
                    own image size as original and target size, and that nothing is cropped
         weights    {parameter of the UNet: tensor} in the place of its own, so that gradients reach them
         """
+        with text.asked(self, latents, timestep, states) as seen:
+            return self.run_on(self.unet, latents, timestep, seen, weights)
+
+    def run_on(self, unet, latents, timestep, states, weights=None):
+        """As `run_unet`, of a UNet of this kind, on the text states that it sees at this call."""
         given = {"encoder_hidden_states": states}
         if self.text_encoder_2 is not None:
             tokens, pooled = text.unpacked(states, self.text_encoder_2.config.projection_dim)
@@ -115,8 +127,8 @@ class Model:
             sizes = states.new_tensor([height, width, 0, 0, height, width]).expand(len(states), -1)
             given = {"encoder_hidden_states": tokens, "added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}}
         if weights is None:
-            return self.unet(latents, timestep, **given).sample
-        return torch.func.functional_call(self.unet, weights, (latents, timestep), given).sample
+            return unet(latents, timestep, **given).sample
+        return torch.func.functional_call(unet, weights, (latents, timestep), given).sample
 
     def predict(self, latents, timestep, states, weights=None):
         """The noise (row, channel, height, width) that the UNet sees in latents x_t; arguments as for `run_unet`.
@@ -128,6 +140,16 @@ class Model:
             return output
         signal = self.signal(timestep, latents)
         return signal.sqrt() * output + (1 - signal).sqrt() * latents
+
+    def clean(self, latents, timestep, output):
+        """x0hat (row, channel, height, width): the image that the UNet's output at x_t predicts.
+
+        (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), or, of a UNet that predicts v, sqrt(abar_t) x_t - sqrt(1 - abar_t) v
+        """
+        signal = self.signal(timestep, latents)
+        if self.scheduler.config.prediction_type == "epsilon":
+            return (latents - (1 - signal).sqrt() * output) / signal.sqrt()
+        return signal.sqrt() * latents - (1 - signal).sqrt() * output
 
     def signal(self, timestep, like):
         """abar_t of the model's schedule, (row or 1, 1, 1, 1) in the type of `like`; between two timesteps interpolated."""

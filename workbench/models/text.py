@@ -6,6 +6,9 @@ library code is replaced and gradients flow to the vectors.
 A model with two text encoders (SDXL) reads every text with both. Their states, of the last layer but one, stand side by side in
 the channels, and so do the vectors put in the place of tokens. The pooled state of the second encoder, which its UNet also needs,
 is one more token row at the end, filled up with zeros: text states are one tensor, whatever the model.
+
+Under a prompt transform (`models/changes`) they hold more token rows: what the transform needs to say at a call of the UNet which
+states it sees. `asked` says it, `plain` leaves them out. Who encodes, keeps and passes on text states need not know.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -82,8 +85,19 @@ def encode_ids(model, ids, vectors=None, places=None):
 
 
 def _states(model, ids, vectors, places):
-    """Text states of token ids (prompt, token), one tensor for each text encoder; see `encode_ids`."""
-    encoders, found = model.text_encoders, []
+    """Text states of token ids (prompt, token), one tensor for each text encoder, with what a prompt transform adds."""
+    states = encoded_by(model.text_encoders, ids, vectors, places, device=model.device)
+    if model.transform is None or model.as_base:
+        return states
+    return model.transform.encoded(model, ids, vectors, places, states)
+
+
+def encoded_by(encoders, ids, vectors=None, places=None, seen=None, device="cpu"):
+    """Text states of token ids (prompt, token), one tensor for each of the text encoders; see `encode_ids`.
+
+    seen   (prompt, token) bool, the tokens that the encoders attend to; None = all
+    """
+    found = []
     tables = [encoder.get_input_embeddings() for encoder in encoders]
     own = [None] * len(tables)
     if vectors is not None:
@@ -92,7 +106,8 @@ def _states(model, ids, vectors, places):
     two = len(encoders) == 2
     for encoder, table, part, tokens in zip(encoders, tables, own, ids, strict=True):
         with nullcontext() if part is None else vectors_in_place(table, part, places):
-            found.append(encoder(tokens.to(model.device), output_hidden_states=two))
+            attention = None if seen is None else seen.to(device).long()
+            found.append(encoder(tokens.to(device), attention_mask=attention, output_hidden_states=two))
     if not two:
         return found[0].last_hidden_state
     return packed(torch.cat([one.hidden_states[-2] for one in found], dim=-1), found[1].text_embeds)
@@ -116,6 +131,42 @@ def packed(states, pooled):
 def unpacked(states, n_pooled):
     """What `packed` put together: states (row, token, channel), pooled states (row, n_pooled)."""
     return states[:, :-1], states[:, -1, :n_pooled]
+
+
+def ends(model, ids):
+    """(prompt,) place of the first end token of token ids (prompt, token)."""
+    return (ids == model.tokenizer.eos_token_id).int().argmax(dim=1)
+
+
+def length(model):
+    """How many token rows the text states of a model have that its UNet sees at a call."""
+    return model.tokenizer.model_max_length + (model.text_encoder_2 is not None)
+
+
+def plain(model, states):
+    """Text states (row, token, channel) without what a prompt transform added."""
+    return states[:, : length(model)]
+
+
+def along(model, start, end):
+    """`start` (row, token, channel) where a line from it to `end` begins: what a prompt transform needs to say is that of the end."""
+    if model.transform is None:
+        return start
+    kept = model.transform.on_a_line(end.shape[1])
+    return torch.cat([start[:, :kept], end[:, kept:]], dim=1)
+
+
+@contextmanager
+def asked(model, latents, timestep, states):
+    """While open, one call of the UNet may run: the text states (row, token, channel) that it sees there.
+
+    latents, timestep, states   as for `Model.run_unet`
+    """
+    if model.transform is None or model.as_base or states.shape[1] <= length(model):
+        yield plain(model, states)
+    else:
+        with model.transform.asked(model, latents, timestep, states) as seen:
+            yield seen
 
 
 def encode_tokens(model, vectors):

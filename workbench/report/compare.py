@@ -130,7 +130,7 @@ def _about(table: str, row: Row, without: Container[str] = ()) -> str:
     said = []
     for column in tables()[table].columns:
         name = column.name
-        if name in NO_LABELS or name in without or row[name] is None:
+        if name in NO_LABELS or name in without or row.get(name) is None:
             continue
         if column.type == "text":
             said.append(row[name])

@@ -112,10 +112,28 @@ def write(document: dict[str, Any], folder: str | Path) -> Path:
     """Write report.json: keys sorted, NaN and infinities as null, checked; returns the path."""
     document = plain_json(with_added(document))
     check(document)
-    text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     path = Path(folder) / "report.json"
-    write_text(path, text + "\n")
+    write_text(path, written(document))
     return path
+
+
+def written(document: dict[str, Any]) -> str:
+    """The text of report.json for a document of plain JSON values: keys sorted, without what is rare and says nothing."""
+    return json.dumps(without_rare(document), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_write(document: dict[str, Any]) -> list[str]:
+    """Names of the tables that files have: all but rare ones without rows."""
+    return [name for name, table in tables().items() if document[name] or not table.rare]
+
+
+def without_rare(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without rare tables that have no rows, and rare columns that say nothing: what `with_added` puts back."""
+    written = {name: value for name, value in document.items() if name not in tables()}
+    for name in to_write(document):
+        columns = [column.name for column in tables()[name].written(document[name])]
+        written[name] = [{column: row[column] for column in columns} for row in document[name]]
+    return written
 
 
 def check(document: Any) -> None:

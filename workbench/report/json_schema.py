@@ -29,7 +29,8 @@ def json_schema() -> dict[str, Any]:
     parts |= {one.name: _row(one.columns, one.open) for one in objects().values()}
     for name, table in tables().items():
         title = {"title": table.title} if isinstance(table.title, str) and table.title else {}
-        since = {"description": f"Since {table.since}; an older report may not have it."} if table.since else {}
+        there = "only a report where it has rows has it" if table.rare else "an older report may not have it"
+        since = {"description": f"Since {table.since}; {there}."} if table.since else {}
         parts[name] = {"type": "array", **title, **since, "items": _row(table.columns)}
     parts["neuron_table"] = {"type": ["string", "null"], "description": "The file of the table of single neurons, beside report.json."}
     return {
@@ -38,7 +39,7 @@ def json_schema() -> dict[str, Any]:
         "description": "Shares and p values are fractions. A number has its interval (low, high; 95 %) and its n; a null has its reason.",
         "type": "object",
         "properties": parts,
-        "required": list(parts),
+        "required": [name for name in parts if name not in tables() or not tables()[name].rare],
         "additionalProperties": True,
     }
 
@@ -48,7 +49,7 @@ def _row(columns: Iterable[Column], extra: bool = False) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {column.name: _value(column) for column in columns},
-        "required": [column.name for column in columns],
+        "required": [column.name for column in columns if not column.rare],
         "additionalProperties": extra,
     }
 
@@ -63,5 +64,6 @@ def _value(column: Column) -> dict[str, Any]:
     if isinstance(column.title, str) and not column.cell:
         said["title"] = column.title
     if column.since:
-        said["description"] = f"Since {column.since}; null in an older report."
+        there = "there only where some row says something" if column.rare else "null in an older report"
+        said["description"] = f"Since {column.since}; {there}."
     return said

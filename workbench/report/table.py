@@ -39,6 +39,7 @@ class Column:
     after    the column it is shown behind; default: the one before it
     needed   whether rows exist for it, so that a null needs a reason
     since    the version that added it: an older report has null there
+    rare     whether report.json and the CSV file have it only where some row says something; it is null elsewhere
     of       the columns of the rows of a list, or of an object
     """
 
@@ -51,6 +52,7 @@ class Column:
     after: str | None = None
     needed: bool = False
     since: str | None = None
+    rare: bool = False
     of: tuple["Column", ...] = ()
 
     @property
@@ -124,6 +126,7 @@ class Table:
     about     row -> (variant, what) of a number that is missing
     remarks   whether `reason` is a remark on the row, and not why a number is missing
     since     the version that added it: in an older report it is empty
+    rare      whether report.json has it, and there is a CSV file of it, only where it has rows
     hidden    whether it has no table for readers, only CSV
     first     columns that readers see before the others
     """
@@ -139,6 +142,7 @@ class Table:
     about: Callable[[Row], tuple[str, str]] | None = None
     remarks: bool = False
     since: str | None = None
+    rare: bool = False
     hidden: bool = False
     first: tuple[str, ...] = ()
 
@@ -151,6 +155,10 @@ class Table:
     def added(self) -> list[str]:
         """Columns that older reports of this schema version do not have."""
         return [column.name for column in self.columns if column.since]
+
+    def written(self, rows: Sequence[Row]) -> list[Column]:
+        """The columns that a file of these rows has."""
+        return [column for column in self.columns if not column.rare or any(row.get(column.name) is not None for row in rows)]
 
     def column(self, name: str) -> Column:
         """The column of that name."""

@@ -213,14 +213,20 @@ def condition(row: Row) -> str:
     return f"attack {row['attack']}"
 
 
+ADAPTIVE = {True: "adaptive", False: "not adaptive"}
+
+
 def provenance(row: Row) -> str:
-    """How the attack was made: 'optimised against it', 'transferred from esd'; empty without an attack."""
+    """How the attack was made: 'optimised against it', 'transferred from esd'; empty without an attack.
+
+    On a variant with a defence at inference it also says whether the attack is adaptive.
+    """
     if row.get("attack") is None or row.get("provenance") is None:
         return ""
     against = row.get("against")
-    if row["provenance"] == "transferred" and against:
-        return f"transferred from {against}"
-    return named(PROVENANCE, row["provenance"])
+    transferred = row["provenance"] == "transferred" and against
+    made = f"transferred from {against}" if transferred else named(PROVENANCE, row["provenance"])
+    return made if row.get("adaptive") is None else f"{made}, {ADAPTIVE[row['adaptive']]}"
 
 
 def condition_made(row: Row) -> str:

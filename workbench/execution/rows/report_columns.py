@@ -4,6 +4,8 @@ with_stated   the tables of the stage `measure` with
     who decided     detector, labels, thresholds and false positives in the rates and similar tables
     detectable      the change that a paired comparison on so many units would have found
     named           how many prompts of an attack say a name of the concept
+    adaptive        whether an attack's gradients pass through what a variant does while images are sampled
+    corrections     a table of its own: how often a corrector intervened
     against, control   of activity by call, so that no line of its figure stands for two sets
 and with the caveats that follow from them. The caveat on seeds comes first: it is shown under the headline.
 """
@@ -15,7 +17,7 @@ import numpy as np
 
 from workbench import registry
 from workbench.analysis import rates
-from workbench.execution.rows import Row, Tables
+from workbench.execution.rows import Row, Tables, defences
 from workbench.execution.workspace import Workspace
 from workbench.study import published, seeds
 from workbench.study.study import Study
@@ -35,11 +37,14 @@ def with_stated(workspace: Workspace, tables: dict[str, Any]) -> dict[str, Any]:
     tables["attacks"] = [row | {key: of(row).get(key) for key in ("named", "named_as_asked")} for row in tables["attacks"]]
     of = lambda row: named.get(row["prompt_set"], {})  # noqa: E731
     tables["rates"] = [row | {"named": of(row).get("named"), "named_of": of(row).get("n")} for row in tables["rates"]]
+    tables["rates"] = defences.with_adaptive(workspace.study, tables["rates"])
+    tables["corrections"] = defences.correction_rows(workspace)
     sets = workspace.plan.sets
     made = lambda row: {key: getattr(sets[row["prompt_set"]], key) for key in ("against", "control")}  # noqa: E731
     tables["activity_by_call"] = [row | made(row) for row in tables["activity_by_call"]]
     caveats = [*filter(None, [seeds.caveat(workspace.study)]), *tables["verdict"]["caveats"]]
     caveats += [*named_caveats(workspace, named), *shared_caveats(workspace.study), *few_caveats(tables)]
+    caveats += defences.caveats(tables["corrections"])
     caveats += published.sentences(workspace.study, deviating=True)
     tables["verdict"] = tables["verdict"] | {"caveats": caveats}
     return tables

@@ -33,7 +33,7 @@ def _node(study: Study, graph: Graph, variant: VariantTable) -> NodeSpec:
     pairs, note = training_data.pairs(study, graph.prompts, variant, method, parameters)
     graph.notes.extend([note] if note else [])
     method.check_training(parameters, pairs)
-    if method.guides and study.sampling.guidance == 1:
+    if method.defends == "guidance" and study.sampling.guidance == 1:
         raise StudyError(
             f'The variant "{variant.name}" changes guidance, and sampling.guidance = 1 samples without any, so it would change nothing. '
             "Set sampling.guidance above 1, or remove the variant."
@@ -53,6 +53,8 @@ def _node(study: Study, graph: Graph, variant: VariantTable) -> NodeSpec:
         content["like"] = True
     if study.prompts.retain and "retained" in method.takes:
         content["retained"] = training_data.retained(study, study.prompts.retain, graph.prompts)
+    if "detector" in method.takes:
+        content["detector"] = {"detector": graph.looks["steer"], "labels": graph.looks["labels"]}
     if method.reads_files:
         content["files"] = method.files(parameters, study.folder)
     return NodeSpec(
@@ -91,6 +93,7 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
             spare=spare,
             like=like,
             retained=node.parameters.get("retained", ()),
+            detector=_detector(workspace, node),
             progress=workspace.progress,
             log=log,
             folder=workspace.folder,
@@ -104,3 +107,9 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
         about |= {"preset": part.preset} if part.preset else {}
         about |= {"base": workspace.base, "base_digest": node.parameters["model"]}
         write_change(out, result, about, log)
+
+
+def _detector(workspace: Workspace, node: Node) -> dict[str, Any] | None:
+    """The attack-visible detector as the study gives it and the labels of the concept, for an eraser that takes them."""
+    said = node.parameters.get("detector")
+    return said and {"detector": workspace.given_detector("steer"), "labels": said["labels"]}

@@ -56,7 +56,9 @@ def _branches(study: Study, variant: str) -> int:
 
 
 def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
-    """images.safetensors: (prompt, 3, height, width) uint8; latents.safetensors: latents, and the UNet inputs that are kept; calls.json."""
+    """images.safetensors: (prompt, 3, height, width) uint8; latents.safetensors: latents, and the UNet inputs that are kept; calls.json;
+    of a corrector corrected.safetensors: (prompt,) the call from which an image was corrected, -1 = never.
+    """
     given, rows = node.parameters, workspace.prompt_set(node.condition.prompt_set).rows(shard.start, shard.stop)
     with applied(workspace.model, workspace.variant(node.variant)):
         states, empty = workspace.encode(rows), text.unconditional(workspace.model)
@@ -73,4 +75,7 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     images = (images * 255).round().byte()
     write_arrays(out / "images.safetensors", {"images": images})
     write_arrays(out / "latents.safetensors", {"latents": latents, "inputs": inputs})
+    corrected = [one.corrected for _, one in pieces if one.corrected is not None]
+    if corrected:
+        write_arrays(out / "corrected.safetensors", {"calls": torch.cat(corrected)})
     write_json(out / "calls.json", {"calls": trajectory.calls, "timesteps": trajectory.timesteps})

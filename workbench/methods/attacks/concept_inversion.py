@@ -16,6 +16,7 @@ from workbench.study.words import any_of
 
 CITATIONS = ("pham2024circumventing",)
 OPTIMISED = True
+GRADIENT = True
 SHARED = True  # one search for each half of the prompts
 VERSION = 2  # 1 was scored on the prompts it had learned from
 HALVES = 2

@@ -11,6 +11,7 @@ from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
 CITATIONS = ("zhang2024defensive",)
 OPTIMISED = True
+GRADIENT = True
 PUBLISHED = {"n_vectors": 1, "iterations": 30, "rule": "sign", "step": 1e-3, "noise": 0.0, "log": False, "looks": 0}
 
 

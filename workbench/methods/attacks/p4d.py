@@ -12,6 +12,7 @@ from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
 CITATIONS = ("chin2024prompting4debugging",)
 OPTIMISED = True
+GRADIENT = True
 STEP_PASSES = GRADIENT_PASSES + 1
 PUBLISHED = {
     "form": "N",

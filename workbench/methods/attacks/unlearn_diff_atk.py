@@ -12,6 +12,7 @@ from workbench.study.fields import MOST_ITERATIONS, MOST_RATE
 
 CITATIONS = ("zhang2024generate",)
 OPTIMISED = True
+GRADIENT = True
 PUBLISHED = {
     "n_tokens": 5,
     "timesteps": 50,

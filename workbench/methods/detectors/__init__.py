@@ -3,7 +3,7 @@
 A detector module has `Parameters` and `load(parameters)`, which returns a `Detector`.
 
 Detector     a network with named labels; `present` answers, `sweep` shows what another threshold would answer
-opened       what a study says of a detector -> the detector; located: the same parameters, files and folders found
+opened       what a study says of a detector -> the detector; opening: each only once;  located: its parameters, files and folders found
 Cached       the same detector for judging only: an image that was judged before is looked up, not judged again
 Preprocess   images in [0, 1] -> what a transformers folder's model expects, differentiable
 model_folder, model_digest, pretrained   a local transformers folder: found, named by its config and weights, read
@@ -47,6 +47,19 @@ def opened(given, folder="."):
             f"The detector {method.name} returns a {type(detector).__name__} without {', '.join(lacking)}; return a Detector."
         )
     return detector
+
+
+def opening(folder="."):
+    """`opened` of that folder that opens each detector once."""
+    known = {}
+
+    def once(given):
+        key = json.dumps(given, sort_keys=True, default=str)
+        if key not in known:
+            known[key] = opened(given, folder)
+        return known[key]
+
+    return once
 
 
 def located(parameters, folder):

@@ -10,19 +10,22 @@ from workbench.study.fields import NonEmpty, StudyTable
 class Parameters(StudyTable):
     """What can be set."""
 
-    added_later: ClassVar[tuple[str, ...]] = ("multiplier",)
+    added_later: ClassVar[tuple[str, ...]] = ("multiplier", "transport")
 
     path: NonEmpty = Field(description="file or folder, relative to the study file; `workbench inspect` says what it is")
     allow_unexpected: bool = Field(
         False, description="leave out tensors that the base model has no place for, instead of refusing the file"
     )
     multiplier: float = Field(1.0, ge=-1000, le=1000, description="of a LoRA's strength; -1 takes away what it adds")
+    transport: bool = Field(
+        False, description="SPM's file: its strength depends on the prompt, as SPM's own; otherwise it is merged as a plain LoRA"
+    )
 
 
 def erase(model, pairs, parameters, *, folder=".", **context):
     """Read {parameter: tensor} of everything that differs from the model; weights equal up to the file's precision stay as they are.
 
-    A folder of Receler's is read as a Change: modules that are added.
+    A folder of Receler's is read as a Change: modules that are added; so is a file of SPM's with `transport`.
 
     Raises   ModelError when the file cannot be read safely, does not fit, holds numbers that are not finite, or changes nothing
     Source   formats: docs/guides/own-model.md
@@ -49,11 +52,16 @@ def check(parameters, model, folder="."):
 
 
 def _added(parameters, model, folder):
-    """The Change of a folder that adds modules; None of any other checkpoint."""
+    """The Change of a folder that adds modules, or of SPM's file; None of any other checkpoint."""
     from workbench import resources
-    from workbench.models.changes import receler_files
+    from workbench.errors import ModelError
+    from workbench.models.changes import receler_files, spm_files
 
     path = resources.find_file(parameters.path, folder)
+    if parameters.transport:
+        if not spm_files.is_one(path):
+            raise ModelError(f"{path} is no file of SPM's (prompts, rank and alpha in its header), so it has no transport.")
+        return spm_files.read(path, model)
     return receler_files.read(path, model) if receler_files.is_one(path) else None
 
 

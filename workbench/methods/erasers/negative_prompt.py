@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.study.fields import NonEmpty
 
-GUIDES = True
+DEFENDS = "guidance"
 NO_PRESET = "which text stands in it is all there is to say."
 
 

@@ -6,7 +6,7 @@ from workbench.study.fields import NonEmpty
 from workbench.study.published import Published
 
 CITATIONS = ("schramowski2023safe",)
-GUIDES = True
+DEFENDS = "guidance"
 FURTHER_BRANCH = True
 STRENGTHS = {
     "weak": (200.0, 15, 0.0, 0.0, 0.0),

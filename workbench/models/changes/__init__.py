@@ -1,11 +1,12 @@
-"""Changes of a model that are no weights: rules of guidance, and modules that are added.
+"""Changes of a model that are no weights: rules of guidance, prompt transforms, correctors, and modules that are added.
 
 Change      one of them: its kind, its settings and its tensors; data only
 installed   context manager in which the model computes with it; afterwards nothing of it is left
 save, load  as one safetensors file
 
-Recording, attribution, ablation, attacks and the lab need not know of them: what is added is computed by hooks of the UNet, and the loop
-that samples asks the model for its rule of guidance.
+Recording, attribution, ablation, attacks and the lab need not know of them: what is added is computed by hooks of the UNet, the loop
+that samples asks the model for its rule of guidance and its corrector, and a prompt transform stands between the text encoder and the
+calls of the UNet.
 """
 
 import json
@@ -13,17 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from workbench.errors import ModelError, nearest
-from workbench.models.changes import adapter, guidance
+from workbench.models.changes import adapter, corrector, guidance, membrane, safree
 from workbench.storage import digest, read_arrays, read_metadata, tensors_digest, write_arrays
 
-KINDS = {"adapter": adapter, "negative_prompt": guidance, "sld": guidance}
+KINDS = {"adapter": adapter, "negative_prompt": guidance, "sld": guidance, "safree": safree, "corrector": corrector, "membrane": membrane}
 
 
 @dataclass(frozen=True)
 class Change:
     """A change that is no weights.
 
-    kind       one of KINDS;  settings   {name: number or text}
+    kind       one of KINDS;  settings   {name: what JSON can hold}
     tensors    {name: tensor} in single precision
     """
 
@@ -47,8 +48,8 @@ class Change:
 
     @property
     def n_parameters(self):
-        """How many numbers it adds to the UNet; 0 for a rule of guidance."""
-        return sum(value.numel() for value in self.tensors.values()) if KINDS[self.kind] is adapter else 0
+        """How many numbers it adds to the UNet; 0 for all others."""
+        return sum(value.numel() for value in self.tensors.values()) if KINDS[self.kind] in (adapter, membrane) else 0
 
 
 @contextmanager

@@ -16,11 +16,12 @@ FORMULA = ("=", "+", "-", "@", "'", "\t", "\r")
 
 def to_csv(rows: Iterable[dict[str, Any]], table: str) -> str:
     """The rows of a table of report.json as CSV text, columns in canonical order."""
-    text = io.StringIO()
+    text, rows = io.StringIO(), list(rows)
+    written = tables()[table].written(rows)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns(table))
+    writer.writerow([column.name for column in written])
     for row in rows:
-        writer.writerow([_cell(row[column.name], column) for column in tables()[table].columns])
+        writer.writerow([_cell(row[column.name], column) for column in written])
     return text.getvalue()
 
 
@@ -28,10 +29,11 @@ def from_csv(text: str, table: str) -> list[dict[str, Any]]:
     """The rows again, with the types of the schema; the inverse of to_csv."""
     reader = csv.reader(io.StringIO(text))
     names = next(reader, [])
-    if names != columns(table):
+    all_of, rare = tables()[table].columns, {column.name for column in tables()[table].columns if column.rare}
+    if [name for name in names if name not in rare] != [name for name in columns(table) if name not in rare]:
         raise RunError(f"The CSV of {table} has the columns {', '.join(names)}; expected: {', '.join(columns(table))}.")
-    known = tables()[table].columns
-    return [{column.name: _value(cell, column) for column, cell in zip(known, row, strict=True)} for row in reader]
+    known, missing = [column for column in all_of if column.name in names], {name: None for name in rare if name not in names}
+    return [{column.name: _value(cell, column) for column, cell in zip(known, row, strict=True)} | missing for row in reader]
 
 
 def _cell(value: Any, column: Column) -> str:

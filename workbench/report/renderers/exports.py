@@ -99,11 +99,11 @@ def _page(document: dict[str, Any], folder: Path, options: Options, instead: ima
 
 def _json(document: dict[str, Any]) -> str:
     """As `document.write` writes it."""
-    return json.dumps(plain_json(document), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return schema.written(plain_json(document))
 
 
 def _tables(document: dict[str, Any]) -> dict[str, bytes]:
-    return {f"tables/{table}.csv": to_csv(document[table], table).encode("utf-8") for table in schema.tables()}
+    return {f"tables/{table}.csv": to_csv(document[table], table).encode("utf-8") for table in schema.to_write(document)}
 
 
 def _archive(document: dict[str, Any], folder: Path, options: Options, instead: images.Source | None) -> tuple[bytes, tuple[str, ...]]:

@@ -37,7 +37,7 @@ def render(folder: str | Path, formats: Iterable[str] = FORMATS, max_mb: float =
 
         written.append(_replace(folder / "report.md", render_markdown(document)))
     if "csv" in formats:
-        for table in schema.tables():
+        for table in schema.to_write(document):
             path = folder / "tables" / f"{table}.csv"
             written.append(_replace(path, to_csv(document[table], table)))
     written.append(write_manifest(folder))

@@ -152,11 +152,24 @@ RATES = Table(
         Column("false_positive_n", "count?", since=NEW),
         Column("named", "count?", "Prompts that name the concept", cell=lambda row: wording.of(row["named"], row["named_of"]), since=NEW),
         Column("named_of", "count?", since=NEW),
+        Column("adaptive", "flag?", since=NEW, rare=True),
         *changed(RATE, rate="Value"),
     ),
     rows=_rates_seen,
     note=lambda report, rows: decided(report["rates"]),
     fold="Table of these numbers",
+)
+CORRECTIONS = Table(
+    "corrections",
+    "Images that a corrector changed while they were sampled; on prompts without the concept these are false interventions",
+    (
+        *CONDITION,
+        Column("without_concept", "flag", "Prompts without the concept"),
+        *changed(RATE, successes="Corrected"),
+    ),
+    fold="How often a corrector intervened",
+    since=NEW,
+    rare=True,
 )
 SWEEP = Table(
     "sweep",
@@ -412,6 +425,7 @@ SECTION = Section(
         RATES_FIGURE,
         DETECTORS,
         RATES,
+        CORRECTIONS,
         SWEEP,
         RATES_BY_LABEL,
         AGAINST_CONTROL,
