@@ -30,6 +30,7 @@ SETTINGS = {
     "learned_mask": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "negative_prompt": {"prompt": "ink"},
     "adv_unlearn": {"iterations": 2, "warmup": 1, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2},
+    "all_but_one": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "null_space": {"tolerance": 1e-3},
     "receler": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2, "rank": 2},
     "sld": {"concept": "ink"},
