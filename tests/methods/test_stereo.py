@@ -68,7 +68,7 @@ def slow_stereo(model, pairs, templates, given):
     def composed(ask, asked, pair):
         empty = ask(text.unconditional(model))
         anchor = given.eta * (ask(text.encode(model, [pairs[pair][1]])) - empty)
-        away = sum(given.eta * (ask(with_vector(pair, vector)) - empty) for vector in found) / len(found)
+        away = sum(given.eta * (ask(text.encode(model, ["<*>"], vector[None])) - empty) for vector in found) / len(found)
         return empty + anchor - away
 
     for _ in range(given.rounds):

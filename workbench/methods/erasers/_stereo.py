@@ -27,7 +27,8 @@ def _bare(word):
 class Training:
     """One training; `improve` takes one step of the stage that is due and returns its loss.
 
-    sides    text states (pair, token, channel): of the concept's prompts, then of the same with each vector found so far
+    sides    text states (pair, token, channel): of the concept's prompts, then of the same with the vectors of each round so far
+    alone    text states (1, token, channel) of the vectors of each round without other words
     """
 
     def __init__(self, model, pairs, names, parameters):
@@ -40,7 +41,7 @@ class Training:
         self.first = {name: own[name].detach() for name in names}
         self.frozen = self.first
         self.weights = {name: weight.clone().requires_grad_(True) for name, weight in self.first.items()}
-        self.found, self.sides = [], [self.pool.concept]
+        self.found, self.alone, self.sides = [], [], [self.pool.concept]
         self.vectors = self.optimiser = None
 
     def stage(self):
@@ -97,7 +98,7 @@ class Training:
             without, concept = self.frozen_noise(drawn, [empty, states])
             return without - eta * (concept - without)
         anchor = self.pool.anchor[drawn.pair]
-        without, towards, *away = self.frozen_noise(drawn, [empty, anchor, *(side[drawn.pair] for side in self.sides[1:])])
+        without, towards, *away = self.frozen_noise(drawn, [empty, anchor, *(one.expand_as(empty) for one in self.alone)])
         return without + eta * (towards - without) - eta * (torch.stack(away).mean(dim=0) - without)
 
     def loss(self, stage):
@@ -129,6 +130,7 @@ class Training:
     def keep_found(self, vectors):
         """Add vectors (vector, channel) to those found."""
         self.found.append(vectors)
+        self.alone.append(text.encode(self.model, [text.HERE], vectors[None]))
         self.sides.append(self.states_with(vectors, torch.arange(len(self.templates))))
 
     def state(self):

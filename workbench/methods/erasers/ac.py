@@ -75,7 +75,6 @@ def erase(
     progress=None,
     kept=lambda name: None,
     keep=lambda name, state: None,
-    log=None,
     **context,
 ):
     """Train and return {"unet.<name>": tensor}, or the table of token vectors; the model itself is left as it was.
@@ -86,7 +85,7 @@ def erase(
     With modules = "embedding" only vectors of the concept's words change, in eps(x_t, t, c) alone, for no anchor has these words.
 
     kept, keep   what a killed training had reached: kept(name) -> state or None, keep(name, state)
-    progress     called with (step, of, loss);  log  list that gets (step, loss)
+    progress     called with (step, of, loss)
     Raises       MethodError when there are no pairs, settings do not belong together, or no word can be trained
     Source       arXiv 2303.13516, model-based form. Ours: the gradient through token 0 is not stopped, the text
                  encoder being fixed
@@ -108,7 +107,7 @@ def erase(
         from workbench.methods.erasers._embedding import Training
 
         training = Training(model, pairs, pool, generator, parameters)
-        with_checkpoints(training, "vectors", parameters.iterations, progress, kept, keep, log)
+        with_checkpoints(training, "vectors", parameters.iterations, progress, kept, keep)
         return training.table()
 
     def loss_of(weights):
@@ -128,7 +127,6 @@ def erase(
         generator=generator,
         kept=kept,
         keep=keep,
-        log=log,
     )
 
 

@@ -21,7 +21,7 @@ PUBLISHED = Published(
     ours=("seed",),
     differs=(
         "our reading of Algorithm 1: in a later round of the search rows ask with the concept or with any vector found before, and the "
-        "vectors replace the words that the anchor has not",
+        "vectors replace the words that the anchor has not; the last erasing leads away from the vectors without other words",
         "their images are given by the user, with prompts of their own; here the base model draws them from the erasing pairs",
         "they take the mean over several anchors for one concept, here each row has the anchor of its own pair",
         "their search begins at a word that the user gives, here at a random word",
@@ -74,9 +74,10 @@ def erase(
     erase    || eps(x_t, t, q) - sg[eps*(empty) - eta (eps*(q) - eps*(empty))] ||^2, q the concept or a prompt with a vector found before
     attack   v = argmin || eps(x_t, t, p(v)) - noise ||^2,  p(v) the prompt with v in the place of the concept
     Then once, from the weights of the model:
-    loss     || eps(x_t, t, q) - sg[eps_0(empty) + eta (eps_0(a) - eps_0(empty)) - eta mean_v (eps_0(p(v)) - eps_0(empty))] ||^2
+    loss     || eps(x_t, t, q) - sg[eps_0(empty) + eta (eps_0(a) - eps_0(empty)) - eta mean_v (eps_0(v) - eps_0(empty))] ||^2
 
-    x_t are noised images of the concept by the model, q is drawn for every row, a is the anchor of its pair.
+    x_t are noised images of the concept by the model, q is drawn for every row, a is the anchor of its pair. v stands without other
+    words, so that the last erasing does not lead away from what p and a share.
 
     pairs        [(prompt with the concept, the same without it)]
     kept, keep   what a killed training had reached: kept(name) -> state or None, keep(name, state)
