@@ -289,7 +289,7 @@ def unlearned(model, pairs, drawn, form, eta):
     return total / len(drawn.pair)
 
 
-def guided(model, pairs, drawn, weights, eta, drift):
+def guided(model, pairs, drawn, weights, drift):
     """The loss of All but One, row by row, one prediction after the other; a scalar with gradient to the weights."""
     from workbench.models import text
 
@@ -299,8 +299,7 @@ def guided(model, pairs, drawn, weights, eta, drift):
     rows = []
     for row, pair in enumerate(drawn.pair.tolist()):
         with torch.no_grad():
-            empty, concept, anchor = (noise(row, prompt) for prompt in ("", *pairs[pair]))
-            towards = (anchor - empty) - eta * ((concept - empty) - (anchor - empty))
+            empty, anchor = noise(row, ""), noise(row, pairs[pair][1])
         term = noise(row, pairs[pair][0], weights) - noise(row, "", weights)
-        rows.append(((term - towards) ** 2).mean() + drift * ((noise(row, "", weights) - empty) ** 2).mean())
+        rows.append(((term - (anchor - empty)) ** 2).mean() + drift * ((noise(row, "", weights) - empty) ** 2).mean())
     return sum(rows) / len(rows)

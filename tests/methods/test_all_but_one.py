@@ -20,7 +20,7 @@ SMALL = {"iterations": 3, "steps": 3, "trajectories": 2, "batch": 2}
 
 @pytest.mark.parametrize("modules", ["x", "u", "x-strict", "all"])
 def test_it_is_its_formula_row_by_row(exact, modules):
-    given = METHOD.parameters(**SMALL | {"modules": modules, "drift": 0.7, "eta": 0.5, "seed": 3, "trajectories": 4})
+    given = METHOD.parameters(**SMALL | {"modules": modules, "drift": 0.7, "seed": 3, "trajectories": 4})
     log = []
     found = METHOD.call(exact, PAIRS, given, log=log)
     generator, own = torch.Generator().manual_seed(given.seed), dict(exact.unet.named_parameters())
@@ -28,7 +28,7 @@ def test_it_is_its_formula_row_by_row(exact, modules):
     weights = {name: own[name].detach().clone().requires_grad_(True) for name in esd.trained_names(exact.unet, modules)}
     optimiser, losses = torch.optim.Adam(weights.values(), lr=given.learning_rate), []
     for _ in range(given.iterations):
-        loss = guided(exact, PAIRS, pool.draw(exact, generator, given.batch), weights, given.eta, given.drift)
+        loss = guided(exact, PAIRS, pool.draw(exact, generator, given.batch), weights, given.drift)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -93,10 +93,10 @@ def test_what_it_wrote_comes_back(tiny_folder, tmp_path):
     assert found.keys() <= made.keys() and all(torch.equal(value, made[name]) for name, value in found.items()) and len(found) > 10
 
 
-def test_the_estimate_counts_the_pool_and_five_predictions_a_row():
+def test_the_estimate_counts_the_pool_and_four_predictions_a_row():
     given = all_but_one.Parameters(trajectories=2, steps=5, iterations=3, batch=4)
-    assert all_but_one.passes(given, 10) == 10 * 5 * 2 + 3 * 4 * 8
-    assert all_but_one.passes(all_but_one.Parameters(trajectories=0, steps=50, iterations=200, batch=1), 1) == 200 * 25 * 2 + 200 * 8
+    assert all_but_one.passes(given, 10) == 10 * 5 * 2 + 3 * 4 * 7
+    assert all_but_one.passes(all_but_one.Parameters(trajectories=0, steps=50, iterations=200, batch=1), 1) == 200 * 25 * 2 + 200 * 7
 
 
 def test_what_it_cannot_train_is_refused(model):

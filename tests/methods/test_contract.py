@@ -33,6 +33,7 @@ SETTINGS = {
     "all_but_one": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "null_space": {"tolerance": 1e-3},
     "receler": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2, "rank": 2},
+    "salun": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
     "sld": {"concept": "ink"},
     "stereo": {"rounds": 1, "erase_iterations": 1, "search_iterations": 1, "iterations": 1, "steps": 3, "images": 2, "batch": 2},
     "cad": {"steps": 3, "trajectories": 2},

@@ -23,7 +23,6 @@ class Parameters(BaseModel):
     )
     iterations: int = Field(160, ge=1, le=MOST_ITERATIONS, description="optimiser steps")
     learning_rate: float = Field(1e-3, gt=0, le=MOST_RATE, description="Adam's")
-    eta: float = Field(0.0, ge=0, le=MOST_RATE, description="how far to steer further, from the anchor away from the concept")
     drift: float = Field(1.0, ge=0, le=MOST_RATE, description="weight of what the uncond branch changes")
     guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of the sampled latents")
     steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps of those latents")
@@ -52,7 +51,7 @@ def erase(
 ):
     """Train and return {"unet.<name>": tensor}; the model itself is left as it was.
 
-    loss = || g(x_t, t, c) - sg[g_0(x_t, t, a) - eta (g_0(x_t, t, c) - g_0(x_t, t, a))] ||^2 + drift || eps(x_t, t, empty) - eps_0(..) ||^2
+    loss = || g(x_t, t, c) - sg[g_0(x_t, t, a)] ||^2 + drift || eps(x_t, t, empty) - eps_0(x_t, t, empty) ||^2
     g(x_t, t, p) = eps(x_t, t, p) - eps(x_t, t, empty),   x_t on base trajectories of the concept c, a its anchor
 
     g is what guidance adds to the uncond branch. With an empty anchor it becomes 0: the concept's prompt is answered as no prompt is.
@@ -63,7 +62,7 @@ def erase(
     progress     called with (step, of, loss);  log  list that gets (step, loss)
     Raises       MethodError when there are no pairs, or no parameter belongs to the modules
     Source       our reading of arXiv 2312.12807, of which neither paper nor code could be read: that it changes the guidance term, holds
-                 the drift of the unconditional one, and lets its user choose what the concept becomes. eta and the pool are ours
+                 the drift of the unconditional one, and lets its user choose what the concept becomes. The pool is ours
     """
     import torch
 
@@ -86,10 +85,9 @@ def erase(
         concept, anchor = pool.concept[drawn.pair], pool.anchor[drawn.pair]
         empty = pool.empty.expand_as(concept)
         with torch.no_grad():
-            with_concept, with_anchor, without = _noise(model, drawn, [concept, anchor, empty])
-        target = with_anchor - without - parameters.eta * (with_concept - with_anchor)
+            with_anchor, without = _noise(model, drawn, [anchor, empty])
         own, own_without = _noise(model, drawn, [concept, empty], weights)
-        moved = (own - own_without - target).square().mean()
+        moved = (own - own_without - (with_anchor - without)).square().mean()
         return moved + parameters.drift * (own_without - without).square().mean()
 
     return fine_tuned(model, names, parameters, loss_of, progress, generator=generator, kept=kept, keep=keep, log=log)
@@ -106,4 +104,4 @@ def _noise(model, drawn, states, weights=None):
 def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     n = max(parameters.trajectories, n_pairs) if parameters.trajectories else parameters.iterations * parameters.batch / 2
-    return n * parameters.steps * 2 + parameters.iterations * parameters.batch * (3 + 2 * 2.5)
+    return n * parameters.steps * 2 + parameters.iterations * parameters.batch * (2 + 2 * 2.5)
