@@ -107,7 +107,7 @@ def test_a_dump_has_the_study_as_written_and_reads_back():
 def test_seeds_that_say_nothing_are_refused_with_what_is_possible():
     masked = CHILD | {"method": "prune_neurons", "seeds": [0, 1]}
     refused("prune_neurons takes no `seed`, so every run would be the same", [ERASED, masked])
-    refused("Methods that can have seeds: ac, cad,", [ERASED, masked])
+    refused("Methods that can have seeds: ac, adv_unlearn, all_but_one, cad,", [ERASED, masked])
     other = {"method": "other_seeds", "seeds": [0, 1]}
     refused('attack "other_seeds": other_seeds takes no `seed`', [ERASED], [other])
     refused("`seeds` needs 2 to 20 different seeds, found 1; one seed is set as parameters.seed", [ERASED | {"seeds": [3]}])

@@ -42,7 +42,9 @@ class Parameters(StudyTable):
         (), description="for embedding: the words whose vectors are trained; none: those that a prompt has and no anchor has"
     )
     iterations: int = Field(160, ge=1, le=MOST_ITERATIONS, description="optimiser steps; SD: 100 (style, object) or 400 (nudity)")
-    learning_rate: float = Field(1e-3, gt=0, le=MOST_RATE, description="Adam's; SD: 8 times 2e-6 (style, object) or 4e-6 (nudity)")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=MOST_RATE, description="Adam's; of vectors 1e-2 is a good start; SD: 8 times 2e-6 (style, object) or 4e-6 (nudity)"
+    )
     prior: float = Field(0.0, ge=0, le=MOST_RATE, description="weight of the denoising loss on the images without the concept")
     guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of those images")
     steps: int = Field(20, ge=2, le=MOST_STEPS, description="sampling steps of those images")

@@ -9,8 +9,8 @@ from workbench.study.published import Published
 
 CITATIONS = ("fan2024salun",)
 PUBLISHED = Published(
-    source="OPTML-Group/Unlearn-Saliency at a6e89fd, SD/README.md, generate_mask.py, random_label.py and nsfw_removal.py. Epochs are given "
-    "as steps: 5 over some 950 images of a class, 1 over 800 of nudity",
+    source="OPTML-Group/Unlearn-Saliency at a6e89fd: its README for SD, generate_mask.py, random_label.py and nsfw_removal.py. Epochs are "
+    "given as steps: 5 over some 950 images of a class, 1 over 800 of nudity",
     values={"modules": "full", "share": 0.5, "mask_guidance": 7.5, "learning_rate": 1e-5, "batch": 8},
     tasks={
         "object": {"iterations": 600, "retention": 0.5, "images": 950},
