@@ -21,7 +21,7 @@ class Parameters(BaseModel):
     modules: Literal["x", "u", "x-strict", "all"] = Field(
         "x", description="x: all cross-attention (attn2); u: all other layers; x-strict: attn2.to_k and to_v; all: x and u"
     )
-    iterations: int = Field(160, ge=1, le=MOST_ITERATIONS, description="optimiser steps")
+    iterations: int = Field(110, ge=1, le=MOST_ITERATIONS, description="optimiser steps")
     learning_rate: float = Field(1e-3, gt=0, le=MOST_RATE, description="Adam's")
     drift: float = Field(1.0, ge=0, le=MOST_RATE, description="weight of what the uncond branch changes")
     guidance: float = Field(3.0, ge=0, le=MOST_GUIDANCE, description="guidance scale of the sampled latents")
