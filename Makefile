@@ -43,6 +43,7 @@ bench: $(VENV)/.developing  ## ratios measured side by side
 	$(BIN)/python benchmarks/ablation.py
 	$(BIN)/python benchmarks/lab.py
 	$(BIN)/python benchmarks/learned_mask.py
+	$(BIN)/python benchmarks/erasers.py
 	$(BIN)/python -m experiments.plantings.run
 
 attack-table: $(VENV)/.developing  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)

@@ -287,3 +287,19 @@ def unlearned(model, pairs, drawn, form, eta):
             target = noise[start] - eta * (noise["concept"] - noise[without])
             total += float((noise["concept"] - target).square().mean())
     return total / len(drawn.pair)
+
+
+def guided(model, pairs, drawn, weights, drift):
+    """The loss of All but One, row by row, one prediction after the other; a scalar with gradient to the weights."""
+    from workbench.models import text
+
+    def noise(row, prompt, *own):
+        return model.predict(drawn.noised[row : row + 1], drawn.at[row : row + 1], text.encode(model, [prompt]), *own)
+
+    rows = []
+    for row, pair in enumerate(drawn.pair.tolist()):
+        with torch.no_grad():
+            empty, anchor = noise(row, ""), noise(row, pairs[pair][1])
+        term = noise(row, pairs[pair][0], weights) - noise(row, "", weights)
+        rows.append(((term - (anchor - empty)) ** 2).mean() + drift * ((noise(row, "", weights) - empty) ** 2).mean())
+    return sum(rows) / len(rows)

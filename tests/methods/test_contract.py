@@ -30,12 +30,15 @@ SETTINGS = {
     "learned_mask": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "negative_prompt": {"prompt": "ink"},
     "adv_unlearn": {"iterations": 2, "warmup": 1, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2},
+    "all_but_one": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "null_space": {"tolerance": 1e-3},
     "receler": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2, "rank": 2},
+    "salun": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
     "sld": {"concept": "ink"},
     "spm": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "safree": {"concept": "ink"},
     "concept_corrector": {"concept": "ink", "replacement": "owl"},
+    "stereo": {"rounds": 1, "erase_iterations": 1, "search_iterations": 1, "iterations": 1, "steps": 3, "images": 2, "batch": 2},
     "cad": {"steps": 3, "trajectories": 2},
     "mask_from_file": {"file": "mask.safetensors"},
     "from_checkpoint": {"path": "esd.safetensors"},
@@ -178,6 +181,29 @@ def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(mo
         assert {value.dtype == torch.bool for value in changed.values()} == {one.is_mask}
         assert same_bits(before, {n: p.detach() for n, p in model.parameters().items()})
     assert not any(p.requires_grad for p in model.unet.parameters())
+
+
+def parents():
+    """Erasers whose weights hold where nothing is pruned yet."""
+    for name, one in sorted(methods("erasers").items()):
+        if not (one.is_mask or one.guides or one.lifts_masks(one.parameters(**SETTINGS.get(name, {})))):
+            yield name
+
+
+@pytest.mark.parametrize("name", parents())
+def test_every_eraser_of_weights_can_be_the_parent_of_a_mask(model, files, name):
+    one = method("erasers", name)
+    layer = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
+    given = one.parameters(**SETTINGS.get(name, {}))
+    made = one.call(model, PAIRS, given, prune={layer: [0, 3]}, folder=files, retained=["orange window"])
+    changed = {"changes": (made,)} if isinstance(made, Change) else {"weights": dict(made)}
+    both = Variant("pruned", "erased", masks=cut_incoming(model.unet, {layer: [1, 2]})).over(Variant("erased", "base", **changed))
+    with applied(model, both):
+        own = model.parameters()
+        assert both.masks and not any(own[parameter][mask].any() for parameter, mask in both.masks.items())
+        for parameter, value in both.weights.items():
+            left = ~both.masks.get(parameter, torch.zeros_like(value, dtype=torch.bool))
+            assert torch.equal(own[parameter][left], value[left])
 
 
 @pytest.mark.parametrize(("modules", "n"), [("x", 20), ("x-strict", 8), ("u", 122)])

@@ -6,7 +6,7 @@ import torch
 from tests import tiny
 from workbench.diffusion import denoise as loop
 from workbench.errors import MethodError
-from workbench.methods.erasers import esd
+from workbench.methods.erasers import _training, esd
 from workbench.models import text
 from workbench.models.load import from_pipeline
 from workbench.registry import method
@@ -52,7 +52,10 @@ def noised_until(model, prompt, seed, call, given):
 
 
 def slow_esd(model, pairs, given):
-    """ESD as published, one latent after the other: sample to a random step, ask the base model three times, train at c or c_from."""
+    """ESD, one latent after the other: sample to a random step, ask the base model three times, train at c or c_from.
+
+    Of 2024 with the forms concept and erase_from, of 2023 with empty, ours with anchor.
+    """
     generator, own = torch.Generator().manual_seed(given.seed), dict(model.unet.named_parameters())
     weights = {name: own[name].detach().clone().requires_grad_(True) for name in esd.trained_names(model.unet, given.modules)}
     optimiser = torch.optim.Adam(weights.values(), lr=given.learning_rate)
@@ -63,12 +66,14 @@ def slow_esd(model, pairs, given):
         losses = []
         for row in range(given.batch):
             concept, anchor = pairs[pair[row]]
-            c_from = {"concept": concept, "erase_from": anchor}[given.form]
+            c_from = anchor if given.form == "erase_from" else concept
+            begin = {"concept": concept, "erase_from": anchor, "empty": "", "anchor": anchor}[given.form]
+            away_from = anchor if given.form == "anchor" else ""
             with torch.no_grad():
                 x, t = noised_until(model, c_from, seed[row], call[row], given)
                 ask = lambda states, x=x, t=t: model.predict(x, t[None], states)  # noqa: E731
-                start, towards = ask(text.encode(model, [c_from])), ask(text.encode(model, [concept]))
-                target = start - given.eta * (towards - ask(text.unconditional(model)))
+                start, towards, without = (ask(text.encode(model, [prompt])) for prompt in (begin, concept, away_from))
+                target = start - given.eta * (towards - without)
                 states = text.encode(model, [c_from])
             losses.append((model.predict(x, t[None], states, weights) - target).square().mean())
         optimiser.zero_grad()
@@ -77,7 +82,7 @@ def slow_esd(model, pairs, given):
     return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
 
 
-@pytest.mark.parametrize("form", ["concept", "erase_from"])
+@pytest.mark.parametrize("form", ["concept", "erase_from", "empty", "anchor"])
 @pytest.mark.parametrize("modules", ["x", "u", "x-strict", "all"])
 def test_esd_is_the_authors_loop(exact, form, modules):
     model = exact
@@ -87,6 +92,24 @@ def test_esd_is_the_authors_loop(exact, form, modules):
     assert found.keys() == slow.keys()
     assert all(torch.allclose(weight, slow[name], rtol=0, atol=1e-9) for name, weight in found.items())
     assert max((weight - own[name]).abs().max() for name, weight in found.items()) > 1e-3
+
+
+def test_a_killed_training_continues_to_the_same_weights(model, monkeypatch):
+    monkeypatch.setattr(_training, "KEEP_EVERY", 0.0)
+    monkeypatch.setattr(_training, "KEEPING", 0.0)
+    parameters, saved = esd.Parameters(iterations=4, steps=3, trajectories=3, batch=2), {}
+    whole = esd.erase(model, PAIRS, parameters)
+
+    def keep(name, state):
+        saved[name] = {key: {n: v.clone() for n, v in value.items()} if key == "weights" else value for key, value in state.items()}
+        if state["step"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        esd.erase(model, PAIRS, parameters, keep=keep)
+    steps = []
+    again = esd.erase(model, PAIRS, parameters, kept=saved.get, progress=lambda step, of, loss: steps.append((step, of)))
+    assert all(torch.equal(again[name], value) for name, value in whole.items()) and steps == [(3, 4), (4, 4)]
 
 
 def test_erasing_from_another_prompt_moves_that_prompt(model):

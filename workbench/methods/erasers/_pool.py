@@ -2,7 +2,7 @@
 
 along_trajectories   ESD's pool: UNet inputs on the base model's own trajectories of the concept
 anew                 ESD as published: a trajectory of its own for every draw, sampled up to a random step
-of_images            AC's pool: final latents of the prompts without the concept, noised when drawn
+of_images            AC's pool: final latents of the prompts without the concept, noised when drawn; STEREO's: of those with it
 wanted               the prediction an objective asks for
 """
 
@@ -93,9 +93,9 @@ def anew(model, pairs, parameters, side="concept"):
     return Anew(nothing, nothing, **states, timesteps=None, shown=states[side], steps=parameters.steps, guidance=parameters.guidance)
 
 
-def of_images(model, pairs, parameters, n):
-    """Pool of n final latents of the prompts without the concept."""
-    return _sampled(model, pairs, parameters, n, (), "anchor")
+def of_images(model, pairs, parameters, n, side="anchor"):
+    """Pool of n final latents of the prompts of one side."""
+    return _sampled(model, pairs, parameters, n, (), side)
 
 
 def _states(model, pairs):

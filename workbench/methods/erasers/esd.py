@@ -89,7 +89,16 @@ def check_training(parameters, pairs):
         )
 
 
-def erase(model, pairs, parameters, *, progress=None, **context):
+def erase(
+    model,
+    pairs,
+    parameters,
+    *,
+    progress=None,
+    kept=lambda name: None,
+    keep=lambda name, state: None,
+    **context,
+):
     """Train and return {"unet.<name>": tensor}; the model itself is left as it was.
 
     loss = || eps(x_t, t, c) - sg[eps_0(start) - eta (eps_0(c) - eps_0(without))] ||^2,  x_t on base trajectories of c
@@ -97,10 +106,11 @@ def erase(model, pairs, parameters, *, progress=None, **context):
     With form = "erase_from" the anchor a takes the place of c in eps(x_t, t, c) and in the trajectories:
     loss = || eps(x_t, t, a) - sg[eps_0(a) - eta (eps_0(c) - eps_0(empty))] ||^2,  x_t on base trajectories of a
 
-    pairs      [(prompt with the concept, the same without it)]
-    progress   called with (step, of, loss)
-    Raises     MethodError when there are no pairs, no parameter matches, or an anchor to erase from is empty
-    Source     arXiv 2303.07345 and its public code
+    pairs        [(prompt with the concept, the same without it)]
+    kept, keep   what a killed training had reached: kept(name) -> state or None, keep(name, state)
+    progress     called with (step, of, loss)
+    Raises       MethodError when there are no pairs, no parameter matches, or an anchor to erase from is empty
+    Source       arXiv 2303.07345 and its public code
     """
     import torch
 
@@ -125,7 +135,7 @@ def erase(model, pairs, parameters, *, progress=None, **context):
         target = wanted(model, pool, drawn, parameters.form, parameters.eta)
         return (model.predict(drawn.noised, drawn.at, getattr(pool, side)[drawn.pair], weights) - target).square().mean()
 
-    return fine_tuned(model, names, parameters, loss_of, progress)
+    return fine_tuned(model, names, parameters, loss_of, progress, generator=generator, kept=kept, keep=keep)
 
 
 def passes(parameters, n_pairs, passes_per_image=0):
