@@ -102,7 +102,7 @@ def main(words=None):
         others = [Path("runs") / name for name in CONCEPTS.values()] + [Path(folder) for folder in given.take_from]
         others += [workspace.store.folder for workspace in workspaces.values()] if given.map else []
         for workspace in todo.values():
-            execute.run_nodes(workspace, picked(workspace, due), watcher=_telling(), others=others)
+            execute.run_nodes(workspace, picked(workspace, due), watcher=telling(), others=others)
     if given.search:
         sys.stdout.write(searched(search, SEARCHED_WITH))
         return
@@ -115,7 +115,7 @@ def main(words=None):
         keep(ROOT / "docs" / "results" / "index.md", short, MARKS)
 
 
-def _telling():
+def telling():
     """A watcher that names each node when it begins."""
     told = set()
 

@@ -28,6 +28,8 @@ QUICK = ("list", "show", "report", "status", "verify", "init", "import-prompts",
 QUICK += ("sets show", "sets compare", "sets union")
 # other programs; their commands are not checked
 OTHERS = ("source", "pip", "git", "cd", "pre-commit")
+# programs that start another one, which is checked
+STARTERS = ("srun", "torchrun")
 RUN = "emoji-ink-style"
 
 
@@ -49,7 +51,10 @@ def test_a_command_fits_the_command_line(page, words):
     if words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(words[1:]) <= set(targets)
-    elif words[0] == "workbench":
+    elif words[0] == "sbatch":
+        assert (ROOT / words[1]).is_file()
+    elif "workbench" in words and words[0] in ("workbench", *STARTERS):
+        words = words[words.index("workbench") :]
         command, context, rest = typer.main.get_command(app), None, words[1:]
         while hasattr(command, "commands"):
             context = typer.Context(command, parent=context)

@@ -186,7 +186,7 @@ def test_every_eraser_changes_parameters_of_the_model_and_leaves_it_as_it_was(mo
 def parents():
     """Erasers whose weights hold where nothing is pruned yet."""
     for name, one in sorted(methods("erasers").items()):
-        if not (one.is_mask or one.guides or one.lifts_masks(one.parameters(**SETTINGS.get(name, {})))):
+        if not (one.is_mask or one.defends or one.lifts_masks(one.parameters(**SETTINGS.get(name, {})))):
             yield name
 
 

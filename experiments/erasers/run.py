@@ -1,0 +1,65 @@
+"""Every eraser on every concept of the emoji model: what it erases, what it keeps, how it stands attacks, what its neurons do.
+
+Kept under runs/erasers/, one folder per concept; stopped, it goes on where it was. When all concepts are complete the table becomes a page
+of docs/results, and its three sentences go to docs/results/index.md.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments import pictures
+from experiments.attack_table.run import CONCEPTS, chosen, expected, keep, paces
+from experiments.erasers.design import N_QUICK, SETTINGS, N, picked, study_of
+from experiments.erasers.tables import document, drawn
+from experiments.robust_pruning.run import telling
+from workbench.errors import WorkbenchError
+from workbench.execution import execute
+from workbench.storage import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+MARKS = "<!-- erasers -->", "<!-- end of erasers -->"
+
+
+def main(words=None):
+    """Say what it will take, compute what is missing, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--concepts", help=f"with commas; possible: {', '.join(CONCEPTS)}")
+    parser.add_argument("--erasers", help=f"with commas; possible: {', '.join(SETTINGS)}")
+    parser.add_argument("--quick", action="store_true", help=f"{N_QUICK} units and short trainings: does it run? Keeps nothing")
+    parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
+    parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
+    parser.add_argument("--out", default="runs/erasers", help="folder of the results")
+    given = parser.parse_args(words)
+    concepts, erasers = chosen(given.concepts, CONCEPTS, "concept"), chosen(given.erasers, SETTINGS, "eraser")
+    out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 20) if given.quick else (Path(given.out), N, 1)
+    workspaces = {}
+    for concept in concepts:
+        _, workspaces[concept] = execute.prepare(study_of(concept, erasers, n, shorter), out / concept)
+    if not given.tables:
+        pace = paces(next(iter(workspaces.values())))
+        left = {name: sum(expected(one, node, pace) for node in picked(one)) / 60 for name, one in workspaces.items()}
+        said = ", ".join(f"{name} {minutes:.0f}" for name, minutes in left.items())
+        sys.stdout.write(f"Left to do, in minutes of one process at its present speed: {said}.\n\n")
+        sys.stdout.flush()
+        if given.dry_run:
+            return
+        for workspace in workspaces.values():
+            execute.run_nodes(workspace, picked(workspace), watcher=telling())
+    short, everything = document(workspaces, "python -m experiments.erasers.run")
+    sys.stdout.write(f"{everything}\n")
+    if not given.quick and set(concepts) == set(CONCEPTS) and set(erasers) == set(SETTINGS):
+        pictures.save(drawn(workspaces))
+        write_text(ROOT / "docs" / "results" / "erasers.md", everything)
+        keep(ROOT / "docs" / "results" / "index.md", short, MARKS)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except WorkbenchError as error:
+        sys.stderr.write(f"erasers: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. What was finished is kept; run the same command again to go on.\n")
+        sys.exit(130)

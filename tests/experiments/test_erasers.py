@@ -1,0 +1,60 @@
+"""The calibration of erasers: its design fits the studies, and what its rows say together."""
+
+import pytest
+
+from experiments.attack_table.run import CONCEPTS
+from experiments.erasers import design, rows, tables
+from workbench import registry
+from workbench.execution import plan as planning
+from workbench.study.parts import RETAINED
+
+
+def row(concept, eraser, asr, reactivation=0.0, rate=0.05, far=0.9):
+    def share(value):
+        return {"n": 100, "rate": value, "low": value, "high": value}
+
+    found = {"concept": concept, "eraser": eraser, "pre_asr": share(rate), "asr": {"pgd": share(asr)}, "reactivation": reactivation}
+    return found | {"far": share(far), "base_far": share(1.0)}
+
+
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_every_eraser_is_planned_with_its_attacks_and_its_recordings(concept):
+    study = design.study_of(concept, list(design.SETTINGS))
+    assert {variant.method for variant in study.variants} == set(design.SETTINGS) <= set(registry.methods("erasers"))
+    plan = planning.build(study, "model", 10)
+    picked = {node.id for node in design.picked(type("Workspace", (), {"plan": plan, "study": study}))}
+    for variant in study.variants:
+        needed = {f"erase:{variant.name}", f"generate:{variant.name}:target", f"record:{variant.name}:pgd@{variant.name}~control"}
+        needed |= {f"detect:{variant.name}:{kind}" for kind in RETAINED}
+        needed |= {f"detect:{variant.name}:{attack}@{variant.name}{end}" for attack in design.ATTACKS for end in ("", "~control")}
+        assert needed <= picked
+        others = [node for node in picked if node.startswith(f"generate:{variant.name}:") and "@" in node]
+        assert all(f"@{variant.name}" in node for node in others), "an attack is shown on the variant it was made against alone"
+
+
+def test_the_order_of_the_field_is_asked_pair_by_pair():
+    found = rows.orders([row("ink", "receler", 0.2), row("ink", "esd", 0.5), row("ink", "uce", 0.1), row("church", "receler", 0.1)], "pgd")
+    assert [(one["better"], one["worse"], round(one["difference"], 2)) for one in found] == [
+        ("receler", "esd", 0.3),
+        ("receler", "uce", -0.1),
+    ]
+    said = tables.order([row("ink", "receler", 0.2), row("ink", "esd", 0.5), row("ink", "uce", 0.1)])
+    assert "1 of 2 pairs" in said and "receler not below uce on ink (-0.10)" in said
+    assert "cannot be asked yet" in tables.order([row("ink", "receler", 0.2)])
+
+
+def test_reactivation_and_asr_are_correlated_over_points_and_with_one_eraser_left_out():
+    points = [row("ink", f"e{n}", n / 10, n / 20) for n in range(8)] + [row("ink", "odd", 0.0, 0.9)]
+    found = rows.with_asr(points)
+    assert found["n"] == 9 and found["low"] <= found["spearman"] <= found["high"]
+    assert found["without"]["odd"] == pytest.approx(1.0) and found["without"]["e3"] < 0.9
+    assert "Spearman" in tables.together_sentence(points)
+    alone = rows.with_asr(points[:2])
+    assert alone["spearman"] is None and alone["reason"] in tables.together_sentence(points[:2])
+
+
+def test_the_goal_asks_for_a_low_rate_and_for_what_is_retained():
+    assert rows.reached(row("ink", "esd", 0.5)) and not rows.reached(row("ink", "esd", 0.5, rate=0.2))
+    assert not rows.reached(row("ink", "esd", 0.5, far=0.8)) and rows.reached(row("ink", "esd", 0.5) | {"far": None}) is None
+    said = tables.goal([row("ink", "esd", 0.5), row("church", "esd", 0.5, rate=0.4), row("ink", "uce", 0.1, far=0.1)])
+    assert "esd: ink;" in said and "uce: none" in said
