@@ -67,6 +67,13 @@ def test_a_study_is_begun_and_the_state_of_runs_is_told(tmp_path):
     assert done.returncode == 2 and "Nothing is running" in done.stderr
 
 
+def test_a_study_whose_prompts_are_not_shipped_says_where_they_come_from(tmp_path):
+    done = workbench("init", "mine", "--like", "sd14-church-check", cwd=tmp_path)
+    assert done.returncode == 0 and "Prompts  none are shipped; the first lines of mine.toml say how to make them" in done.stdout
+    head = (tmp_path / "mine.toml").read_text().split("schema_version")[0]
+    assert "workbench import-prompts church.csv" in head and "workbench run mine.toml" in head
+
+
 def test_show_explains_a_method_and_prints_a_study(tmp_path):
     assert "learning_rate" in workbench("show", "esd", "--json", cwd=tmp_path).stdout
     assert 'name = "emoji-ink-style"' in workbench("show", "emoji-ink-style", cwd=tmp_path).stdout

@@ -113,6 +113,26 @@ def test_the_model_itself_keeps_its_number_format(ran):
     assert half.dtype == torch.bfloat16
 
 
+def test_the_other_format_is_the_whole_model_converted_and_shares_nothing_with_it(ran):
+    _, workspace = ran
+    other, own = workspace.other_format, workspace.model
+    for part, module in own.modules.items():
+        expected, found = module.state_dict(), other.modules[part].state_dict()
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            assert torch.equal(found[name], value.bfloat16() if value.is_floating_point() else value)
+            assert found[name].data_ptr() != value.data_ptr() and found[name].stride() == value.stride()
+        assert not any(one.requires_grad for one in other.modules[part].parameters())
+
+
+def test_converting_a_model_never_copies_it_as_it_is(ran, monkeypatch):
+    _, workspace = ran
+    copied, genuine = [], torch.nn.Parameter.__deepcopy__
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", lambda one, memo: (copied.append(one), genuine(one, memo))[1])
+    workspace.__dict__.pop("other_format", None)
+    assert workspace.other_format.dtype == torch.bfloat16 and not copied
+
+
 def test_a_folder_that_is_no_clip_is_told_before_anything_runs(ran, tmp_path):
     _, workspace = ran
     study = workspace.study.with_values([f'quality.clip="{tmp_path}"'])

@@ -17,5 +17,6 @@ def init(
     from workbench.study.scaffold import scaffold
 
     study, *prompts = scaffold(name, like, out)
-    console.print(f"Study    {study}\nPrompts  {', '.join(map(str, prompts))}", soft_wrap=True, markup=False)
+    said = ", ".join(map(str, prompts)) or f"none are shipped; the first lines of {study} say how to make them"
+    console.print(f"Study    {study}\nPrompts  {said}", soft_wrap=True, markup=False)
     console.print(f"Next     edit them, then see what the study costs: workbench run {study} --dry-run", soft_wrap=True, markup=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from workbench.execution import digests
 from workbench.execution.run_folder import SET_ASIDE, Store
+from workbench.memory import give_back_much
 
 if TYPE_CHECKING:
     from workbench.execution.plan import Node, Plan, Shard
@@ -27,6 +28,7 @@ def compute(workspace: "Workspace", task: "Task") -> tuple[float, bool]:
     made = partial(drop_derived, workspace.plan, node, shard, store)
     with store.writing(node.stage, shard.key, made) as folder, store.naming_unreadable():
         workspace.run(node, shard, folder)
+    give_back_much()
     return time.time() - start, store.n_set_aside > before
 
 

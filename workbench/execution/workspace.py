@@ -188,7 +188,10 @@ class Workspace:
     def other_format(self) -> Model:
         """The base model in another number format: bfloat16, or float32 when the study itself takes less than that."""
         dtype = torch.bfloat16 if self.model.dtype == torch.float32 else torch.float32
-        parts = {part: copy.deepcopy(module).to(dtype) for part, module in self.model.modules.items()}
+        parts = {}
+        for part, module in self.model.modules.items():
+            copied = {id(one): torch.nn.Parameter(one.to(dtype), requires_grad=False) for one in module.parameters()}
+            parts[part] = copy.deepcopy(module, copied).to(dtype)  # copies what is not in `copied`: buffers
         return dataclasses.replace(self.model, **parts)
 
     @cached_property

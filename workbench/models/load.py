@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from workbench import foreign, resources, textfile
 from workbench.errors import ModelError, first_line, nearest
+from workbench.memory import give_back_much
 from workbench.models import hub, kinds, text
 from workbench.storage import digest, file_digest, tensors_digest
 
@@ -244,7 +245,9 @@ def load(name, device="cpu", dtype=torch.float32, beside="."):
     Raises   ModelError when it is missing, truncated or of another kind, or the device is not there
     """
     device = check_device(device)
-    return from_pipeline(pipeline(name, dtype, beside), name, device, dtype)
+    model = from_pipeline(pipeline(name, dtype, beside), name, device, dtype)
+    give_back_much()
+    return model
 
 
 def place(name, beside="."):

@@ -1,10 +1,12 @@
 """Training: fine-tuning some weights of the UNet beside the model, and continuing after a kill.
 
 fine_tuned         what ESD, AC and relearning share
+InBackward         Adam that never holds more than one gradient
 with_checkpoints   steps of any training that can give and take its state
 """
 
 import time
+from functools import partial
 
 KEEP_EVERY = 60.0
 KEEPING = 20
@@ -12,6 +14,9 @@ KEEPING = 20
 
 def fine_tuned(model, names, parameters, loss_of, progress=None, *, still=None, generator=None, kept=None, keep=None, log=None):
     """{"unet.<name>": tensor} after `parameters.iterations` steps of Adam; the model itself is left as it was.
+
+    Memory: the weights that are trained three times, beside the model: themselves and two moments of Adam. Their gradients never
+    exist all at once.
 
     names        of the weights that are trained, without the `unet.` prefix
     loss_of      {name: weight} -> scalar loss of the next draw
@@ -21,33 +26,74 @@ def fine_tuned(model, names, parameters, loss_of, progress=None, *, still=None, 
                  at most once a minute, and rarer where writing the state takes long
     log          list that gets (step, loss), and first, after a kill, the steps before it
     """
-    import torch
-
     own = dict(model.unet.named_parameters())
     weights = {name: own[name].detach().clone().requires_grad_(True) for name in names}
-    optimiser = torch.optim.Adam(weights.values(), lr=parameters.learning_rate)
     step, log = 0, [] if log is None else log
-    state = kept("weights") if kept else None
-    if state:
-        step = _restored(state, weights, optimiser, generator, log)
-    kept_at, seconds = time.monotonic(), 0.0
-    while step < parameters.iterations:
-        loss = loss_of(weights)
-        optimiser.zero_grad()
-        loss.backward()
-        for name, places in (still or {}).items():
-            weights[name].grad.masked_fill_(places, 0)
-        optimiser.step()
-        step += 1
-        log.append((step, loss.item()))
-        if keep and time.monotonic() - kept_at >= max(KEEP_EVERY, KEEPING * seconds):
-            began = time.monotonic()
-            keep("weights", _state(step, weights, optimiser, generator, log))
-            kept_at = time.monotonic()
-            seconds = kept_at - began
-        if progress:
-            progress(step, parameters.iterations, log[-1][1])
+    with InBackward(weights, parameters.learning_rate, still or {}) as optimiser:
+        state = kept("weights") if kept else None
+        if state:
+            step = _restored(state, weights, optimiser, generator, log)
+        kept_at, seconds = time.monotonic(), 0.0
+        while step < parameters.iterations:
+            loss = loss_of(weights)
+            loss.backward()  # and moves the weights
+            step += 1
+            log.append((step, loss.item()))
+            if keep and time.monotonic() - kept_at >= max(KEEP_EVERY, KEEPING * seconds):
+                began = time.monotonic()
+                keep("weights", _state(step, weights, optimiser, generator, log))
+                kept_at = time.monotonic()
+                seconds = kept_at - began
+            if progress:
+                progress(step, parameters.iterations, log[-1][1])
     return {f"unet.{name}": weight.detach() for name, weight in weights.items()}
+
+
+class InBackward:
+    """Adam that moves each weight as soon as its gradient is there, and drops the gradient.
+
+    A weight's gradient is complete when nothing that is still to be differentiated needs the weight, so the result is that of Adam
+    after the backward pass, bit for bit.
+
+    A context manager: weights point to their optimisers and these to the weights, so without the end of the block neither would be freed.
+
+    weights   {name: leaf tensor};  still   {name: bool tensor}: where it is True, the gradient counts as 0
+    """
+
+    def __init__(self, weights, learning_rate, still):
+        import torch
+
+        self._of = {name: torch.optim.Adam([weight], lr=learning_rate) for name, weight in weights.items()}
+        self._hooks = [
+            weight.register_post_accumulate_grad_hook(partial(self._step, self._of[name], still.get(name)))
+            for name, weight in weights.items()
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for hook in self._hooks:
+            hook.remove()
+
+    @staticmethod
+    def _step(optimiser, places, weight):
+        if places is not None:
+            weight.grad.masked_fill_(places, 0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    def state_dict(self):
+        """As one Adam over all weights gives it."""
+        parts = [one.state_dict() for one in self._of.values()]
+        groups = parts[0]["param_groups"][0] | {"params": list(range(len(parts)))}
+        return {"state": {i: part["state"][0] for i, part in enumerate(parts) if part["state"]}, "param_groups": [groups]}
+
+    def load_state_dict(self, state):
+        """Go on from what `state_dict`, of this class or of Adam, gave."""
+        for i, one in enumerate(self._of.values()):
+            own = {0: state["state"][i]} if i in state["state"] else {}
+            one.load_state_dict({"state": own, "param_groups": [state["param_groups"][0] | {"params": [0]}]})
 
 
 def with_checkpoints(training, name, iterations, progress=None, kept=lambda name: None, keep=lambda name, state: None, log=None):
