@@ -34,7 +34,7 @@ lint: $(VENV)/.developing  ## style of code, and types of the rooms that pyproje
 docs: $(VENV)/.developing  ## the parts of the documentation that the code knows
 	$(BIN)/python -m docs.write
 
-bench: $(VENV)/.developing  ## ratios measured side by side
+bench: $(VENV)/.developing  ## ratios measured side by side; DEVICE=cuda has those with a model on a GPU
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/stages.py
@@ -44,6 +44,7 @@ bench: $(VENV)/.developing  ## ratios measured side by side
 	$(BIN)/python benchmarks/lab.py
 	$(BIN)/python benchmarks/learned_mask.py
 	$(BIN)/python benchmarks/erasers.py
+	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python -m experiments.plantings.run
 
 attack-table: $(VENV)/.developing  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)

@@ -10,10 +10,10 @@ Every row says how far the two ways' numbers are apart.
 
 import statistics
 import sys
-import time
 
 import numpy as np
 import torch
+from on_device import DEVICE, clock
 
 from workbench.analysis.ablation import Ablation, gating
 from workbench.analysis.ablation_images import Images, Prompts
@@ -40,7 +40,7 @@ class OneByOne:
     def __call__(self, ablations):
         values = []
         both = self.items.trajectory.inputs[:, 0].repeat(2, 1, 1, 1)
-        states, at = torch.cat([self.empty, self.items.states]), torch.tensor(TIMESTEP)
+        states, at = torch.cat([self.empty, self.items.states]), torch.tensor(TIMESTEP, device=DEVICE)
         for ablation in ablations:
             made = gating(self.model.unet, [ablation])
             with Taps(self.model.unet, made.layers, gates=made.gates, limits=made.limits) as taps:
@@ -53,9 +53,9 @@ class OneByOne:
 
 def seconds(function, *arguments):
     """(seconds, what it returned)."""
-    began = time.perf_counter()
+    began = clock()
     result = function(*arguments)
-    return time.perf_counter() - began, result
+    return clock() - began, result
 
 
 def compared(one_by_one, side_by_side, rounds):
@@ -75,7 +75,7 @@ def sets_of(layer, n=N):
 
 def one_step_rows(model, states, empty, rounds):
     """A row for each layer, in the order they run."""
-    items = Items(Trajectory(torch.randn(1, 1, *model.latent_shape), [0], [TIMESTEP]), states, ["prompt"])
+    items = Items(Trajectory(torch.randn(1, 1, *model.latent_shape).to(DEVICE), [0], [TIMESTEP]), states, ["prompt"])
     alone, found = OneByOne(model, items, empty), steps(model.unet)
     layers = sorted(sites.layers(model.unet, ["ff"]), key=lambda layer: first_step(found, [layer.path]))
     for layer in layers:
@@ -103,7 +103,7 @@ def image_row(model, states, empty, rounds):
 def main(rounds=7, image_rounds=3):
     """Print the table as Markdown, each row as soon as it is measured."""
     torch.manual_seed(0)
-    model = load.load("emoji")
+    model = load.load("emoji", DEVICE)
     with torch.no_grad():
         states, empty = text.encode(model, ["an owl in ink style"]), text.encode(model, [""])
     sys.stdout.write(f"| {N} ablations of | side by side over one by one | range | largest difference |\n|---|---:|---|---:|\n")

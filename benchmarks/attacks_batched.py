@@ -7,9 +7,9 @@ without looks, a few steps of each attack.
 
 import statistics
 import sys
-import time
 
 from inside import inside_the_unet
+from on_device import DEVICE, clock
 
 from workbench import registry
 from workbench.diffusion.denoise import initial_noise
@@ -31,16 +31,16 @@ def attacked(model, targets, context, name, batch):
     """Seconds of one attack, those inside the UNet, and its first losses."""
     one = registry.method("attacks", name)
     parameters, context.log = one.parameters(**STEPS[name], looks=0, batch=batch), []
-    began = time.perf_counter()
+    began = clock()
     with inside_the_unet(model) as inside:
         one.call(model, targets, parameters, context)
-    seconds = time.perf_counter() - began
+    seconds = clock() - began
     return seconds, inside[0], [row["loss"] for row in context.log if row["iteration"] == 1]
 
 
 def main():
     """Print the table as Markdown, each attack's row as soon as it is measured."""
-    model, study = load.load("emoji"), load_study("emoji-ink-style")
+    model, study = load.load("emoji", DEVICE), load_study("emoji-ink-style")
     targets = read_sets(study)["target"].rows(0, N)
     clean = initial_noise(model, targets.seeds)  # the time does not depend on what the images show
     own = {name: parameter.data for name, parameter in model.parameters().items()}

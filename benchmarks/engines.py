@@ -9,7 +9,6 @@
 """
 
 import argparse
-import os
 import random
 import shutil
 import sys
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from on_device import DEVICE
 
 from workbench.execution import cost, engines, execute
 from workbench.execution.books import Books, Watcher
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--units", type=int, default=8, help="units of the study")
     parser.add_argument("--whole", action="store_true", help="all units of the study")
-    parser.add_argument("--device", default=os.environ.get("DEVICE") or "cpu")
+    parser.add_argument("--device", default=DEVICE)
     parser.add_argument("--only", choices=("study", "overhead", "planner"))
     given = parser.parse_args()
     sys.stdout.write(f"{engines.cores()} cores, {torch.get_num_threads()} threads in this process\n")

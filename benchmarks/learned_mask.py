@@ -7,7 +7,8 @@ A step is timed between calls of `progress`, so that the pool and the first step
 import itertools
 import statistics
 import sys
-import time
+
+from on_device import DEVICE, clock
 
 from workbench.methods.erasers import esd, learned_mask
 from workbench.models import load
@@ -26,13 +27,13 @@ def seconds(model, method, given):
     """Of each optimiser step but the first; list."""
     marks = []
     parameters = method.Parameters(**POOL, iterations=STEPS, **given)
-    method.erase(model, PAIRS, parameters, progress=lambda *about: marks.append(time.perf_counter()))
+    method.erase(model, PAIRS, parameters, progress=lambda *about: marks.append(clock()))
     return [after - before for before, after in itertools.pairwise(marks)]
 
 
 def main():
     """Print the table as Markdown."""
-    model, found = load.load("emoji"), {}
+    model, found = load.load("emoji", DEVICE), {}
     for _ in range(ROUNDS):
         for name, (method, given) in {"esd": (esd, {"modules": "x"}), **CASES}.items():
             found.setdefault(name, []).append(seconds(model, method, given))

@@ -6,11 +6,11 @@ sampling loop over the same loop without recording, and the megabytes each way h
 
 import statistics
 import sys
-import time
 from contextlib import ExitStack, contextmanager
 
 import torch
 from diffusers import UNet2DConditionModel
+from on_device import DEVICE, clock
 
 from workbench.diffusion.denoise import denoise
 from workbench.models import load, text
@@ -29,10 +29,10 @@ class Ways:
         self.seeds = list(range(len(states)))
 
     def _timed(self, context, taps=None):
-        began = time.perf_counter()
+        began = clock()
         with context:
             denoise(self.model, self.states, self.empty, self.seeds, n_steps=self.n_steps, guidance=self.guidance, taps=taps)
-        return time.perf_counter() - began
+        return clock() - began
 
     def nothing(self):
         """The loop alone."""
@@ -85,7 +85,7 @@ class Ways:
 
 def emoji():
     """The bundled model, ten images, ten steps."""
-    model = load.load("emoji")
+    model = load.load("emoji", DEVICE)
     with torch.no_grad():
         states, empty = text.encode(model, ["an owl in ink style"] * 10), text.encode(model, [""])
     return Ways(model, states, empty, 10, 5.0)
@@ -102,9 +102,9 @@ def full_size():
         cross_attention_dim=768,
         attention_head_dim=8,
     )
-    scheduler = load.load("emoji").scheduler
-    model = Model("random, the size of SD 1.4", unet.eval().requires_grad_(False), None, None, None, scheduler)
-    return Ways(model, torch.randn(1, 77, 768), torch.randn(1, 77, 768), 2, 1.0)
+    scheduler = load.load("emoji", DEVICE).scheduler
+    model = Model("random, the size of SD 1.4", unet.eval().requires_grad_(False).to(DEVICE), None, None, None, scheduler)
+    return Ways(model, torch.randn(1, 77, 768).to(DEVICE), torch.randn(1, 77, 768).to(DEVICE), 2, 1.0)
 
 
 def table(name, ways, rounds):

@@ -2,10 +2,10 @@
 
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from inside import inside_the_unet
+from on_device import DEVICE, clock
 
 from workbench.execution import cost, execute
 from workbench.models import load
@@ -14,7 +14,7 @@ from workbench.study.study import load_study
 
 def main(limit=20):
     """Run the default study on its first prompts and print the table as Markdown."""
-    model = load.load("emoji")
+    model = load.load("emoji", DEVICE)
     stages, spent = {}, {}
     study = load_study("emoji-ink-style").with_values([f"prompts.limit={limit}"])
     with tempfile.TemporaryDirectory() as folder:
@@ -23,10 +23,10 @@ def main(limit=20):
         original = type(workspace).run
 
         def measured(self, node, shard, to):
-            before, began = inside[0], time.perf_counter()
+            before, began = inside[0], clock()
             original(self, node, shard, to)
             stages[node.stage] = stages.get(node.stage, 0.0) + inside[0] - before
-            spent[node.stage] = spent.get(node.stage, 0.0) + time.perf_counter() - began
+            spent[node.stage] = spent.get(node.stage, 0.0) + clock() - began
 
         type(workspace).run = measured
         with inside_the_unet(model) as inside:
