@@ -16,6 +16,8 @@ import workbench
 from tests import tiny
 from tests.execution.test_same_bytes import without_times
 from workbench.errors import ModelError, RunError
+from workbench.execution import jobs
+from workbench.execution.claims import Holder
 from workbench.execution.run_folder import Store
 from workbench.storage import file_digest
 
@@ -72,6 +74,13 @@ def n_results(folder):
 def begun(folder, stage):
     """Whether a result of a stage is being computed."""
     return any((folder / "nodes" / stage).glob(".*.tmp"))
+
+
+def claimed(folder):
+    """The claims that are whole."""
+    with contextlib.suppress(OSError):
+        return [path for path in (folder / ".claims").glob("[!.]*") if path.name.count(".") <= 1 and path.stat().st_size]
+    return []
 
 
 @pytest.fixture
@@ -148,6 +157,19 @@ def test_shares_work_side_by_side_and_when_the_leader_dies_another_one_leads(sta
     same(folder, finished)
     lines = (folder / "run.log").read_text().splitlines()
     assert sum("nodes to do" in line for line in lines) == 2 and not Store(folder).is_running()
+
+
+def test_stopping_a_run_stops_all_its_shares_on_this_machine(started, study_file, tmp_path):
+    folder = tmp_path / "run"
+    runs = [started(study_file, "--shard", f"{number}/2") for number in (1, 2)]
+    until(lambda: len({json.loads(path.read_text())["pid"] for path in claimed(folder)}) == 2, *runs)
+    assert jobs.stop(folder)
+    assert sorted(one.wait() for one in runs) in ([130, 130], [0, 130]) and not Store(folder).is_running()
+    path = folder / ".claims" / "erase.0a"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(Holder("another-machine", 1, 1.0, True, "x").__dict__))
+    with Store(folder)._kernel_lock(), pytest.raises(RunError, match="on another-machine share the work .* scancel"):
+        jobs.stop(folder)
 
 
 def test_a_share_does_not_join_a_run_that_has_its_folder_for_itself_or_another_study(started, study_file, tmp_path):

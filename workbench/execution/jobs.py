@@ -11,10 +11,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError
+from workbench.execution.claims import Claims
 from workbench.execution.run_folder import Store
 from workbench.report import document
 
@@ -107,9 +109,9 @@ def log_tail(folder: str | Path, lines: int = 20) -> list[str]:
 def stop(folder: str | Path, patience: float = 20.0) -> bool:
     """End the process of a running run: first by signals that it can handle, after `patience` seconds by SIGKILL. True without SIGKILL.
 
-    Only the process that holds the run's lock is signalled, whatever status.json says; of a run that still plans, the process that was
-    started for it. It gets SIGINT, as from Ctrl-C; a process that a shell started in the background ignores that one and gets SIGTERM,
-    which ends a run in the same way; then SIGKILL.
+    Only the process that holds the run's lock is signalled, whatever status.json says, and those of this machine that share the work with
+    it; of a run that still plans, the process that was started for it. It gets SIGINT, as from Ctrl-C; a process that a shell started in
+    the background ignores that one and gets SIGTERM, which ends a run in the same way; then SIGKILL.
     Raises   RunError when nothing runs there, when it cannot be proved which process runs, or when it may not be signalled
     """
     import psutil
@@ -120,6 +122,12 @@ def stop(folder: str | Path, patience: float = 20.0) -> bool:
         store.manifest()
         if not store.is_running():
             raise RunError(f"Nothing is running in {folder}. What it is doing: workbench status {store.folder.name}")
+    sharing = [holder for _, holder in Claims(folder).others() if holder.shares]
+    if away := sorted({holder.host for holder in sharing if not holder.is_here}):
+        raise RunError(
+            f"Processes on {', '.join(away)} share the work on {folder}, and those on other machines cannot be stopped from here. "
+            "Stop them where they were started, such as with scancel."
+        )
     try:
         process = starter or store.holder()
         if process is None:
@@ -127,18 +135,31 @@ def stop(folder: str | Path, patience: float = 20.0) -> bool:
                 f"A process holds {store.folder / '.lock'}, and it cannot be proved which, so none is stopped. "
                 f"If you know it, end it yourself: kill PID. Ask who holds the file with: fuser {store.folder / '.lock'}"
             )
-        polite = [number for number in (signal.SIGINT, signal.SIGTERM) if _hears(process, number)]
-        for number in polite:
-            process.send_signal(number)
-            if _gone(process, patience):
-                return True
-        process.kill()
-        _gone(process, patience)
+        processes = {process.pid: process}
+        for holder in sharing:
+            with suppress(psutil.NoSuchProcess):
+                processes[holder.pid] = psutil.Process(holder.pid)
+        return all([_ended(one, patience) for one in processes.values()])  # all, also after one that had to be killed
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:
         raise RunError(f"The run in {folder} belongs to another user and cannot be stopped from here.") from None
-    return False
+
+
+def _ended(process: psutil.Process, patience: float) -> bool:
+    """End a process, politely first. Whether it ended without SIGKILL."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if _hears(process, number):
+                process.send_signal(number)
+                if _gone(process, patience):
+                    return True
+        process.kill()
+        _gone(process, patience)
+        return False
+    return True
 
 
 def _hears(process: "psutil.Process", number: int) -> bool:

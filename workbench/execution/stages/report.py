@@ -237,10 +237,10 @@ def _reproduce(workspace: Workspace, history: dict[str, Any], command: str, mode
 
 
 def _peak_memory() -> float:
-    """Highest resident memory of this process so far, in MB."""
+    """Highest resident memory so far, in MB: of this process, or of a worker that has ended."""
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
 def _version(name: str) -> str:
