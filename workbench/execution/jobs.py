@@ -146,7 +146,7 @@ def stop(folder: str | Path, patience: float = 20.0) -> bool:
         raise RunError(f"The run in {folder} belongs to another user and cannot be stopped from here.") from None
 
 
-def _ended(process: psutil.Process, patience: float) -> bool:
+def _ended(process: "psutil.Process", patience: float) -> bool:
     """End a process, politely first. Whether it ended without SIGKILL."""
     import psutil
 
