@@ -137,7 +137,9 @@ def test_a_signal_ends_a_run_as_ctrl_c_does_and_it_goes_on_later(processes, stud
         child.join()
         assert child.exitcode == 0 and kept < set((folder / "nodes").glob("*/[!.]*"))
         report = read_json(folder / "report" / "report.json")
-        assert {name: report[name] for name in TABLES} == {name: finished.document[name] for name in TABLES}
+        assert {name: report[name] for name in TABLES} == {
+            name: read_json(finished.folder / "report" / "report.json")[name] for name in TABLES
+        }
 
 
 def test_the_demo_is_ended_by_a_signal_too_even_while_it_plans(processes, tmp_path):

@@ -1,6 +1,7 @@
 """The engine `ray` on a real Ray cluster of two nodes on this machine, of which one is killed in the middle of a run."""
 
 import os
+import signal
 import threading
 import time
 
@@ -22,7 +23,9 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")])))
+        before = signal.getsignal(signal.SIGTERM)
         made = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
+        signal.signal(signal.SIGTERM, before)  # Ray has put its own in the place
         yield made
         ray.shutdown()
         made.shutdown()

@@ -31,6 +31,14 @@ class Thing:
         return [Piece(f"{self.id}-{place}") for place in range(self.n)]
 
 
+class Twin(Thing):
+    """A node with the key of the node `one`."""
+
+    @property
+    def shards(self):
+        return [Piece("one-0")]
+
+
 def planned(seed, n, most=6):
     """Nodes that each read a few earlier ones, and what a shard of each costs."""
     rng = random.Random(seed)
@@ -163,6 +171,17 @@ def test_passes_are_counted_as_they_are_done():
     assert sorted(complete) == sorted(one.id for one in nodes)
     last = [said for _, said in heard if said.startswith("2/2")]
     assert last and all(said == "2/2 1.0 s" for said in last)
+
+
+def test_nodes_that_ask_for_the_same_are_computed_once():
+    nodes = [Thing("one"), Twin("other"), Thing("behind", ("other",))]
+    schedule = Schedule(nodes, lambda stage, key: False, {})
+    task = schedule.next()
+    assert schedule.next() is None  # the other one is the same, which is being computed
+    assert sorted(schedule.finished(task)) == ["one", "other"] and schedule.next().node == "behind"
+    engine = Counted()
+    drive(Room, Schedule(nodes, lambda stage, key: False), engine)
+    assert [task.node for task in engine.done] == ["one", "behind"]
 
 
 def test_a_task_names_its_claim():

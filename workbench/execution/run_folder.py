@@ -557,7 +557,11 @@ class Store:
             temporary.mkdir(parents=True)
             yield temporary
             sealed(digests.read(temporary) or digests.seal(temporary))
-            os.replace(temporary, final)
+            try:
+                os.replace(temporary, final)
+            except OSError:
+                if not final.is_dir():  # else another process has computed the same and was faster
+                    raise
             for name in self._searches.pop((stage, key), ()):
                 self.path(stage, f".{key}.{name}.search").unlink(missing_ok=True)
         except OSError as error:

@@ -85,6 +85,12 @@ class Schedule(Generic[N]):
                     self._readers[name].append(node.id)
         self._rank = self._ranks(nodes)
         self._place = {node.id: place for place, node in enumerate(nodes)}
+        # nodes that ask for the same are computed once: {(stage, key): shards that have it}
+        self._same: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        for node in nodes:
+            for place, shard in enumerate(node.shards):
+                self._same.setdefault((node.stage, shard.key), []).append((node.id, place))
+        self._computing: set[tuple[str, str]] = set()
         self.running: set[Task] = set()
         self.refresh()
 
@@ -143,7 +149,7 @@ class Schedule(Generic[N]):
             entry = heapq.heappop(self._ready)
             if entry[-1].place not in self._missing[entry[-1].node]:
                 continue
-            if may(entry[-1]):
+            if (entry[-1].stage, entry[-1].key) not in self._computing and may(entry[-1]):
                 found = entry[-1]
             else:
                 refused.append(entry)
@@ -151,14 +157,19 @@ class Schedule(Generic[N]):
             heapq.heappush(self._ready, entry)
         if found:
             self.running.add(found)
+            self._computing.add((found.stage, found.key))
         return found
 
     def finished(self, task: Task) -> list[str]:
         """A task's result is there. Returns the ids of the nodes that are complete by this."""
         self.running.discard(task)
-        self._n_left -= task.place in self._missing[task.node]
-        self._missing[task.node].discard(task.place)
-        return self._settle(task.node)
+        self._computing.discard((task.stage, task.key))
+        found = []
+        for name, place in self._same[task.stage, task.key]:
+            self._n_left -= place in self._missing[name]
+            self._missing[name].discard(place)
+            found += self._settle(name)
+        return found
 
     def _settle(self, name: str) -> list[str]:
         if self._missing[name] or self._waits[name] or name in self._settled:
@@ -175,6 +186,7 @@ class Schedule(Generic[N]):
     def again(self, task: Task) -> None:
         """A task was given up and is ready again."""
         self.running.discard(task)
+        self._computing.discard((task.stage, task.key))
         self._push(task)
 
 

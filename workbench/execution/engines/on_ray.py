@@ -8,8 +8,10 @@ A node that vanishes takes its actors with it: their shards are computed again b
 import io
 import os
 import pickle
+import signal
 import tarfile
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -145,12 +147,16 @@ class OnRay:
         return self._wanted or int(there)
 
     def _connect(self) -> None:
-        if not self._ray.is_initialized():
-            try:
-                self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
-            except ValueError:  # a cluster that runs already takes no such settings
-                self._ray.init(address="auto", log_to_driver=False, logging_level="error")
-            self._began = True
+        if self._ray.is_initialized():
+            return
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        except ValueError:  # a cluster that runs already takes no such settings
+            self._ray.init(address="auto", log_to_driver=False, logging_level="error")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has put its own in the place, which ends the process without a word
+        self._began = True
 
     def open(self, workspace: "Workspace", tell: Tell) -> None:
         """Start all actors; return when the first one is ready."""
