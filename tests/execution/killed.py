@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import diffusers
+import filelock
+import psutil
 import torch
 import transformers
 
@@ -18,7 +20,7 @@ from workbench.execution import execute, workspace
 from workbench.execution.stages import measure, report
 from workbench.models import load
 
-IMPORTED = (diffusers.StableDiffusionPipeline, transformers.CLIPTextModel, measure, report, workspace)
+IMPORTED = (filelock, psutil, diffusers.StableDiffusionPipeline, transformers.CLIPTextModel, measure, report, workspace)
 
 
 def ready():

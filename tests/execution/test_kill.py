@@ -24,7 +24,7 @@ from workbench.execution.signals import Terminated, heeding
 from workbench.execution.verify import verify
 from workbench.storage import file_digest, read_json
 
-KILLS = int(os.environ.get("WORKBENCH_KILLS", "8"))
+KILLS = int(os.environ.get("WORKBENCH_KILLS", "4"))
 TABLES = ("rates", "retention", "activity", "activity_by_call", "effects", "neurons", "comparisons", "waking", "relocation", "verdict")
 TABLES += ("budget", "detectors", "sweep", "quality")
 

@@ -1,5 +1,6 @@
 """The engine `ray` on a real Ray cluster of two nodes on this machine, of which one is killed in the middle of a run."""
 
+import builtins
 import os
 import signal
 import threading
@@ -24,8 +25,9 @@ def cluster():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")])))
         before = signal.getsignal(signal.SIGTERM)
+        patch.setattr(builtins, "print", builtins.print)  # Ray puts its own in the place, and a handler of signals
         made = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
-        signal.signal(signal.SIGTERM, before)  # Ray has put its own in the place
+        signal.signal(signal.SIGTERM, before)
         yield made
         ray.shutdown()
         made.shutdown()

@@ -16,6 +16,7 @@ import stat
 import time
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -99,7 +100,7 @@ def unpack(path: str | Path, runs: str | Path, name: str | None = None) -> Path:
                 shutil.rmtree(temporary, ignore_errors=True)
     except FileNotFoundError:
         raise RunError(f"There is no file {path}.") from None
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise RunError(f"{path} is no archive of a run, or is damaged: {error}.") from None
     except OSError as error:
         raise RunError(f"{path} cannot be imported into {runs}: {error.strerror or error}.") from error
