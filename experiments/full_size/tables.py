@@ -137,6 +137,10 @@ def section(one):
     if one["copies"]:
         columns = ["", "these weights, GiB", "held before, GiB", "most, GiB", "above that, in copies of the weights"]
         pieces += [markdown(columns, copies(one)), "", erasing(one), ""]
+    known = memory_by_node(one)
+    pieces += [
+        f"{step['note']}\n" for step in runs if step.get("note") and any(known[node] == memory for node, memory in step["nodes"].items())
+    ]
     pieces += ["Set in the study: " + ", ".join(f"`{change}`" for change in one["changes"]) + ".\n"]
     return "\n".join(pieces)
 
@@ -146,9 +150,10 @@ def document(found):
     return "\n".join(
         [
             "# A study of Stable Diffusion's real size\n",
-            "Randomly initialised models with the architectures of Stable Diffusion 1.4 and SDXL base, and CLIP's real tokenizer, walked "
-            "from a published list of prompts to the report: [experiments/full_size](../../experiments/full_size/README.md). It says that "
-            "nothing breaks at this size and what it costs on a CPU; images and rates are those of noise and mean nothing.\n",
+            f"{' and '.join(NAMES[one['kind']] for one in found)} with random weights and CLIP's real tokenizer, walked "
+            "from a list of prompts in published columns towards the report: "
+            "[experiments/full_size](../../experiments/full_size/README.md). What it shows is whether the commands work at this "
+            "size and what they cost on a CPU; images and rates are those of noise.\n",
             "Resident memory counts mapped files, which the system drops when it needs room; anonymous memory does not. Both are the most "
             "seen in looks twice a second while the stage computed. Other processes shared the machine, so seconds are upper bounds.\n",
             *(section(one) for one in found),
