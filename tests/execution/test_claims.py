@@ -70,7 +70,7 @@ def test_claims_are_touched_while_the_process_works(tmp_path):
 
 
 def test_of_many_that_want_an_abandoned_claim_one_gets_it(tmp_path):
-    for turn in range(20):
+    for turn in range(60):
         elsewhere(tmp_path, f"attack.{turn}", age=900)
         own, got = [Claims(tmp_path) for _ in range(8)], []
         start = threading.Barrier(len(own))

@@ -99,7 +99,7 @@ class Claims:
         path = self.folder / name
         if not self._create(path):
             found = self._read(path)
-            if found is None or not self._is_over(path, found) or not self._remove(path, found) or not self._create(path):
+            if found is None or not self._is_over(path, found) or not self._take_over(path):
                 return False
         with self._lock:
             self._held.add(name)
@@ -199,21 +199,25 @@ class Claims:
         except FileNotFoundError:
             return True
 
-    def _remove(self, path: Path, found: Holder) -> bool:
-        """Remove a claim that is over. False when another process was faster; then its claim is put back."""
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    def _take_over(self, path: Path) -> bool:
+        """Put an own claim where one is over. One process at a time looks again and removes it, so that no new claim is removed."""
+        guard = path.with_name(f".{path.name}.taking")
         try:
-            os.rename(path, aside)
-        except FileNotFoundError:
-            return True
-        taken = self._read(aside)
-        if taken is not None and taken.nonce != found.nonce:
-            with suppress(OSError):
-                os.link(aside, path)
-            aside.unlink(missing_ok=True)
+            os.close(os.open(guard, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - guard.stat().st_mtime > self.expiry:  # its process died right here
+                    guard.unlink()
             return False
-        aside.unlink(missing_ok=True)
-        return True
+        try:
+            found = self._read(path)
+            if found is not None:
+                if not self._is_over(path, found):
+                    return False
+                path.unlink(missing_ok=True)
+            return self._create(path)
+        finally:
+            guard.unlink(missing_ok=True)
 
     def _beats(self) -> None:
         while not self._over.wait(self.beat):
