@@ -5,7 +5,7 @@ search find a name? UnlearnDiffAtk starts from prompts without the concept, P4D 
 *Ceiling of one word*: every permitted word before prompts of the erased model, with its loss on noise that all words share; the
 best words by loss are drawn before other prompts and judged, beside as many random words and no word.
 
-What is finished is kept under runs/attack-power/; stopped, it goes on. The table goes to docs/results/attack-power.md.
+What is finished is kept under runs/attack-power/; stopped, it resumes. The table goes to docs/results/attack-power.md.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The attack table of the emoji model: every attack on the erased variant of every concept, beside its control.
 
-Computes what is missing under runs/attack-table/, one folder per concept (stopped, it goes on where it was), prints the tables
+Computes what is missing under runs/attack-table/, one folder per concept (stopped, it resumes), prints the tables
 and, when they are complete, keeps them in docs/results/attack-table.md and docs/results/index.md. Results of the bundled studies' own
 runs under runs/ are taken over where their keys are the same.
 

@@ -1,6 +1,6 @@
 """Every eraser on every concept of the emoji model: what it erases, what it keeps, how it stands attacks, what its neurons do.
 
-Kept under runs/erasers/, one folder per concept; stopped, it goes on where it was. When all concepts are complete the table becomes a page
+Kept under runs/erasers/, one folder per concept; stopped, it resumes. When all concepts are complete the table becomes a page
 of docs/results, and its three sentences go to docs/results/index.md.
 """
 

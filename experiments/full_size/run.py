@@ -3,7 +3,7 @@
 Everything is done by the commands that docs and study name, each a process of its own: the base model and a stand-in for the detector are
 written as files, prompts imported, the bundled study sd14-church-check copied and run with few units, steps and iterations.
 
-What is finished is kept under runs/full-size/; stopped, it goes on. The table goes to docs/results/full-size.md.
+What is finished is kept under runs/full-size/; stopped, it resumes. The table goes to docs/results/full-size.md.
 """
 
 import argparse

@@ -7,7 +7,7 @@ shown for, without querying a detector; the judge decides on the study's own noi
 
 `--map` tries other masks on the tested concepts, after the test.
 
-Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it goes on. The tables go to docs/results/robust-pruning.md,
+Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it resumes. The tables go to docs/results/robust-pruning.md,
 and the short one to docs/results/index.md.
 """
 

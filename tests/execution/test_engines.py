@@ -16,9 +16,11 @@ import workbench
 from tests import tiny
 from tests.execution.test_same_bytes import without_times
 from workbench.errors import ModelError, RunError
-from workbench.execution import jobs
+from workbench.execution import cost, jobs
+from workbench.execution.books import Watcher
 from workbench.execution.claims import Holder
 from workbench.execution.run_folder import Store
+from workbench.models.load import from_pipeline
 from workbench.storage import file_digest
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -185,6 +187,18 @@ def test_a_share_does_not_join_a_run_that_has_its_folder_for_itself_or_another_s
     until(lambda: (folder / "study.json").exists() and (folder / ".claims" / "leader").exists(), first)
     with pytest.raises(RunError, match="computes another study in"):
         workbench.run(workbench.load_study(other), folder, shard="2/2")
+
+
+def test_a_model_that_is_loaded_already_is_computed_with_here(study_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(cost, "WORTH_WORKERS", 0.0)  # any study is worth workers
+    model = from_pipeline(tiny.pipeline(), "tiny")
+    told = []
+    watcher = Watcher(start=lambda todo: told.append(todo.engine), node=lambda *given: (_ for _ in ()).throw(RunError("enough")))
+    with pytest.raises(RunError, match="enough"):
+        workbench.run(workbench.load_study(study_file), tmp_path / "run", model=model, engine="auto", watcher=watcher)
+    assert told == ["inline"]
+    with pytest.raises(RunError, match="takes no `model`"):
+        workbench.run(workbench.load_study(study_file), tmp_path / "other", model=model, engine="processes")
 
 
 def test_a_task_that_fails_in_a_worker_stops_the_run_with_its_own_error(study_file, tmp_path):

@@ -7,13 +7,12 @@ import threading
 import time
 
 import pytest
+import ray
 
 import workbench
 from tests.execution.test_engines import n_results, same
 from workbench.execution.engines import on_ray
 from workbench.execution.engines.on_ray import Actor
-
-ray = pytest.importorskip("ray", reason="the extra [cluster] is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import RunError
-from workbench.execution import engines, stages
+from workbench.execution import engines
 from workbench.execution.books import Books, Seconds, Watcher
 from workbench.execution.claims import Claims
 from workbench.execution.compute import mend
@@ -103,6 +103,8 @@ def run(
     if own:
         places = own.device(places)
         engine = "inline" if engine == "auto" and len(places) == 1 and not workers else engine
+    if model is not None and engine == "auto":
+        engine = "inline"  # workers would load the study's own base model
     how = How(engine, workers, places)
     how.check(model)
     if places == ("cpu",):
@@ -173,7 +175,7 @@ class How:
         """
         if self.engine != "auto":
             engines.engine(self.engine, self.workers, self.devices)
-        if model is not None and self.engine not in ("inline", "auto"):
+        if model is not None and self.engine != "inline":
             raise RunError(f"The engine {self.engine} loads the base model in each worker, so it takes no `model` that is loaded already.")
 
 
@@ -206,7 +208,7 @@ def schedule_of(
     nodes: "Sequence[Node]", store: Store, engine: "Engine", mine: "Callable[[Task], bool]" = lambda task: True
 ) -> "Schedule[Node]":
     """The schedule of the missing results of some nodes: in their order for one worker, what has most behind it first for several."""
-    cost = None if engine.slots == 1 else {node.id: node.passes / len(node.shards) + stages.stage(node.stage).seconds for node in nodes}
+    cost = None if engine.slots == 1 else {node.id: node.passes / len(node.shards) for node in nodes}
     return Schedule(nodes, store.has, cost, mine)
 
 

@@ -110,12 +110,12 @@ class Processes:
         else:
             task, error = rest
             if task is None:
-                raise pickle.loads(error)
+                raise pickle.loads(error)  # of our own worker, over a socket that nobody else has
             worker.task = None
             self._tell(Failed(task, pickle.loads(error)))
 
     def _replace(self, worker: _Worker) -> None:
-        """Put another worker in the place of one that has died."""
+        """Start another worker for one that has died."""
         worker.connection.close()
         code = _ended(worker.process)
         if not worker.is_ready and worker.task is None:

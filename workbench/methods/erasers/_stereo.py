@@ -9,7 +9,7 @@ ERASE, SEARCH, FINAL = "erase", "search", "final"
 
 
 def with_place(prompt, anchor):
-    """A prompt with `text.HERE` in the place of the words that its anchor has not; "<*>" alone where the anchor has none of them."""
+    """A prompt with `text.HERE` instead of the words that its anchor has not; "<*>" alone where the anchor has none of them."""
     kept = {_bare(word) for word in anchor.split()}
     found = []
     for word in prompt.split():
@@ -76,7 +76,7 @@ class Training:
         return torch.randint(high, (n,), generator=self.generator)
 
     def states_with(self, vectors, pair):
-        """Text states (row, token, channel) of the prompts of these pairs with vectors in the place of the concept."""
+        """Text states (row, token, channel) of the prompts of these pairs with vectors instead of the concept."""
         return text.encode(self.model, [self.templates[one] for one in pair.tolist()], vectors.expand(len(pair), -1, -1))
 
     def asked(self, drawn):

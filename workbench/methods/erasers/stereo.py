@@ -72,7 +72,7 @@ def erase(
 
     Search, `rounds` times, each from the weights theta* that the one before ended with:
     erase    || eps(x_t, t, q) - sg[eps*(empty) - eta (eps*(q) - eps*(empty))] ||^2, q the concept or a prompt with a vector found before
-    attack   v = argmin || eps(x_t, t, p(v)) - noise ||^2,  p(v) the prompt with v in the place of the concept
+    attack   v = argmin || eps(x_t, t, p(v)) - noise ||^2,  p(v) the prompt with v instead of the concept
     Then once, from the weights of the model:
     loss     || eps(x_t, t, q) - sg[eps_0(empty) + eta (eps_0(a) - eps_0(empty)) - eta mean_v (eps_0(v) - eps_0(empty))] ||^2
 
