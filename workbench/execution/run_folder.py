@@ -332,16 +332,13 @@ class Store:
         theirs = {name.partition(".")[2] for name, _ in own.others()} if own else set()
         places = ("nodes/*/.*.tmp", ".*.tmp", *(() if theirs else ("answers/*/.*.tmp",)))
         for left in [*(one for place in places for one in self.folder.glob(place)), *self.report_folder.rglob(".*.tmp")]:
-            if TEMPORARY.fullmatch(left.name) and left.name.split(".")[1] not in theirs:
-                with suppress(OSError):
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            if left.name.split(".")[1] not in theirs:
+                _discard(left)
 
     def remove_half_written(self, stage: str, key: str) -> None:
         """Remove what a process that has ended had begun to write of a result; what a search had reached stays."""
         for left in self.path(stage, key).parent.glob(f".{key}.*.tmp"):
-            if TEMPORARY.fullmatch(left.name):
-                with suppress(OSError):
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            _discard(left)
 
     # searches that are not finished
 
@@ -701,6 +698,13 @@ class Store:
         except DamagedFile as error:
             raise RunError(f"{path} is damaged ({error.why}). Run the study again to write a new one: {self.command()}") from None
         return said["study_folder"]
+
+
+def _discard(left: Path) -> None:
+    """Remove a half-written file or folder; anything that is not one stays."""
+    if TEMPORARY.fullmatch(left.name):
+        with suppress(OSError):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _manifest_fault(manifest: Any) -> str | None:
