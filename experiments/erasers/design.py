@@ -4,7 +4,7 @@ from experiments.attack_table.run import CONCEPTS
 from workbench.study.parts import RETAINED
 from workbench.study.study import BASE, Study, load_study
 
-N, N_QUICK = 100, 6
+N, N_SEARCH, N_QUICK = 100, 30, 6
 DEVELOPMENT = "weapon"
 # what each eraser is given beside its defaults for the emoji model; ESD has the settings of the concept's bundled study
 SETTINGS = {
@@ -21,6 +21,23 @@ SETTINGS = {
     "spm": {},
     "safree": {"ends": True, "up_t": 30.0},
     "sld": {"scale": 5000.0, "warmup": 0, "threshold": 1.0},
+    "negative_prompt": {},
+    "concept_corrector": {},
+}
+# what was tried on weapon: {eraser: {name: what changes in SETTINGS}}
+CANDIDATES = {
+    "uce": {"erase-3": {"erase_scale": 3.0}, "rest": {"tokens": "rest"}},
+    "rece": {},
+    "ac": {},
+    "adv_unlearn": {"longer": {"iterations": 240}},
+    "receler": {"longer": {"iterations": 400}, "less-local": {"locality": 0.03}},
+    "stereo": {"half-rate": {"learning_rate": 5e-4}, "shorter": {"iterations": 100}, "eta-small": {"eta": 0.75}},
+    "null_space": {},
+    "all_but_one": {"half-rate": {"learning_rate": 5e-4}, "shorter": {"iterations": 70}, "drift-4": {"drift": 4.0}},
+    "salun": {"share-fifth": {"share": 0.2}, "shorter": {"iterations": 100}, "retention-3": {"retention": 3.0}},
+    "spm": {"longer": {"iterations": 400}, "eta-2": {"eta": 2.0}, "rank-4": {"rank": 4, "alpha": 4.0}},
+    "safree": {"published": {"ends": False, "up_t": 10.0}, "alpha-tenth": {"alpha": 0.1}, "alpha-third": {"alpha": 0.3}},
+    "sld": {"strong": {"scale": 2000.0}},
     "negative_prompt": {},
     "concept_corrector": {},
 }
@@ -42,26 +59,33 @@ SENSITIVITY_UNDER = "pgd"
 RATE, RETENTION = 0.10, 0.85  # every trained eraser should reach this on two concepts
 
 
-def variants_of(concept, erasers, shorter=1):
-    """The variants of a study, one for each eraser."""
+def variant_of(concept, eraser, changes=None, shorter=1):
+    """The variant of an eraser, with its settings and these changes of them."""
     from workbench import registry
 
-    demo, found = load_study(CONCEPTS[concept]), []
+    demo = load_study(CONCEPTS[concept])
     words = ", ".join(demo.concept.names)
-    for name in erasers:
-        settings = dict(demo.variants[0].parameters if SETTINGS[name] is None else SETTINGS[name])
-        known = registry.method("erasers", name).parameters.model_fields
-        if name in NAMES_CONCEPT:
-            settings[NAMES_CONCEPT[name]] = words
-        elif "concept" in known and known["concept"].is_required():
-            settings["concept"] = words
-        if "replacement" in known:
-            settings["replacement"] = REPLACEMENT[concept]
-        for key in ("iterations", "adversarial_steps"):
-            if shorter > 1 and key in known:
-                settings[key] = max(1, settings.get(key, known[key].default) // shorter)
-        found.append({"name": named(name), "method": name, "parameters": settings})
-    return found
+    settings = dict(demo.variants[0].parameters if SETTINGS[eraser] is None else SETTINGS[eraser]) | (changes or {})
+    known = registry.method("erasers", eraser).parameters.model_fields
+    if eraser in NAMES_CONCEPT:
+        settings[NAMES_CONCEPT[eraser]] = words
+    elif "concept" in known and known["concept"].is_required():
+        settings["concept"] = words
+    if "replacement" in known:
+        settings["replacement"] = REPLACEMENT[concept]
+    for key in ("iterations", "adversarial_steps"):
+        if shorter > 1 and key in known:
+            settings[key] = max(1, settings.get(key, known[key].default) // shorter)
+    return {"name": named(eraser), "method": eraser, "parameters": settings}
+
+
+def candidates(erasers):
+    """[{name, eraser, changes}] of the search: each eraser as it is set, and with each of the changes that were tried."""
+    return [
+        {"name": "-".join(filter(None, (named(eraser), label))), "eraser": eraser, "changes": changes}
+        for eraser in erasers
+        for label, changes in ({"": {}} | CANDIDATES.get(eraser, {})).items()
+    ]
 
 
 def named(eraser):
@@ -69,21 +93,37 @@ def named(eraser):
     return eraser.replace("_", "-")
 
 
+def search_of(erasers, n=N_SEARCH, shorter=1):
+    """The bundled study of the development concept with the candidates, without attack."""
+    variants = [variant_of(DEVELOPMENT, one["eraser"], one["changes"], shorter) | {"name": one["name"]} for one in candidates(erasers)]
+    return _study(DEVELOPMENT, variants, [], n, {"name": f"erasers-search-{DEVELOPMENT}"})
+
+
 def study_of(concept, erasers, n=N, shorter=1):
     """The bundled study of a concept with these erasers, each attacked by itself."""
-    demo = load_study(CONCEPTS[concept])
-    data = demo.model_dump(mode="json", exclude_none=True)
     parts = []
     for label, given in ATTACKS.items():
         parameters = {key: max(1, value // shorter) if key in ("iterations", "timesteps") else value for key, value in given.items()}
         about = {"method": parameters.pop("method"), "name": label, "against": [named(one) for one in erasers], "transfer": False}
         parts.append(about | {"parameters": parameters | {"looks": 0}})
-    data |= {"name": f"erasers-{concept}", "title": f"Erasers of {concept}", "attacks": parts}
-    data["variants"] = variants_of(concept, erasers, shorter)
+    variants = [variant_of(concept, name, shorter=shorter) for name in erasers]
+    return _study(concept, variants, parts, n, {"name": f"erasers-{concept}"})
+
+
+def _study(concept, variants, attacks, n, about):
+    demo = load_study(CONCEPTS[concept])
+    data = demo.model_dump(mode="json", exclude_none=True)
+    data |= about | {"title": f"Erasers of {concept}", "attacks": attacks, "variants": variants}
     data["prompts"] |= {"limit": n, "units": "column", "retain": f"prompts/emoji-{concept}-retain.csv"}
     data["record"] = {"sites": ["ff", "update"], "trajectories": ["reference"], "calls": [1, 4, 7]}
     data.pop("ablate", None)
     return Study(**data).beside(demo)
+
+
+def searched(workspace):
+    """The nodes that the table of the search reads: images of prompts with the concept, and of related and unrelated ones."""
+    wanted = [node for node in workspace.plan.nodes if node.stage == "detect" and node.prompt_set in ("target", *RETAINED)]
+    return with_inputs(workspace.plan, wanted)
 
 
 def picked(workspace):
@@ -102,14 +142,19 @@ def picked(workspace):
             wanted = node.stage == "again"
         if wanted:
             asked.append((order.index(node.variant) if node.variant in order else 0, node.stage == "record", node))
+    return with_inputs(workspace.plan, [node for *_, node in sorted(asked, key=lambda one: one[:2])])
+
+
+def with_inputs(plan, nodes):
+    """These nodes in their order, each after what it needs."""
     found = {}
 
     def add(node):
         for name in node.inputs:
             if name not in found:
-                add(workspace.plan.node(name))
+                add(plan.node(name))
         found[node.id] = node
 
-    for *_, node in sorted(asked, key=lambda one: one[:2]):
+    for node in nodes:
         add(node)
     return list(found.values())

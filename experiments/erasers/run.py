@@ -10,8 +10,8 @@ from pathlib import Path
 
 from experiments import pictures
 from experiments.attack_table.run import CONCEPTS, chosen, expected, keep, paces
-from experiments.erasers.design import N_QUICK, SETTINGS, N, picked, study_of
-from experiments.erasers.tables import document, drawn
+from experiments.erasers.design import DEVELOPMENT, N_QUICK, N_SEARCH, SETTINGS, N, picked, search_of, searched, study_of
+from experiments.erasers.tables import document, drawn, search_table
 from experiments.robust_pruning.run import telling
 from workbench.errors import WorkbenchError
 from workbench.execution import execute
@@ -26,6 +26,7 @@ def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--concepts", help=f"with commas; possible: {', '.join(CONCEPTS)}")
     parser.add_argument("--erasers", help=f"with commas; possible: {', '.join(SETTINGS)}")
+    parser.add_argument("--search", action="store_true", help=f"try the candidates on {DEVELOPMENT}, without attack; the table is without")
     parser.add_argument("--quick", action="store_true", help=f"{N_QUICK} units and short trainings: does it run? Keeps nothing")
     parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
     parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
@@ -33,20 +34,26 @@ def main(words=None):
     given = parser.parse_args(words)
     concepts, erasers = chosen(given.concepts, CONCEPTS, "concept"), chosen(given.erasers, SETTINGS, "eraser")
     out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 20) if given.quick else (Path(given.out), N, 1)
+    _, search = execute.prepare(search_of(erasers, n if given.quick else N_SEARCH, shorter), out / f"search-{DEVELOPMENT}")
     workspaces = {}
-    for concept in concepts:
+    for concept in () if given.search else concepts:
         _, workspaces[concept] = execute.prepare(study_of(concept, erasers, n, shorter), out / concept)
     if not given.tables:
-        pace = paces(next(iter(workspaces.values())))
-        left = {name: sum(expected(one, node, pace) for node in picked(one)) / 60 for name, one in workspaces.items()}
+        todo = [(f"search on {DEVELOPMENT}", search, searched(search))] if given.search else []
+        todo += [(name, one, picked(one)) for name, one in workspaces.items()]
+        pace = paces(search)
+        left = {name: sum(expected(one, node, pace) for node in nodes) / 60 for name, one, nodes in todo}
         said = ", ".join(f"{name} {minutes:.0f}" for name, minutes in left.items())
         sys.stdout.write(f"Left to do, in minutes of one process at its present speed: {said}.\n\n")
         sys.stdout.flush()
         if given.dry_run:
             return
-        for workspace in workspaces.values():
-            execute.run_nodes(workspace, picked(workspace), watcher=telling())
-    short, everything = document(workspaces, "python -m experiments.erasers.run")
+        for _, workspace, nodes in todo:
+            execute.run_nodes(workspace, nodes, watcher=telling())
+    if given.search:
+        sys.stdout.write(search_table(search))
+        return
+    short, everything = document(workspaces, "python -m experiments.erasers.run", search)
     sys.stdout.write(f"{everything}\n")
     if not given.quick and set(concepts) == set(CONCEPTS) and set(erasers) == set(SETTINGS):
         pictures.save(drawn(workspaces))

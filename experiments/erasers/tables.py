@@ -8,8 +8,20 @@ import plotly.graph_objects as go
 from experiments import pictures
 from experiments.attack_table.run import origin
 from experiments.attack_table.tables import markdown, number, share
-from experiments.erasers.design import AT_INFERENCE, ATTACKS, DEVELOPMENT, RATE, RETENTION, SETTINGS, SHOWN, named
+from experiments.erasers.design import (
+    AT_INFERENCE,
+    ATTACKS,
+    DEVELOPMENT,
+    N_SEARCH,
+    RATE,
+    RETENTION,
+    SETTINGS,
+    SHOWN,
+    candidates,
+    named,
+)
 from experiments.erasers.rows import eraser_rows, orders, reached, with_asr
+from experiments.robust_pruning.rows import plane_rows
 from workbench.report.charts.style import LEGEND, PALETTE, SYMBOLS, layout
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
@@ -85,8 +97,18 @@ def together_sentence(rows):
     )
 
 
-def document(workspaces, command):
-    """(short, everything) as Markdown."""
+def search_table(workspace):
+    """Markdown: what each candidate erases and retains of the development concept, and what it changes in the frozen settings."""
+    changed = {one["name"]: one["changes"] for one in candidates(SETTINGS)}
+    lines = []
+    for row in plane_rows(workspace, []):
+        rates_ = [_cell(row[name]) for name in ("pre_asr", "near", "far")]
+        lines.append([row["variant"], *rates_, f"`{changed[row['variant']]}`" if changed.get(row["variant"]) else "-"])
+    return markdown(["variant", "without attack", "near", "far", "changes"], lines)
+
+
+def document(workspaces, command, search=None):
+    """(short, everything) as Markdown; `search` is the workspace of the search."""
     rows = {concept: eraser_rows(workspace, concept) for concept, workspace in workspaces.items()}
     every = [row for found in rows.values() for row in found]
     short = "".join((goal(every), order(every), together_sentence(every)))
@@ -108,6 +130,12 @@ def document(workspaces, command):
             table(found) if found else "Nothing yet.\n",
         ]
     parts += ["## Neurons and images\n", "![Reactivation and ASR](../pictures/erasers-neurons.png)\n", together_sentence(every)]
+    if search is not None:
+        parts += [
+            f"## The search on {DEVELOPMENT}\n",
+            f"n = {N_SEARCH}, without attack. Frozen: the first line of each.\n",
+            search_table(search),
+        ]
     parts += ["## Origin\n", markdown(["what", "digest or version"], origin(workspaces))]
     return short, "\n".join(parts)
 

@@ -121,3 +121,16 @@ def test_when_all_rates_have_one_judge_a_line_says_so_and_else_each_row_does(sev
     assert rates.RATES.view(Report(several)).note == ""
     apart = {"detector": "x", "labels": ["a", "b"], "thresholds": [0.25, 0.5]}
     assert wording.decider(apart) == "x, labels a (threshold 0.25) or b (threshold 0.50)" and wording.decider({"detector": "x"}) is None
+
+
+def test_images_say_which_attack_is_adaptive_as_its_rate_does(several):
+    own = ("esd-pruned", "p4d", "esd-pruned", False)
+    told = [
+        row | ({"adaptive": True} if (row["variant"], row["attack"], row["against"], row["control"]) == own else {})
+        for row in several["rates"]
+    ]
+    shown = images.with_adaptive(several["images"], told)
+    words = {column["words"] for block in images.matrix(shown, ["esd-pruned"]) for column in block["columns"]}
+    assert "attack p4d, optimised against it, adaptive" in words and "control of p4d, optimised against it" in words
+    assert "attack p4d, transferred from esd" in words
+    assert images.with_adaptive(several["images"], several["rates"]) == several["images"]

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,16 @@ def matrix(images: list[Row], variants: Sequence[str]) -> list[dict[str, Any]]:
         look = {"title": title, "yes": yes, "no": no, "alarm": name not in RETAINED}
         blocks.append({**look, **_block(groups[name])})
     return blocks
+
+
+def with_adaptive(images: list[Row], rates: Iterable[Row]) -> list[Row]:
+    """The images with the column `adaptive` where the rate of their condition has it, so that their words say it too."""
+    known = {_condition(row): row["adaptive"] for row in rates if row.get("adaptive") is not None}
+    return [row | {"adaptive": known[_condition(row)]} if _condition(row) in known else row for row in images]
+
+
+def _condition(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("variant", "attack", "against", "control"))
 
 
 def _block(images: list[Row]) -> dict[str, Any]:

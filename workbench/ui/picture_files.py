@@ -39,7 +39,7 @@ def rows(state: State) -> list[Row]:
     for node in state.nodes if state.kind != "finished" else ():
         if node["stage"] == "detect" and (node["variant"], node["prompt_set"]) not in there:
             listed += _of_node(state, node, prompts, images.SHOWN_UNITS)
-    return listed
+    return images.with_adaptive(listed, state.document["rates"] if state.document else ())
 
 
 def known(state: State) -> dict[str, Row]:

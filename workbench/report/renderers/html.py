@@ -64,7 +64,8 @@ def render_page(
         "smaller": False,
         "images": options.images,
     }
-    blocks = images.matrix(document["images"], report.variants) if "images" in options.chosen else []
+    shown = images.with_adaptive(document["images"], document["rates"]) if "images" in options.chosen else []
+    blocks = images.matrix(shown, report.variants)
     total = sum(len(block["rows"]) for block in blocks)
     bare = _render(context, blocks, {}, [0] * len(blocks), 0 if options.images == "none" else total)
     if len(bare) > budget:
