@@ -114,8 +114,11 @@ def outcome(word: Row) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction in [0, 1] as per cent; null is a dash."""
-    return DASH if value is None else f"{100 * value:.{digits}f} %".replace("-", "−")
+    """A fraction in [0, 1] as per cent; null is a dash.
+
+    It is rounded as a fraction: 0.075 is 0.07 in a sentence, so it is 7 % here, not 8 %.
+    """
+    return DASH if value is None else f"{100 * float(f'{value:.{digits + 2}f}'):.{digits}f} %".replace("-", "−")
 
 
 def number(value: float | None, digits: int = 2) -> str:
