@@ -45,6 +45,7 @@ bench: $(VENV)/.developing  ## ratios measured side by side; DEVICE=cuda has tho
 	$(BIN)/python benchmarks/learned_mask.py
 	$(BIN)/python benchmarks/erasers.py
 	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/offload.py
 	$(BIN)/python -m experiments.plantings.run
 
 attack-table: $(VENV)/.developing  ## every attack on every concept of the bundled model, 100 units each (up to 3 hours; resumes)

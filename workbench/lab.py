@@ -34,7 +34,7 @@ from workbench.execution.open_run import Run, open_run
 from workbench.execution.plan import read_sets
 from workbench.execution.variant_files import merged
 from workbench.models import load, masks, text
-from workbench.models.load import DTYPES, Model, source_digest
+from workbench.models.load import Model, source_digest
 from workbench.models.variants import Variant, applied, base_again
 from workbench.neurons import sites
 from workbench.neurons.columns import Columns
@@ -281,7 +281,7 @@ class Lab:
         """The base model."""
         from workbench.methods.detectors import opening
 
-        model = load.load(self.study.model.base, self.device, DTYPES[self.study.model.dtype], self.folder)
+        model = load.of_study(self.study.model, self.device, self.folder)
         model.expected_guidance, model.expected_steps = self.study.sampling.guidance, self.study.sampling.steps
         model.detectors = opening(self.folder)
         # the base model's own tensors, to compute with them while a variant is applied

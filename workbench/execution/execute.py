@@ -56,9 +56,9 @@ def prepare(
     store.look()
     planning.read_sets(study)
     if model is None:
-        from workbench.models.load import DTYPES, load, source_digest
+        from workbench.models.load import of_study, source_digest
 
-        model = load(study.model.base, device, DTYPES[study.model.dtype], study.folder)
+        model = of_study(study.model, device, study.folder)
         source = source_digest(study.model.base, study.folder)
     else:
         source = model.digest()

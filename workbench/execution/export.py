@@ -27,7 +27,7 @@ def export(name: str | Path, variant: str, form: str, out: str | Path, fill: str
         if fill != "zeros":
             raise RunError("A mask file says which weights are pruned, not what replaces them: --fill is for diffusers and partial.")
         return exports.mask(change, out, about), about
-    model = load.load(study.model.base, dtype=load.DTYPES[study.model.dtype], beside=beside)
+    model = load.of_study(study.model, beside=beside)
     tensors = exports.changed(model, change, fill, seed)
     path = exports.partial(tensors, out, about) if form == "partial" else exports.folder(model, tensors, out, about)
     return path, about

@@ -26,7 +26,7 @@ from workbench.execution.run_folder import Store
 from workbench.execution.variant_files import read_change
 from workbench.models import load as models
 from workbench.models import text
-from workbench.models.load import DTYPES, Model
+from workbench.models.load import Model
 from workbench.models.variants import Variant, base_again
 from workbench.neurons import sets as neuron_sets
 from workbench.neurons import sites
@@ -158,7 +158,7 @@ class Workspace:
     @cached_property
     def model(self) -> Model:
         """The base model."""
-        return self._told(models.load(self.base, self.device, DTYPES[self._study.model.dtype], self.folder))
+        return self._told(models.of_study(self._study.model, self.device, self.folder))
 
     def _told(self, model: Model) -> Model:
         """The model, which now knows how the study samples and who opens detectors."""

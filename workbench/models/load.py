@@ -4,6 +4,7 @@ A `Model` wraps the public parts of a diffusers pipeline; nothing else in the wo
 """
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ class Model:
     as_base                       whether all these are left aside now
     expected_guidance             the scale of guidance that images are sampled with, for attacks on a rule of guidance
     expected_steps                the steps that they are sampled with, for prompt transforms
+    offload                       whether text encoders and VAE wait in the computer's memory and come to the device to be used (`at_work`)
     """
 
     name: str
@@ -54,6 +56,7 @@ class Model:
     as_base: bool = False
     expected_guidance: float = 7.5
     expected_steps: int = 50
+    offload: bool = False
 
     @property
     def device(self):
@@ -64,6 +67,19 @@ class Model:
     def dtype(self):
         """The UNet's floating point type."""
         return next(self.unet.parameters()).dtype
+
+    @contextmanager
+    def at_work(self, *modules):
+        """While open, these modules are where the UNet is. With `offload` they go back to the computer's memory afterwards, but not while
+        gradients are recorded: the backward pass still needs what is on the device."""
+        for module in modules if self.offload else ():
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            if self.offload and not torch.is_grad_enabled():
+                for module in modules:
+                    module.to("cpu")
 
     @property
     def latent_shape(self):
@@ -171,7 +187,8 @@ class Model:
     def decode_with_gradient(self, latents):
         """As `decode`, on the device, unclamped, differentiable."""
         latents = latents.to(self.device, self.vae.dtype) / self.vae.config.scaling_factor
-        return self.vae.decode(latents).sample.float() / 2 + 0.5
+        with self.at_work(self.vae):
+            return self.vae.decode(latents).sample.float() / 2 + 0.5
 
 
 def _check_finite(module, part, name):
@@ -183,9 +200,10 @@ def _check_finite(module, part, name):
             )
 
 
-def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
+def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32, offload=False):
     """Wrap a diffusers pipeline.
 
+    offload   whether only the UNet stays on the device; see `Model.at_work`
     Raises   ModelError when it is of a kind that does not work (see `kinds`), or holds weights that are not finite
     """
     kinds.check(pipeline, name)
@@ -194,14 +212,15 @@ def from_pipeline(pipeline, name, device="cpu", dtype=torch.float32):
     for part in ("unet", "vae", "text_encoder", *(["text_encoder_2"] if two else [])):
         module = getattr(pipeline, part)
         overflows = two and part == "vae" and dtype == torch.float16 and module.config.force_upcast  # SDXL's first VAE
-        module = module.to(device=device, dtype=torch.float32 if overflows else dtype).eval()
+        rests = "cpu" if offload and part != "unet" else device
+        module = module.to(device=rests, dtype=torch.float32 if overflows else dtype).eval()
         if part in ("unet", "vae") and torch.device(device).type in ("cpu", "cuda"):
             module = module.to(memory_format=torch.channels_last)  # faster convolutions; equal to rounding
         _check_finite(module, part, name)
         parts[part] = module.requires_grad_(False)
     if two:
         parts |= {"tokenizer_2": pipeline.tokenizer_2, "zero_uncond": bool(pipeline.config.get("force_zeros_for_empty_prompt"))}
-    return Model(name, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, **parts)
+    return Model(name, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, offload=offload, **parts)
 
 
 def check_device(name):
@@ -234,10 +253,11 @@ def devices():
     return found + (["mps"] if torch.backends.mps.is_available() else [])
 
 
-def load(name, device="cpu", dtype=torch.float32, beside="."):
+def load(name, device="cpu", dtype=torch.float32, beside=".", offload=False):
     """Load a base model by bundled name, folder, single file or hub id (local cache first).
 
-    beside   folder where a file or folder of that name is looked for first: that of the study
+    beside    folder where a file or folder of that name is looked for first: that of the study
+    offload   whether only the UNet stays on the device; see `Model.at_work`
 
     A single file holds weights only. Configuration and tokenizers are those of a diffusers folder of the same name beside it
     (whose weights are not read), or else what diffusers knows for its kind, from the cache or the hub.
@@ -245,9 +265,14 @@ def load(name, device="cpu", dtype=torch.float32, beside="."):
     Raises   ModelError when it is missing, truncated or of another kind, or the device is not there
     """
     device = check_device(device)
-    model = from_pipeline(pipeline(name, dtype, beside), name, device, dtype)
+    model = from_pipeline(pipeline(name, dtype, beside), name, device, dtype, offload)
     give_back_much()
     return model
+
+
+def of_study(table, device="cpu", beside="."):
+    """The base model that the table `[model]` of a study describes; see `load`."""
+    return load(table.base, device, DTYPES[table.dtype], beside, table.offload)
 
 
 def place(name, beside="."):

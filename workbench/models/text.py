@@ -86,10 +86,11 @@ def encode_ids(model, ids, vectors=None, places=None):
 
 def _states(model, ids, vectors, places):
     """Text states of token ids (prompt, token), one tensor for each text encoder, with what a prompt transform adds."""
-    states = encoded_by(model.text_encoders, ids, vectors, places, device=model.device)
-    if model.transform is None or model.as_base:
-        return states
-    return model.transform.encoded(model, ids, vectors, places, states)
+    with model.at_work(*model.text_encoders):
+        states = encoded_by(model.text_encoders, ids, vectors, places, device=model.device)
+        if model.transform is None or model.as_base:
+            return states
+        return model.transform.encoded(model, ids, vectors, places, states)
 
 
 def encoded_by(encoders, ids, vectors=None, places=None, seen=None, device="cpu"):
@@ -217,7 +218,7 @@ def unconditional(model):
 
 def token_vectors(model):
     """The embedding table (token, channel), that of two text encoders side by side."""
-    tables = [encoder.get_input_embeddings().weight for encoder in model.text_encoders]
+    tables = [encoder.get_input_embeddings().weight.to(model.device) for encoder in model.text_encoders]
     return tables[0] if len(tables) == 1 else torch.cat(tables, dim=1)
 
 

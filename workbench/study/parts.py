@@ -15,8 +15,13 @@ SETS = (*CONCEPT, *RETAINED, *OTHER)
 class ModelTable(StudyTable):
     """The base model."""
 
+    added_later: ClassVar[tuple[str, ...]] = ("offload",)
+
     base: NonEmpty = Field(description="bundled name, diffusers folder, single file (beside the study file first) or hub id")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    offload: bool = Field(
+        False, description="for small cards: text encoders and VAE wait in the computer's memory, and only the UNet stays on the GPU"
+    )
     note: str | None = Field(None, description="what a reader must know about this model; printed in the report")
 
 

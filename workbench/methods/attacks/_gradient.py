@@ -50,7 +50,8 @@ def encoded(model, clean, batch=16):
     with torch.no_grad():
         for part in clean.split(batch):
             pixels = (model.decode(part) * 255).round() / 127.5 - 1
-            mean = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist.mean
+            with model.at_work(model.vae):
+                mean = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist.mean
             parts.append((mean * model.vae.config.scaling_factor).to(clean.device, clean.dtype))
     return torch.cat(parts)
 
