@@ -64,6 +64,16 @@ def finished(tmp_path_factory, tiny_folder):
     return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
 
 
+@pytest.fixture(scope="module")
+def quick_file(tmp_path_factory, tiny_folder):
+    """The study with one site, one call and one attack: every stage of it in half the time, for runs that are compared with each other."""
+    path = written(tmp_path_factory.mktemp("quick"), tiny_folder)
+    text = path.read_text().replace('sites = ["ff", "update"]\ncalls = [0, 2]', 'sites = ["ff"]\ncalls = [2]\ntrajectories = ["reference"]')
+    left_out = text[text.rindex("[[attacks]]") : text.index("[record]")]
+    path.write_text(text.replace(left_out, ""))
+    return path
+
+
 def written(folder, model):
     """Path of the study and its prompt files in a folder."""
     things = ["owl", "cat", "house", "church", "mountain", "bridge"]
@@ -74,3 +84,22 @@ def written(folder, model):
     path = folder / "tiny.toml"
     path.write_text(STUDY.format(base=model))
     return path
+
+
+def before(plan, node):
+    """All nodes that a node's result follows from, in their order."""
+    wanted = set(node.inputs)
+    for one in reversed(plan.nodes):
+        wanted |= set(one.inputs) if one.id in wanted else set()
+    return [one for one in plan.nodes if one.id in wanted]
+
+
+def made_again(study, run, node_id, folder):
+    """The workspace in which one node of a study was computed anew, on what a run has of its inputs."""
+    from workbench.execution.execute import prepare, run_nodes
+
+    plan, workspace = prepare(study, folder)
+    node = plan.node(node_id)
+    run_nodes(workspace, before(plan, node), others=[run.folder])
+    run_nodes(workspace, [node])
+    return workspace

@@ -34,8 +34,8 @@ def study(tmp_path_factory, tiny_folder):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, study):
-    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
+def done(tmp_path_factory, study, finished):
+    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny", others=[finished.folder])
 
 
 def test_other_prompts_are_recorded_on_the_same_latents_and_make_no_image(study, study_file):
