@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 import workbench
-from tests.execution.conftest import before
 from tests.pages.opening import open_all
+from tests.tiny_study import before
 from workbench.analysis import ablation_effects, attribution, cluster_description, cluster_features, cluster_stability
 from workbench.analysis.ablation import Ablation
 from workbench.analysis.conductance import conductance
@@ -108,7 +108,7 @@ def test_the_report_has_every_table_and_section_and_fits_its_schema(ran):
     not_asked = {"fidelity", *(table for table in OPTIONAL if table.startswith("set"))}
     for table in OPTIONAL:
         assert bool(run.document[table]) == (table not in not_asked), table
-    html, words = run.report("html").read_text(), run.report("md").read_text()
+    html, words = ((run.store.report_folder / f"report.{view}").read_text() for view in ("html", "md"))
     for heading, section in (("What carries the concept", "attribution"), ("Clusters", "clusters"), ("Ablation", "ablation")):
         assert f'<section id="{section}">' in html and f"## {heading}" in words
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import workbench
-from tests.execution.conftest import made_again, written
+from tests.tiny_study import made_again, written
 from workbench.errors import ModelError
 from workbench.execution import execute, preflight
 from workbench.execution.export import export

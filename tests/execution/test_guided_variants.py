@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import workbench
-from tests.execution.conftest import made_again, written
+from tests.tiny_study import made_again, written
 from workbench.errors import StudyError
 from workbench.execution import execute
 from workbench.execution.export import export

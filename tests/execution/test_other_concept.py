@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import workbench
-from tests.execution.conftest import written
+from tests.tiny_study import written
 from workbench.errors import PromptError, StudyError
 from workbench.execution import execute
 from workbench.execution import plan as planning
@@ -117,7 +117,8 @@ def test_too_few_units_give_numbers_and_no_word_and_a_study_without_the_part_has
 
 @pytest.mark.parametrize("table", ["activity", "rates", "retention", "selection", "neurons"])
 def test_adding_the_part_changes_no_other_number(done, finished, table):
-    assert [row for row in finished.document[table] if row not in done.document[table]] == []
+    before, after = (run.document[table] for run in (finished, done))
+    assert before and [row for row in before if row not in after] == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from scipy import stats
 import workbench
 from tests.analysis.test_repeats import by_hand
 from tests.analysis.verdict_rows import PLAIN, plain_rate, tables, together
-from tests.execution.conftest import written
+from tests.tiny_study import written
 from workbench.analysis.sensitivity import Sensitivity
 from workbench.analysis.verdict import verdict
 from workbench.execution import execute

@@ -212,8 +212,9 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_numbers(finished, study_file
 def test_more_prompts_compute_only_the_missing_shards(study_file, tmp_path):
     small = workbench.load_study(study_file).with_values(["prompts.limit=4", "sampling.batch=2"])
     large = workbench.load_study(study_file).with_values(["sampling.batch=2"])
-    run = workbench.run(small, tmp_path / "r")
-    plan, workspace = execute.prepare(large, run.folder)
+    plan, workspace = execute.prepare(small, tmp_path / "r")
+    execute.run_nodes(workspace, [plan.node("generate:base:target")])
+    plan, workspace = execute.prepare(large, tmp_path / "r")
     node = plan.node("generate:base:target")
     assert [workspace.store.has("generate", shard.key) for shard in node.shards] == [True, True, False]
 

@@ -1,8 +1,8 @@
-"""A tiny study on the tiny model, and its finished run."""
+"""A tiny study on the tiny model, and runs of its nodes. Its finished run is a fixture of all tests (`conftest.py`).
 
-import pytest
-
-import workbench
+written, quickly_written   the study and its prompt files, whole or with one site, one call and one attack
+before, made_again         nodes that a node follows from; one node computed anew on what a run has of them
+"""
 
 STUDY = """
 schema_version = 1
@@ -51,29 +51,6 @@ n_resamples = 100
 """
 
 
-@pytest.fixture(scope="module")
-def study_file(tmp_path_factory, tiny_folder):
-    """A study of six units on the tiny model."""
-    return written(tmp_path_factory.mktemp("study"), tiny_folder)
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory, tiny_folder):
-    """The study, run once; its results have the keys that any `study_file` gives. Tests that change it take a copy."""
-    study = written(tmp_path_factory.mktemp("finished-study"), tiny_folder)
-    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def quick_file(tmp_path_factory, tiny_folder):
-    """The study with one site, one call and one attack: every stage of it in half the time, for runs that are compared with each other."""
-    path = written(tmp_path_factory.mktemp("quick"), tiny_folder)
-    text = path.read_text().replace('sites = ["ff", "update"]\ncalls = [0, 2]', 'sites = ["ff"]\ncalls = [2]\ntrajectories = ["reference"]')
-    left_out = text[text.rindex("[[attacks]]") : text.index("[record]")]
-    path.write_text(text.replace(left_out, ""))
-    return path
-
-
 def written(folder, model):
     """Path of the study and its prompt files in a folder."""
     things = ["owl", "cat", "house", "church", "mountain", "bridge"]
@@ -83,6 +60,15 @@ def written(folder, model):
         (folder / f"{name}.csv").write_text("unit,prompt,seed,expect\n" + "\n".join(lines) + "\n")
     path = folder / "tiny.toml"
     path.write_text(STUDY.format(base=model))
+    return path
+
+
+def quickly_written(folder, model):
+    """As `written`, the study of `quick_file`."""
+    path = written(folder, model)
+    text = path.read_text().replace('sites = ["ff", "update"]\ncalls = [0, 2]', 'sites = ["ff"]\ncalls = [2]\ntrajectories = ["reference"]')
+    left_out = text[text.rindex("[[attacks]]") : text.index("[record]")]
+    path.write_text(text.replace(left_out, ""))
     return path
 
 
