@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import workbench
-from tests.execution.conftest import finished, study_file  # noqa: F401 - fixtures
 from workbench.analysis.ablation import Ablation
 from workbench.analysis.ablation_images import Images, Prompts
 from workbench.analysis.one_step import OneStep
@@ -24,13 +23,13 @@ VARIANT = "erased"
 
 
 @pytest.fixture(scope="module")
-def workspace(finished):  # noqa: F811
+def workspace(finished):
     study = load_study(next(iter(finished.folder.parent.glob("../finished-study*/tiny.toml")), None) or finished.folder / "study.toml")
     return execute.prepare(study, finished.folder)[1]
 
 
 @pytest.fixture(scope="module")
-def lab(finished):  # noqa: F811
+def lab(finished):
     return Lab(finished)
 
 
@@ -136,7 +135,7 @@ def test_a_window_and_a_branch_limit_where_it_works(lab, asked, chosen):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("variant", ["base", VARIANT])
-def test_before_and_after_side_by_side_are_those_of_one_after_the_other(finished, asked, chosen, mode, variant):  # noqa: F811
+def test_before_and_after_side_by_side_are_those_of_one_after_the_other(finished, asked, chosen, mode, variant):
     ablation = NeuronAblation(chosen, mode, 0.5)
     one, other = Lab(finished, batch=4), Lab(finished)  # with 4, the rows do not fit into one batch
     before, after = one.before_and_after(*asked, variant, ablation)
@@ -147,7 +146,7 @@ def test_before_and_after_side_by_side_are_those_of_one_after_the_other(finished
     assert np.allclose(one.target(*asked, variant), other.target(*asked, variant), atol=1e-5)
 
 
-def test_what_is_sampled_for_its_latents_alone_stops_at_the_last_call_and_has_the_same(finished, asked):  # noqa: F811
+def test_what_is_sampled_for_its_latents_alone_stops_at_the_last_call_and_has_the_same(finished, asked):
     one, other = Lab(finished), Lab(finished)
     whole = torch.stack([base.inputs for base in one._base(one._rows(*asked, None))])
     assert torch.equal(other._trajectory(other._rows(*asked, None)).inputs, whole)
@@ -261,7 +260,7 @@ def test_bad_requests_are_refused_in_words(lab, asked):
         lab.neurons("concepts")
 
 
-def test_the_lab_of_the_package_opens_a_run_by_its_folder(finished, asked):  # noqa: F811
+def test_the_lab_of_the_package_opens_a_run_by_its_folder(finished, asked):
     lab = workbench.Lab(finished.folder)
     assert lab.variants == ["base", "erased", "pruned"] and lab.reference("owl in ink style") == "owl in noto style"
     assert lab.reference("something else") == ""

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from tests.execution.conftest import STUDY
 from tests.methods.test_detectors_image_classifier import classifier_folder
 from tests.mutated import NUMBERS, TEXTS, flipped, folder, run, swapped, toml
 from tests.study.imported import TABLES
+from tests.tiny_study import STUDY
 
 TIMES = float(os.environ.get("WORKBENCH_MUTATIONS", "1"))
 SETS = ("target", "reference", "near")

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from tests import tiny
-from tests.execution.conftest import STUDY
 from tests.mutated import flipped, folder, run, swapped, toml
 from tests.pages.example_runs import finished
 from tests.test_mutations import often, told, written
+from tests.tiny_study import STUDY
 from workbench.models import masks
 from workbench.neurons.sets import NeuronSet
 

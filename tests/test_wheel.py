@@ -67,8 +67,10 @@ def test_the_installed_package_is_not_the_checkout(installed):
 def test_a_study_runs_from_an_empty_folder(installed):
     listed = installed("-m", "workbench.cli", "list", "studies", "--json", check=True).stdout
     assert {row["study"] for row in json.loads(listed)} >= {"emoji-ink-style", "emoji-church", "emoji-weapon"}
-    changes = ["sampling.steps=3", "record.calls=[0,2]", "choose.n_random=19", "choose.n_resamples=100"]
-    changes += ["variants.0.parameters.iterations=2", "variants.2.parameters.iterations=2", "attacks.0.parameters.iterations=2"]
+    changes = ["sampling.steps=2", "record.calls=[1]", 'record.sites=["ff"]', 'record.trajectories=["reference"]']
+    changes += ["choose.n_random=19", "choose.n_resamples=100", "attacks.0.parameters.iterations=2"]
+    quick = {"iterations": 2, "steps": 2, "trajectories": 0}
+    changes += [f"variants.{place}.parameters.{name}={value}" for place in (0, 2) for name, value in quick.items()]
     words = ["run", "emoji-ink-style", "--limit", "4", *(word for change in changes for word in ("--set", change))]
     done = installed("-m", "workbench.cli", *words)
     assert done.returncode == 0, done.stdout + done.stderr

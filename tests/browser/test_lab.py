@@ -5,14 +5,13 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 
-from tests.execution.conftest import finished  # noqa: F401 - a fixture
 from tests.pages.serving import served
 
 PATIENCE = 120_000
 
 
 @pytest.fixture(scope="module")
-def address(finished, tmp_path_factory):  # noqa: F811
+def address(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab-served")
     shutil.copytree(finished.folder, folder / "runs" / "tiny")
     with served(folder / "runs", folder / "log") as address:

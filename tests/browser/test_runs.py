@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.looks import scrolls_sideways_in_no_look
-from tests.execution.conftest import STUDY, written
 from tests.pages.example_runs import write_all
 from tests.pages.serving import served
+from tests.tiny_study import STUDY, written
 from workbench.execution import jobs
 from workbench.resources import EXAMPLE_FOLDER
 from workbench.ui import run_list

@@ -79,12 +79,6 @@ def test_show_explains_a_method_and_prints_a_study(tmp_path):
     assert 'name = "emoji-ink-style"' in workbench("show", "emoji-ink-style", cwd=tmp_path).stdout
 
 
-def test_a_dry_run_shows_the_bill_and_writes_nothing(tmp_path):
-    done = workbench("run", "emoji-ink-style", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "of memory" in done.stdout and "nodes to do" in done.stdout and list(tmp_path.iterdir()) == []
-
-
 def test_doctor_finds_the_bundled_model(tmp_path):
     rows = {row["what"]: row for row in json.loads(workbench("doctor", "--json", cwd=tmp_path).stdout)}
     assert rows["emoji model"]["state"] == "ok" and rows["torch"]["state"] == "ok"
@@ -119,7 +113,8 @@ def test_bad_input_is_one_message_exit_code_2_and_nothing_written(arguments, mes
     assert "Traceback" not in done.stderr and sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_bill_says_what_weakens_a_study(tmp_path):
+def test_a_dry_run_shows_the_bill_says_what_weakens_a_study_and_writes_nothing(tmp_path):
     done = workbench("run", "emoji-ink-style", "--dry-run", "--limit", "8", "--set", 'detectors.judge.which="steer"', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "of memory" in done.stdout and "nodes to do" in done.stdout and list(tmp_path.iterdir()) == []
     assert "Caveat One detector, emoji, is both attack-visible detector and judge" in " ".join(done.stdout.split())

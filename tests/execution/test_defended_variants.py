@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import workbench
-from tests.execution.conftest import written
+from tests.tiny_study import made_again, written
 from workbench.errors import ModelError
 from workbench.execution import execute, preflight
 from workbench.execution.export import export
@@ -43,8 +43,8 @@ def study_of_defences(tmp_path_factory, tiny_folder):
 
 
 @pytest.fixture(scope="module")
-def run(study_of_defences, tmp_path_factory):
-    return workbench.run(workbench.load_study(study_of_defences), tmp_path_factory.mktemp("runs") / "defences")
+def run(study_of_defences, finished, tmp_path_factory):
+    return workbench.run(workbench.load_study(study_of_defences), tmp_path_factory.mktemp("runs") / "defences", others=[finished.folder])
 
 
 def arrays(run, node, name):
@@ -111,8 +111,8 @@ def test_the_attack_went_through_the_transform(run, study_of_defences, tmp_path,
     found = arrays(run, "attack:through@safe", "adversarial")[0]["prefix"]
     projected = safree.Transform.projected
     monkeypatch.setattr(safree.Transform, "projected", lambda *given: tuple(one.detach() for one in projected(*given)))
-    again = workbench.run(workbench.load_study(study_of_defences), tmp_path / "unaware")
-    unaware = arrays(again, "attack:through@safe", "adversarial")[0]["prefix"]
+    workspace = made_again(study_of_defences, run, "attack:through@safe", tmp_path / "unaware")
+    unaware = read_arrays(workspace.result("attack:through@safe") / "adversarial.safetensors")["prefix"]
     assert found.shape == unaware.shape and not torch.allclose(found, unaware, atol=1e-4)
 
 

@@ -191,7 +191,7 @@ def test_every_table_that_was_measured_is_in_the_report(finished, measured):
         ({"provenance": "static", "against": None}, None, "static"),
     ],
 )
-def test_prompts_made_elsewhere_are_in_the_neuron_table_with_their_provenance(study_file, tmp_path, about, against, provenance):
+def test_prompts_made_elsewhere_are_in_the_neuron_table_with_their_provenance(study_file, finished, tmp_path, about, against, provenance):
     folder = shutil.copytree(study_file.parent, tmp_path / "study")
     target = pandas.read_csv(folder / "target.csv")
     target.assign(prompt=["noto " + prompt for prompt in target["prompt"]])[["unit", "prompt"]].to_csv(folder / "given.csv", index=False)
@@ -203,7 +203,7 @@ def test_prompts_made_elsewhere_are_in_the_neuron_table_with_their_provenance(st
             'record.trajectories=["reference"]',
         ]
     )
-    run = workbench.run(study, tmp_path / "r")
+    run = workbench.run(study, tmp_path / "r", others=[finished.folder])
     rows = [row for row in run.document["neurons"] if row["attack"] == "from_file"]
     assert {row["variant"] for row in rows} == {"erased", "pruned"} and {"concept", "random"} <= {row["neuron_set"] for row in rows}
     assert {(row["provenance"], row["against"]) for row in rows} == {(provenance, against)}

@@ -104,21 +104,21 @@ def started(tmp_path):
         process.wait()
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_results_are_those_of_one_process(started, finished, study_file, tmp_path):
+def test_a_worker_that_is_killed_is_replaced_and_the_results_are_those_of_one_process(started, quick, quick_file, tmp_path):
     folder = tmp_path / "run"
-    run = started(study_file, "--engine", "processes", "--workers", "2")
+    run = started(quick_file, "--engine", "processes", "--workers", "2")
     until(lambda: n_results(folder) >= 3 and len(workers_of(run)) == 2, run)
     until(lambda: any(begun(folder, stage) for stage in ("generate", "record", "erase", "attack")), run)
     for worker in workers_of(run):
         worker.kill()
     assert run.wait() == 0
     assert "A worker died while it computed" in (folder / "run.log").read_text()
-    same(folder, finished)
+    same(folder, quick)
 
 
-def test_a_run_that_is_killed_takes_its_workers_with_it_and_goes_on_with_another_engine(started, finished, study_file, tmp_path):
+def test_a_run_that_is_killed_takes_its_workers_with_it_and_goes_on_with_another_engine(started, quick, quick_file, tmp_path):
     folder = tmp_path / "run"
-    run = started(study_file, "--engine", "processes", "--workers", "2")
+    run = started(quick_file, "--engine", "processes", "--workers", "2")
     until(lambda: n_results(folder) >= 4 and begun(folder, "generate"), run)
     workers = workers_of(run)
     assert len(workers) == 2
@@ -127,9 +127,9 @@ def test_a_run_that_is_killed_takes_its_workers_with_it_and_goes_on_with_another
     assert not psutil.wait_procs(workers, timeout=20)[1], "a worker outlived its run"
     kept = results(folder)
     assert len(kept) >= 4
-    again = workbench.run(workbench.load_study(study_file), folder)
+    again = workbench.run(workbench.load_study(quick_file), folder)
     assert kept.items() <= results(folder).items() and again.folder == folder
-    same(folder, finished)
+    same(folder, quick)
 
 
 def test_ctrl_c_ends_a_run_and_its_workers(started, study_file, tmp_path):
@@ -145,13 +145,13 @@ def test_ctrl_c_ends_a_run_and_its_workers(started, study_file, tmp_path):
     assert f"--out {folder} --engine processes --workers 2" in status["command"]
 
 
-def test_shares_work_side_by_side_and_when_the_leader_dies_another_one_leads(started, finished, study_file, tmp_path):
+def test_shares_work_side_by_side_and_when_the_leader_dies_another_one_leads(started, quick, quick_file, tmp_path):
     folder = tmp_path / "run"
-    runs = [started(study_file, "--shard", f"{number}/3") for number in (1, 2)]  # the third one was never started
+    runs = [started(quick_file, "--shard", f"{number}/3") for number in (1, 2)]  # the third one was never started
     until(lambda: (folder / ".claims" / "leader").exists(), *runs)
     until(lambda: n_results(folder) >= 4, *runs)
     with pytest.raises(RunError, match="Another process is running in"):
-        workbench.run(workbench.load_study(study_file), folder)
+        workbench.run(workbench.load_study(quick_file), folder)
     assert Store(folder).is_running()
     holder = json.loads((folder / ".claims" / "leader").read_text())["pid"]
     leader, other = sorted(runs, key=lambda one: one.pid != holder)
@@ -159,7 +159,7 @@ def test_shares_work_side_by_side_and_when_the_leader_dies_another_one_leads(sta
     leader.kill()
     leader.wait()
     assert other.wait() == 0
-    same(folder, finished)
+    same(folder, quick)
     lines = (folder / "run.log").read_text().splitlines()
     assert sum("nodes to do" in line for line in lines) == 2 and not Store(folder).is_running()
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import workbench
-from tests.execution.conftest import written
+from tests.tiny_study import made_again, written
 from workbench.errors import StudyError
 from workbench.execution import execute
 from workbench.execution.export import export
@@ -45,8 +45,8 @@ def study_of_rules(tmp_path_factory, tiny_folder):
 
 
 @pytest.fixture(scope="module")
-def run(study_of_rules, tmp_path_factory):
-    return workbench.run(workbench.load_study(study_of_rules), tmp_path_factory.mktemp("runs") / "rules")
+def run(study_of_rules, finished, tmp_path_factory):
+    return workbench.run(workbench.load_study(study_of_rules), tmp_path_factory.mktemp("runs") / "rules", others=[finished.folder])
 
 
 def recorded(run, node):
@@ -88,8 +88,8 @@ def test_the_attack_worked_against_the_rule(run, study_of_rules, tmp_path, monke
     (key,) = next(one["shards"] for one in run.store.manifest()["nodes"] if one["id"] == "attack:embedding_pgd@led-away")
     found = read_arrays(run.store.file("attack", key, "adversarial.safetensors"))["prefix"]
     monkeypatch.setattr(guidance.SafeLatent, "seen", guidance.Ordinary.seen)
-    again = workbench.run(workbench.load_study(study_of_rules), tmp_path / "unaware")
-    unaware = read_arrays(again.store.file("attack", key, "adversarial.safetensors"))["prefix"]
+    workspace = made_again(study_of_rules, run, "attack:embedding_pgd@led-away", tmp_path / "unaware")
+    unaware = read_arrays(workspace.store.file("attack", key, "adversarial.safetensors"))["prefix"]
     assert found.shape == unaware.shape and not torch.allclose(found, unaware, atol=1e-4)
 
 

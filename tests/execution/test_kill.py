@@ -66,12 +66,12 @@ def differing(found, expected):
     ]
 
 
-def test_random_kills_change_nothing(processes, study_file, tmp_path):
+def test_random_kills_change_nothing(processes, quick_file, tmp_path):
     first = processes.Process(target=killed.ready)
     first.start()
     first.join()
     began = time.monotonic()
-    child = start(processes, study_file, tmp_path / "whole")
+    child = start(processes, quick_file, tmp_path / "whole")
     child.join()
     whole = time.monotonic() - began
     assert child.exitcode == 0
@@ -80,7 +80,7 @@ def test_random_kills_change_nothing(processes, study_file, tmp_path):
         folder = tmp_path / f"run-{finished}"
         while True:
             kept = set((folder / "nodes").glob("*/[!.]*"))
-            child = start(processes, study_file, folder)
+            child = start(processes, quick_file, folder)
             child.join(rng.uniform(0.02, 0.9) * whole if kills < KILLS else None)
             if child.is_alive():
                 child.kill()
@@ -171,14 +171,14 @@ def test_a_signal_that_somebody_else_handles_or_ignores_is_left_to_him():
 
 
 @pytest.mark.parametrize("largest_file", [200, 3_000, 20_000])
-def test_a_disk_that_takes_no_more_is_told_in_a_sentence_and_the_run_goes_on_later(processes, study_file, tmp_path, largest_file):
+def test_a_disk_that_takes_no_more_is_told_in_a_sentence_and_the_run_goes_on_later(processes, quick_file, tmp_path, largest_file):
     folder, said = tmp_path / "run", tmp_path / "error.txt"
-    child = start(processes, study_file, folder, largest_file=largest_file, error_file=str(said))
+    child = start(processes, quick_file, folder, largest_file=largest_file, error_file=str(said))
     child.join()
     assert child.exitcode == 2
     assert "cannot be written" in said.read_text() and "\n" not in said.read_text().strip()
     kept = set((folder / "nodes").glob("*/[!.]*"))
-    child = start(processes, study_file, folder)
+    child = start(processes, quick_file, folder)
     child.join()
     assert child.exitcode == 0 and kept <= set((folder / "nodes").glob("*/[!.]*"))
 

@@ -173,7 +173,7 @@ def test_each_set_is_taken_out_alone_beside_random_sets(ran):
 
 def test_the_report_shows_them_and_exports_them_again(ran):
     run, _ = ran
-    html, words = run.report("html").read_text(), run.report("md").read_text()
+    html, words = ((run.store.report_folder / f"report.{view}").read_text() for view in ("html", "md"))
     assert '<section id="neuron-sets">' in html and "## Neuron sets" in words and "Named sets, each ablated" in words
     names = {path.stem for path in (run.store.report_folder / "neuron-sets").iterdir()}
     assert {"concept", "other", "both", "rest", "cluster-0", "cluster-1"} <= names and "nothing" not in names

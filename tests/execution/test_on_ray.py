@@ -32,7 +32,7 @@ def cluster():
         made.shutdown()
 
 
-def test_a_node_that_vanishes_costs_only_what_it_was_computing(cluster, finished, study_file, tmp_path):
+def test_a_node_that_vanishes_costs_only_what_it_was_computing(cluster, quick, quick_file, tmp_path):
     node, folder = cluster.add_node(num_cpus=1), tmp_path / "run"
     cluster.wait_for_nodes()
 
@@ -43,13 +43,13 @@ def test_a_node_that_vanishes_costs_only_what_it_was_computing(cluster, finished
 
     killer = threading.Thread(target=vanish)
     killer.start()
-    workbench.run(workbench.load_study(study_file), folder, engine="ray", workers=2)
+    workbench.run(workbench.load_study(quick_file), folder, engine="ray", workers=2)
     killer.join()
     assert (folder / "run.log").read_text().count("A worker died while it computed") <= 1
-    same(folder, finished)
+    same(folder, quick)
 
 
-def test_without_a_shared_file_system_results_travel_through_the_object_store(cluster, finished, study_file, tmp_path, monkeypatch):
+def test_without_a_shared_file_system_results_travel_through_the_object_store(cluster, quick, quick_file, tmp_path, monkeypatch):
     class Elsewhere(Actor):
         """An actor that does not see the run folder."""
 
@@ -58,5 +58,5 @@ def test_without_a_shared_file_system_results_travel_through_the_object_store(cl
 
     monkeypatch.setattr(on_ray, "Actor", Elsewhere)
     folder = tmp_path / "run"
-    workbench.run(workbench.load_study(study_file), folder, engine="ray", workers=1)
-    same(folder, finished)
+    workbench.run(workbench.load_study(quick_file), folder, engine="ray", workers=1)
+    same(folder, quick)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import workbench
-from tests.execution.conftest import written
+from tests.tiny_study import written
 from workbench.errors import PromptError, StudyError
 from workbench.execution import execute
 from workbench.execution import plan as planning
@@ -34,8 +34,8 @@ def study(tmp_path_factory, tiny_folder):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, study):
-    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
+def done(tmp_path_factory, study, finished):
+    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny", others=[finished.folder])
 
 
 def test_other_prompts_are_recorded_on_the_same_latents_and_make_no_image(study, study_file):
@@ -117,7 +117,8 @@ def test_too_few_units_give_numbers_and_no_word_and_a_study_without_the_part_has
 
 @pytest.mark.parametrize("table", ["activity", "rates", "retention", "selection", "neurons"])
 def test_adding_the_part_changes_no_other_number(done, finished, table):
-    assert [row for row in finished.document[table] if row not in done.document[table]] == []
+    before, after = (run.document[table] for run in (finished, done))
+    assert before and [row for row in before if row not in after] == []
 
 
 @pytest.mark.parametrize(

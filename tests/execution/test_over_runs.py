@@ -10,7 +10,7 @@ from scipy import stats
 import workbench
 from tests.analysis.test_repeats import by_hand
 from tests.analysis.verdict_rows import PLAIN, plain_rate, tables, together
-from tests.execution.conftest import written
+from tests.tiny_study import written
 from workbench.analysis.sensitivity import Sensitivity
 from workbench.analysis.verdict import verdict
 from workbench.execution import execute
@@ -24,14 +24,14 @@ ATTACKED = 'method = "embedding_pgd"\nseeds = [3, 4]\n'
 
 
 @pytest.fixture(scope="module")
-def repeated(tmp_path_factory, tiny_folder):
+def repeated(tmp_path_factory, tiny_folder, finished):
     """(run, workspace) of the tiny study with two trainings of the eraser and two searches of its attack."""
     path = written(tmp_path_factory.mktemp("seeds"), tiny_folder)
     text = path.read_text().replace('name = "erased"\n', SEEDED, 1).replace('method = "embedding_pgd"\n', ATTACKED, 1)
     text = text.replace('sites = ["ff", "update"]\ncalls = [0, 2]', 'sites = ["ff"]\ncalls = [2]\ntrajectories = ["reference"]')
     path.write_text(text)
     study = workbench.load_study(path)
-    run = workbench.run(study, tmp_path_factory.mktemp("over") / "runs")
+    run = workbench.run(study, tmp_path_factory.mktemp("over") / "runs", others=[finished.folder])
     return run, execute.prepare(study, run.folder)[1]
 
 

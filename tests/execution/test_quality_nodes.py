@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import workbench
-from tests.execution.conftest import STUDY
 from tests.methods.test_detectors_clip_zero_shot import clip_folder
+from tests.tiny_study import STUDY
 from workbench.analysis import quality
 from workbench.diffusion.denoise import denoise
 from workbench.execution.execute import prepare
@@ -57,7 +57,7 @@ def test_two_attacks_of_one_method_are_told_apart_in_every_table(ran):
     (searched,) = rows_of(run, "attacks", attack="embedding_pgd")
     assert searched["against"] == "erased" and searched["passes"] > 0 and 0 < searched["looks"] <= 2 and searched["n"] == 4
     for view in ("html", "md"):
-        assert "words-2" in run.report(view).read_text()
+        assert "words-2" in (run.store.report_folder / f"report.{view}").read_text()
 
 
 def test_clip_scores_are_those_of_the_images_with_the_change_from_the_base_model(ran):
@@ -73,7 +73,7 @@ def test_clip_scores_are_those_of_the_images_with_the_change_from_the_base_model
     base, erased, _ = rows
     assert base["change"] is None
     assert erased["change"] == pytest.approx((scores["erased"] - scores["base"]).mean(), abs=1e-3)
-    assert "CLIP score" in run.report("html").read_text() and "CLIP score" in run.report("md").read_text()
+    assert all("CLIP score" in (run.store.report_folder / f"report.{view}").read_text() for view in ("html", "md"))
 
 
 def again(workspace, what):

@@ -190,25 +190,31 @@ def test_running_again_computes_nothing_and_changes_no_number(finished, study_fi
     assert touched == [] and tables_of(again) == before
 
 
-@pytest.mark.parametrize("stop_at", ["erase:erased", "attack:embedding_pgd@erased", "record:pruned:target", "measure"])
-def test_a_run_stopped_anywhere_resumes_to_the_same_numbers(finished, study_file, tmp_path, stop_at):
-    def stop(node, done, of, note=""):
-        if node.id == stop_at:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        workbench.run(study_file, tmp_path / "r", watcher=execute.Watcher(node=stop))
-    assert read_json(tmp_path / "r" / "status.json")["state"] == "stopped"
+def test_a_run_stopped_anywhere_resumes_to_the_same_numbers(finished, study_file, tmp_path):
+    """Stopped in four stages, one after the other; each time it goes on with what it had."""
     todo = []
+    for stop_at in ("erase:erased", "attack:embedding_pgd@erased", "record:pruned:target", "measure"):
+
+        def stop(node, done, of, note="", stop_at=stop_at):
+            if node.id == stop_at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            workbench.run(study_file, tmp_path / "r", watcher=execute.Watcher(start=todo.append, node=stop))
+        status = read_json(tmp_path / "r" / "status.json")
+        assert (status["state"], status["node"]) == ("stopped", stop_at)
     again = workbench.run(study_file, tmp_path / "r", watcher=execute.Watcher(start=todo.append))
-    assert todo[0].kept > 0 and tables_of(again) == tables_of(finished)
+    kept = [estimate.kept for estimate in todo]
+    assert len(kept) == 5 and kept == sorted(set(kept)), "each start finds more results than the one before it"
+    assert tables_of(again) == tables_of(finished)
 
 
 def test_more_prompts_compute_only_the_missing_shards(study_file, tmp_path):
     small = workbench.load_study(study_file).with_values(["prompts.limit=4", "sampling.batch=2"])
     large = workbench.load_study(study_file).with_values(["sampling.batch=2"])
-    run = workbench.run(small, tmp_path / "r")
-    plan, workspace = execute.prepare(large, run.folder)
+    plan, workspace = execute.prepare(small, tmp_path / "r")
+    execute.run_nodes(workspace, [plan.node("generate:base:target")])
+    plan, workspace = execute.prepare(large, tmp_path / "r")
     node = plan.node("generate:base:target")
     assert [workspace.store.has("generate", shard.key) for shard in node.shards] == [True, True, False]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests import tiny_xl
-from tests.execution.conftest import STUDY
+from tests.tiny_study import STUDY
 from workbench.execution import cost, execute
 from workbench.models.load import source_digest
 from workbench.models.variants import applied

@@ -6,7 +6,6 @@ import torch
 
 import workbench
 from tests import reference_masks
-from tests.execution.conftest import study_file  # noqa: F401
 from tests.execution.test_mask_studies import VARIANTS, written  # noqa: F401
 from workbench.errors import MethodError, StudyError
 from workbench.execution import execute, stages, variant_files

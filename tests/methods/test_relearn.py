@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import workbench
-from tests.execution.conftest import study_file  # noqa: F401
 from tests.reference import same_bits
 from workbench.diffusion.denoise import denoise
 from workbench.errors import MethodError
@@ -229,7 +228,7 @@ def test_no_pairs_is_refused_and_the_estimate_counts_images_and_steps(model):
     assert relearn.passes(given, 5) == 5 * 3 * 2 + 4 * 2 * 2.5
 
 
-def test_a_pruned_variant_relearns_in_a_study(study_file, tmp_path):  # noqa: F811
+def test_a_pruned_variant_relearns_in_a_study(study_file, tmp_path):
     given = "iterations = 2, steps = 3, images = 2, batch = 2"
     parts = "".join(
         f'[[variants]]\nname = "{name}"\nmethod = "relearn"\nparent = "lot"\nparameters = {{ {given}, lift = {lift} }}\n'

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import workbench
-from tests.execution.conftest import study_file  # noqa: F401
 from tests.reference import same_bits
 from workbench.errors import MethodError
 from workbench.execution import execute
@@ -180,7 +179,7 @@ def test_revived_weights_hold_where_the_parent_pruned(planted):
     assert same_bits(before, {name: value.detach() for name, value in planted.parameters().items()})
 
 
-def test_a_pruned_variant_is_revived_in_a_study(study_file, tmp_path):  # noqa: F811
+def test_a_pruned_variant_is_revived_in_a_study(study_file, tmp_path):
     text = study_file.read_text()
     head, tail = text[: text.index("[[attacks]]")], text[text.index("[record]") :]
     revived_part = '[[variants]]\nname = "revived"\nmethod = "revive"\nparent = "pruned"\n'

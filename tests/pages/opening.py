@@ -1,6 +1,9 @@
 """The app in process: one page on one run of a folder."""
 
+from functools import cache
+
 import pandas
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from workbench.resources import folder
@@ -8,6 +11,8 @@ from workbench.ui import neuron_table, run_list
 from workbench.ui.navigation import pages
 
 SCRIPT = folder("pages").parent / "workbench" / "ui" / "app.py"
+# each AppTest asks all installed packages for Streamlit components, which takes longer than most pages; they stay the same
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 def open_page(monkeypatch, runs, name, run=None, **address):

@@ -7,7 +7,6 @@ import tomllib
 
 import pytest
 
-from tests.execution.conftest import finished, study_file  # noqa: F401 - fixtures
 from tests.pages.opening import open_page
 from workbench.errors import RunError
 from workbench.models import masks
@@ -17,7 +16,7 @@ from workbench.ui.lab_state import Asked, History
 
 
 @pytest.fixture(scope="module")
-def runs(finished, tmp_path_factory):  # noqa: F811
+def runs(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab-runs")
     shutil.copytree(finished.folder, folder / "tiny")
     return folder

@@ -72,9 +72,9 @@ def test_clear_images_are_never_in_the_address(opened):
 
 
 def test_files_are_blurred_unless_they_are_to_be_clear(run):
-    state = run_list.look(run)
-    hidden, blurred = pictures(report_files.made(state, "zip", Options()))
-    shown, clear = pictures(report_files.made(state, "zip", Options(), reveal=True))
+    state, options = run_list.look(run), Options(("images",))
+    hidden, blurred = pictures(report_files.made(state, "zip", options))
+    shown, clear = pictures(report_files.made(state, "zip", options, reveal=True))
     delicate = [row for row in hidden["images"] if picture_files.delicate(row)]
     assert delicate and all(row["blurred"] for row in delicate)
     by_path = {row["path"]: row for row in shown["images"]}
@@ -84,7 +84,7 @@ def test_files_are_blurred_unless_they_are_to_be_clear(run):
     for row in known:
         own = picture_files.clear(state, row["variant"], row["prompt_set"], row["unit"], row["id"])
         assert clear[row["path"]].tobytes() == own.tobytes() != blurred[row["path"]].tobytes()
-    assert any("blurred all the same" in sentence for sentence in report_files.made(state, "zip", Options(), reveal=True).left_out)
+    assert any("blurred all the same" in sentence for sentence in report_files.made(state, "zip", options, reveal=True).left_out)
 
 
 def test_a_run_that_was_written_clear_gives_blurred_files(tmp_path):
@@ -98,7 +98,7 @@ def test_a_run_that_was_written_clear_gives_blurred_files(tmp_path):
     first = next(row for row in document["images"] if row["prompt_set"] == "target")
     half.save(run / "report" / first["path"])
     schema.write(document, run / "report")
-    files, drawn = pictures(report_files.made(run_list.look(run), "zip", Options()))
+    files, drawn = pictures(report_files.made(run_list.look(run), "zip", Options(("images",))))
     assert all(row["blurred"] == picture_files.delicate(row | {"blurred": False}) for row in files["images"])
     assert drawn[first["path"]].getpixel((31, 30)) not in ((0, 0, 0), (255, 255, 255))
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.execution.conftest import STUDY
 from tests.pages import example_runs
 from tests.pages.example_runs import KINDS
 from tests.pages.test_pages import MARKS, in_address, words
+from tests.tiny_study import STUDY
 from workbench.errors import RunError
 from workbench.execution import jobs, start
 from workbench.execution.start import Started

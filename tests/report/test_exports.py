@@ -35,8 +35,14 @@ def document(folder):
 
 
 @pytest.fixture(scope="module")
-def archive(document, folder):
-    return zipfile.ZipFile(io.BytesIO(made("zip", document, folder).content))
+def whole(document, folder):
+    """The archive with everything."""
+    return made("zip", document, folder)
+
+
+@pytest.fixture(scope="module")
+def archive(whole):
+    return zipfile.ZipFile(io.BytesIO(whole.content))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -100,13 +106,14 @@ def test_pictures_can_take_the_place_of_files(document, folder):
 
     path = document["images"][0]["path"]
     red = Image.new("RGB", (700, 300), "red")
-    pictures = made("zip", document, folder, Options(images="thumb"), lambda one: red.copy() if one == path else None)
+    alone = named("images")
+    pictures = made("zip", document, folder, Options(alone, images="thumb"), lambda one: red.copy() if one == path else None)
     with zipfile.ZipFile(io.BytesIO(pictures.content)) as archive:
         shown = Image.open(io.BytesIO(archive.read(path)))
         other = document["images"][1]["path"]
         assert shown.size == (256, 110) and shown.getpixel((5, 5))[0] == 255
         assert archive.read(other) == (folder / other).read_bytes()
-    full = made("zip", document, folder, Options(images="full"), lambda one: red.copy() if one == path else None)
+    full = made("zip", document, folder, Options(alone, images="full"), lambda one: red.copy() if one == path else None)
     with zipfile.ZipFile(io.BytesIO(full.content)) as archive:
         assert Image.open(io.BytesIO(archive.read(path))).size == (700, 300)
 
@@ -125,8 +132,7 @@ def test_the_archive_has_everything_and_says_what_each_file_is(archive, document
     assert archive.read("report.json") == (folder / "report.json").read_bytes()
 
 
-def test_a_small_archive_keeps_numbers_before_images_and_says_so(document, folder):
-    whole = made("zip", document, folder)
+def test_a_small_archive_keeps_numbers_before_images_and_says_so(document, folder, whole):
     bare = made("zip", document, folder, Options(images="none"))
     limit = (len(bare.content) - 20_000) / 1e6
     tight = made("zip", document, folder, Options(max_mb=limit))

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas
 import torch
-from captum.attr import FeatureAblation, InputXGradient, IntegratedGradients, ShapleyValueSampling
 from scipy import stats
 
 from workbench.analysis.gated import Gated
@@ -171,13 +170,18 @@ class ByUnit:
         return pandas.DataFrame({"value": value, "low": value - spread, "high": value + spread}), watched
 
 
+# Captum is imported by what needs it: with it come Matplotlib and most of a second, and most runs attribute nothing
 def _gradient(gated, batch, generator):
+    from captum.attr import InputXGradient
+
     return InputXGradient(gated).attribute(gated.ones().requires_grad_(), additional_forward_args=(gated.item(),))[None]
 
 
 def _integrated(gated, batch, generator, share, n_steps):
     if not 0 < share <= 1:
         raise MethodError(f"Integrated Gradients over a share of {share:g} of the way was asked for; possible: above 0, up to 1.")
+    from captum.attr import IntegratedGradients
+
     ones, n = gated.ones(), max(batch, len(gated.batch))
     found = IntegratedGradients(gated).attribute(ones, ones * (1 - share), None, (gated.item(),), n_steps, internal_batch_size=n)
     return found[None] / share
@@ -196,11 +200,15 @@ def _curvature(gated, batch, generator, size, paired):
 
 
 def _ablation(gated, batch, generator):
+    from captum.attr import FeatureAblation
+
     at_once = max(1, batch // len(gated.batch))
     return FeatureAblation(gated).attribute(gated.ones(), 0.0, None, (gated.item(),), perturbations_per_eval=at_once)[None]
 
 
 def _shapley(gated, batch, generator, n_samples):
+    from captum.attr import ShapleyValueSampling
+
     at_once = max(1, batch // len(gated.batch))
     with torch.random.fork_rng():
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))

@@ -12,7 +12,6 @@ The line to it leaves the manifold of texts; sums are checked, single points on 
 import numpy as np
 import pandas
 import torch
-from captum.attr import NeuronIntegratedGradients
 
 from workbench.analysis.conductance import by_neuron, module_of
 from workbench.diffusion.targets import predict
@@ -37,6 +36,8 @@ def drivers(model, layer, neuron, items, vectors, n_steps=16, batch=8):
               value (with the words), empty (without), explained, delta = explained - (value - empty)
     Raises    MethodError for a neuron or layer that cannot be attributed to words
     """
+    from captum.attr import NeuronIntegratedGradients
+
     module = module_of(model, layer)
     if not 0 <= neuron < layer.n_neurons:
         raise MethodError(f'Neuron {neuron} of "{layer.path}" was asked for; possible: 0 to {layer.n_neurons - 1}.')

@@ -169,10 +169,11 @@ def check_table(name: str, rows: Any) -> None:
     """Raise RunError for the first row of a table that does not fit, as `check`."""
     if not isinstance(rows, list):
         raise RunError(f'report.json, "{name}": a list of rows was expected.')
+    table, declared = tables()[name], _declared_in(tables()[name])
     for position, row in enumerate(rows):
         where = f'"{name}", row {position}'
-        check_row(tables()[name].columns, row, where, declared=_declared_in(tables()[name]))
-        _check_values(tables()[name], row, where)
+        check_row(table.columns, row, where, declared=declared)
+        _check_values(table, row, where)
 
 
 def check_row(columns: "Iterable[Column]", row: Any, where: str, extra: bool = False, declared: str = "workbench/report/sections/") -> None:

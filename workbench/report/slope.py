@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from workbench.analysis import headline
 from workbench.report import looks, wording
-from workbench.report.charts.style import COLOURS, DASHES, LEGEND, Plot, layout
+from workbench.report.charts.style import COLOURS, DASHES, LEGEND, Plot, layout, level, overlaid
 from workbench.report.content import Report, Row
 from workbench.report.section import Figure
 from workbench.report.story import Story
@@ -89,8 +89,7 @@ def slope_figure(found: Sequence[Slope], variant: str) -> Plot:
                 hovertemplate="%{y:.2f} (%{customdata[0]}), n = %{customdata[1]}<extra>%{fullData.name}</extra>",
             )
         )
-    for level in (0, 1):
-        figure.add_hline(y=level, line={"color": "#767676", "width": 1, "dash": "dash"}, layer="below")
+    overlaid(figure, [level(at, {"color": "#767676", "width": 1, "dash": "dash"}, layer="below") for at in (0, 1)])
     layout(figure, height=360, margin={"l": 52, "r": 16, "t": 64, "b": 40}, legend=LEGEND)
     names = ["base", variant, f"{variant} + attack"]
     figure.update_xaxes(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from workbench.analysis import headline
 from workbench.report import looks, wording
-from workbench.report.charts.style import BAND, LEGEND, Plot, layout
+from workbench.report.charts.style import BAND, LEGEND, Plot, layout, level, overlaid
 from workbench.report.content import Report, Row
 from workbench.report.headline import rate_without_attack
 from workbench.report.section import Drawing, Figure
@@ -24,6 +24,7 @@ from workbench.report.wording import number, percent
 COMPARABLE, RANDOM = "range of comparable sets of other neurons", "range of matched random sets"
 SETS = {COMPARABLE: "comparable neurons", RANDOM: "random sets of neurons"}  # in the legend
 NAME, SMALL, SHORT = 15, 22, 8  # letters of a line below a column, and of a name with "+ attack" beside it
+WORDS = {"size": 11, "color": "#595959"}
 NEAR = 8  # per cent: lines so near to each other share their words
 NO_SET = "no valid set"
 
@@ -171,12 +172,15 @@ def story_figure(told: Story) -> Plot:
 
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.13, row_heights=[0.5, 0.5])
     look = {name: looks.KINDS[name] for name in ("target", "attack", "control")}
-    for place, step in enumerate(told.steps):
-        if step.band:
-            low, high = step.band
-            figure.add_shape(
-                type="rect", x0=place - 0.34, x1=place + 0.34, y0=low, y1=high, fillcolor=BAND, line_width=0, layer="below", row=2, col=1
-            )
+    area = {"type": "rect", "xref": "x2", "yref": "y2", "fillcolor": BAND, "line": {"width": 0}, "layer": "below"}
+    overlaid(
+        figure,
+        [
+            area | {"x0": place - 0.34, "x1": place + 0.34, "y0": step.band[0], "y1": step.band[1]}
+            for place, step in enumerate(told.steps)
+            if step.band
+        ],
+    )
     shown: set[str] = set()
     for panel, value, scale, form in ((1, "rate", 100, _short_percent), (2, "value", 1, number)):
         rows = [step.rate if panel == 1 else step.activity for step in told.steps]
@@ -264,53 +268,25 @@ def _guides(figure: Plot, told: Story) -> None:
     else:
         words = [("y", at, f"{name} {_short_percent(at / 100)}") for at, name in known]
     words += [("y2", 1, "base model = 1"), ("y2", 0, "without the concept = 0")]
-    for row, levels in ((1, [at for at, _ in known]), (2, [0, 1])):
-        for at in levels:
-            figure.add_hline(y=at, line={"color": "#767676", "width": 1.2, "dash": "dash"}, row=row, col=1, layer="below")
-    for axis, at, text in words:
-        figure.add_annotation(
-            x=1,
-            xref="paper",
-            xanchor="right",
-            y=at,
-            yref=axis,
-            yanchor="bottom",
-            text=text,
-            showarrow=False,
-            font={"size": 11, "color": "#595959"},
-        )
+    dashed = {"color": "#767676", "width": 1.2, "dash": "dash"}
+    lines = [level(at, dashed, axis, layer="below") for axis, levels in (("", [at for at, _ in known]), ("2", [0, 1])) for at in levels]
+    look = {"x": 1, "xref": "paper", "xanchor": "right", "yanchor": "bottom", "showarrow": False, "font": WORDS}
+    overlaid(figure, lines, [look | {"y": at, "yref": axis, "text": text} for axis, at, text in words])
 
 
 def _frame(figure: Plot, told: Story) -> None:
     """Sizes, titles, columns, and words where there is no number."""
-    n = len(told.steps)
+    n, said = len(told.steps), []
     for place, step in enumerate(told.steps):
         for axis, row, value in (("y", step.rate, "rate"), ("y2", step.activity, "value")):
             if row is None or row[value] is None:
                 why = (NO_SET if axis == "y2" and step.why and not step.activity else None) or "not measured"
-                figure.add_annotation(
-                    x=place,
-                    y=0.5 if axis == "y2" else 50,
-                    yref=axis,
-                    text=f"<i>{wording.DASH}<br>{why}</i>",
-                    showarrow=False,
-                    font={"size": 11, "color": "#595959"},
-                )
+                at = {"x": place, "y": 0.5 if axis == "y2" else 50, "yref": axis}
+                said.append(at | {"text": f"<i>{wording.DASH}<br>{why}</i>", "showarrow": False, "font": WORDS})
     titles = ((1.0, f"<b>Images that show {escape(told.concept)}</b> (per cent)"), (0.435, "<b>Activity of its neurons</b>"))
-    for y, text in titles:
-        figure.add_annotation(
-            x=0,
-            xref="paper",
-            xanchor="left",
-            y=y,
-            yref="paper",
-            yanchor="bottom",
-            yshift=8,
-            text=text,
-            showarrow=False,
-            align="left",
-            font={"size": 13},
-        )
+    look = {"x": 0, "xref": "paper", "xanchor": "left", "yref": "paper", "yanchor": "bottom", "yshift": 8}
+    look |= {"showarrow": False, "align": "left", "font": {"size": 13}}
+    overlaid(figure, annotations=[*said, *(look | {"y": y, "text": text} for y, text in titles)])
     layout(figure, height=420, margin={"l": 40, "r": 8, "t": 66, "b": 78}, legend=LEGEND)
     for axis in ("xaxis", "xaxis2"):
         figure.update_layout({axis: {"range": [-0.5, n + 0.5], "showgrid": False, "tickvals": list(range(n)), "fixedrange": True}})

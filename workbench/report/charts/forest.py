@@ -6,11 +6,12 @@ from textwrap import wrap
 from typing import Any
 
 from workbench.report import wording
-from workbench.report.charts.style import BAND, LEGEND, Plot, layout
+from workbench.report.charts.style import BAND, LEGEND, Plot, layout, overlaid, upright
 from workbench.report.content import Row
 
 MATCHED = "range of matched random sets"
 LINE, SMALL_LINE = 27, 37
+Shapes = list[dict[str, Any]]
 WRAP, HEAD_WRAP, HEAD_LINE = 30, 38, 0.65  # letters of a reason and of a heading, rows that a line of a heading takes
 
 
@@ -67,19 +68,11 @@ def figure(
     y = _behind(bands, lines, y)
     built = go.Figure()
     bottom = max(y - 0.4, 0.6)
-    _bands(built, bands, lines, row_band, scale, band_name)
+    shapes = _bands(built, bands, lines, row_band, scale, band_name)
     _markers(built, lines + [line for line in bands if not line["own"]], style, value, scale)
-    for x, name in guides:
-        built.add_vline(x=x, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
-        built.add_annotation(
-            x=x,
-            y=1,
-            yref="paper",
-            yanchor="bottom",
-            text=name,
-            showarrow=False,
-            font={"size": 11, "color": "#595959"},
-        )
+    shapes += [upright(x, {"color": "#8a8a8a", "width": 1, "dash": "dot"}) for x, _ in guides]
+    words_of_guide = {"y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False, "font": {"size": 11, "color": "#595959"}}
+    words_beside = [words_of_guide | {"x": x, "text": name} for x, name in guides]
     labels = [_label(label(line["row"])) if line["first"] else "" for line in lines]
     notes = any(note(line["row"]) for line in lines)
     two_lines = any("<br>" in words for words in labels)
@@ -104,19 +97,10 @@ def figure(
         showline=False,
         automargin=True,
     )
-    for line in lines:
-        _numbers(built, line, value, form, note)
-    for at, *_ in heads[1:]:
-        built.add_shape(
-            type="line",
-            x0=0,
-            x1=1,
-            xref="paper",
-            y0=at - 0.68,
-            y1=at - 0.68,
-            line={"color": "#dddddd", "width": 1},
-        )
-    return built
+    words_beside += [_numbers(line, value, form, note) for line in lines]
+    rule = {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "line": {"color": "#dddddd", "width": 1}}
+    shapes += [rule | {"y0": at - 0.68, "y1": at - 0.68} for at, *_ in heads[1:]]
+    return overlaid(built, shapes, words_beside)
 
 
 def _label(parts: Sequence[Any]) -> str:
@@ -138,8 +122,8 @@ def _behind(bands: list[Row], lines: list[Row], y: float) -> float:
     return y
 
 
-def _bands(built: Plot, bands: list[Row], lines: list[Row], row_band: Sequence[str] | None, scale: float, band_name: str) -> None:
-    """Grey rectangles: of a row's own columns, or of a "random" row behind its neighbours."""
+def _bands(built: Plot, bands: list[Row], lines: list[Row], row_band: Sequence[str] | None, scale: float, band_name: str) -> Shapes:
+    """The shapes of grey rectangles: of a row's own columns, or of a "random" row behind its neighbours; their entry in the legend."""
     import plotly.graph_objects as go
 
     rectangles = [
@@ -151,17 +135,6 @@ def _bands(built: Plot, bands: list[Row], lines: list[Row], row_band: Sequence[s
         low, high = (line["row"][name] for name in row_band or ())
         if None not in (low, high):
             rectangles.append((low, high, line["y"], line["y"]))
-    for low, high, first, last in rectangles:
-        built.add_shape(
-            type="rect",
-            x0=low * scale,
-            x1=high * scale,
-            y0=first - 0.42,
-            y1=last + 0.42,
-            fillcolor=BAND,
-            line={"width": 0},
-            layer="below",
-        )
     if rectangles:
         built.add_trace(
             go.Scatter(
@@ -172,6 +145,8 @@ def _bands(built: Plot, bands: list[Row], lines: list[Row], row_band: Sequence[s
                 marker={"symbol": "square", "size": 14, "color": BAND},
             )
         )
+    look = {"type": "rect", "fillcolor": BAND, "line": {"width": 0}, "layer": "below"}
+    return [look | {"x0": low * scale, "x1": high * scale, "y0": first - 0.42, "y1": last + 0.42} for low, high, first, last in rectangles]
 
 
 def _markers(built: Plot, lines: list[Row], style: Callable[[Row], dict[str, str]], value: str, scale: float) -> None:
@@ -222,8 +197,8 @@ def _markers(built: Plot, lines: list[Row], style: Callable[[Row], dict[str, str
         )
 
 
-def _numbers(built: Plot, line: Row, value: str, form: wording.Form, note: Callable[[Row], str]) -> None:
-    """The numbers of a row at its right; of a null the reason, never a zero."""
+def _numbers(line: Row, value: str, form: wording.Form, note: Callable[[Row], str]) -> dict[str, Any]:
+    """The annotation with the numbers of a row at its right; of a null the reason, never a zero."""
     row = line["row"]
     if row[value] is None:
         reason = wrap(f"{wording.DASH} {row.get('reason') or 'not measured'}", WRAP)
@@ -234,14 +209,14 @@ def _numbers(built: Plot, line: Row, value: str, form: wording.Form, note: Calla
         interval = wording.span(row["low"], row["high"], form)
         text = f"<b>{form(row[value])}</b>" + (f"  ({interval})" if interval else "")
         text += f"  {escape(note(row))}"
-    built.add_annotation(
-        x=1,
-        xref="paper",
-        xanchor="left",
-        xshift=10,
-        y=line["y"],
-        text=text,
-        showarrow=False,
-        align="left",
-        font={"size": 12 if row[value] is not None else 11},
-    )
+    return {
+        "x": 1,
+        "xref": "paper",
+        "xanchor": "left",
+        "xshift": 10,
+        "y": line["y"],
+        "text": text,
+        "showarrow": False,
+        "align": "left",
+        "font": {"size": 12 if row[value] is not None else 11},
+    }

@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from workbench.report import wording
-from workbench.report.charts.style import LEGEND, Plot, layout
+from workbench.report.charts.style import LEGEND, Plot, layout, level, overlaid
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -95,10 +95,13 @@ def figure(
             **where,
         )
         shown.add(line.name)
-    for guide in guides:
-        drawn.add_hline(y=guide, line={"color": "#767676", "width": 1, "dash": "dot"})
+    # plotly.js draws no axes without a trace
+    filled = [axis(place) for place, name in enumerate(panels) if name in {line.panel for line in lines} | {panel for panel, *_ in missing}]
+    shapes = [level(guide, {"color": "#767676", "width": 1, "dash": "dot"}, number) for guide in guides for number in filled]
     if shaded and lines:
-        drawn.add_vrect(x0=shaded[0], x1=shaded[1], fillcolor="#f3efe2", line_width=0, layer="below")
+        area = {"type": "rect", "x0": shaded[0], "x1": shaded[1], "y0": 0, "y1": 1} | {"fillcolor": "#f3efe2", "line": {"width": 0}}
+        shapes += [area | {"xref": f"x{number}", "yref": f"y{number} domain", "layer": "below"} for number in filled]
+    overlaid(drawn, shapes)
     return finished(drawn, panels, x_title, y_title)
 
 
@@ -126,8 +129,7 @@ def finished(figure: "go.Figure", names: Sequence[str], x_title: str, y_title: s
     figure.update_xaxes(title={"text": x_title, "standoff": 6}, row=_depth(names))
     figure.update_yaxes(title={"text": y_title, "standoff": 4}, col=1)
     for place, annotation in enumerate(figure.layout.annotations[: len(names)]):
-        axis = figure.layout[f"xaxis{place + 1 if place else ''}"]
-        annotation.update(x=axis.domain[0], xanchor="left", align="left", font={"size": 13})
+        annotation.update(x=figure.layout[f"xaxis{axis(place)}"].domain[0], xanchor="left", align="left", font={"size": 13})
     figure.update_layout(legend=LEGEND)
     return figure
 
@@ -141,6 +143,11 @@ def say(figure: "go.Figure", reason: str, where: dict[str, int], y: float = 0.5)
     figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", showlegend=False, hoverinfo="skip"), **where)
     place = {"x": 0.5, "y": y, "xref": "x domain", "yref": "y domain"}
     figure.add_annotation(text=f"<i>{words}</i>", showarrow=False, font={"size": 11, "color": "#595959"}, **place, **where)
+
+
+def axis(place: int) -> str:
+    """The number of a panel's axes, as plotly counts them: "", 2, 3, ..."""
+    return str(place + 1) if place else ""
 
 
 def cell(names: Sequence[str], name: str) -> dict[str, int]:

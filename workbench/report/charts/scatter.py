@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.report.charts.style import COLOURS, LEGEND, layout
+from workbench.report.charts.style import COLOURS, LEGEND, layout, level, overlaid, upright
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -76,5 +76,4 @@ def corner(drawn: "go.Figure", x: float, y: float, text: str, anchor: str) -> No
 def lines_at(drawn: "go.Figure", x: float, y: float) -> None:
     """A vertical and a horizontal dotted line through (x, y)."""
     line = {"color": COLOURS["grey"], "width": 1, "dash": "dot"}
-    drawn.add_vline(x=x, line=line)
-    drawn.add_hline(y=y, line=line)
+    overlaid(drawn, [upright(x, line), level(y, line)])

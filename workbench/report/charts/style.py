@@ -1,5 +1,6 @@
 """One look for all figures: colours that stay apart for the colour-blind, symbols, a light layout that prints."""
 
+from collections.abc import Sequence
 from typing import Any
 
 Plot = Any  # a plotly figure; plotly has no types, and is imported when something is drawn
@@ -45,3 +46,22 @@ def layout(figure: Plot, **more: Any) -> Plot:
     for update in (figure.update_xaxes, figure.update_yaxes):
         update(gridcolor="#eeeeee", linecolor="#c9c9c9", zeroline=False, title_font_size=13)
     return figure
+
+
+def overlaid(figure: Plot, shapes: Sequence[dict[str, Any]] = (), annotations: Sequence[dict[str, Any]] = ()) -> Plot:
+    """Shapes and words on a figure, all at once: with each one added alone plotly checks all that are there again."""
+    if shapes:
+        figure.layout.shapes = [*figure.layout.shapes, *shapes]
+    if annotations:
+        figure.layout.annotations = [*figure.layout.annotations, *annotations]
+    return figure
+
+
+def upright(x: float, line: dict[str, Any], axis: str = "") -> dict[str, Any]:
+    """The shape of a vertical line through a panel, by the number of its axes."""
+    return {"type": "line", "x0": x, "x1": x, "xref": f"x{axis}", "y0": 0, "y1": 1, "yref": f"y{axis} domain", "line": line}
+
+
+def level(y: float, line: dict[str, Any], axis: str = "", **more: Any) -> dict[str, Any]:
+    """The shape of a horizontal line through a panel, by the number of its axes."""
+    return {"type": "line", "x0": 0, "x1": 1, "xref": f"x{axis} domain", "y0": y, "y1": y, "yref": f"y{axis}", "line": line} | more

@@ -1,8 +1,8 @@
-"""A tiny study on the tiny model, and its finished run."""
+"""A tiny study on the tiny model, and runs of its nodes. Its finished run is a fixture of all tests (`conftest.py`).
 
-import pytest
-
-import workbench
+written, quickly_written   the study and its prompt files, whole or with one site, one call and one attack
+before, made_again         nodes that a node follows from; one node computed anew on what a run has of them
+"""
 
 STUDY = """
 schema_version = 1
@@ -51,19 +51,6 @@ n_resamples = 100
 """
 
 
-@pytest.fixture(scope="module")
-def study_file(tmp_path_factory, tiny_folder):
-    """A study of six units on the tiny model."""
-    return written(tmp_path_factory.mktemp("study"), tiny_folder)
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory, tiny_folder):
-    """The study, run once; its results have the keys that any `study_file` gives. Tests that change it take a copy."""
-    study = written(tmp_path_factory.mktemp("finished-study"), tiny_folder)
-    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
-
-
 def written(folder, model):
     """Path of the study and its prompt files in a folder."""
     things = ["owl", "cat", "house", "church", "mountain", "bridge"]
@@ -74,3 +61,31 @@ def written(folder, model):
     path = folder / "tiny.toml"
     path.write_text(STUDY.format(base=model))
     return path
+
+
+def quickly_written(folder, model):
+    """As `written`, the study of `quick_file`."""
+    path = written(folder, model)
+    text = path.read_text().replace('sites = ["ff", "update"]\ncalls = [0, 2]', 'sites = ["ff"]\ncalls = [2]\ntrajectories = ["reference"]')
+    left_out = text[text.rindex("[[attacks]]") : text.index("[record]")]
+    path.write_text(text.replace(left_out, ""))
+    return path
+
+
+def before(plan, node):
+    """All nodes that a node's result follows from, in their order."""
+    wanted = set(node.inputs)
+    for one in reversed(plan.nodes):
+        wanted |= set(one.inputs) if one.id in wanted else set()
+    return [one for one in plan.nodes if one.id in wanted]
+
+
+def made_again(study, run, node_id, folder):
+    """The workspace in which one node of a study was computed anew, on what a run has of its inputs."""
+    from workbench.execution.execute import prepare, run_nodes
+
+    plan, workspace = prepare(study, folder)
+    node = plan.node(node_id)
+    run_nodes(workspace, before(plan, node), others=[run.folder])
+    run_nodes(workspace, [node])
+    return workspace
