@@ -19,6 +19,7 @@ SETTINGS = {
     "all_but_one": {},
     "salun": {"steps": 10},
     "spm": {},
+    "bilevel": {"steps": 10},
     "safree": {"ends": True, "up_t": 30.0},
     "sld": {"scale": 5000.0, "warmup": 0, "threshold": 1.0},
     "negative_prompt": {},

@@ -85,6 +85,45 @@ def test_a_multiplier_is_used_and_suggested(told, own, tmp_path):
     assert json.loads(told(tmp_path / "lora.safetensors", "--json")[1])["factors"] == [1.0]
 
 
+def spm_file(path, **said):
+    """SPM's file of one membrane, with its header."""
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    tensors = {f"{layer}.lora_down.weight": torch.ones(1, 32), f"{layer}.lora_up.weight": torch.ones(32, 1)}
+    tensors[f"{layer}.alpha"] = torch.tensor(1.0)
+    save_file(tensors, path, {"prompts": "ink style,lineart", "rank": "1", "alpha": "1.0"} | said)
+    return path
+
+
+def test_the_file_of_spm_is_called_so_and_suggested_with_its_own_strength(told, still, tmp_path):
+    path = spm_file(tmp_path / "ink_last.safetensors")
+    code, output = told(path)
+    words = " ".join(output.split())
+    assert code == 0 and 'SPM: prompts "ink style", "lineart", rank 1, alpha 1, 1 layers, strength computed from the prompt' in words
+    assert "SPM as plain LoRA" in words and "As a variant of a study, as a plain LoRA: method" in words
+    own = re.search(r"^As a variant of a study, SPM: (method = .*), parameters = (\{.*\})$", output, re.MULTILINE)
+    given_back = tomllib.loads(own.expand(r"\1\np = \2"))
+    one = method("erasers", given_back["method"])
+    change = one.call(still, [], one.parameters(**given_back["p"]), folder=tmp_path)
+    assert change.kind == "membrane" and change.settings["prompts"] == ["ink style", "lineart"]
+    about = json.loads(told(path, "--json")[1])["spm"]
+    assert about == {"prompts": ["ink style", "lineart"], "rank": 1, "alpha": 1.0, "layers": 1, "usable": True, "reason": None} | {
+        "strength": "computed from the prompt"
+    }
+
+
+def test_a_file_of_spm_that_has_no_strength_of_its_own_says_why(told, tmp_path):
+    code, output = told(spm_file(tmp_path / "ink_last.safetensors", prompts=","))
+    assert (
+        code == 0
+        and "not usable at SPM's own strength" in output
+        and "there are none" in " ".join(output.split())
+        and "transport = true" not in output
+    )
+    other = given.peft({"mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (torch.ones(1, 32), torch.ones(32, 1))})
+    save_file(other, tmp_path / "x.safetensors")
+    assert json.loads(told(tmp_path / "x.safetensors", "--json")[1])["spm"] is None
+
+
 def test_what_a_header_declares_is_shown_as_declared(told, own, tmp_path):
     part = {name: value for name, value in given.moved(own).items() if given.key_value(name)}
     declared = {

@@ -32,6 +32,7 @@ SETTINGS = {
     "adv_unlearn": {"iterations": 2, "warmup": 1, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2},
     "all_but_one": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},
     "null_space": {"tolerance": 1e-3},
+    "bilevel": {"iterations": 2, "lower_steps": 1, "steps": 3, "images": 2, "batch": 2},
     "receler": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2, "rank": 2},
     "salun": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
     "sld": {"concept": "ink"},

@@ -61,11 +61,29 @@ def test_gradients_are_dropped_as_they_come(model):
     names, most = esd.trained_names(model.unet, "all"), []
     own, loss_of = dict(model.unet.named_parameters()), loss_with(model)
     weights = {name: own[name].detach().clone().requires_grad_(True) for name in names}
-    InBackward(weights, 1e-2, {})
-    for weight in weights.values():
-        weight.register_post_accumulate_grad_hook(lambda _: most.append(sum(one.grad is not None for one in weights.values())))
-    loss_of(weights).backward()
+    with InBackward(weights, 1e-2, {}):
+        for weight in weights.values():
+            weight.register_post_accumulate_grad_hook(lambda _: most.append(sum(one.grad is not None for one in weights.values())))
+        loss_of(weights).backward()
     assert len(most) == len(names) and max(most) == 0
+
+
+def test_two_of_them_share_weights_by_turns(model):
+    """Each moves the weights only while it is entered, and with its own moments: as two Adams after whole backward passes do."""
+    name = "conv_out.weight"
+    start, loss_of = dict(model.unet.named_parameters())[name].detach(), lambda weight, step: ((weight - step) ** 2 * (1 + step)).sum()
+    weight, plain = (start.clone().requires_grad_(True) for _ in range(2))
+    both = [InBackward({name: weight}, rate, {}) for rate in (1e-2, 3e-2)]
+    adams = [torch.optim.Adam([plain], lr=rate) for rate in (1e-2, 3e-2)]
+    for step in range(5):
+        with both[step % 2]:
+            loss_of(weight, step).backward()
+        adams[step % 2].zero_grad()
+        loss_of(plain, step).backward()
+        adams[step % 2].step()
+    assert torch.equal(weight, plain) and weight.grad is None
+    loss_of(weight, 1).backward()
+    assert torch.equal(weight, plain) and weight.grad is not None
 
 
 def test_nothing_of_the_training_is_left_without_a_collection_of_garbage(model, monkeypatch):

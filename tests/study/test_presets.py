@@ -37,6 +37,7 @@ def test_every_eraser_says_what_was_published_or_why_nothing_was():
     known = [
         "ac",
         "adv_unlearn",
+        "bilevel",
         "cad",
         "conceptprune",
         "esd",

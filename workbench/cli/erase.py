@@ -26,7 +26,7 @@ def erase(
     kind: Annotated[str, typer.Option("--kind", help="of the concept, for the preset: style | object | group")] = "object",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
-    """Erase a concept from a model and write what changed as published: partial safetensors, a text encoder, a mask, added modules."""
+    """Erase a concept from a model and write what changed as published: partial safetensors, text encoder, mask, added modules, student."""
     from workbench import registry
     from workbench.study import prompts, published
 
@@ -81,6 +81,8 @@ def erase(
         path = exports.mask(variant, out, about)
     elif all(name.startswith("text_encoder.") for name in result):
         path = exports.text_encoder(base, exports.changed(base, variant), out, about)
+    elif exports.removed(base, result):
+        path = exports.student(base, exports.changed(base, variant), out, about)
     else:
         path = exports.partial(exports.changed(base, variant), out, about)
     console.print(f"Written  {path}: {len(result)} tensors changed", markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ import typer
 from workbench.cli.masks import FILLS, Fill, OutFolder, Seed, one_of, warn
 from workbench.cli.output import console
 
-FORMS = ("diffusers", "partial", "mask")
+FORMS = ("diffusers", "partial", "mask", "student")
 
 
 def export(
@@ -15,12 +15,17 @@ def export(
     variant: Annotated[str, typer.Option("--variant", help="the variant to export")],
     out: OutFolder,
     as_: Annotated[
-        str, typer.Option("--as", help="diffusers: a whole folder | partial: the changed weights | mask: the pruned weights")
+        str,
+        typer.Option(
+            "--as",
+            help="diffusers: a whole folder | partial: the changed weights | mask: the pruned weights | student: a UNet without the "
+            "channels that were removed",
+        ),
     ] = "diffusers",
     fill: Fill = "zeros",
     seed: Seed = 0,
 ) -> None:
-    """Export a variant of a run as a diffusers folder, as safetensors with the changed weights, or as a mask file."""
+    """Export a variant of a run as a diffusers folder, safetensors with the changed weights, a mask file, or a UNet with fewer channels."""
     from workbench.execution import export as export_variant
 
     one_of(as_, FORMS, "--as")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from workbench.models.changes import Change
     from workbench.models.formats import Checkpoint
+    from workbench.models.load import Model
 
 SHOWN = 12
 NAMED = 4
@@ -36,7 +37,7 @@ def inspect(
     """Show what a checkpoint is, whether it fits a base model, and what it changed. Exit code 2 when it cannot be used as a variant."""
     from workbench.models import formats, load
     from workbench.models import inspect as inspected
-    from workbench.models.changes import receler_files
+    from workbench.models.changes import receler_files, spm_files
 
     if embeddings is not None and (embeddings.exists() or embeddings.suffix != ".safetensors"):
         raise WorkbenchError(f"--embeddings {embeddings}: give a new file whose name ends in .safetensors; nothing is replaced.")
@@ -72,6 +73,8 @@ def inspect(
         "notes": found.notes,
         "like": inspected.like(changes),
         "base": inspected.base(found, changes),
+        "fewer_channels": found.fewer,
+        "spm": _membranes(checkpoint, base) if spm_files.is_one(checkpoint) else None,
         "usable": reason is None,
         "reason": reason,
     }
@@ -96,6 +99,18 @@ def _show_added(change: "Change", checkpoint: Path, as_json: bool) -> None:
     _line(f"{change.n_parameters:,} weights are added, none of the model's own is changed. It fits, and can be a variant.")
 
 
+def _membranes(checkpoint: Path, base: "Model") -> dict[str, Any]:
+    """{prompts, rank, alpha, layers, strength, usable, reason} of SPM's file, as a variant of SPM's own strength."""
+    from workbench.models.changes import membrane, spm_files
+
+    said = {"strength": "computed from the prompt"}
+    try:
+        change = spm_files.read(checkpoint, base)
+    except ModelError as error:
+        return dict.fromkeys(("prompts", "rank", "alpha", "layers")) | said | {"usable": False, "reason": str(error)}
+    return change.settings | said | {"layers": len(membrane.places(change.tensors)), "usable": True, "reason": None}
+
+
 def _write_embeddings(vectors: dict[str, "torch.Tensor"], path: Path) -> None:
     from workbench.storage import write_arrays
 
@@ -114,6 +129,15 @@ def _show(
     made = f"{found.container}, names as in {' and '.join(found.formats) or 'no known format'}"
     made += f", unpacked from {', '.join(found.peeled)}" if found.peeled else ""
     console.print(f"[bold]{escape(found.path)}[/]: {escape(made)}", soft_wrap=True, highlight=False)
+    spm = about["spm"]
+    if spm is not None and spm["usable"]:
+        prompts = ", ".join(f'"{one}"' for one in spm["prompts"])
+        _line(
+            f"SPM: prompts {prompts}, rank {spm['rank']}, alpha {spm['alpha']:g}, {spm['layers']} layers, strength computed from the "
+            "prompt. So it is read with transport = true; without, it is merged as a plain LoRA of constant strength, as below."
+        )
+    elif spm is not None:
+        _line(f"SPM's file, but not usable at SPM's own strength: {spm['reason']}")
     if found.declared:
         _line(f"Declared by the file, not checked: {', '.join(f'{key} = {value}' for key, value in found.declared.items())}.")
     _line(
@@ -152,7 +176,10 @@ def _show(
         return
     path = json.dumps(str(checkpoint.resolve()), ensure_ascii=False)
     more = f", multiplier = {found.multiplier:g}" if found.multiplier != 1 else ""
-    _line(f'As a variant of a study: method = "from_checkpoint", parameters = {{ path = {path}{more} }}')
+    if spm is not None and spm["usable"]:
+        _line(f'As a variant of a study, SPM: method = "from_checkpoint", parameters = {{ path = {path}, transport = true }}')
+    plain = ", as a plain LoRA" if spm is not None else ""
+    _line(f'As a variant of a study{plain}: method = "from_checkpoint", parameters = {{ path = {path}{more} }}')
     _line("The path is absolute and works from any folder; a relative path starts at the folder of the study file.")
 
 

@@ -1,4 +1,4 @@
-"""Take a finished variant out of a run folder: diffusers folder, partial safetensors, mask file."""
+"""Take a finished variant out of a run folder: diffusers folder, partial safetensors, mask file, UNet with fewer channels."""
 
 from pathlib import Path
 from typing import Any
@@ -29,5 +29,7 @@ def export(name: str | Path, variant: str, form: str, out: str | Path, fill: str
         return exports.mask(change, out, about), about
     model = load.of_study(study.model, beside=beside)
     tensors = exports.changed(model, change, fill, seed)
-    path = exports.partial(tensors, out, about) if form == "partial" else exports.folder(model, tensors, out, about)
-    return path, about
+    if form == "partial":
+        return exports.partial(tensors, out, about), about
+    write = exports.student if form == "student" else exports.folder
+    return write(model, tensors, out, about), about

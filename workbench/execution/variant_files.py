@@ -5,6 +5,7 @@ read_change    the folder -> Variant, its own change only, without its parents
 merged         run folder and variant -> the change over the base model, and its chain of variants; needs no model
 training_rows  the table `training` of report.json
 watched_caveats   sentences on masks that prune weights of the watched neurons
+removed_caveats   sentences on students that lack concept neurons
 """
 
 import json
@@ -21,7 +22,7 @@ from workbench.errors import RunError, nearest
 from workbench.execution.condition import erasing
 from workbench.execution.rows import Row, records
 from workbench.execution.run_folder import Store
-from workbench.models import changes, masks
+from workbench.models import changes, channels, masks
 from workbench.models.changes import Change
 from workbench.models.variants import Variant
 from workbench.storage import read_arrays, read_table, write_arrays, write_table
@@ -92,7 +93,7 @@ def merged(store: Store, study: Study, name: str) -> tuple[Variant, list[tuple[V
 
 
 def training_rows(workspace: "Workspace") -> list[Row]:
-    """[{variant, method, step, loss, retention, expected_share}] of masks that were learned and concepts relearned.
+    """[{variant, method, step, loss, retention, expected_share}] of masks that were learned, concepts relearned, students trained.
 
     At most 200 steps of each; relearning has neither a retention term nor gates, so both are None.
     """
@@ -139,4 +140,40 @@ def watched_caveats(workspace: "Workspace", table: pandas.DataFrame) -> list[str
                     f"{100 * shares.mean():.1f} % of these weights on average: part of their deactivation is a direct effect of the "
                     "pruning."
                 )
+    return caveats
+
+
+def removed_neurons(path: Path) -> dict[str, set[int]]:
+    """{layer: ff neurons whose weights are all exactly 0} in a file of a variant's weights; only what may be 0 is read."""
+    from safetensors import safe_open
+
+    found: dict[str, set[int]] = {}
+    with safe_open(path, "pt") as file:
+        names = set(file.keys())
+        for reading in sorted(name for name in names if name.endswith(".ff.net.2.weight")):
+            start = reading.removesuffix("2.weight")
+            feeding = {f"{start}0.proj.weight": 2, f"{start}0.proj.bias": 2}
+            if feeding.keys() <= names and (file.get_tensor(f"{start}0.proj.bias").unflatten(0, (2, -1)) == 0).all(dim=0).any():
+                layer = reading.removeprefix("unet.").removesuffix(".weight")
+                group = channels.Channels(layer, file.get_slice(reading).get_shape()[1], feeding, reading)
+                gone = channels.removed({layer: group}, {name: file.get_tensor(name) for name in group.parameters})
+                found |= {layer: set(index.tolist()) for layer, index in gone.items()}
+    return found
+
+
+def removed_caveats(workspace: "Workspace", table: pandas.DataFrame) -> list[str]:
+    """A sentence for each variant whose own weights have concept neurons removed.
+
+    table   neurons with layer, index, site and in_concept
+    """
+    concept, caveats = table[table["in_concept"] & (table["site"] == "ff")], []
+    for part in workspace.study.variants:
+        path = workspace.result(erasing(part.name)) / "weights.safetensors"
+        gone = removed_neurons(path) if path.exists() else {}
+        n = sum(index in gone.get(layer, ()) for layer, index in zip(concept["layer"], concept["index"], strict=True))
+        if n:
+            caveats.append(
+                f"{part.name} lacks {n} of the {len(concept)} concept neurons of the site ff, which were removed from its UNet: their "
+                "activity is 0, so that part of the deactivation is a direct effect of the removal."
+            )
     return caveats

@@ -3,6 +3,7 @@
 folder    a whole pipeline that plain diffusers loads with `from_pretrained`
 partial   only the tensors that changed, under diffusers' names
 text_encoder   a changed text encoder as a transformers folder
+student   a UNet with fewer channels, as a diffusers UNet folder without what was removed
 mask      only which weights are pruned
 about     what every export says of itself; also written as workbench.json, or into the header
 
@@ -17,7 +18,7 @@ import torch
 
 from workbench import __version__
 from workbench.errors import ModelError
-from workbench.models import masks
+from workbench.models import channels, masks
 from workbench.models.load import pipeline
 from workbench.models.variants import tensors
 from workbench.storage import write_arrays, write_json
@@ -81,6 +82,38 @@ def text_encoder(model, tensors_by_name, out, about):
         for name, value in tensors_by_name.items():
             own[name.removeprefix("text_encoder.")].copy_(value)
     encoder.save_pretrained(out)
+    write_json(out / "workbench.json", about)
+    return out
+
+
+def removed(model, tensors_by_name):
+    """{layer: indices} of the channels that a variant's tensors remove, see `channels`."""
+    return channels.removed(channels.of(model.unet), tensors_by_name)
+
+
+def student(model, tensors_by_name, out, about):
+    """Write a UNet whose removed channels are left out, with the indices of those that are kept; returns the path of the folder.
+
+    config.json                           the full architecture's, as published students have it
+    diffusion_pytorch_model.safetensors   every tensor of the UNet, slim; `channels` in its header
+    channels.json                         {layer: indices of the channels that are kept}
+
+    Raises   ModelError when no channel was removed, or something else than the UNet changed
+    """
+    groups = channels.of(model.unet)
+    own = {name: value.detach() for name, value in model.parameters().items() if name.startswith("unet.")} | dict(tensors_by_name)
+    without = channels.removed(groups, own)
+    others = sorted(name for name in tensors_by_name if not name.startswith("unet."))
+    if not without or others:
+        why = f'it changes "{others[0]}", too' if others else "no channel was removed: none has all its weights at exactly 0"
+        raise ModelError(f"A student's folder holds a UNet with fewer channels; {why}. Export it as diffusers or partial.")
+    keep = channels.kept(groups, without)
+    slim = channels.slim(groups, own, keep)
+    out = _free(out)
+    model.unet.save_config(out)
+    named = {name.removeprefix("unet."): value for name, value in slim.items()}
+    write_arrays(out / "diffusion_pytorch_model.safetensors", named, {"format": "pt", channels.ENTRY: json.dumps(keep)})
+    write_json(out / f"{channels.ENTRY}.json", keep)
     write_json(out / "workbench.json", about)
     return out
 

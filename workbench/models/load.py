@@ -6,6 +6,7 @@ A `Model` wraps the public parts of a diffusers pipeline; nothing else in the wo
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from safetensors import SafetensorError
 from workbench import foreign, resources, textfile
 from workbench.errors import ModelError, first_line, nearest
 from workbench.memory import give_back_much
-from workbench.models import hub, kinds, text
+from workbench.models import channels, hub, kinds, text
+from workbench.models.formats import container
 from workbench.storage import digest, file_digest, tensors_digest
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -356,7 +358,48 @@ def _from_folder(where, dtype, local=True):
     from diffusers import DiffusionPipeline
 
     kinds.check_index(DiffusionPipeline.load_config(where, local_files_only=local), str(where))
-    return DiffusionPipeline.from_pretrained(where, dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=local)
+    given = {"dtype": dtype, "safety_checker": None, "requires_safety_checker": False, "local_files_only": local}
+    try:
+        return DiffusionPipeline.from_pretrained(where, **given)
+    except READING_ERRORS:
+        student = _student(Path(where) / "unet", dtype)
+        if student is None:
+            raise
+    return DiffusionPipeline.from_pretrained(where, unet=student, **given)
+
+
+def _student(folder, dtype):
+    """The UNet of a folder that has fewer channels than its config.json says, in the shapes of the architecture; None for any other, and
+    where its weights cannot be read.
+
+    Raises   ModelError when it does not say which channels are kept, or what it says does not fit
+    """
+    from diffusers import UNet2DConditionModel
+
+    if not (folder / "config.json").is_file():
+        return None
+    unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+    own = {f"unet.{name}": value for name, value in unet.named_parameters()}
+    try:
+        given = {f"unet.{name}": shape for name, shape in container.shapes(folder).items()}
+    except ModelError:
+        return None
+    groups = channels.of(unet)
+    counts = {layer: n for layer, group in groups.items() if (n := channels.fewer(group, given, own)) is not None}
+    if not counts:
+        return None
+    keep = channels.checked(container.kept(folder), groups, counts, folder)
+    untold = sorted(counts.keys() - keep.keys())
+    if untold:
+        raise ModelError(
+            f'{folder} has fewer channels than its config.json says, in {len(counts)} layers, and does not say which of "{untold[0]}" are '
+            f"kept. Put a file {channels.ENTRY}.json into it ({{layer: [indices that are kept]}}); or give the model that it was made from "
+            'as base, and this folder as a variant (method = "from_checkpoint"): there its channels are told by their weights.'
+        )
+    tensors = {f"unet.{name}": value for name, value in container.contents(folder).content["unet"].items()}
+    wide = channels.full(groups, tensors, keep)
+    unet.load_state_dict({name.removeprefix("unet."): value for name, value in wide.items()})
+    return unet.to(dtype)
 
 
 def source_digest(name, beside="."):

@@ -12,6 +12,7 @@ import torch
 
 from workbench.errors import ModelError
 from workbench.models import changes as no_weights
+from workbench.models import channels
 from workbench.storage import digest, tensors_digest
 
 
@@ -108,7 +109,8 @@ def describe(model, variant, n_largest=8):
     """What a merged variant changed, for the report.
 
     returns   digest, parameters_changed (tensors), share_changed (of all weights of UNet and text encoders),
-              others (what is no weights, in words), pruned (weights masked), largest_changes [{module, relative_change = |dW| / |W|}]
+              others (what is no weights, and how many channels were removed, in words), pruned (weights masked),
+              largest_changes [{module, relative_change = |dW| / |W|}]
     """
     parameters = model.parameters()
     changed = tensors(model, variant) if variant else {}
@@ -125,9 +127,17 @@ def describe(model, variant, n_largest=8):
         made = tensors_digest(model.parameters())
     return {
         "digest": digest([made, *(change.digest for change in others)]) if others else made,
-        "others": [change.words for change in others],
+        "others": [*_missing(model, changed), *(change.words for change in others)],
         "parameters_changed": len(changed),
         "share_changed": n_changed / sum(p.numel() for p in parameters.values()),
         "pruned": int(sum(mask.sum() for mask in variant.masks.values())) if variant else 0,
         "largest_changes": rows[:n_largest],
     }
+
+
+def _missing(model, changed):
+    """[words] on the channels that the changed tensors have removed; none where no channel is."""
+    groups = channels.of(model.unet) if changed else {}
+    touched = {layer: group for layer, group in groups.items() if any(name in changed for name in group.parameters)}
+    gone = channels.removed(touched, model.parameters() | changed)
+    return [f"without {channels.words(groups, {layer: len(index) for layer, index in gone.items()})}"] if gone else []

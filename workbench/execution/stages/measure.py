@@ -19,7 +19,7 @@ from workbench.execution.rows import Row, Tables, attacks, choice, other_concept
 from workbench.execution.rows import rates as rate_rows
 from workbench.execution.rows.rates import found_by_judge, generated
 from workbench.execution.stages import named_sets, score
-from workbench.execution.variant_files import watched_caveats
+from workbench.execution.variant_files import removed_caveats, watched_caveats
 from workbench.execution.workspace import Workspace
 from workbench.statistics import unit_means
 from workbench.storage import plain_json, read_table, write_json, write_table
@@ -119,6 +119,7 @@ def run(workspace: Workspace, node: Node, shard: Shard, out: Path) -> None:
     tables["verdict"]["caveats"] = [
         *tables["verdict"]["caveats"],
         *watched_caveats(workspace, table),
+        *removed_caveats(workspace, table),
         *other_concept.caveats(other),
         *unsure,
         *named_sets.caveats(tables),

@@ -55,7 +55,9 @@ class InBackward:
     A weight's gradient is complete when nothing that is still to be differentiated needs the weight, so the result is that of Adam
     after the backward pass, bit for bit.
 
-    A context manager: weights point to their optimisers and these to the weights, so without the end of the block neither would be freed.
+    A context manager, which may be entered again and again: it moves weights only in between, so that two of them can share the weights
+    and each has its own moments. Weights point to their optimisers and these to the weights, so without the end of the block neither
+    would be freed.
 
     weights   {name: leaf tensor};  still   {name: bool tensor}: where it is True, the gradient counts as 0
     """
@@ -63,18 +65,20 @@ class InBackward:
     def __init__(self, weights, learning_rate, still):
         import torch
 
+        self._weights, self._still, self._hooks = weights, still, []
         self._of = {name: torch.optim.Adam([weight], lr=learning_rate) for name, weight in weights.items()}
-        self._hooks = [
-            weight.register_post_accumulate_grad_hook(partial(self._step, self._of[name], still.get(name)))
-            for name, weight in weights.items()
-        ]
 
     def __enter__(self):
+        self._hooks = [
+            weight.register_post_accumulate_grad_hook(partial(self._step, self._of[name], self._still.get(name)))
+            for name, weight in self._weights.items()
+        ]
         return self
 
     def __exit__(self, *error):
         for hook in self._hooks:
             hook.remove()
+        self._hooks = []
 
     @staticmethod
     def _step(optimiser, places, weight):
@@ -99,9 +103,10 @@ class InBackward:
 def with_checkpoints(training, name, iterations, progress=None, kept=lambda name: None, keep=lambda name, state: None, log=None):
     """Run `training.improve()` until its `step` is at `iterations`; a killed training continues where it was.
 
-    training     has step, improve() -> loss, state() and restore(state)
+    training     has step, improve() -> loss, state() and restore(state); its `retention`, where it has one, goes into the log
     kept, keep   kept(name) -> state or None, keep(name, state), at most once a minute, rarer where writing takes long
-    progress     called with (step, of, loss);  log  list that gets (step, loss), and first, after a kill, the steps before it
+    progress     called with (step, of, loss);  log  list that gets (step, loss) or (step, loss, retention), and first, after a kill, the
+                 steps before it
     """
     log = [] if log is None else log
     if state := kept(name):
@@ -110,7 +115,7 @@ def with_checkpoints(training, name, iterations, progress=None, kept=lambda name
     kept_at, seconds = time.monotonic(), 0.0
     while training.step < iterations:
         loss = training.improve()
-        log.append((training.step, loss))
+        log.append((training.step, loss, training.retention) if hasattr(training, "retention") else (training.step, loss))
         if time.monotonic() - kept_at >= max(KEEP_EVERY, KEEPING * seconds):
             began = time.monotonic()
             keep(name, training.state() | {"log": list(log)})

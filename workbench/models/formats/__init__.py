@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from workbench.errors import ModelError
+from workbench.models import channels
 from workbench.models.formats import compvis, container, diffusers_unet, lora, tensors, text_encoder
 
 FORMATS = {"diffusers": diffusers_unet, "CompVis": compvis, "text encoder": text_encoder}
@@ -33,6 +34,7 @@ class Checkpoint:
     declared     {key: text} of what its header says of how it was made; nobody has checked it
     tensors      {parameter: tensor, in the file's dtype and the parameter's shape}
     shapes       [(parameter, shape in the file, shape in the model)] of what does not fit
+    fewer        {layer: {kept, of, by}} of layers that have fewer channels in the file; their tensors are in the model's shape, with 0
     unfit        [{parameter, problem, n}] of tensors that cannot be weights: whole numbers, sparse, quantised ...
     not_finite   {parameter: {nan, inf, overflow}}: how many numbers of a tensor are not finite
     added        {text encoder: (row, channel)} of token rows after the model's own;  tokens   what the file calls them
@@ -50,6 +52,7 @@ class Checkpoint:
     declared: dict = field(default_factory=dict)
     tensors: dict = field(default_factory=dict)
     shapes: list = field(default_factory=list)
+    fewer: dict = field(default_factory=dict)
     unfit: list = field(default_factory=list)
     not_finite: dict = field(default_factory=dict)
     added: dict = field(default_factory=dict)
@@ -95,7 +98,7 @@ def check_header(path, model, allow_unexpected=False):
 
 def _understood(path, packed, model, multiplier=1.0, header_only=False):
     found = Checkpoint(str(path), packed.kind, declared=packed.declared, multiplier=multiplier, notes=list(packed.notes))
-    own = model.parameters()
+    own, others = model.parameters(), {}
     tables = {name: fmt.names(model) for name, fmt in FORMATS.items()}
     table = {given: parameter for one in tables.values() for given, parameter in one.items()}
     flat = _without_prefix(_flat(_peeled(packed.content, found), table, found), table, found)
@@ -110,7 +113,9 @@ def _understood(path, packed, model, multiplier=1.0, header_only=False):
         elif parameter is None:
             found.unexpected.append(name)
         else:
-            _place(found, parameter, value.detach(), own[parameter], header_only)
+            _place(found, parameter, value.detach(), own[parameter], header_only, others)
+    if others:
+        _widen(found, others, model, own, packed.channels, header_only)
     found.formats += [name for name, one in tables.items() if any(given in one for given in flat)]
     _describe(found, own, header_only)
     return found
@@ -179,6 +184,12 @@ def _check_names(found, model, allow_unexpected):
         raise ModelError(
             f'{found.path} is for another base than "{model.name}": {len(found.shapes)} of its {len(found.shapes) + len(found.tensors)} '
             f'tensors have another shape, e.g. "{name}" {there} in the file, {here} in the model.{_base_hint(found.shapes)}'
+        )
+    if found.fewer and found.container in container.WHOLE and "unet" not in found.complete:
+        missing = sorted(name for name in model.parameters() if name.startswith("unet.") and name not in found.tensors)
+        raise ModelError(
+            f'{found.path} has fewer channels than "{model.name}" and lacks {len(missing)} of its tensors altogether, e.g. "{missing[0]}": '
+            "whole blocks were removed. Only channels can be missing here, not layers."
         )
     if found.unexpected and not allow_unexpected:
         raise ModelError(
@@ -278,7 +289,8 @@ def _ignored(name):
     return None
 
 
-def _place(found, parameter, value, own, header_only=False):
+def _place(found, parameter, value, own, header_only, others):
+    """Put a tensor where it belongs; one of another shape into `others` as well."""
     problem = tensors.unfit(value, header_only)
     if problem:
         found.unfit.append({"parameter": parameter, "problem": problem, "n": value.numel()})
@@ -290,10 +302,38 @@ def _place(found, parameter, value, own, header_only=False):
         value = value[: len(own)]
     if value.shape != own.shape:
         found.shapes.append((parameter, tuple(value.shape), tuple(own.shape)))
+        others[parameter] = value
     elif parameter in found.tensors and not header_only and not _same(found.tensors[parameter], value):
         raise ModelError(f'{found.path} says "{parameter}" twice, with different values. It cannot be told which one is meant.')
     else:
         found.tensors[parameter] = value
+
+
+def _widen(found, others, model, own, said, header_only):
+    """Layers with fewer channels in the file: their tensors in the model's shape, and no longer among those of another shape.
+
+    others   {parameter: tensor of another shape};  said   {layer: channels that are kept} as the file says it
+    """
+    groups, given = channels.of(model.unet), found.tensors | others
+    shapes = {name: tuple(value.shape) for name, value in given.items()}
+    touched = {layer: group for layer, group in groups.items() if any(name in others for name in group.parameters)}
+    counts = {layer: channels.fewer(group, shapes, own) for layer, group in touched.items()}
+    counts = {layer: n for layer, n in counts.items() if n is not None}
+    keep = channels.checked(said, groups, counts, found.path)
+    by = dict.fromkeys(counts, "weights") | dict.fromkeys(keep, "file")
+    names = [name for layer in counts for name in groups[layer].parameters]
+    if header_only:
+        found.tensors |= {name: torch.empty(own[name].shape, dtype=given[name].dtype, device="meta") for name in names}
+    else:
+        for layer in counts.keys() - keep.keys():
+            keep[layer] = channels.matched(groups[layer], given, own, found.path, model.name)
+        found.tensors |= channels.full(groups, {name: given[name].cpu() for name in names}, keep)
+    found.shapes = [one for one in found.shapes if one[0] not in names]
+    found.fewer = {layer: {"kept": n, "of": groups[layer].n, "by": by[layer]} for layer, n in counts.items()}
+    if counts:
+        missing = channels.words(groups, {layer: groups[layer].n - n for layer, n in counts.items()})
+        told = " and ".join(dict.fromkeys("the file says which" if by[layer] == "file" else "told by their weights" for layer in counts))
+        found.notes.append(f"It has fewer channels than the model: {missing} are missing ({told}). They are read as channels of weight 0.")
 
 
 def _same(one, other):

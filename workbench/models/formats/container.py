@@ -2,6 +2,8 @@
 
 contents   path -> Packed: names, tensors, what the file declares of itself, how strong its adaptors are
 header     path of a safetensors file -> the same from its header, with tensors that have a shape and no values
+shapes     folder of safetensors -> {name: shape}, from the headers
+kept       folder of weights -> which channels they keep, as it says
 digest     path -> sha256, of a file or of all weights in a folder
 stated_strength   path -> sha256 of the strength that the header of an adaptor states
 """
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from workbench.errors import ModelError
 from workbench.foreign import read_mapping, refuse_no_data, torch_content, unreadable
+from workbench.models import channels
 from workbench.models.formats import strength
 from workbench.storage import digest as plain_digest
 from workbench.storage import file_digest
@@ -25,8 +28,11 @@ LORA_STEMS = ("pytorch_lora_weights", "adapter_model")
 SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})$")
 MASK = re.compile(r"^timestep_\d+_layer_\d+\.pkl$")
 PEFT_CONFIG = "adapter_config.json"
-TECHNICAL = ("format", "digest", "shapes", "provenance", "workbench")  # header entries that declare nothing of how a file was made
+# header entries that declare nothing of how a file was made
+TECHNICAL = ("format", "digest", "shapes", "provenance", "workbench", channels.ENTRY)
 LONGEST, MOST_DECLARED = 120, 16
+PIPELINE, UNET = "diffusers pipeline folder", "UNet folder"
+WHOLE = (PIPELINE, UNET)  # kinds that should hold every tensor of a part
 
 
 @dataclass
@@ -36,6 +42,7 @@ class Packed:
     content    {name: tensor or {name: tensor}}, nested as it was saved;  kind   what it is, in words
     declared   {key: text} of what the file says of itself; nobody has checked it
     strengths  {part of the model, "" for any: strength.Strength} of its adaptors
+    channels   {layer of the UNet: channels that are kept}, of a student that has fewer
     notes      sentences for the report
     """
 
@@ -43,6 +50,7 @@ class Packed:
     kind: str
     declared: dict = field(default_factory=dict)
     strengths: dict = field(default_factory=dict)
+    channels: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
 
 
@@ -81,7 +89,32 @@ def header(path):
                 found[name] = torch.empty(part.get_shape(), dtype=_dtype(part.get_dtype()), device="meta")
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged: {error}.") from error
-    return Packed(found, "safetensors", _declared(metadata), strength.from_header(metadata, path))
+    return Packed(found, "safetensors", _declared(metadata), strength.from_header(metadata, path), _stated(metadata, path))
+
+
+def shapes(folder):
+    """{name: shape} of the tensors in a folder of safetensors, from their headers; of other files nothing."""
+    heads = [header(file) for file in _candidates(Path(folder)) if file.suffix == ".safetensors"]
+    return {name: value.shape for one in heads if one is not None for name, value in one.content.items()}
+
+
+def kept(folder):
+    """{layer: channels that are kept} of the UNet in a folder, by its channels.json or the header of its weights; empty where neither says.
+
+    Raises   ModelError when what it says is no mapping
+    """
+    beside = Path(folder) / f"{channels.ENTRY}.json"
+    if beside.is_file():
+        return read_mapping(beside)
+    heads = [header(file) for file in _candidates(Path(folder)) if file.suffix == ".safetensors"]
+    return {layer: index for one in heads if one is not None for layer, index in one.channels.items()}
+
+
+def _stated(metadata, path):
+    beside = path.parent / f"{channels.ENTRY}.json"
+    if channels.ENTRY in metadata:
+        return channels.read(metadata[channels.ENTRY], path)
+    return read_mapping(beside) if beside.is_file() else {}
 
 
 def _dtype(word):
@@ -136,7 +169,7 @@ def _file(path):
     refuse_no_data(path)
     if _is_safetensors(path):
         metadata, tensors = safetensors(path)
-        return Packed(tensors, "safetensors", _declared(metadata), strength.from_header(metadata, path))
+        return Packed(tensors, "safetensors", _declared(metadata), strength.from_header(metadata, path), _stated(metadata, path))
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     content = torch_content(path)
@@ -144,7 +177,7 @@ def _file(path):
         vector = getattr(content, "ndim", 3) in (1, 2)
         hint = " A learned vector is an attack: bring it with `workbench import-prompts`." if vector else ""
         raise ModelError(f"{path} holds a {type(content).__name__}, not weights by name.{hint}")
-    return Packed(content, "torch zip" if zipped else "torch file")
+    return Packed(content, "torch zip" if zipped else "torch file", channels=_stated({}, path))
 
 
 def _is_safetensors(path):
@@ -231,7 +264,7 @@ def _pipeline(path):
     for part in parts:
         content[part], said = _part(path / part)
         notes += said
-    return Packed(content, "diffusers pipeline folder", notes=notes)
+    return Packed(content, PIPELINE, channels=kept(path / "unet") if "unet" in parts else {}, notes=notes)
 
 
 def _one_part(path):
@@ -244,7 +277,8 @@ def _one_part(path):
         what = f'a "{kind[:LONGEST]}"' if kind else "a model whose config.json does not name its class"
         raise ModelError(f"{path} holds {what}; a UNet2DConditionModel or a CLIPTextModel is needed.")
     content, notes = _part(path)
-    return Packed({parts[kind]: content}, "UNet folder" if parts[kind] == "unet" else "text encoder folder", notes=notes)
+    whole = parts[kind] == "unet"
+    return Packed({parts[kind]: content}, UNET if whole else "text encoder folder", channels=kept(path) if whole else {}, notes=notes)
 
 
 def _peft(path, adapters):
@@ -276,7 +310,7 @@ def _loose(path):
         raise ModelError(f"{path} holds {len(known or files)} files of weights ({listed}), and none says which is meant. Give one of them.")
     if not known and any(SHARD.match(file.stem) for file in files):
         content, notes = _part(path)
-        return Packed(content, "sharded folder", notes=notes)
+        return Packed(content, "sharded folder", channels=kept(path), notes=notes)
     file = (known or files)[0]
     packed = _file(file)
     packed.kind = f"{packed.kind} {file.name} in a folder"
