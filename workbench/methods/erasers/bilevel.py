@@ -66,7 +66,7 @@ class Parameters(BaseModel):
         0.0, ge=0, le=1e6, description="lambda, weight of the lower level's loss in the upper level's; SD: 100 (paper) or 0 (code)"
     )
     learning_rate: float = Field(3e-4, gt=0, le=MOST_RATE, description="Adam's, of the lower level; SD: 1e-6")
-    upper_rate: float = Field(3e-4, gt=0, le=MOST_RATE, description="Adam's, of the upper level; SD: 5e-6")
+    upper_rate: float = Field(4e-4, gt=0, le=MOST_RATE, description="Adam's, of the upper level; SD: 5e-6")
     denoising: float = Field(1.0, ge=0, le=MOST_RATE, description="weight of the denoising loss in the lower level; SD: 1")
     snr_gamma: float | None = Field(
         5.0, gt=0, le=MOST_RATE, description="denoising counts min(snr, gamma) / snr, snr = abar / (1 - abar); SD: 5"
