@@ -36,6 +36,7 @@ CANDIDATES = {
     "null_space": {},
     "all_but_one": {"half-rate": {"learning_rate": 5e-4}, "shorter": {"iterations": 70}, "drift-4": {"drift": 4.0}},
     "salun": {"share-fifth": {"share": 0.2}, "shorter": {"iterations": 100}, "retention-3": {"retention": 3.0}},
+    "bilevel": {"rate-3": {"upper_rate": 3e-4}, "share-quarter": {"share": 0.25}},
     "spm": {"longer": {"iterations": 400}, "eta-2": {"eta": 2.0}, "rank-4": {"rank": 4, "alpha": 4.0}},
     "safree": {"published": {"ends": False, "up_t": 10.0}, "alpha-tenth": {"alpha": 0.1}, "alpha-third": {"alpha": 0.3}},
     "sld": {"strong": {"scale": 2000.0}},

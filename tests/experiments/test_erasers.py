@@ -32,6 +32,19 @@ def test_every_eraser_is_planned_with_its_attacks_and_its_recordings(concept):
         assert all(f"@{variant.name}" in node for node in others), "an attack is shown on the variant it was made against alone"
 
 
+def test_the_search_is_on_the_development_concept_without_attack_and_changes_known_settings():
+    study = design.search_of(list(design.SETTINGS))
+    assert study.name.endswith(design.DEVELOPMENT) and not study.attacks
+    assert {variant.method for variant in study.variants} == set(design.SETTINGS) >= set(design.CANDIDATES)
+    for one in design.candidates(design.SETTINGS):
+        changed = next(variant.parameters for variant in study.variants if variant.name == one["name"])
+        assert one["changes"].items() <= changed.items()
+        registry.method("erasers", one["eraser"]).parameters(**changed)
+    plan = planning.build(study, "model", 10)
+    asked = {node.id for node in design.searched(type("Workspace", (), {"plan": plan}))}
+    assert {f"detect:{variant.name}:{kind}" for variant in study.variants for kind in ("target", *RETAINED)} <= asked
+
+
 def test_the_order_of_the_field_is_asked_pair_by_pair():
     found = rows.orders([row("ink", "receler", 0.2), row("ink", "esd", 0.5), row("ink", "uce", 0.1), row("church", "receler", 0.1)], "pgd")
     assert [(one["better"], one["worse"], round(one["difference"], 2)) for one in found] == [
