@@ -20,7 +20,7 @@ from tests.execution import killed
 from workbench import resources
 from workbench.execution.digests import SEAL
 from workbench.execution.run_folder import Store
-from workbench.execution.signals import Terminated, heeding
+from workbench.execution.signals import Terminated, heard, heeding
 from workbench.execution.verify import verify
 from workbench.storage import file_digest, read_json
 
@@ -155,19 +155,35 @@ def test_the_demo_is_ended_by_a_signal_too_even_while_it_plans(processes, tmp_pa
 
 
 def test_a_signal_that_somebody_else_handles_or_ignores_is_left_to_him():
-    heard = []
-    before = [signal.signal(signal.SIGTERM, lambda *_: heard.append(1)), signal.signal(signal.SIGHUP, signal.SIG_IGN)]
+    told = []
+    before = [signal.signal(signal.SIGTERM, lambda *_: told.append(1)), signal.signal(signal.SIGHUP, signal.SIG_IGN)]
     try:
         with heeding():
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGTERM)
-        assert heard == [1] and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert told == [1] and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGHUP, before[1])
     with pytest.raises(Terminated, match="SIGTERM") as caught, heeding():
         os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.exit_code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_an_error_that_a_library_makes_of_a_signal_is_the_signal(number, raised):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup it is ignored
+    try:
+        with pytest.raises(raised) as caught, heeding(), heard():
+            try:
+                os.kill(os.getpid(), number)
+            except KeyboardInterrupt:
+                raise ValueError("could not determine the shape") from None
+        assert type(caught.value) is raised and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with pytest.raises(ValueError, match="no signal"), heeding(), heard():
+            raise ValueError("no signal came")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("largest_file", [200, 3_000, 20_000])

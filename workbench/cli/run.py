@@ -116,10 +116,10 @@ def _detach(name: str, out: Path | None, assignments: list[str] | None, limit: i
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """Says in one sentence that a signal stopped the run; the exit code is that of the signal."""
-    from workbench.execution.signals import Terminated, heeding
+    from workbench.execution.signals import Terminated, heard, heeding
 
     try:
-        with heeding():
+        with heeding(), heard():
             yield
     except Terminated as error:
         errors.print(f"\nStopped: {error}. Finished results are kept; run the same command again to continue.")

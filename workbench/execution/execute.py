@@ -23,7 +23,7 @@ from workbench.execution.part import Part
 from workbench.execution.run_folder import Store
 from workbench.execution.schedule import Schedule
 from workbench.execution.share import Share, share
-from workbench.execution.signals import heeding
+from workbench.execution.signals import heard, heeding
 from workbench.memory import keep_freed_memory
 from workbench.study.study import load_study
 
@@ -109,7 +109,7 @@ def run(
     how.check(model)
     if places == ("cpu",):
         keep_freed_memory()
-    with heeding():
+    with heeding(), heard():
         plan, workspace = prepare(study, out, places[0], model)
         store, command = workspace.store, command or f"workbench run {shlex.quote(study.name)}"
         try:
@@ -189,7 +189,7 @@ def _execute(
 ) -> Run:
     store = workspace.store
     books = Books(workspace, watcher, command)
-    with books:
+    with books, heard():
         books.open()
         store.warn = books.warn
         mend(plan, plan.nodes, store, others)
@@ -231,7 +231,7 @@ def run_nodes(
     watcher, store, plan = watcher or Watcher(), workspace.store, workspace.plan
     if workspace.device == "cpu":
         keep_freed_memory()
-    with heeding(), store.lock():
+    with heeding(), heard(), store.lock():
         store.open_for(workspace.study)
         store.warn = watcher.warning
         seconds = store.earlier_seconds()

@@ -2,6 +2,7 @@
 
 Terminated   raised in the run; a KeyboardInterrupt, so that code that handles Ctrl-C handles it too
 heeding      context manager in which the signals SIGTERM and SIGHUP raise it
+heard        context manager inside it: what a library made of that exception, or of Ctrl-C's, is the exception again
 """
 
 import signal
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_received: list[int] = []  # signals of the process since it heeds them
 
 
 class Terminated(KeyboardInterrupt):
@@ -27,21 +29,38 @@ def heeding() -> Iterator[None]:
 
     A signal that already has a handler or is ignored (nohup) is left as it is. Outside the main thread nothing is changed.
     """
-    received: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        if not received:
-            received.append(number)
+        if not _received:
+            _received.append(number)
             raise Terminated(number)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _received.append(number)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    changed = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
-    for number in changed:
-        signal.signal(number, end)
+    new = {number: end for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        new[signal.SIGINT] = interrupt
+    before = {number: signal.signal(number, handler) for number, handler in new.items()}
     try:
         yield
     finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if before:
+            _received.clear()
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """An error after a signal is the signal's: safetensors, for one, makes a ValueError of what is raised while it reads."""
+    try:
+        yield
+    except Exception as error:
+        if not _received:
+            raise
+        raise KeyboardInterrupt if _received[0] == signal.SIGINT else Terminated(_received[0]) from error
