@@ -1,9 +1,13 @@
 """Fixtures: a tiny model with the real architecture, a tiny study on it, and finished runs of the study; the order of the files."""
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background would hand its deafness on to the runs it stops
 
 import pytest  # noqa: E402
 
