@@ -81,11 +81,14 @@ def begun(folder, stage):
     return any((folder / "nodes" / stage).glob(".*.tmp"))
 
 
-def claimed(folder):
-    """The claims that are whole."""
-    with contextlib.suppress(OSError):
-        return [path for path in (folder / ".claims").glob("[!.]*") if path.name.count(".") <= 1 and path.stat().st_size]
-    return []
+def claimants(folder):
+    """The processes whose claims are whole; a claim may go while it is looked at."""
+    found = set()
+    for path in (folder / ".claims").glob("[!.]*"):
+        with contextlib.suppress(OSError, ValueError):
+            if path.name.count(".") <= 1:
+                found.add(json.loads(path.read_text())["pid"])
+    return found
 
 
 @pytest.fixture
@@ -167,7 +170,7 @@ def test_shares_work_side_by_side_and_when_the_leader_dies_another_one_leads(sta
 def test_stopping_a_run_stops_all_its_shares_on_this_machine(started, study_file, tmp_path):
     folder = tmp_path / "run"
     runs = [started(study_file, "--shard", f"{number}/2") for number in (1, 2)]
-    until(lambda: len({json.loads(path.read_text())["pid"] for path in claimed(folder)}) == 2, *runs)
+    until(lambda: len(claimants(folder)) == 2, *runs)
     assert jobs.stop(folder)
     assert sorted(one.wait() for one in runs) in ([130, 130], [0, 130]) and not Store(folder).is_running()
     path = folder / ".claims" / "erase.0a"
