@@ -158,7 +158,14 @@ NUMBERS = st.one_of(
     st.sampled_from([float("inf"), float("-inf"), float("nan")]),
 )
 PLAIN = st.one_of(
-    TEXTS, NUMBERS, st.booleans(), st.lists(TEXTS, max_size=3), st.lists(NUMBERS, max_size=3), st.just({}), st.just([]), st.just({"x": 1})
+    TEXTS,
+    NUMBERS,
+    st.booleans(),
+    st.lists(TEXTS, max_size=3),
+    st.lists(NUMBERS, max_size=3),
+    st.builds(dict),
+    st.builds(list),
+    st.builds(lambda: {"x": 1}),
 )
 
 

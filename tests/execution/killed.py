@@ -17,10 +17,11 @@ from workbench import resources
 from workbench.cli import main
 from workbench.errors import WorkbenchError
 from workbench.execution import execute, workspace
+from workbench.execution.engines import inline
 from workbench.execution.stages import measure, report
 from workbench.models import load
 
-IMPORTED = (filelock, psutil, diffusers.StableDiffusionPipeline, transformers.CLIPTextModel, measure, report, workspace)
+IMPORTED = (filelock, psutil, diffusers.StableDiffusionPipeline, transformers.CLIPTextModel, inline, measure, report, workspace)
 
 
 def ready():

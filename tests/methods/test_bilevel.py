@@ -8,7 +8,6 @@ import torch
 from typer.testing import CliRunner
 
 import workbench
-from tests.execution.conftest import study_file  # noqa: F401
 from tests.students import file_of, small
 from workbench import registry
 from workbench.cli.main import app

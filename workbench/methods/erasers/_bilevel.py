@@ -73,11 +73,11 @@ def blocks_seen(unet):
 class Training:
     """One training; `improve` takes one round, K steps of the lower level and one of the upper, and returns the upper level's loss.
 
-    retention   mean loss of the lower level over the last round
+    retention_loss   mean loss of the lower level over the last round
     """
 
     def __init__(self, model, pairs, retained, parameters, base):
-        self.model, self.parameters, self.base, self.step, self.retention = model, parameters, base, 0, None
+        self.model, self.parameters, self.base, self.step, self.retention_loss = model, parameters, base, 0, None
         self.generator = torch.Generator().manual_seed(parameters.seed)
         with base():
             self.concept = _pool.of_images(model, pairs, parameters, max(parameters.images, len(pairs)), "concept")
@@ -110,7 +110,7 @@ class Training:
             whole = loss + self.parameters.penalty * self.fine_tuning() if self.parameters.penalty else loss
             whole.backward()
         self.step += self.parameters.lower_steps + 1
-        self.retention = sum(losses) / len(losses)
+        self.retention_loss = sum(losses) / len(losses)
         return loss.item()
 
     def fine_tuning(self):

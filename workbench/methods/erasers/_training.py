@@ -103,7 +103,7 @@ class InBackward:
 def with_checkpoints(training, name, iterations, progress=None, kept=lambda name: None, keep=lambda name, state: None, log=None):
     """Run `training.improve()` until its `step` is at `iterations`; a killed training continues where it was.
 
-    training     has step, improve() -> loss, state() and restore(state); its `retention`, where it has one, goes into the log
+    training     has step, improve() -> loss, state() and restore(state); its `retention_loss`, where it has one, goes into the log
     kept, keep   kept(name) -> state or None, keep(name, state), at most once a minute, rarer where writing takes long
     progress     called with (step, of, loss);  log  list that gets (step, loss) or (step, loss, retention), and first, after a kill, the
                  steps before it
@@ -115,7 +115,7 @@ def with_checkpoints(training, name, iterations, progress=None, kept=lambda name
     kept_at, seconds = time.monotonic(), 0.0
     while training.step < iterations:
         loss = training.improve()
-        log.append((training.step, loss, training.retention) if hasattr(training, "retention") else (training.step, loss))
+        log.append((training.step, loss, training.retention_loss) if hasattr(training, "retention_loss") else (training.step, loss))
         if time.monotonic() - kept_at >= max(KEEP_EVERY, KEEPING * seconds):
             began = time.monotonic()
             keep(name, training.state() | {"log": list(log)})
