@@ -2,6 +2,7 @@
 
   study      the default study with `--units` units (all 40 with --whole), engine processes over engine inline, each from an empty folder;
              with it, what the dry run had said for each, and the share of the time in which workers compute
+  passes     UNet evaluations alone: one process with all cores, and as many at the same time as there are cores: what can be hoped for
   overhead   10,000 tiny nodes, of which each writes one small file: seconds per node beside computing it, in this process and with workers
   planner    1,000 workers on a clock that is only counted: time over the longer of the longest way through the plan and work / workers
 
@@ -97,6 +98,15 @@ def overhead(engine: str, n: int) -> float:
         shutil.rmtree(folder.parent, ignore_errors=True)
 
 
+def passes() -> None:
+    """Print how many rows per second the UNet evaluates in one process with all cores, and with one core each at the same time."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, workspace = execute.prepare(load_study(STUDY), Path(folder) / "run")
+        n = engines.cores()
+        one, each = cost.seconds_per_pass(workspace, 30), cost.seconds_per_pass(workspace, 30, beside=n)
+    sys.stdout.write(f"UNet rows per second: {1 / one:.0f} in one process, {n / each:.0f} in {n} at once; time {each / n / one:.2f}.\n")
+
+
 def planner() -> None:
     """Print how far the plan of many workers is from the best that could be."""
     rng, nodes = random.Random(1), []
@@ -125,9 +135,11 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=8, help="units of the study")
     parser.add_argument("--whole", action="store_true", help="all units of the study")
     parser.add_argument("--device", default=DEVICE)
-    parser.add_argument("--only", choices=("study", "overhead", "planner"))
+    parser.add_argument("--only", choices=("study", "passes", "overhead", "planner"))
     given = parser.parse_args()
     sys.stdout.write(f"{engines.cores()} cores, {torch.get_num_threads()} threads in this process\n")
+    if given.only in (None, "passes"):
+        passes()
     if given.only in (None, "planner"):
         planner()
     if given.only in (None, "overhead"):

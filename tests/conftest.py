@@ -47,14 +47,18 @@ def study_file(tmp_path_factory, tiny_folder):
     return written(tmp_path_factory.mktemp("study"), tiny_folder)
 
 
+def _ran(study, tmp_path_factory):
+    import workbench
+
+    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny_folder):
     """The study, run once; its results have the keys that any `study_file` gives. Tests that change it take a copy."""
-    import workbench
     from tests.tiny_study import written
 
-    study = written(tmp_path_factory.mktemp("finished-study"), tiny_folder)
-    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
+    return _ran(written(tmp_path_factory.mktemp("finished-study"), tiny_folder), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +72,6 @@ def quick_file(tmp_path_factory, tiny_folder):
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory, tiny_folder):
     """The run of that study; its results have the keys that any `quick_file` gives."""
-    import workbench
     from tests.tiny_study import quickly_written
 
-    study = quickly_written(tmp_path_factory.mktemp("quick-study"), tiny_folder)
-    return workbench.run(workbench.load_study(study), tmp_path_factory.mktemp("runs") / "tiny")
+    return _ran(quickly_written(tmp_path_factory.mktemp("quick-study"), tiny_folder), tmp_path_factory)

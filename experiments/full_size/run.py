@@ -82,7 +82,7 @@ class Walk:
 
     @property
     def known(self):
-        """[{step, command, seconds, exit, resident, anonymous, nodes}] of everything done so far; `note`: what to know of its memory."""
+        """[{step, command, seconds, exit, resident, anonymous, nodes}] of everything done so far."""
         path = self.folder / "steps.json"
         return read_json(path) if path.is_file() else []
 

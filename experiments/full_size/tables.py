@@ -137,10 +137,6 @@ def section(one):
     if one["copies"]:
         columns = ["", "these weights, GiB", "held before, GiB", "most, GiB", "above that, in copies of the weights"]
         pieces += [markdown(columns, copies(one)), "", erasing(one), ""]
-    known = memory_by_node(one)
-    pieces += [
-        f"{step['note']}\n" for step in runs if step.get("note") and any(known[node] == memory for node, memory in step["nodes"].items())
-    ]
     pieces += ["Set in the study: " + ", ".join(f"`{change}`" for change in one["changes"]) + ".\n"]
     return "\n".join(pieces)
 

@@ -191,7 +191,7 @@ def test_running_again_computes_nothing_and_changes_no_number(finished, study_fi
 
 
 def test_a_run_stopped_anywhere_resumes_to_the_same_numbers(finished, study_file, tmp_path):
-    """Stopped in four stages, one after the other; each time it goes on with what it had."""
+    """Stopped in four stages, one after the other; each time it resumes with what it had."""
     todo = []
     for stop_at in ("erase:erased", "attack:embedding_pgd@erased", "record:pruned:target", "measure"):
 

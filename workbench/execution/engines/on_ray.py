@@ -155,7 +155,7 @@ class OnRay:
         except ValueError:  # a cluster that runs already takes no such settings
             self._ray.init(address="auto", log_to_driver=False, logging_level="error")
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray has put its own in the place, which ends the process without a word
+            signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process without a word
         self._began = True
 
     def open(self, workspace: "Workspace", tell: Tell) -> None:
@@ -262,7 +262,7 @@ class OnRay:
         for sentence in warnings:
             self._tell(Warned(sentence))
         if kind == "failed":
-            self._tell(Failed(task, pickle.loads(rest[0])))
+            self._tell(Failed(task, pickle.loads(rest[0])))  # of our own actor
             return
         seconds, dropped, result = rest
         if result is not None:

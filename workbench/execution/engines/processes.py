@@ -108,9 +108,9 @@ class Processes:
             worker.task = None
             self._tell(Finished(*rest))
         else:
-            task, error = rest
+            task, error = rest  # pickled by our own worker, over a socket that nobody else has
             if task is None:
-                raise pickle.loads(error)  # of our own worker, over a socket that nobody else has
+                raise pickle.loads(error)
             worker.task = None
             self._tell(Failed(task, pickle.loads(error)))
 

@@ -9,10 +9,10 @@ from workbench.methods.erasers import _pool
 from workbench.methods.erasers._inputs import Sampled, norm, sizes
 from workbench.methods.erasers._layers import lowest
 from workbench.methods.erasers._training import InBackward
+from workbench.methods.erasers.bilevel import MEASURED_CALLS
 from workbench.models import channels, text
 
 SITE = "ff.net.2"
-MEASURED_CALLS = 10
 
 
 def removed_by(model, prompts, parameters):

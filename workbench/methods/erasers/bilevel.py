@@ -42,6 +42,7 @@ PUBLISHED = Published(
         "of a model that predicts v, they compare v; here noise, with the weights for noise",
     ),
 )
+MEASURED_CALLS = 10  # of a sampling, at which activity is measured
 
 
 class Parameters(BaseModel):
@@ -141,7 +142,11 @@ def rounds(parameters):
 def passes(parameters, n_pairs, passes_per_image=0):
     """UNet row passes of one training, for the estimate; a row with gradient counts as 2.5."""
     images = max(parameters.images, n_pairs) + parameters.images
-    measured = n_pairs * (2 * parameters.steps + min(10, parameters.steps)) if parameters.share and parameters.criterion == "wanda" else 0
+    measured = (
+        n_pairs * (2 * parameters.steps + min(MEASURED_CALLS, parameters.steps))
+        if parameters.share and parameters.criterion == "wanda"
+        else 0
+    )
     lower, upper = 1 + 2.5, 2 + 2.5
     if parameters.form == "concept":
         upper += 1
