@@ -74,8 +74,6 @@ size = live.model_bytes(study) if study else None
 if why := refused(study, size):
     st.info(why, icon=":material/info:")
 elif study:
-    finished = [node["variant"] for node in state.nodes if node["stage"] == "erase" and state.has(node)]
-    variants = ("base", *(one.name for one in study.variants if one.name in finished))
     calls = [row["call"] for row in state.report["activity_by_call"]]
     n_calls = max([study.sampling.steps, *(call + 1 for call in calls)])
-    session(Controls(state, variants, n_calls), size is not None and size > live.MOST_BYTES)
+    session(Controls(state, lab_state.variants(state, study), n_calls), size is not None and size > live.MOST_BYTES)

@@ -40,7 +40,7 @@ def start(runs, log, cwd=None, environment=None):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     words = [*COMMAND, "app", "--runs", str(runs), "--port", str(port), "--no-browser"]
-    given = os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {})
+    given = os.environ | {"OMP_NUM_THREADS": "1", "WORKBENCH_WARM": "0"} | (environment or {})
     process = subprocess.Popen(words, stdout=log.open("w"), stderr=subprocess.STDOUT, cwd=cwd, env=given)
     if not within(90, lambda: process.poll() is not None or answers(address)) or process.poll() is not None:
         process.terminate()

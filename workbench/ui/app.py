@@ -55,3 +55,7 @@ if state is not None and state.kind == "finished":
     for one in navigation.linked(state.document):
         if pages[one.name] != page:
             st.page_link(pages[one.name], label=f"{one.title}: {one.why}", icon=one.icon, query_params=here)
+
+    from workbench.ui import lab_session
+
+    lab_session.warm_up(state)  # the model of the lab loads while the page is read

@@ -5,8 +5,9 @@ from typing import Any
 import streamlit as st
 
 from workbench.errors import WorkbenchError
-from workbench.ui import lab_results, lab_state, lists, live, pick, run_list
+from workbench.ui import lab_results, lab_session, lab_state, lists, pick, run_list
 from workbench.ui.lab_state import Asked
+from workbench.ui.live import Neurons
 from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
@@ -14,37 +15,31 @@ ITERATIONS = 20
 ATTACK_NOW = "lab-attack-now"
 
 
-def compute(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
+def compute(state: State, asked: Asked, neurons: Neurons) -> None:
     """Before and after, variant by variant; a change of a control meanwhile starts anew between two variants."""
-    ablation, lab = live.ablation_of(asked, neurons), live.lab(state)
+    lab, place = lab_session.session(), lab_session.place_of(state)
     found: dict[Any, Any] = st.session_state.setdefault("lab-vectors", {})
     attacked, outcomes, notes = st.session_state.get("lab-attacked", False), [], []
-    rest = _rest(state, neurons)
+    rest = lab_state.rest(state, neurons)
     bar = st.empty()
-    for place, variant in enumerate(asked.variants):
-        bar.progress(place / len(asked.variants), text=f"Computing {plain(variant)} …")
-        vectors, note = lab_results.vectors_for(found, asked, variant, ablation) if attacked else (None, "")
+    for number, variant in enumerate(asked.variants):
+        words = f"Computing {plain(variant)} …" if lab.has(place) else "Loading the model (once) …"
+        bar.progress(number / len(asked.variants), text=words)
+        vectors, note = lab_results.vectors_for(found, asked, variant, neurons) if attacked else (None, "")
         notes.append(note)
-        outcomes.append(live.outcome(lab, variant, asked, ablation, vectors, rest))
+        outcomes.append(lab.ask("outcome", place, variant, asked, neurons, rest, vectors))
     bar.empty()
     lab_results.grid(asked, outcomes, attacked)
     for note in dict.fromkeys(filter(None, notes)):
         st.caption(plain(note))
-    lab_results.numbers(asked, outcomes, lab.reference(asked.prompt), bool(rest))
+    lab_results.numbers(asked, outcomes, bool(rest))
     if st.toggle("Related prompts: does the ablation change what should stay?", key="lab-retained"):
         bar, rows = st.empty(), []
-        for place, variant in enumerate(asked.variants):
-            bar.progress(place / len(asked.variants), text=f"Computing related prompts with {plain(variant)} …")
-            rows.append((variant, live.retained(lab, variant, ablation)))
+        for number, variant in enumerate(asked.variants):
+            bar.progress(number / len(asked.variants), text=f"Computing related prompts with {plain(variant)} …")
+            rows.append((variant, lab.ask("retained", place, variant, asked, neurons)))
         bar.empty()
         lab_results.retained(rows)
-
-
-def _rest(state: State, neurons: dict[str, list[int]]) -> dict[str, list[int]]:
-    """The concept neurons that are not picked."""
-    concept = pick.resolve(state, "concept") if "concept" in pick.choices(state) else {}
-    rest = {path: sorted(set(chosen) - set(neurons.get(path, ()))) for path, chosen in concept.items()}
-    return {path: chosen for path, chosen in rest.items() if chosen}
 
 
 def attack_button() -> None:
@@ -58,7 +53,7 @@ def attack_button() -> None:
     )
 
 
-def attack(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
+def attack(state: State, asked: Asked, neurons: Neurons) -> None:
     """Attack each variant as it is with the ablation, if that was asked for, and show the images under the attack from then on.
 
     Its places stay when there is nothing to do, so that what is below keeps its own and the old pictures stay while new ones are made.
@@ -66,26 +61,22 @@ def attack(state: State, asked: Asked, neurons: dict[str, list[int]]) -> None:
     place_of_bar, stop = st.empty(), st.empty()
     if not st.session_state.pop(ATTACK_NOW, False):
         return
-    ablation, lab = live.ablation_of(asked, neurons), live.lab(state)
+    lab, place = lab_session.session(), lab_session.place_of(state)
     bar = place_of_bar.progress(0.0, text="Attacking …")
     stop.button("Stop", key="lab-stop", icon=":material/stop_circle:")
-    for place, variant in enumerate(asked.variants):
+    for number, variant in enumerate(asked.variants):
 
-        def tell(step: float, of: float, note: str = "", place: int = place, variant: str = variant) -> None:
-            bar.progress(min((place + step / max(of, 1)) / len(asked.variants), 1.0), text=f"Attacking {plain(variant)} …")
+        def tell(step: float, of: float, note: str = "", number: int = number, variant: str = variant) -> None:
+            bar.progress(min((number + step / max(of, 1)) / len(asked.variants), 1.0), text=f"Attacking {plain(variant)} …")
 
-        lab.progress = tell
-        try:
-            made = lab.attack([asked.prompt] * len(asked.seeds), list(asked.seeds), variant, ablation, iterations=ITERATIONS)
-        finally:
-            lab.progress = lambda step, of, note="": None
-        st.session_state.setdefault("lab-vectors", {})[live.key_of(asked, variant, ablation)] = made
+        made = lab.ask("attack", place, variant, asked, neurons, ITERATIONS, tell=tell)
+        st.session_state.setdefault("lab-vectors", {})[lab_state.key_of(asked, variant, neurons)] = made
     bar.empty()
     stop.empty()
     st.session_state["lab-attacked"] = True
 
 
-def keep(state: State, asked: Asked, neurons: dict[str, list[int]], variants: tuple[str, ...]) -> None:
+def keep(state: State, asked: Asked, neurons: Neurons, variants: tuple[str, ...]) -> None:
     """Save as list, make a pruned variant, show the command."""
     save, prune, command = st.columns(3)
     with save.popover("Save as list", icon=":material/bookmark_add:", width="stretch"):
@@ -105,7 +96,7 @@ def keep(state: State, asked: Asked, neurons: dict[str, list[int]], variants: tu
                 mask = lists.folder(state).parent / "masks" / f"{lists.checked(name)}.safetensors"
                 path = lab_state.pruned_study(state, name, parent, mask, run_list.runs_folder() / "studies")
                 try:
-                    live.lab(state).save_mask(mask, neurons)
+                    lab_session.session().ask("save_mask", lab_session.place_of(state), str(mask.absolute()), neurons)
                 except WorkbenchError:
                     path.unlink()
                     raise

@@ -55,10 +55,7 @@ class Controls:
         """Set the controls when the page is first opened on this run; what the address says wins."""
         if st.session_state.get("lab-run") == str(self.state.folder):
             return
-        named, known = pick.choices(self.state), lab_state.first_prompt(self.state)
-        prompt, seed = known or ("", 1)
-        chosen = "concept" if "concept" in named else (named or ["top:score:50"])[0]
-        self.put(Asked(pick=chosen, prompt=prompt, seeds=(seed,), variants=self.variants[:3]))
+        self.put(lab_state.first(self.state, self.variants))
         for key, read in IN_ADDRESS.items():
             if (said := st.query_params.get(key)) is not None and (value := read(said)) is not None:
                 st.session_state[key] = value

@@ -1,4 +1,4 @@
-"""An ablation of the lab as a process of its own, for models too large for the process of the pages. Needs neither torch nor Streamlit.
+"""An ablation of the lab as a job, for models too large to be computed while the page waits. Needs neither torch nor Streamlit.
 
 Its folder is `<runs>/.workbench/<run>/ablations/<key>`: the result of `workbench ablate`, job.json and job.log. The key is that of what
 was asked for, so the same request finds its result.

@@ -10,25 +10,23 @@ from workbench.report import images, wording
 from workbench.report.charts.style import COLOURS, CONFIG
 from workbench.report.section import Drawing
 from workbench.report.sections.ablation import DOSE_FIGURE
-from workbench.ui import blur, current_run, lab_job, lab_state, live
+from workbench.ui import blur, current_run, lab_job, lab_state
 from workbench.ui.lab_state import Asked
 from workbench.ui.live import DIFFERENCE, Outcome
 from workbench.ui.run_list import State
 from workbench.ui.text import plain
 
 if TYPE_CHECKING:
-    import torch
-
-    from workbench.lab import NeuronAblation
+    import numpy
 
 WIDTH = 160
 
 
 def vectors_for(
-    found: Mapping[Any, "torch.Tensor"], asked: Asked, variant: str, ablation: "NeuronAblation"
-) -> "tuple[torch.Tensor | None, str]":
+    found: Mapping[Any, "numpy.ndarray"], asked: Asked, variant: str, neurons: Mapping[str, Sequence[int]]
+) -> "tuple[numpy.ndarray | None, str]":
     """(vectors, what a reader must know): those found against this state, else those of this variant in another state."""
-    own = found.get(live.key_of(asked, variant, ablation))
+    own = found.get(lab_state.key_of(asked, variant, neurons))
     if own is not None:
         return own, ""
     alike = [key for key in found if key[:3] == (asked.prompt, asked.seeds, variant)]
@@ -67,7 +65,7 @@ def _cell(one: Outcome, name: str, place: int, asked: Asked, hide: bool) -> None
         st.caption(f":material/visibility: concept · {score:.2f}" if present else f":material/visibility_off: no concept · {score:.2f}")
 
 
-def numbers(asked: Asked, outcomes: Sequence[Outcome], reference: str, rest: bool) -> None:
+def numbers(asked: Asked, outcomes: Sequence[Outcome], rest: bool) -> None:
     """Detector, target and activity, before and after."""
     rows = [{"": "Concept in image (score of the judge)"} | {one.variant: _mean_scores(one) for one in outcomes}]
     rows.append({"": "Target T2 (base model = 1)"} | {one.variant: _pair(one.target) for one in outcomes})
@@ -77,6 +75,7 @@ def numbers(asked: Asked, outcomes: Sequence[Outcome], reference: str, rest: boo
     cells = [{plain(key): plain(value) for key, value in row.items()} for row in rows]
     st.table(cells, hide_index=True, alt="Judge, target and activity before and after the ablation, one column a variant")
     n = len(asked.seeds)
+    reference = outcomes[0].reference
     compared = f"reference: {reference}" if reference else "reference: the empty prompt"
     st.caption(
         f"Before → after; n = {n} image{'s' if n > 1 else ''} of one prompt, so there is no interval ({plain(compared)}). A finding needs "
@@ -110,7 +109,7 @@ def retained(rows: Sequence[tuple[str, tuple[int, int, int] | None]]) -> None:
 def as_job(state: State, asked: Asked) -> None:
     """For a model too large for the pages: the same as a process of its own, started and shown here."""
     st.caption(
-        "This model is too large for the process of the pages, so a process of its own computes; it goes on when this tab is closed."
+        "This model is too large to be computed while the page waits, so a process of its own computes; it goes on when this tab is closed."
     )
     device = st.text_input("Device", "cpu", key="lab-device", help="cpu, cuda, cuda:1, ...")
     job = lab_job.find(state, asked, device)

@@ -6,7 +6,7 @@ Needs neither torch nor Streamlit.
 import json
 import shlex
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from workbench.errors import RunError, nearest
 from workbench.execution.run_folder import Store
 from workbench.resources import find
 from workbench.storage import write_text
+from workbench.study.study import BASE, Study
 from workbench.ui import pick
 from workbench.ui.run_list import State
 from workbench.ui.text import short
@@ -107,6 +108,33 @@ def prompt_of(text: str) -> str:
     if len(text) > MOST_LETTERS or not text.isprintable():
         raise RunError(f"The prompt has {len(text)} letters, or control characters; at most {MOST_LETTERS} printable ones are read.")
     return text
+
+
+def variants(state: State, study: Study) -> tuple[str, ...]:
+    """base, then the finished variants of a run, in the order of its study."""
+    finished = [node["variant"] for node in state.nodes if node["stage"] == "erase" and state.has(node)]
+    return (BASE, *(one.name for one in study.variants if one.name in finished))
+
+
+def first(state: State, shown: Sequence[str]) -> Asked:
+    """What the lab shows first: the concept neurons set to 0, on a prompt of the run, in the first three variants that can be shown."""
+    named, known = pick.choices(state), first_prompt(state)
+    prompt, seed = known or ("", 1)
+    chosen = "concept" if "concept" in named else (named or ["top:score:50"])[0]
+    return Asked(pick=chosen, prompt=prompt, seeds=(seed,), variants=tuple(shown[:3]))
+
+
+def rest(state: State, neurons: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """The concept neurons that are not picked."""
+    concept = pick.resolve(state, "concept") if "concept" in pick.choices(state) else {}
+    left = {path: sorted(set(chosen) - set(neurons.get(path, ()))) for path, chosen in concept.items()}
+    return {path: chosen for path, chosen in left.items() if chosen}
+
+
+def key_of(asked: Asked, variant: str, neurons: Mapping[str, Sequence[int]]) -> tuple[Any, ...]:
+    """What the vectors of an attack were found against: prompt, seeds, variant, and the ablation."""
+    said = [sorted((path, list(chosen)) for path, chosen in neurons.items()), asked.mode, asked.strength, asked.calls, asked.branch]
+    return asked.prompt, asked.seeds, variant, json.dumps(said)
 
 
 def first_prompt(state: State) -> tuple[str, int] | None:

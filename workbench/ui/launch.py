@@ -49,7 +49,7 @@ def serve(runs: Path, port: int, browser: bool, say: Callable[[str], object]) ->
     server = subprocess.Popen(
         [sys.executable, "-P", str(FOLDER / "serve.py"), str(port)],
         cwd=FOLDER,
-        env=environment() | {"WORKBENCH_RUNS": str(runs.absolute())},
+        env=environment() | {"WORKBENCH_RUNS": str(runs.absolute()), "WORKBENCH_WARM": os.environ.get("WORKBENCH_WARM", "1")},
         stdin=subprocess.PIPE,  # closed by the system when this process ends, even by kill -9; serve.py ends then
         stdout=subprocess.DEVNULL,
     )

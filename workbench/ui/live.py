@@ -1,25 +1,31 @@
-"""The lab's model in the page process: loaded once, one computation at a time. Imports torch where it is first needed."""
+"""What the process of the lab computes for the page: pictures and numbers before and after an ablation, attacks, masks.
 
+The page asks for it over `lab_session.py`. Needs no Streamlit; imports torch where it is first needed.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import streamlit as st
 from PIL import Image
 
 from workbench import resources
 from workbench.errors import WorkbenchError
 from workbench.study.study import Study
 from workbench.ui.lab_state import Asked
-from workbench.ui.run_list import State
 
 if TYPE_CHECKING:
     import torch
 
     from workbench.lab import Lab, NeuronAblation
 
-MOST_BYTES = 2_000_000_000  # of model files; a larger model is no work for the process of the pages
+MOST_BYTES = 2_000_000_000  # of model files; a larger model is no work for a page
 DIFFERENCE = 3  # a difference image is shown that many times as strong
+RELATED = 4  # related prompts that the page asks about
+
+Neurons = dict[str, list[int]]
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Outcome:
     before, after     pictures, one a seed;  difference   of them, shown DIFFERENCE times as strong
     found             ((bool, score) before, (bool, score) after) of the judge, a pair a seed
     target, activity  (before, after), or None with the reason in `why`
+    reference         the prompt that the target compares with
     """
 
     variant: str
@@ -40,6 +47,7 @@ class Outcome:
     activity: tuple[float, float] | None
     rest: tuple[float, float] | None
     why: str = ""
+    reference: str = ""
 
 
 def model_bytes(study: Study) -> int | None:
@@ -50,49 +58,32 @@ def model_bytes(study: Study) -> int | None:
     return path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*.safetensors"))
 
 
-@st.cache_resource(max_entries=1, show_spinner="Loading the model (once) …")
-def _lab(folder: str, stamp: int) -> "Lab":
-    from workbench.lab import Lab
-
-    lab = Lab(folder)
-    lab.warm()
-    return lab
-
-
-def lab(state: State) -> "Lab":
-    """The lab of a run; loaded when it is first asked for, and again when the run has changed."""
-    return _lab(str(state.folder), (state.folder / "manifest.json").stat().st_mtime_ns)
-
-
-def unload() -> None:
-    """Forget the loaded model."""
-    _lab.clear()
-
-
-def ablation_of(asked: Asked, neurons: dict[str, list[int]]) -> "NeuronAblation":
+def ablation_of(asked: Asked, neurons: Neurons) -> "NeuronAblation":
     """What workbench/lab.py applies."""
     from workbench.lab import NeuronAblation
 
     return NeuronAblation(neurons, asked.mode, asked.strength, asked.calls, asked.branch)  # type: ignore[arg-type]  # checked there
 
 
-def outcome(
-    one: "Lab", variant: str, asked: Asked, ablation: "NeuronAblation", vectors: "torch.Tensor | None", rest: dict[str, list[int]]
-) -> Outcome:
+def outcome(lab: "Lab", variant: str, asked: Asked, neurons: Neurons, rest: Neurons, vectors: np.ndarray | None = None) -> Outcome:
     """A variant before and after.
 
-    rest   the concept neurons that are not ablated, whose activity says what the others do
+    rest      the concept neurons that are not ablated, whose activity says what the others do
+    vectors   (seed, k, channel) of an attack
     """
+    import torch
+
+    ablation, before_words = ablation_of(asked, neurons), None if vectors is None else torch.from_numpy(vectors)
     rows = [asked.prompt] * len(asked.seeds), list(asked.seeds)
-    before, after = one.before_and_after(*rows, variant, ablation, vectors)
-    found = [tuple(zip(*(part.tolist() for part in one.found(images)), strict=True)) for images in (before, after)]
+    before, after = lab.before_and_after(*rows, variant, ablation, before_words)
+    found = [tuple(zip(*(part.tolist() for part in lab.found(images)), strict=True)) for images in (before, after)]
     why, target, activity, others = "", None, None, None
     if asked.branch != "uncond":
         try:
-            target = tuple(float(np.mean(one.target(*rows, variant, change, vectors))) for change in (None, ablation))
-            activity = tuple(one.activity(ablation.neurons, *rows, variant, change, vectors) for change in (None, ablation))
+            target = tuple(float(np.mean(lab.target(*rows, variant, change, before_words))) for change in (None, ablation))
+            activity = tuple(lab.activity(ablation.neurons, *rows, variant, change, before_words) for change in (None, ablation))
             if rest:
-                others = tuple(one.activity(rest, *rows, variant, change, vectors) for change in (None, ablation))
+                others = tuple(lab.activity(rest, *rows, variant, change, before_words) for change in (None, ablation))
         except WorkbenchError as error:
             why = str(error)
     else:
@@ -107,20 +98,37 @@ def outcome(
         activity,  # type: ignore[arg-type]
         others,  # type: ignore[arg-type]
         why,
+        lab.reference(asked.prompt),
     )
 
 
-def retained(one: "Lab", variant: str, ablation: "NeuronAblation", n: int = 4) -> tuple[int, int, int] | None:
+def attack(
+    lab: "Lab", variant: str, asked: Asked, neurons: Neurons, iterations: int, stop: Callable[[], bool], tell: Callable[..., object]
+) -> np.ndarray:
+    """(seed, k, channel) vectors of embedding PGD against a variant as it is with the ablation."""
+    from workbench.lab import stopping
+
+    with stopping(lab, stop, tell):
+        found = lab.attack([asked.prompt] * len(asked.seeds), list(asked.seeds), variant, ablation_of(asked, neurons), iterations)
+    return found.numpy()
+
+
+def retained(lab: "Lab", variant: str, asked: Asked, neurons: Neurons) -> tuple[int, int, int] | None:
     """(shown before, shown after, n): how many of n related prompts show what they ask for; None when the study has none."""
-    name = next((name for name in ("near", "far") if name in one.sets), None)
+    name = next((name for name in ("near", "far") if name in lab.sets), None)
     if name is None:
         return None
-    rows = one.prompts(name, n)
+    rows = lab.prompts(name, RELATED)
     shown = []
-    for images in one.before_and_after(rows.prompts, rows.seeds, variant, ablation):
+    for images in lab.before_and_after(rows.prompts, rows.seeds, variant, ablation_of(asked, neurons)):
         wanted = [str(label) for label in rows.table["expect"]]
-        shown.append(sum(bool(one.found(images[[place]], [label])[0][0]) for place, label in enumerate(wanted)))
+        shown.append(sum(bool(lab.found(images[[place]], [label])[0][0]) for place, label in enumerate(wanted)))
     return shown[0], shown[1], len(rows)
+
+
+def save_mask(lab: "Lab", path: str, neurons: Neurons) -> None:
+    """Write the mask of a pruned variant."""
+    lab.save_mask(Path(path), neurons)
 
 
 def _picture(image: "torch.Tensor") -> Image.Image:
@@ -133,6 +141,4 @@ def _difference(before: "torch.Tensor", after: "torch.Tensor") -> Image.Image:
     return Image.fromarray(255 - (pixels * 255).round().astype("uint8"))
 
 
-def key_of(asked: Asked, variant: str, ablation: Any) -> tuple[Any, ...]:
-    """What vectors of an attack were found against."""
-    return asked.prompt, asked.seeds, variant, ablation.key
+REQUESTS: dict[str, Callable[..., Any]] = {one.__name__: one for one in (outcome, attack, retained, save_mask)}
