@@ -2,17 +2,14 @@
 
 Plain ESD keeps a second UNet that is trained and asks the base UNet three times, one after the other; plain UCE adds one outer product
 after the other in single precision and inverts. Both are our own transcriptions of the formulas (arXiv 2303.07345, 2308.14761). Draws,
-settings and latents are the same, and what the two ways give is compared. Times are CPU seconds, taken in turns in one process; the
-peak of memory, that of the resident set above the one with the model loaded, is taken in a process for each way (Linux). On the
-bundled model.
+settings and latents are the same, and what the two ways give is compared. Times are CPU seconds, taken in turns; memory is the peak of
+what tensors take above the model's, as torch's profiler sees it. On the bundled model.
 """
 
 import copy
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
 
@@ -83,12 +80,6 @@ def plain_uce(model, given):
     return found
 
 
-def memory(which):
-    """Megabytes of this process: VmRSS now, or VmHWM at its peak."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{which}:"))
-    return int(line.split()[1]) / 1024
-
-
 def run(model, what, way):
     """(seconds of a step or an edit, {name: weight})."""
     if what == "ESD":
@@ -102,21 +93,16 @@ def run(model, what, way):
     return (time.process_time() - began) / EDITS, found
 
 
-def measure(what, way):
-    """Print the peak of memory of one way in megabytes above that with the model loaded; for a process of its own."""
-    model = load.load("emoji")
-    with torch.no_grad():  # what libraries set up at their first call is no memory of the method
-        model.predict(torch.zeros(1, *model.latent_shape), torch.tensor([1]), text.encode(model, ["an owl"]))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = memory("VmRSS")
-    run(model, what, way)
-    sys.stdout.write(str(memory("VmHWM") - before))
-
-
-def peak(what, way):
-    """Megabytes of one way, in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, "--measure", what, way], capture_output=True, text=True, check=True)
-    return float(done.stdout)
+def peak(model, what, way):
+    """Megabytes of tensors that one way holds at its peak, above those of the model."""
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        run(model, what, way)
+    held, most = 0, 0
+    for event in sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most / 2**20
 
 
 def main():
@@ -137,8 +123,8 @@ def main():
             ratios.append(seconds["ours"][-1] / seconds["plain"][-1])
             assert found["ours"].keys() == found["plain"].keys(), "the two ways changed other weights"
             apart = max(apart, *(float((weight - found["plain"][key]).abs().max()) for key, weight in found["ours"].items()))
-        megabytes = {way: peak(what, way) for way in seconds}
-        each = [f"{1000 * statistics.median(seconds[way]):.0f} ms, {megabytes[way]:.0f} MB" for way in seconds]
+        megabytes = {way: peak(model, what, way) for way in seconds}
+        each = [f"{1000 * statistics.median(seconds[way]):.0f} ms, {megabytes[way]:.1f} MB" for way in seconds]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         more = megabytes["ours"] / megabytes["plain"]
         sys.stdout.write(f"| {name} | {statistics.median(ratios):.2f} | {spread} | {more:.2f} | {' | '.join(each)} | {apart:.1e} |\n")
@@ -146,4 +132,4 @@ def main():
 
 
 if __name__ == "__main__":
-    measure(*sys.argv[2:]) if sys.argv[1:2] == ["--measure"] else main()
+    main()

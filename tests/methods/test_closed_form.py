@@ -34,21 +34,25 @@ def looped(weight, concepts, outputs, preserved, ridge, a, b):
     return torch.tensor(left, dtype=torch.float64) @ torch.linalg.inv(right)
 
 
+def edited(weight, concepts, outputs, preserved, ridge, erase_scale, preserve_scale):
+    """Our edit of one weight."""
+    read = closed.readings(concepts, preserved, ridge=ridge, erase_scale=erase_scale, preserve_scale=preserve_scale)
+    return closed.edited(weight, concepts, outputs, read, erase_scale)
+
+
 def test_the_edit_is_its_formula():
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
     weight, concepts, outputs, preserved = draw(5, 4), draw(3, 4), draw(3, 5), draw(2, 4)
-    found = closed.edited(weight, concepts, outputs, preserved, ridge=0.5, erase_scale=1.5, preserve_scale=0.7)
+    found = edited(weight, concepts, outputs, preserved, 0.5, 1.5, 0.7)
     assert torch.allclose(found, looped(weight, concepts, outputs, preserved, 0.5, 1.5, 0.7), atol=1e-12)
-    single = closed.edited(
-        weight.float(), concepts.float(), outputs.float(), preserved.float(), ridge=0.5, erase_scale=1.5, preserve_scale=0.7
-    )
+    single = edited(weight.float(), concepts.float(), outputs.float(), preserved.float(), 0.5, 1.5, 0.7)
     assert single.dtype == torch.float32 and torch.allclose(single.double(), found, atol=1e-5)
 
 
 def test_without_concepts_the_edit_changes_nothing():
     weight, none = torch.randn(5, 4), torch.zeros(0, 4)
-    found = closed.edited(weight, none, torch.zeros(0, 5), torch.randn(3, 4), ridge=0.5, erase_scale=1, preserve_scale=1)
+    found = edited(weight, none, torch.zeros(0, 5), torch.randn(3, 4), 0.5, 1.0, 1.0)
     assert torch.allclose(found, weight, atol=1e-6)
 
 
@@ -67,13 +71,24 @@ def test_uce_sends_the_concept_to_its_guide_and_leaves_what_is_preserved(model, 
             assert torch.allclose(preserved @ weight.T, preserved @ old.T, atol=1e-3)
 
 
+def test_many_prompts_are_encoded_a_few_at_a_time_and_read_as_all_at_once(model, monkeypatch):
+    prompts = [f"owl in ink {number}" for number in range(2 * closed.TOGETHER + 1)]
+    most, kept = [], text.encode
+    monkeypatch.setattr(text, "encode", lambda given, asked: most.append(len(asked)) or kept(given, asked))
+    found = {tokens: closed.preserved_of(model, prompts, tokens) for tokens in ("last", "rest")}
+    assert max(most) == closed.TOGETHER and sum(most) == 2 * len(prompts)
+    states, places = kept(model, prompts), closed.last_tokens(model.tokenizer, prompts)
+    assert torch.allclose(found["last"], states[range(len(prompts)), places], atol=1e-5)
+    assert torch.allclose(found["rest"], torch.cat([one[at:] for one, at in zip(states, places, strict=True)]), atol=1e-5)
+
+
 def test_the_last_word_is_the_token_before_the_end(model):
     places = closed.last_tokens(model.tokenizer, ["", "owl", "owl in ink"])
     ids = [model.tokenizer(text).input_ids for text in ("", "owl", "owl in ink")]
     assert places == [len(one) - 2 for one in ids] and places[0] == 0
     concepts, guides = closed.pairs_of(model, [("owl in ink", "")], "last")
     states = text.encode(model, ["owl in ink", ""])
-    assert torch.equal(concepts[0], states[0, places[2]]) and torch.equal(guides[0], states[1, 0])
+    assert torch.allclose(concepts[0], states[0, places[2]], atol=1e-6) and torch.allclose(guides[0], states[1, 0], atol=1e-6)
     concepts, guides = closed.pairs_of(model, [("owl in ink", "")], "rest")
     assert len(concepts) == len(guides) == model.tokenizer.model_max_length - places[2]
 
@@ -96,7 +111,7 @@ def test_rece_is_uce_and_then_its_edit_of_the_worst_state(model):
     preserved = closed.preserved_of(model, RETAINED, "last").double()
     for name in old:
         new = first[f"unet.{name}"].double()
-        edit = closed.edited(new, again.T, guides @ old[name].T, preserved, ridge=0.5, erase_scale=1, preserve_scale=1)
+        edit = edited(new, again.T, guides @ old[name].T, preserved, 0.5, 1.0, 1.0)
         assert torch.allclose(found[f"unet.{name}"].double(), edit, atol=1e-4), name
 
 

@@ -1,5 +1,6 @@
 """Closed-form edits of the keys and values of cross-attention: what UCE, RECE and the null-space edit share.
 
+readings   what an edit adds to a weight for each concept state
 edited     the weight that sends concept states to the outputs wanted of them and leaves preserved states alone
 unread     the directions that some states do not span
 token_rows which token states of a prompt are edited
@@ -7,6 +8,8 @@ pairs_of   (concept states, states whose outputs are wanted for them) of erasing
 """
 
 NAMES = (".attn2.to_k.weight", ".attn2.to_v.weight")
+TOGETHER = 2  # prompts that are encoded at a time
+ROWS = 64  # of a weight that are held in float64 at a time
 
 
 def edited_names(unet):
@@ -14,21 +17,37 @@ def edited_names(unet):
     return [name for name, _ in unet.named_parameters() if name.endswith(NAMES)]
 
 
-def edited(weight, concepts, outputs, preserved, *, ridge, erase_scale, preserve_scale):
-    """W <- (lam W + a sum_e v_e c_e^T + b sum_p W c_p c_p^T) (lam I + a sum_e c_e c_e^T + b sum_p c_p c_p^T)^-1, in float64.
+def readings(concepts, preserved, *, ridge, erase_scale, preserve_scale):
+    """(e, input) rows r_e = (lam I + a sum_e c_e c_e^T + b sum_p c_p c_p^T)^-1 c_e, in float64: the same for every weight.
 
-    weight      (output, input) W;  concepts (e, input) c_e;  outputs (e, output) v_e;  preserved (p, input) c_p
-    ridge       lam;  erase_scale a;  preserve_scale b
+    concepts   (e, input) c_e;  preserved (p, input) c_p;  ridge lam;  erase_scale a;  preserve_scale b
+    """
+    import torch
+
+    c, p = concepts.double(), preserved.double()
+    right = ridge * torch.eye(c.shape[1], dtype=torch.float64, device=c.device)
+    right.addmm_(c.T, c, alpha=erase_scale).addmm_(p.T, p, alpha=preserve_scale)
+    return torch.linalg.solve(right, c.T).T
+
+
+def edited(weight, concepts, outputs, read, erase_scale):
+    """W + a sum_e (v_e - W c_e) r_e^T, in float64, which is UCE's edit:
+
+    (lam W + a sum_e v_e c_e^T + b sum_p W c_p c_p^T) (lam I + a sum_e c_e c_e^T + b sum_p c_p c_p^T)^-1
+
+    weight      (output, input) W;  concepts (e, input) c_e;  outputs (e, output) v_e;  read (e, input) r_e of `readings`
     returns     (output, input) in the type of `weight`
     Source      arXiv 2308.14761, Eq. 7, and its public code, which adds lam I
     """
     import torch
 
-    own, c, v, p = (one.double() for one in (weight, concepts, outputs, preserved))
-    unit = torch.eye(own.shape[1], dtype=torch.float64, device=own.device)
-    left = ridge * own + erase_scale * v.T @ c + preserve_scale * own @ (p.T @ p)
-    right = ridge * unit + erase_scale * c.T @ c + preserve_scale * p.T @ p
-    return torch.linalg.solve(right, left.T).T.to(weight.dtype)  # right is symmetric
+    found, c = torch.empty_like(weight), concepts.double()
+    for start in range(0, len(weight), ROWS):
+        rows = slice(start, start + ROWS)
+        old = weight[rows].double()
+        missing = outputs[:, rows].double() - c @ old.T
+        found[rows] = old.addmm(missing.T, read, alpha=erase_scale)
+    return found
 
 
 def unread(states, tolerance):
@@ -49,14 +68,18 @@ def last_tokens(tokenizer, prompts):
 
 
 def states_of(model, prompts):
-    """(prompt, token, channel) text states; SDXL's pooled state, which keys and values never see, is left out."""
+    """(token, channel) text states of one prompt after the other; SDXL's pooled state, which keys and values never see, is left out.
+
+    A few prompts are encoded at a time: all at once would need memory for all their activations.
+    """
     import torch
 
     from workbench.models import text
 
-    with torch.no_grad():
-        found = text.encode(model, list(prompts))
-    return found[:, : model.tokenizer.model_max_length]
+    for start in range(0, len(prompts), TOGETHER):
+        with torch.no_grad():
+            found = text.encode(model, list(prompts[start : start + TOGETHER]))
+        yield from found[:, : model.tokenizer.model_max_length]
 
 
 def pairs_of(model, pairs, tokens):
@@ -67,12 +90,12 @@ def pairs_of(model, pairs, tokens):
     import torch
 
     sides = [[pair[side] for pair in pairs] for side in (0, 1)]
-    states, places = [states_of(model, side) for side in sides], [last_tokens(model.tokenizer, side) for side in sides]
+    places = zip(*(last_tokens(model.tokenizer, side) for side in sides), strict=True)
     found = [], []
-    for row, (own, guide) in enumerate(zip(*places, strict=True)):
-        n = 1 if tokens == "last" else states[0].shape[1] - max(own, guide)
-        found[0].append(states[0][row, own : own + n])
-        found[1].append(states[1][row, guide : guide + n])
+    for of_concept, of_guide, (own, guide) in zip(*(states_of(model, side) for side in sides), places, strict=True):
+        n = 1 if tokens == "last" else len(of_concept) - max(own, guide)
+        found[0].append(of_concept[own : own + n].clone())  # a view would keep all tokens
+        found[1].append(of_guide[guide : guide + n].clone())
     return torch.cat(found[0]), torch.cat(found[1])
 
 
@@ -81,9 +104,10 @@ def preserved_of(model, prompts, tokens):
     import torch
 
     if not prompts:
-        return states_of(model, [""])[0, :0]
-    states, places = states_of(model, prompts), last_tokens(model.tokenizer, prompts)
-    return torch.cat([states[row, at : at + 1 if tokens == "last" else None] for row, at in enumerate(places)])
+        return next(states_of(model, [""]))[:0]
+    places = last_tokens(model.tokenizer, prompts)
+    found = zip(states_of(model, prompts), places, strict=True)
+    return torch.cat([states[at : at + 1 if tokens == "last" else None].clone() for states, at in found])
 
 
 def edited_model(model, weights, concepts, outputs_of, preserved, parameters):
@@ -93,4 +117,5 @@ def edited_model(model, weights, concepts, outputs_of, preserved, parameters):
     """
     scale = parameters.preserve_scale if parameters.preserve_scale is not None else max(0.1, 1 / max(len(preserved), 1))
     given = {"ridge": parameters.ridge, "erase_scale": parameters.erase_scale, "preserve_scale": scale}
-    return {name: edited(weight, concepts, outputs_of(name), preserved, **given) for name, weight in weights.items()}
+    read = readings(concepts, preserved, **given)
+    return {name: edited(weight, concepts, outputs_of(name), read, parameters.erase_scale) for name, weight in weights.items()}
