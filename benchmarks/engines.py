@@ -10,12 +10,17 @@
 """
 
 import argparse
+import os
 import random
 import shutil
+import statistics
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from on_device import DEVICE
@@ -30,6 +35,7 @@ from workbench.execution.workspace import Workspace
 from workbench.study.study import load_study
 
 STUDY, TINY, MANY = "emoji-ink-style", 10_000, 1_000
+ROUNDS, SECONDS = 3, 4.0
 
 
 def whole_study(units: int | None, device: str) -> None:
@@ -98,13 +104,66 @@ def overhead(engine: str, n: int) -> float:
         shutil.rmtree(folder.parent, ignore_errors=True)
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "as the study has it": {},
+    "half the batch": {"share": 0.5},
+    "twice the batch": {"share": 2.0},
+    "channels last": {"channels_last": True},
+    "each on a core of its own": {"pinned": True},
+}
+
+
 def passes() -> None:
     """Print how many rows per second the UNet evaluates in one process with all cores, and with one core each at the same time."""
+    n = engines.cores()
     with tempfile.TemporaryDirectory() as folder:
         _, workspace = execute.prepare(load_study(STUDY), Path(folder) / "run")
-        n = engines.cores()
-        one, each = cost.seconds_per_pass(workspace, 30), cost.seconds_per_pass(workspace, 30, beside=n)
-    sys.stdout.write(f"UNet rows per second: {1 / one:.0f} in one process, {n / each:.0f} in {n} at once; time {each / n / one:.2f}.\n")
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+        for _ in range(ROUNDS):
+            for name, way in WAYS.items():
+                found[name].append((rows_per_second(workspace, 1, **way), rows_per_second(workspace, n, **way)))
+    sys.stdout.write(
+        f"UNet rows per second, {ROUNDS} rounds in turns: in one process; in {n} at once; time of these over that of the one\n"
+    )
+    for name, pairs in found.items():
+        one, each = (statistics.median(pair[place] for pair in pairs) for place in (0, 1))
+        ratios = [pair[0] / pair[1] for pair in pairs]
+        sys.stdout.write(f"  {name}: {one:.0f}; {each:.0f}; {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})\n")
+
+
+def rows_per_second(workspace: Workspace, beside: int, share: float = 1.0, channels_last: bool = False, pinned: bool = False) -> float:
+    """UNet rows of so many threads of control at once, which share the cores; the model is the same, so its memory is too.
+
+    share   of the study's batch;  pinned   each on cores of its own
+    """
+    model, threads = workspace.model, torch.get_num_threads()
+    rows = max(1, round(share * workspace.study.sampling.batch))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model.unet.to(memory_format=layout)
+    latents = torch.randn(rows, *model.latent_shape).contiguous(memory_format=layout)
+    states, timestep = workspace.empty.expand(rows, -1, -1), torch.tensor(500)
+    begin = threading.Barrier(beside)
+
+    def measured(number: int) -> float:
+        own = os.sched_getaffinity(0)
+        if pinned and beside > 1:
+            os.sched_setaffinity(0, {sorted(own)[number]})  # of this thread
+        torch.set_num_threads(max(1, engines.cores() // beside))  # of this thread
+        with torch.no_grad():
+            model.run_unet(latents, timestep, states)
+            begin.wait()
+            n, began = 0, time.perf_counter()
+            while time.perf_counter() - began < SECONDS:
+                model.run_unet(latents, timestep, states)
+                n += rows
+            took = time.perf_counter() - began
+        os.sched_setaffinity(0, own)
+        return n / took
+
+    with ThreadPoolExecutor(beside) as pool:
+        found = sum(pool.map(measured, range(beside)))
+    torch.set_num_threads(threads)
+    return found
 
 
 def planner() -> None:
