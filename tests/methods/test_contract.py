@@ -34,6 +34,7 @@ SETTINGS = {
     "null_space": {"tolerance": 1e-3},
     "bilevel": {"iterations": 2, "lower_steps": 1, "steps": 3, "images": 2, "batch": 2},
     "receler": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2, "adversarial_steps": 2, "rank": 2},
+    "scissorhands": {"iterations": 2, "rounds": 1, "steps": 3, "images": 2, "batch": 2},
     "salun": {"iterations": 2, "steps": 3, "images": 2, "batch": 2},
     "sld": {"concept": "ink"},
     "spm": {"iterations": 2, "steps": 3, "trajectories": 2, "batch": 2},

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from workbench import registry
 from workbench.cli.main import app
 from workbench.errors import MethodError
-from workbench.methods.erasers import _pool, _training, salun
+from workbench.methods.erasers import _pool, _saliency, _training, salun
 from workbench.models import load, text
 
 PAIRS = [("an owl in ink style", "an owl"), ("cat in ink", "cat")]
@@ -88,10 +88,10 @@ def test_it_is_its_formula_row_by_row(exact, modules, share):
 
 
 def test_the_mask_is_the_largest_share_over_all_layers_and_ties_are_broken_by_position():
-    still = salun.outside({"a": torch.tensor([[1.0, 5.0], [2.0, 4.0]]), "b": torch.tensor([3.0, 0.0])}, 0.5)
+    still = _saliency.outside({"a": torch.tensor([[1.0, 5.0], [2.0, 4.0]]), "b": torch.tensor([3.0, 0.0])}, 0.5)
     assert still["a"].tolist() == [[True, False], [True, False]] and still["b"].tolist() == [False, True]
-    assert salun.outside({"a": torch.ones(5)}, 0.5)["a"].tolist() == [False, False, True, True, True]
-    assert not salun.outside({"a": torch.ones(5)}, 1.0)["a"].any()
+    assert _saliency.outside({"a": torch.ones(5)}, 0.5)["a"].tolist() == [False, False, True, True, True]
+    assert not _saliency.outside({"a": torch.ones(5)}, 1.0)["a"].any()
 
 
 def test_the_loss_falls_and_the_model_stays(model):

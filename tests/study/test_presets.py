@@ -47,6 +47,7 @@ def test_every_eraser_says_what_was_published_or_why_nothing_was():
         "revive",
         "safree",
         "salun",
+        "scissorhands",
         "sld",
         "spm",
         "stereo",

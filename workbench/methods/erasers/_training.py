@@ -12,7 +12,7 @@ KEEP_EVERY = 60.0
 KEEPING = 20
 
 
-def fine_tuned(model, names, parameters, loss_of, progress=None, *, still=None, generator=None, kept=None, keep=None, log=None):
+def fine_tuned(model, names, parameters, loss_of, progress=None, *, start=None, still=None, generator=None, kept=None, keep=None, log=None):
     """{"unet.<name>": tensor} after `parameters.iterations` steps of Adam; the model itself is left as it was.
 
     Memory: the weights that are trained three times, beside the model: themselves and two moments of Adam. Their gradients never
@@ -21,12 +21,13 @@ def fine_tuned(model, names, parameters, loss_of, progress=None, *, still=None, 
     names        of the weights that are trained, without the `unet.` prefix
     loss_of      {name: weight} -> scalar loss of the next draw
     progress     called with (step, of, loss)
+    start        {name: tensor} where other weights than the model's own are the first
     still        {name: bool tensor}: where it is True, a weight never moves, not by a bit
     generator    of the draws; with it a killed training goes on to the same weights: kept(name) -> state or None, keep(name, state),
                  at most once a minute, and rarer where writing the state takes long
     log          list that gets (step, loss), and first, after a kill, the steps before it
     """
-    own = dict(model.unet.named_parameters())
+    own = dict(model.unet.named_parameters()) | (start or {})
     weights = {name: own[name].detach().clone().requires_grad_(True) for name in names}
     step, log = 0, [] if log is None else log
     with InBackward(weights, parameters.learning_rate, still or {}) as optimiser:

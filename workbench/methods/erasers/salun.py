@@ -91,6 +91,7 @@ def erase(
 
     from workbench.errors import MethodError
     from workbench.methods.erasers._pool import of_images
+    from workbench.methods.erasers._saliency import outside
     from workbench.methods.erasers._training import fine_tuned
 
     if not pairs:
@@ -125,34 +126,14 @@ def saliency(model, pool, names, parameters, generator):
     """
     import torch
 
-    from workbench.diffusion.objectives import add_noise
+    from workbench.methods.erasers._saliency import gradients
 
-    own, g = dict(model.unet.named_parameters()), parameters.mask_guidance
-    weights = {name: own[name].detach().clone().requires_grad_(True) for name in names}
-    sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for rows in torch.arange(len(pool.latents)).split(parameters.batch):
-        n = len(rows)
-        at = torch.randint(model.scheduler.config.num_train_timesteps, (n,), generator=generator).to(model.device)
-        noise = torch.randn(n, *model.latent_shape, generator=generator).to(model.device, model.dtype)
-        noised, states = add_noise(model, pool.latents[rows], noise, at), pool.concept[pool.owner[rows]]
-        both = torch.cat([states, pool.empty.expand_as(states)])
-        cond, uncond = model.predict(noised.repeat(2, 1, 1, 1), at.repeat(2), both, weights).chunk(2)
-        loss = (noise - ((1 + g) * cond - g * uncond)).square().mean()
-        for total, gradient in zip(sums.values(), torch.autograd.grad(loss, list(weights.values())), strict=True):
-            total += gradient
+    batches = torch.arange(len(pool.latents)).split(parameters.batch)
+    sums = {}
+    for found in gradients(model, pool, batches, names, parameters.mask_guidance, generator):
+        for name, gradient in found.items():
+            sums[name] = sums[name].add_(gradient) if name in sums else gradient.clone()
     return {name: total.abs() for name, total in sums.items()}
-
-
-def outside(sizes, share):
-    """{name: bool tensor}, True = not among the int(share n) weights with the largest sizes over all layers."""
-    import torch
-
-    from workbench.methods.erasers._layers import lowest
-
-    flat = torch.cat([one.flatten() for one in sizes.values()])
-    mask = ~lowest(-flat, int(share * len(flat)))
-    parts = mask.to(flat.device).split([one.numel() for one in sizes.values()])
-    return {name: part.reshape(one.shape) for (name, one), part in zip(sizes.items(), parts, strict=True)}
 
 
 def passes(parameters, n_pairs, passes_per_image=0):
