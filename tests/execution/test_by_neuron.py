@@ -65,3 +65,13 @@ def test_one_neuron_of_many_is_a_few_kilobytes(tmp_path):
     found = by_neuron._neuron(tmp_path / "0.bin", about, "b", 4321)
     assert bytes_read() - before <= by_neuron.BLOCK * 40 * 10 * 4 + 10_000 < (tmp_path / "0.bin").stat().st_size / 100
     assert about["dtype"] == "float32" and found == pytest.approx(70_000 * values[:, :, 4321])
+
+
+def test_the_dry_run_says_what_it_takes_of_the_disk(run, study_file):
+    import workbench
+    from workbench.execution import execute
+
+    store, (measured, *_), _ = run
+    plan, _ = execute.prepare(workbench.load_study(study_file), store.folder)
+    (node,) = plan.of_stage("measure")
+    assert node.bytes == sum(path.stat().st_size for path in (store.result("measure", measured) / by_neuron.FOLDER).glob("*.bin"))

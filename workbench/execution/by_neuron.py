@@ -33,13 +33,18 @@ BLOCK = 32  # neurons that are read and checked together
 HALF_MOST = 60_000.0  # larger values would not fit half precision
 
 
+def is_laid_out(prompt_set: str | None) -> bool:
+    """Whether recordings of a prompt set are laid out: all but those of retained prompts and of the other concept."""
+    return prompt_set not in RETAINED and prompt_set not in OTHER
+
+
 def write(workspace: "Workspace", out: Path) -> None:
     """Lay out every recorded condition but the retained ones into the folder `out` of a result."""
     (out / FOLDER).mkdir()
     index: list[dict[str, Any]] = []
     for node in workspace.plan.of_stage("record"):
         variant, prompt_set = node.condition
-        if prompt_set in RETAINED or prompt_set in OTHER:
+        if not is_laid_out(prompt_set):
             continue
         for trajectory in node.parameters["trajectories"]:
             shards = workspace.gather("record", variant, prompt_set, partial(_read, name=f"{trajectory}.safetensors"))

@@ -56,7 +56,9 @@ def seconds_per_pass(workspace: "Workspace", repeats: int = 2, beside: int = 1) 
     """
     import torch
 
-    model, batch = workspace.model, min(workspace.study.sampling.batch, len(workspace.prompt_set("target")), MOST_MEASURED)
+    model, sampling = workspace.model, workspace.study.sampling
+    branches = 1 if sampling.guidance == 1 else 2  # as many rows as an evaluation has while images are sampled
+    batch = min(branches * min(sampling.batch, len(workspace.prompt_set("target"))), MOST_MEASURED)
     timestep, threads = torch.tensor(500, device=model.device), torch.get_num_threads()
     own = max(1, engines.cores() // beside) if beside > 1 else threads
 

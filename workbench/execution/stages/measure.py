@@ -54,7 +54,8 @@ def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
     said = {name: value for name, value in study.model_dump(mode="json").items() if name != "sets"}
     said["concept"].pop("sensitive", None)  # it says how images are shown
     inputs = tuple(spec.id for specs in (*base, *others, rest) for spec in specs)
-    laid_out = sum(spec.bytes for spec in graph.of_stage("record")) // 2
+    n_conditions = len(study.record.trajectories) * sum(by_neuron.is_laid_out(name) for _, name in graph.recorded)
+    laid_out = 2 * n_conditions * graph.n_prompts * len(graph.calls) * graph.n_neurons
     yield NodeSpec("measure", "measure", {"study": said} | graph.halves, inputs, bytes=laid_out)
 
 
