@@ -424,23 +424,25 @@ def _random_shares(
 ) -> Row:
     """The shares on matched random sets: median and 95 % band over sets, with the same rules."""
     terms = measured.per_neuron(variant, adversarial, control)
+    # as arrays, for there are some hundred sets
+    of: dict[str, np.ndarray] = {name: terms[name].to_numpy() for name in ("excluded", "d", "r", "delta") if name in terms}
+    out = of["excluded"].astype(bool)
     names = ("share_deactivated", "share_reactivated", "median_d", "median_r", "median_delta")
     found: dict[str, list[float]] = {name: [] for name in names}
     thresholds = Thresholds()
     excluded = []
     for members in measured.random_sets(concept, n_sets, taken):
-        rows = terms[members]
-        excluded.append(int(rows["excluded"].sum()))
-        rows = rows[~rows["excluded"]]
-        silent = rows["d"] > thresholds.deactivated
+        excluded.append(int(out[members].sum()))
+        rows = np.flatnonzero(members & ~out)
+        silent = of["d"][rows] > thresholds.deactivated
         if len(rows):
             found["share_deactivated"].append(silent.mean())
-            found["median_d"].append(rows["d"].median())
+            found["median_d"].append(_median(of["d"][rows]))
             if adversarial:
-                found["median_r"].append(rows["r"].median())
-                found["median_delta"].append(rows["delta"].median())
+                found["median_r"].append(_median(of["r"][rows]))
+                found["median_delta"].append(_median(of["delta"][rows]))
                 if silent.any():
-                    found["share_reactivated"].append((rows["r"][silent] > thresholds.reactivated).mean())
+                    found["share_reactivated"].append((of["r"][rows][silent] > thresholds.reactivated).mean())
     reason: str | None = None
     row: Row = {"n": int(concept.sum()), "excluded": int(np.median(excluded)), "n_undefined": None}
     for name, series in found.items():
@@ -451,6 +453,12 @@ def _random_shares(
             row |= {name: None, f"{name}_low": None, f"{name}_high": None}
             reason = "no attack on this variant" if not adversarial else "no neuron of any random set qualifies"
     return row | {"reason": reason}
+
+
+def _median(values: np.ndarray) -> float:
+    """The median of the values that are known; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else np.nan
 
 
 def _with_neuron_numbers(
