@@ -115,7 +115,7 @@ def test_a_killed_process_is_said_and_another_one_answers(session, place, first)
     def tell(step, of, note=""):
         os.kill(session.pid, signal.SIGKILL)
 
-    with pytest.raises(RunError, match="ended before it answered .signal 9"):
+    with pytest.raises(RunError, match="ended before it answered .killed"):
         session.ask("attack", place, "base", asked, neurons, 10**6, tell=tell)
     assert alike(session.ask("outcome", place, "base", asked, neurons, rest), before)
 
@@ -151,12 +151,12 @@ def test_warming_up_happens_once_and_gives_way_to_a_request(place, first):
 def test_a_large_model_and_a_run_without_one_are_not_loaded(run, place, tmp_path, monkeypatch):
     monkeypatch.setattr(live, "MOST_BYTES", 10)
     holder = lab_process.Holder()
-    assert holder.warm(place, lambda: False) == 0 and holder._lab is None
+    assert holder.warm(place, lambda: False) == 0 and holder.place is None
     moved = shutil.copytree(run, tmp_path / "moved")
     study = read_json(moved / "study.json")
     write_json(moved / "study.json", study | {"model": study["model"] | {"base": "nobody/nothing"}})
     os.utime(moved / "study.json", (1e9, 1e9))  # else it counts as a run that has just begun
-    assert holder.warm(lab_session.place_of(run_list.look(moved)), lambda: False) == 0 and holder._lab is None
+    assert holder.warm(lab_session.place_of(run_list.look(moved)), lambda: False) == 0 and holder.place is None
 
 
 def test_it_ends_with_the_process_that_asked(run, tmp_path):

@@ -14,6 +14,8 @@ import psutil
 
 from workbench.execution import engines, stages
 from workbench.execution.schedule import simulate
+from workbench.execution.stages.generate import branches
+from workbench.study.study import BASE
 
 if TYPE_CHECKING:
     from workbench.execution.plan import Plan
@@ -56,9 +58,9 @@ def seconds_per_pass(workspace: "Workspace", repeats: int = 2, beside: int = 1) 
     """
     import torch
 
-    model, sampling = workspace.model, workspace.study.sampling
-    branches = 1 if sampling.guidance == 1 else 2  # as many rows as an evaluation has while images are sampled
-    batch = min(branches * min(sampling.batch, len(workspace.prompt_set("target"))), MOST_MEASURED)
+    model, study = workspace.model, workspace.study
+    images = min(study.sampling.batch, len(workspace.prompt_set("target")))
+    batch = min(images * branches(study, BASE), MOST_MEASURED)  # as many rows as an evaluation has while images are sampled
     timestep, threads = torch.tensor(500, device=model.device), torch.get_num_threads()
     own = max(1, engines.cores() // beside) if beside > 1 else threads
 

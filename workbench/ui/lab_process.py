@@ -4,16 +4,12 @@ It gets requests over a socket whose number is FD, computes one after the other,
 stay loaded when another run is asked for. When the socket closes, because the pages have ended or were killed, it ends at once.
 """
 
-import os
 import queue
-import signal
-import sys
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from workbench.execution.engines.worker import packed
+from workbench.execution import child
 
 if TYPE_CHECKING:
     from workbench.lab import Lab
@@ -23,21 +19,21 @@ STOPPABLE = ("attack",)  # requests that tell their progress and can be stopped
 
 
 class Holder:
-    """The lab of the run that was asked for last."""
+    """The lab of the run that was asked for last; `place` is that run, None when no model is loaded."""
 
     def __init__(self) -> None:
-        self._place: Place | None = None
+        self.place: Place | None = None
         self._lab: Lab | None = None
 
     def lab(self, place: "Place") -> "Lab":
         """The lab of a run, opened again when the run is another one or has changed."""
         from workbench.lab import Lab
 
-        if self._lab is None or place != self._place:
-            self._lab = None  # its memory is free before the next model comes
+        if self._lab is None or place != self.place:
+            self._lab = self.place = None  # its memory is free before the next model comes
             lab = Lab(place.folder)
             lab.warm()
-            self._lab, self._place = lab, place
+            self._lab, self.place = lab, place
         return self._lab
 
     def answer(self, name: str, place: "Place", given: tuple[Any, ...], stop: Callable[[], bool], tell: Callable[..., object]) -> Any:
@@ -70,11 +66,15 @@ class Holder:
 
 def main() -> None:
     """Answer what is asked, until the pages end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the pages, with which this process ends
-    connection = Connection(int(sys.argv[1]))
+    connection = child.connection_of_this()
     come: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stops: set[int] = set()
-    threading.Thread(target=_listen, args=(connection, come, stops), daemon=True).start()
+
+    def take(said: tuple[Any, ...]) -> None:
+        kind, *rest = said
+        stops.add(rest[0]) if kind == "stop" else come.put(rest)
+
+    threading.Thread(target=child.listen, args=(connection, take), daemon=True).start()
     holder = Holder()
     while True:
         number, name, place, given = come.get()
@@ -88,21 +88,8 @@ def main() -> None:
         try:
             said = ("finished", holder.answer(name, place, given, stop, tell))
         except Exception as error:
-            said = ("failed", packed(error))
-        connection.send(said)
-
-
-def _listen(connection: Connection, come: "queue.SimpleQueue[Any]", stops: set[int]) -> None:
-    """Take what is sent; end the process when nothing more can come, whatever it computes."""
-    while True:
-        try:
-            kind, *rest = connection.recv()
-        except (EOFError, OSError):
-            os._exit(3)
-        if kind == "stop":
-            stops.add(rest[0])
-        else:
-            come.put(rest)
+            said = ("failed", child.packed(error))
+        connection.send((*said, holder.place))
 
 
 if __name__ == "__main__":

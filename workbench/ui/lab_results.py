@@ -109,7 +109,7 @@ def retained(rows: Sequence[tuple[str, tuple[int, int, int] | None]]) -> None:
 def as_job(state: State, asked: Asked) -> None:
     """For a model too large for the pages: the same as a process of its own, started and shown here."""
     st.caption(
-        "This model is too large to be computed while the page waits, so a process of its own computes; it continues when this tab is closed."
+        "This model is too large to be computed while the page waits, so another process computes. It continues when the tab is closed."
     )
     device = st.text_input("Device", "cpu", key="lab-device", help="cpu, cuda, cuda:1, ...")
     job = lab_job.find(state, asked, device)

@@ -5,8 +5,6 @@ lab first asks. All tabs share it: it answers one request at a time.
 """
 
 import os
-import pickle
-import socket
 import subprocess
 import sys
 import threading
@@ -18,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError, WorkbenchError
+from workbench.execution import child
 from workbench.ui.run_list import State
 
 COMMAND = [sys.executable, "-P", "-m", "workbench.ui.lab_process"]
 VARIABLE = "WORKBENCH_WARM"
-PATIENCE = 10.0  # seconds in which an ended process must be gone
 
 
 @dataclass(frozen=True)
@@ -110,22 +108,21 @@ class Session:
                 self._end()
                 self._start()
             self._send("ask", self._number, name, place, given)
-            answer = self._answer(tell)
+            return self._answer(tell)
         except _Gone:
             raise RunError(
                 f"The process of the lab ended before it answered ({self._end()}). Nothing of the run is lost; ask again and a new one "
                 "starts. When this happens again, memory may be short: choose fewer seeds or variants."
             ) from None
-        self._loaded = place
-        return answer
 
     def _answer(self, tell: Callable[..., object]) -> Any:
         while True:
             kind, *rest = self._received()
-            if kind == "finished":
-                return rest[0]
-            if kind == "failed":
-                raise pickle.loads(rest[0])  # pickled by our own process, over a socket that nobody else has
+            if kind != "progress":
+                answer, self._loaded = rest
+                if kind == "failed":
+                    raise child.unpacked(answer)
+                return answer
             try:
                 tell(*rest)
             except BaseException:  # also what Streamlit raises to run a page again
@@ -155,19 +152,10 @@ class Session:
             self._send("stop", number)
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [*COMMAND, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise RunError(f"The process of the lab cannot be started: {error}.") from error
-        self._connection = Connection(ours.detach())
+        try:
+            self._process, self._connection = child.start(COMMAND)
+        except OSError as error:
+            raise RunError(f"The process of the lab cannot be started: {error}.") from error
 
     def _end(self) -> str:
         """End the process; how it ended, in words."""
@@ -175,14 +163,7 @@ class Session:
         self._process = self._connection = self._loaded = None
         if connection is not None:
             connection.close()
-        if process is None:
-            return "it never started"
-        try:
-            code = process.wait(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
+        return "it never started" if process is None else child.in_words(child.ended(process))
 
 
 _SESSION = Session()

@@ -7,7 +7,6 @@ A node that vanishes takes its actors with it: their shards are computed again b
 
 import io
 import os
-import pickle
 import signal
 import tarfile
 import tempfile
@@ -20,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from workbench.errors import RunError
-from workbench.execution import stages
+from workbench.execution import child, stages
 from workbench.execution.claims import FOLDER as CLAIMS
 from workbench.execution.compute import compute
 from workbench.execution.engines import Failed, Finished, Lost, Progress, Tell, Warned
-from workbench.execution.engines.worker import Setup, made, packed
+from workbench.execution.engines.worker import Setup, made
 
 if TYPE_CHECKING:
     from workbench.execution.schedule import Task
@@ -76,7 +75,7 @@ class Actor:
             result = None if self._shares else pack(store.path(task.stage, task.key))
             return "finished", seconds, dropped, result, list(self._warnings)
         except Exception as error:
-            return "failed", packed(error), list(self._warnings)
+            return "failed", child.packed(error), list(self._warnings)
 
 
 def pack(folder: Path) -> bytes:
@@ -262,7 +261,7 @@ class OnRay:
         for sentence in warnings:
             self._tell(Warned(sentence))
         if kind == "failed":
-            self._tell(Failed(task, pickle.loads(rest[0])))  # of our own actor
+            self._tell(Failed(task, child.unpacked(rest[0])))
             return
         seconds, dropped, result = rest
         if result is not None:

@@ -1,9 +1,6 @@
 """The engine `processes`: workers on this machine, each with the model loaded once; one thread each on a CPU, one device each on GPUs."""
 
 import os
-import pickle
-import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -12,6 +9,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError
+from workbench.execution import child
 from workbench.execution.engines import Failed, Finished, Lost, Progress, Tell, Warned, cores
 from workbench.execution.engines.worker import Setup
 
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from workbench.execution.workspace import Workspace
 
 COMMAND = [sys.executable, "-P", "-m", "workbench.execution.engines.worker"]
-PATIENCE = 10.0  # seconds in which a worker that was ended must be gone
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -58,23 +55,13 @@ class Processes:
         self._workers = [self._start(device) for device in self._devices]
 
     def _start(self, device: str) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            environment = dict(os.environ)
-            if self.threads:
-                environment |= dict.fromkeys(THREADS, str(self.threads))
-            try:
-                process = subprocess.Popen(
-                    [*COMMAND, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,
-                    env=environment,
-                )
-            except OSError as error:
-                raise RunError(f"No worker process can be started: {error}. Take fewer --workers, or --engine inline.") from error
-        connection = Connection(ours.detach())
+        environment = dict(os.environ)
+        if self.threads:
+            environment |= dict.fromkeys(THREADS, str(self.threads))
+        try:
+            process, connection = child.start(COMMAND, environment)
+        except OSError as error:
+            raise RunError(f"No worker process can be started: {error}. Take fewer --workers, or --engine inline.") from error
         of = self._workspace
         connection.send(Setup(of.study, of.plan, of.store.folder.absolute(), device, self.threads))
         return _Worker(process, connection, device)
@@ -108,22 +95,22 @@ class Processes:
             worker.task = None
             self._tell(Finished(*rest))
         else:
-            task, error = rest  # pickled by our own worker, over a socket that nobody else has
+            task, error = rest
             if task is None:
-                raise pickle.loads(error)
+                raise child.unpacked(error)
             worker.task = None
-            self._tell(Failed(task, pickle.loads(error)))
+            self._tell(Failed(task, child.unpacked(error)))
 
     def _replace(self, worker: _Worker) -> None:
         """Start another worker for one that has died."""
         worker.connection.close()
-        code = _ended(worker.process)
+        code = child.ended(worker.process)
         if not worker.is_ready and worker.task is None:
-            raise RunError(f"A worker process ended before it was ready ({_in_words(code)}). Try --engine inline.")
+            raise RunError(f"A worker process ended before it was ready ({child.in_words(code)}). Try --engine inline.")
         task = worker.task
         self._workers[self._workers.index(worker)] = self._start(worker.device)
         if task is not None:
-            self._tell(Lost(task, _in_words(code)))
+            self._tell(Lost(task, child.in_words(code)))
 
     def close(self) -> None:
         """End all workers."""
@@ -131,23 +118,5 @@ class Processes:
             with suppress(OSError):
                 worker.connection.close()
         for worker in self._workers:
-            _ended(worker.process)
+            child.ended(worker.process)
         self._workers = []
-
-
-def _ended(process: subprocess.Popen) -> int:
-    """The exit code of a process whose connection has closed, which is killed where it does not end by itself."""
-    try:
-        return process.wait(PATIENCE if process.poll() is None else 0)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def _in_words(code: int) -> str:
-    """What an exit code says."""
-    if code == -signal.SIGKILL:
-        return "killed, as the system does when memory is short"
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}"
-    return f"exit code {code}"

@@ -4,17 +4,15 @@ It gets one Setup and then tasks over a socket whose number is FD, and tells wha
 ended or was killed, it ends at once.
 """
 
-import os
-import pickle
 import queue
-import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from workbench.execution import child
 
 if TYPE_CHECKING:
     from workbench.execution.plan import Plan
@@ -36,16 +34,15 @@ class Setup:
 
 def main() -> None:
     """Tell that it is ready, then compute what comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the run, which ends its workers
-    connection = Connection(int(sys.argv[1]))
+    connection = child.connection_of_this()
     come: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, come), daemon=True).start()
+    threading.Thread(target=child.listen, args=(connection, come.put), daemon=True).start()
     try:
         workspace = made(come.get())
         workspace.store.warn = lambda sentence: connection.send(("warned", sentence))
         connection.send(("ready",))
     except BaseException as error:
-        connection.send(("failed", None, packed(error)))
+        connection.send(("failed", None, child.packed(error)))
         return
     from workbench.execution.compute import compute
 
@@ -55,18 +52,9 @@ def main() -> None:
         try:
             seconds, dropped = compute(workspace, task)
         except Exception as error:
-            connection.send(("failed", task, packed(error)))
+            connection.send(("failed", task, child.packed(error)))
         else:
             connection.send(("finished", task, seconds, dropped))
-
-
-def _listen(connection: Connection, come: "queue.SimpleQueue[Any]") -> None:
-    """Take what is sent; end the process when nothing more can come, whatever it computes."""
-    while True:
-        try:
-            come.put(connection.recv())
-        except (EOFError, OSError):
-            os._exit(3)
 
 
 def made(setup: Setup) -> Any:
@@ -99,22 +87,6 @@ def _telling(connection: Connection, task: Any) -> Any:
             connection.send(("progress", task, step, of, note))
 
     return tell
-
-
-def packed(error: BaseException) -> bytes:
-    """An error as bytes; one that cannot be sent as it is becomes a RunError with its words."""
-    import traceback
-
-    from workbench.errors import RunError, WorkbenchError
-
-    try:
-        data = pickle.dumps(error)
-        if str(pickle.loads(data)) == str(error) and isinstance(error, WorkbenchError | OSError | MemoryError):
-            return data
-    except Exception:  # what an exception of a library does when it is pickled, nobody knows
-        pass
-    told = str(error) if isinstance(error, WorkbenchError) else "".join(traceback.format_exception(error)).strip()
-    return pickle.dumps(RunError(told))
 
 
 if __name__ == "__main__":

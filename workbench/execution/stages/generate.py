@@ -38,12 +38,12 @@ def nodes(study: Study, graph: Graph) -> Iterator[NodeSpec]:
             name,
             graph.batches,
             cut,
-            passes=graph.n_prompts * graph.n_calls * _branches(study, variant),
+            passes=graph.n_prompts * graph.n_calls * branches(study, variant),
             bytes=graph.n_prompts * (graph.image_bytes + graph.latent_bytes * (1 + len(kept))),
         )
 
 
-def _branches(study: Study, variant: str) -> int:
+def branches(study: Study, variant: str) -> int:
     """How many rows of the UNet an image takes at a call: without and with text, and a further one of some rules of guidance."""
     if study.sampling.guidance == 1:
         return 1
