@@ -106,12 +106,14 @@ def cpu():
 
 
 def warmed_up(run):
-    """CPU seconds of warming up the process of the lab."""
+    """(CPU seconds of warming up the process of the lab, megabytes that it has then)."""
+    import psutil
+
     from workbench.ui import lab_session, run_list
 
-    began = cpu()
-    lab_session.session().warm_up(lab_session.place_of(run_list.look(run))).join()
-    return cpu() - began
+    began, session = cpu(), lab_session.session()
+    session.warm_up(lab_session.place_of(run_list.look(run))).join()
+    return cpu() - began, psutil.Process(session.pid).memory_info().rss / 1e6
 
 
 def measured(run, name, warm=True):
@@ -254,7 +256,8 @@ def table(run, names):
         sys.stdout.flush()
         if found["warmed"] is not None:
             cold = in_process(run, name, "cold")["open"]
-            lines.append(f"Warming up the lab took {found['warmed']:.2f} s; without it its first open takes {seconds(cold)} s.\n")
+            took, megabytes = found["warmed"]
+            lines.append(f"Warming up the lab: {took:.2f} s, {megabytes:.0f} MB; without it its first open takes {seconds(cold)} s.\n")
     say("".join(["\n", *lines] if lines else []))
 
 

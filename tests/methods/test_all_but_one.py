@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
+from tests.methods.trained import comes_back, continues
 from tests.reference import guided
 from workbench import registry
-from workbench.cli.main import app
 from workbench.errors import MethodError
-from workbench.methods.erasers import _pool, _training, all_but_one, esd
-from workbench.models import load, text
+from workbench.methods.erasers import _pool, all_but_one, esd
+from workbench.models import text
 
 PAIRS = [("an owl in ink style", "an owl"), ("cat in ink", "")]
 METHOD = registry.method("erasers", "all_but_one")
@@ -65,32 +64,11 @@ def test_the_loss_falls_and_the_model_stays(model):
 
 
 def test_a_killed_training_continues_to_the_same_weights(model, monkeypatch):
-    monkeypatch.setattr(_training, "KEEP_EVERY", 0.0)
-    monkeypatch.setattr(_training, "KEEPING", 0.0)
-    parameters, saved = METHOD.parameters(**SMALL | {"iterations": 4}), {}
-    whole = METHOD.call(model, PAIRS, parameters)
-
-    def keep(name, state):
-        saved[name] = {key: {n: v.clone() for n, v in value.items()} if key == "weights" else value for key, value in state.items()}
-        if state["step"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        METHOD.call(model, PAIRS, parameters, keep=keep)
-    log = []
-    again = METHOD.call(model, PAIRS, parameters, kept=saved.get, log=log)
-    assert all(torch.equal(again[name], value) for name, value in whole.items()) and [step for step, _ in log] == [1, 2, 3, 4]
+    continues(monkeypatch, METHOD, model, PAIRS, METHOD.parameters(**SMALL | {"iterations": 4}))
 
 
 def test_what_it_wrote_comes_back(tiny_folder, tmp_path):
-    words = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-    given = ["erase", "all_but_one", "--model", str(tiny_folder), "--concept", "owl in ink style", "--anchor", "owl", *words]
-    done = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0, f"{done.output}{done.exception}"
-    base, reader = load.load(str(tiny_folder)), registry.method("erasers", "from_checkpoint")
-    found = reader.call(base, [], reader.parameters(path=str(tmp_path / "out" / "partial.safetensors")), folder=tmp_path)
-    made = METHOD.call(base, [("owl in ink style", "owl")], METHOD.parameters(**SMALL))
-    assert found.keys() <= made.keys() and all(torch.equal(value, made[name]) for name, value in found.items()) and len(found) > 10
+    comes_back(METHOD, SMALL, tiny_folder, tmp_path, least=10)
 
 
 def test_the_estimate_counts_the_pool_and_four_predictions_a_row():

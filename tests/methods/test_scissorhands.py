@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from tests.methods.test_salun import PAIRS, RETAINED, drawn, noised
+from tests.methods.trained import comes_back, continues
 from workbench import registry
-from workbench.cli.main import app
 from workbench.errors import MethodError
-from workbench.methods.erasers import _pool, _training, scissorhands
-from workbench.models import load, text
+from workbench.methods.erasers import _pool, scissorhands
+from workbench.models import text
 
 METHOD = registry.method("erasers", "scissorhands")
 SMALL = {"iterations": 3, "rounds": 2, "steps": 3, "images": 3, "batch": 2, "share": 0.2}
@@ -117,32 +116,11 @@ def test_the_loss_falls_and_the_model_stays(model):
 
 
 def test_a_killed_training_continues_to_the_same_weights(model, monkeypatch):
-    monkeypatch.setattr(_training, "KEEP_EVERY", 0.0)
-    monkeypatch.setattr(_training, "KEEPING", 0.0)
-    parameters, saved = METHOD.parameters(**SMALL | {"iterations": 4}), {}
-    whole = METHOD.call(model, PAIRS, parameters, retained=RETAINED)
-
-    def keep(name, state):
-        saved[name] = {key: {n: v.clone() for n, v in value.items()} if key == "weights" else value for key, value in state.items()}
-        if state["step"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        METHOD.call(model, PAIRS, parameters, retained=RETAINED, keep=keep)
-    log = []
-    again = METHOD.call(model, PAIRS, parameters, retained=RETAINED, kept=saved.get, log=log)
-    assert all(torch.equal(again[name], value) for name, value in whole.items()) and [step for step, _ in log] == [1, 2, 3, 4]
+    continues(monkeypatch, METHOD, model, PAIRS, METHOD.parameters(**SMALL | {"iterations": 4}), retained=RETAINED)
 
 
 def test_what_it_wrote_comes_back(tiny_folder, tmp_path):
-    words = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-    given = ["erase", "scissorhands", "--model", str(tiny_folder), "--concept", "owl in ink style", "--anchor", "owl", *words]
-    done = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0, f"{done.output}{done.exception}"
-    base, reader = load.load(str(tiny_folder)), registry.method("erasers", "from_checkpoint")
-    found = reader.call(base, [], reader.parameters(path=str(tmp_path / "out" / "partial.safetensors")), folder=tmp_path)
-    made = METHOD.call(base, [("owl in ink style", "owl")], METHOD.parameters(**SMALL))
-    assert found.keys() <= made.keys() and all(torch.equal(value, made[name]) for name, value in found.items()) and len(found) > 100
+    comes_back(METHOD, SMALL, tiny_folder, tmp_path, least=100)
 
 
 def test_the_estimate_counts_both_sets_of_images_the_rounds_and_the_steps():

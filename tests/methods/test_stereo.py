@@ -5,13 +5,12 @@ import math
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
+from tests.methods.trained import comes_back
 from workbench import registry
-from workbench.cli.main import app
 from workbench.errors import MethodError
 from workbench.methods.erasers import _pool, _stereo, _training, esd, stereo
-from workbench.models import load, text
+from workbench.models import text
 
 PAIRS = [("an owl in ink style", "an owl"), ("cat in ink", "cat"), ("a lineart, house", "a house")]
 METHOD = registry.method("erasers", "stereo")
@@ -174,14 +173,7 @@ def copied(state):
 
 
 def test_what_it_wrote_comes_back(tiny_folder, tmp_path):
-    words = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-    given = ["erase", "stereo", "--model", str(tiny_folder), "--concept", "owl in ink style", "--anchor", "owl", *words]
-    done = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0, f"{done.output}{done.exception}"
-    base, reader = load.load(str(tiny_folder)), registry.method("erasers", "from_checkpoint")
-    found = reader.call(base, [], reader.parameters(path=str(tmp_path / "out" / "partial.safetensors")), folder=tmp_path)
-    made = METHOD.call(base, [("owl in ink style", "owl")], METHOD.parameters(**SMALL))
-    assert found.keys() <= made.keys() and all(torch.equal(value, made[name]) for name, value in found.items()) and len(found) > 10
+    comes_back(METHOD, SMALL, tiny_folder, tmp_path, least=10)
 
 
 def test_the_estimate_counts_every_stage():

@@ -98,6 +98,13 @@ def of_images(model, pairs, parameters, n, side="anchor"):
     return _sampled(model, pairs, parameters, n, (), side)
 
 
+def with_retained(model, pairs, retained, parameters):
+    """(pool of images of the concept, pool of images of the prompts to retain, or without them of the anchors); `images` of each."""
+    others = list(dict.fromkeys(retained or [anchor for _, anchor in pairs]))
+    concept = of_images(model, pairs, parameters, max(parameters.images, len(pairs)), "concept")
+    return concept, of_images(model, [(other, other) for other in others], parameters, max(parameters.images, len(others)))
+
+
 def _states(model, pairs):
     """{concept, anchor, empty}: text states."""
     with torch.no_grad():

@@ -90,7 +90,7 @@ def erase(
     import torch
 
     from workbench.errors import MethodError
-    from workbench.methods.erasers._pool import of_images
+    from workbench.methods.erasers._pool import with_retained
     from workbench.methods.erasers._saliency import outside
     from workbench.methods.erasers._training import fine_tuned
 
@@ -98,9 +98,7 @@ def erase(
         raise MethodError("SalUn needs prompts with the concept and their anchors; the study gives none.")
     names = trained_names(model.unet, parameters.modules)
     generator = torch.Generator().manual_seed(parameters.seed)
-    pool = of_images(model, pairs, parameters, max(parameters.images, len(pairs)), "concept")
-    others = list(dict.fromkeys(retained or [anchor for _, anchor in pairs]))
-    beside = of_images(model, [(other, other) for other in others], parameters, max(parameters.images, len(others)))
+    pool, beside = with_retained(model, pairs, retained, parameters)
     still = outside(saliency(model, pool, names, parameters, generator), parameters.share)
     if all(places.all() for places in still.values()):
         raise MethodError("No weight would be trained: the share is less than one weight of the modules. Raise `share`.")

@@ -139,16 +139,14 @@ def erase(
     import torch
 
     from workbench.errors import MethodError
-    from workbench.methods.erasers._pool import of_images
+    from workbench.methods.erasers._pool import with_retained
     from workbench.methods.erasers._training import fine_tuned
 
     if not pairs:
         raise MethodError("Scissorhands needs prompts with the concept and their anchors; the study gives none.")
     names = [name for name, _ in model.unet.named_parameters()]
     generator = torch.Generator().manual_seed(parameters.seed)
-    pool = of_images(model, pairs, parameters, max(parameters.images, len(pairs)), "concept")
-    others = list(dict.fromkeys(retained or [anchor for _, anchor in pairs]))
-    beside = of_images(model, [(other, other) for other in others], parameters, max(parameters.images, len(others)))
+    pool, beside = with_retained(model, pairs, retained, parameters)
     start = trim(model, sensitivity(model, pool, names, parameters, generator), parameters, generator)
     if not start:
         places = {"published": "up blocks 1 and 2", "self": "self-attention", "full": "the UNet"}[parameters.trimmed]
