@@ -4,6 +4,7 @@ Ratios measured side by side in one run:
   change    everything that the page computes after a control has changed (images, judge, target, activity of three variants) over
             plainly sampling and decoding three images
   again     the same request a second time over the first: what did not change is not computed again
+  typed     the same as `change` for a prompt that was never asked for, over three images: what is intact is computed too
 """
 
 import statistics
@@ -30,13 +31,15 @@ def sampled(lab: Lab, seed: int) -> None:
         model.decode(denoise(model, states, empty, [seed], n_steps=sampling.steps, guidance=sampling.guidance)[0])
 
 
-def asked(lab: Lab, ablation: NeuronAblation) -> None:
+def asked(lab: Lab, ablation: NeuronAblation, prompt: str = PROMPT) -> None:
     """What the page asks for."""
     for variant in ("base", "erased", "pruned"):
         for change in (None, ablation):
-            lab.found(lab.images(PROMPT, SEED, variant, change))
-            lab.target(PROMPT, SEED, variant, change)
-            lab.activity(ablation.neurons, PROMPT, SEED, variant, change)
+            if change is None:  # as the page does: before and after side by side
+                lab.before_and_after([prompt], [SEED], variant, ablation)
+            lab.found(lab.images(prompt, SEED, variant, change))
+            lab.target(prompt, SEED, variant, change)
+            lab.activity(ablation.neurons, prompt, SEED, variant, change)
 
 
 def timed(function, *given) -> float:
@@ -57,16 +60,18 @@ def main() -> None:
     loading = time.perf_counter() - began
     neurons = lab.neurons("concept")
     asked(lab, NeuronAblation(neurons, "zero", 0.99))  # what is intact is computed once
-    changes, again, plain = [], [], []
+    changes, again, plain, typed = [], [], [], []
     for turn in range(ROUNDS):
         ablation = NeuronAblation(neurons, "zero", 0.9 - 0.01 * turn)
         plain.append(timed(sampled, lab, SEED + turn))
         changes.append(timed(asked, lab, ablation))
         again.append(timed(asked, lab, ablation))
-    change, once, base = (statistics.median(times) for times in (changes, again, plain))
+        typed.append(timed(asked, lab, ablation, f"{turn + 2} bicycles in ink style"))
+    change, once, base, new = (statistics.median(times) for times in (changes, again, plain, typed))
     print(f"lab: model and judge loaded in {loading:.1f} s; {ablation.n_neurons} neurons, 3 variants, {torch.get_num_threads()} threads")
     print(f"change  {change / base:.2f}  (a change {change:.2f} s, 3 plain images {base:.2f} s; median of {ROUNDS})")
     print(f"again   {once / change:.4f}  ({once * 1000:.1f} ms)")
+    print(f"typed   {new / base:.2f}  ({new:.2f} s)")
 
 
 if __name__ == "__main__":
