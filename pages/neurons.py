@@ -91,7 +91,7 @@ if ticked:
 neuron_actions.actions(state, ticked, "neurons")
 name = st.text_input(
     "Neuron",
-    key=current_run.NEURON,
+    key=current_run.SELECTED,
     bind="query-params",
     placeholder=f"layer:number, such as {layer_names.neuron_id(neuron_table.identity(part.iloc[0]))}",
 )

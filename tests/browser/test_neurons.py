@@ -64,7 +64,7 @@ def test_next_goes_through_a_cluster_and_the_address_opens_the_neuron_again(open
 
 def test_a_neuron_of_the_table_opens_its_page_and_the_lab_gets_what_is_picked(opened, addresses):  # noqa: F811
     page = opened("neurons", "finished")
-    page.goto(f"{addresses['some']}/neurons?run=finished&neuron=down1.0.0:4")
+    page.goto(f"{addresses['some']}/neurons?run=finished&selected=down1.0.0:4")
     settle(page)
     page.locator("[data-testid=stMain] a", has_text="Open the card of this neuron").click()
     page.locator("[data-testid=stMain] h1", has_text="down1.0.0 · 4").wait_for()

@@ -206,19 +206,19 @@ def test_the_picker_marks_runs_that_are_not_finished(opened):
 def test_a_neuron_in_the_address_opens_its_card(opened, addresses):
     page = opened("neurons", "finished")
     shows(page, "No neuron is selected")
-    field = page.locator(".st-key-neuron input")
+    field = page.locator(".st-key-selected input")
     wanted = field.get_attribute("placeholder").removeprefix("layer:number, such as ")
     field.fill(wanted)
     field.press("Enter")
     card = page.locator("[data-testid=stMain] h3", has_text=f"Neuron {wanted}")
     card.wait_for()
     link = page.url
-    assert address_of(page)[1] == {"run": ["finished"], "neuron": [wanted]}
+    assert address_of(page)[1] == {"run": ["finished"], "selected": [wanted]}
     page.goto(link)
     card.wait_for()
-    page.goto(f"{addresses['some']}/neurons?run=finished&neuron=%3Cscript%3E")
+    page.goto(f"{addresses['some']}/neurons?run=finished&selected=%3Cscript%3E")
     page.locator("[data-testid=stMain] [data-testid=stAlert]", has_text='No neuron is called "<script>"').wait_for()
-    assert address_of(page)[1]["neuron"] == ["<script>"]
+    assert address_of(page)[1]["selected"] == ["<script>"]
 
 
 def test_a_point_of_the_figure_opens_the_card_of_its_neuron(opened):
@@ -227,7 +227,7 @@ def test_a_point_of_the_figure_opens_the_card_of_its_neuron(opened):
     point.scroll_into_view_if_needed()
     point.click(force=True)
     page.locator("[data-testid=stMain] h3", has_text="Neuron ").last.wait_for()
-    page.wait_for_url("**neuron=*")
+    page.wait_for_url("**selected=*")
 
 
 def test_the_page_of_neurons_shows_figure_sets_table_and_says_whether_the_choice_is_stable(opened):

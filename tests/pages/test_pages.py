@@ -117,8 +117,8 @@ def test_a_run_removed_while_its_page_is_open_is_missing(opened, tmp_path):
 
 def test_a_neuron_that_is_not_there_stays_in_the_address(opened):
     for name in ("../../etc", "<script>", "a:99999999999999999999", "a:-1", "null", "x" * 6000):
-        app = opened("neurons", "finished", neuron=name)
-        assert len(app.error) == 1 and len(app.error[0].value) < 500 and in_address(app, "neuron") == name
+        app = opened("neurons", "finished", selected=name)
+        assert len(app.error) == 1 and len(app.error[0].value) < 500 and in_address(app, "selected") == name
 
 
 def test_a_stopped_run_says_why_and_how_to_go_on(opened):
@@ -254,7 +254,7 @@ def test_a_picked_row_opens_the_card_of_its_neuron_with_every_model(opened):
     assert "No neuron is selected" in words(app)
     app.session_state["neurons-table"] = {"selection": {"rows": [3], "columns": [], "cells": []}}
     row = app.dataframe[0].value.iloc[3]
-    app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
+    app.text_input(key="selected").set_value(f"{row['layer']}:{row['neuron']}").run()
     assert not app.exception and f"Neuron {row['layer']} · {row['neuron']}" in words(app)
     assert [metric.value for metric in app.metric][0] == f"{row['score, selection half']:.2f}".replace("-", "−")
     assert list(app.table[-1].value["Variant"]) == ["esd", "uce", "esd-pruned"]
@@ -264,7 +264,7 @@ def test_the_card_of_a_neuron_gives_the_score_in_its_own_unit(opened):
     app = opened("neurons", "finished")
     assert "in multiples of the layer's mean |a|" in words(app)
     row = app.dataframe[0].value.iloc[3]
-    app.text_input(key="neuron").set_value(f"{row['layer']}:{row['neuron']}").run()
+    app.text_input(key="selected").set_value(f"{row['layer']}:{row['neuron']}").run()
     told = {metric.label: metric.help.replace("\\", "") for metric in app.metric}
     assert "in multiples of the layer's mean |a|" in told["score, selection half"] and not any("deviation" in one for one in told.values())
 
@@ -314,7 +314,7 @@ def test_a_running_run_of_a_harmless_concept_is_clear_from_its_study(tmp_path):
 
 def test_a_neuron_that_is_not_there_is_one_sentence(opened):
     app = opened("neurons", "finished")
-    app.text_input(key="neuron").set_value("nowhere:3").run()
+    app.text_input(key="selected").set_value("nowhere:3").run()
     assert not app.exception and "an id is layer:number" in words(app)
 
 

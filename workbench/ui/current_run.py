@@ -16,7 +16,8 @@ from workbench.ui.text import plain, short
 if TYPE_CHECKING:
     import pandas
 
-NEURON, RUN = "neuron", "run"  # in the address
+NEURON, RUN = "neuron", "run"  # in the address; Streamlit drops a key of a page on the way to another, so no two pages have the same
+SELECTED = "selected"  # the neuron under the table of the page Neurons
 ASKED, STAMP = "asked-run", "run-stamp"
 MOST_NAMES = 20
 EVERY = 2.0  # seconds between two looks at a run; Streamlit would import pandas to read "2s"
@@ -203,11 +204,11 @@ def neurons(state: State) -> "pandas.DataFrame | None":
 
 
 def open_neuron(key: str, part: "pandas.DataFrame | None" = None) -> None:
-    """Put the neuron picked in the table `part` or in a figure where the address and the card read it."""
+    """Put the neuron picked on the page Neurons, in the table `part` or in a figure, where its address reads it."""
     from workbench.ui import neuron_table
 
     if found := neuron_table.of_selection(st.session_state.get(key), part):
-        st.session_state[NEURON] = found
+        st.session_state[SELECTED] = found
 
 
 def trajectory(rows: list[Row], key: str) -> str:
