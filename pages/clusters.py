@@ -100,7 +100,7 @@ if table is not None:
     st.caption(f"{len(part)} members, by score. " + (f"{len(ticked)} ticked." if ticked else "Tick rows to keep or ablate only these."))
     ids = ticked or [neuron_table.identity(one) for one in part.to_dict("records")]
     neuron_actions.actions(state, ids, f"clusters-{number}", None if ticked else f"cluster:{number}")
-    links.neuron(state, ids[0], "Go through it, neuron by neuron", among=f"cluster:{number}")
+    links.neurons(state, f"cluster:{number}")
     if (file := state.report_folder / "neuron-sets" / f"cluster-{number}.safetensors").is_file():
         neuron_actions.as_mask(state, f"group-{number}", file)
 with st.expander("Its layers, and the prompts that activate it most", icon=":material/table:"):

@@ -30,6 +30,11 @@ def neuron(state: State, identity: str, label: str, among: str | None = None, by
     page(state, "neuron", label, **{NEURON: identity}, **more)
 
 
+def neurons(state: State, among: str) -> None:
+    """A link to the page of a neuron that begins with the first of these, a pick."""
+    page(state, "neuron", "Go through it, neuron by neuron", **{AMONG: among})
+
+
 def cluster(state: State, number: int, label: str) -> None:
     """A link to one cluster."""
     page(state, "clusters", label, **{CLUSTER: str(number)})

@@ -109,7 +109,7 @@ def manage(state: State) -> None:
     st.caption(plain(f"{neurons_words(len(ids))}, kept in {lists.path(state, name)}"))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         if ids:
-            links.neuron(state, ids[0], "Go through it, neuron by neuron", among=f"list:{name}")
+            links.neurons(state, f"list:{name}")
             links.lab(state, f"list:{name}")
         st.text_input("New name", key="lists-new", width=180)
         st.button("Rename", key="lists-rename", on_click=_rename, args=(state, name))
