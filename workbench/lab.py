@@ -123,9 +123,24 @@ class _Row:
     vectors: str = ""
 
 
+_Wanted = tuple[_Row, _Row, bool]  # whose words, the base model's latents of which row, whether it is ablated
+
+
 def _plain(rows: Sequence[_Row]) -> list[_Row]:
     """The rows without vectors."""
     return [_Row(row.prompt, row.seed) for row in rows]
+
+
+@dataclass
+class _Step:
+    """A model on one row's words and the base model's latents of a row, on the cond branch.
+
+    noise   (call, channel, height, width) that it predicts
+    sizes   {layer path: (neuron,)} mean |a| over tokens, mean over calls
+    """
+
+    noise: torch.Tensor
+    sizes: dict[str, torch.Tensor]
 
 
 @dataclass
@@ -192,7 +207,8 @@ class _Means:
 class _Everywhere(Taps):
     """Taps of one ablation for a model that is called with a timestep of its own in each row, and that nobody announces.
 
-    record   layers whose mean |a| over tokens is kept in `sizes` {layer path: (row, neuron)}
+    record    layers whose mean |a| over tokens is kept in `sizes` {layer path: (row, neuron)}
+    sources   for each row of the next call the row of the source of held values, -1 = this row is not ablated; None = all are, in order
     """
 
     def __init__(
@@ -205,6 +221,7 @@ class _Everywhere(Taps):
         self.call_of: list[int] = []
         self.recorded = {layer.path for layer in record}
         self.sizes: dict[str, torch.Tensor] = {}
+        self.sources: list[int] | None = None
 
     def _seen(self, module: Any, args: Any, kwargs: Any) -> None:
         given: Any = kwargs.get("timestep", args[1] if len(args) > 1 else None)
@@ -213,14 +230,17 @@ class _Everywhere(Taps):
         self.call_of = (at[:, None] - self.timesteps[None]).abs().argmin(dim=1).tolist()
         self.fired = {layer.path: 0 for layer in self.layers}
         self.which = torch.ones(n, dtype=torch.long)
-        allows = [len(self.limits) > 1 and self.limits[1].allows(call, "cond") for call in self.call_of]
+        ablated = [True] * n if self.sources is None else [source >= 0 for source in self.sources]
+        allows = [
+            one and len(self.limits) > 1 and self.limits[1].allows(call, "cond") for one, call in zip(ablated, self.call_of, strict=True)
+        ]
         self.works = torch.tensor(allows, dtype=torch.bool)
 
     def _pass(self, layer: sites.Layer, activation: torch.Tensor) -> torch.Tensor | None:
         changed = super()._pass(layer, activation)
         if layer.path in self.recorded:
             seen = activation if changed is None else changed
-            self.sizes[layer.path] = seen.detach().abs().double().mean(dim=1).cpu()
+            self.sizes[layer.path] = seen.detach().abs().mean(dim=1, dtype=torch.float64).cpu()
         return changed
 
     def _gated(self, path: str, activation: torch.Tensor) -> torch.Tensor:
@@ -233,7 +253,8 @@ class _Everywhere(Taps):
             values = []
             for row, call in enumerate(self.call_of):
                 source = held.source.at(path, held.neurons, call, "cond")
-                values.append(source.mean(dim=(0, 1))[None] if held.average else source[row % len(source)])
+                place = row if self.sources is None else max(0, self.sources[row])
+                values.append(source.mean(dim=(0, 1))[None] if held.average else source[place % len(source)])
             n_tokens = max(value.shape[0] for value in values)
             value = torch.stack([one.expand(n_tokens, -1) for one in values]).to(gated)
             columns = held.neurons.to(gated.device)
@@ -270,7 +291,7 @@ class Lab:
         self.folder = self.study.folder
         self.device, self.batch, self.progress = device, batch, progress
         self.lock = threading.RLock()
-        self._kept, self._changes, self._bound = _Kept(), dict[str, Variant](), _Kept()
+        self._kept, self._changes = _Kept(), dict[str, Variant]()
         self._vectors: dict[str, torch.Tensor] = {}
         self._sources: dict[tuple[str, str], _Means] = {}
 
@@ -391,14 +412,41 @@ class Lab:
         variant: str,
         ablation: NeuronAblation,
         vectors: torch.Tensor | None = None,
+        numbers: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `images` gives without and with an ablation; sampled side by side, which takes less than one after the other."""
+        """What `images` gives without and with an ablation; sampled side by side, which takes less than one after the other.
+
+        numbers   whether target and activity will be asked for: what they need of the base model is sampled in the same batch
+        """
         with self.lock:
             rows = self._rows(prompts, seeds, vectors)
             if not ablation.changes_nothing:
-                self._sample_both(rows, variant, ablation)
+                also = [*_plain(rows), *self._latents(rows, self._references(rows, None))] if numbers else []
+                self._sample_both(rows, variant, ablation, also)
             before, after = (torch.stack(self._sampled(rows, variant, one)) for one in (None, ablation))
             return before, after
+
+    def evaluate(
+        self,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int],
+        variant: str,
+        ablation: NeuronAblation,
+        vectors: torch.Tensor | None = None,
+        references: Sequence[str] | None = None,
+    ) -> None:
+        """Compute what `target` and `activity` need without and with an ablation, side by side: less than one after the other.
+
+        Raises   as they do
+        """
+        with self.lock:
+            rows = self._rows(prompts, seeds, vectors)
+            change = None if ablation.changes_nothing else ablation
+            mine, base = self._wanted(rows, self._references(rows, references), [False, change is not None])
+            if variant == BASE:
+                mine, base = [*mine, *base], []
+            self._steps(base, BASE, None)
+            self._steps(mine, variant, change)
 
     def found(self, images: torch.Tensor, labels: Sequence[str] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """(bool (row,), score (row,)): does the judge find the concept, or one of these labels, in each image?"""
@@ -427,13 +475,16 @@ class Lab:
             key = ("target", variant, change.key if change else None, tuple(rows), tuple(given))
             values = self._kept.find(key)
             if values is None:
-                items, target = self._items(rows, variant, given)
-                with applied(self.model, self._change(variant)):
-                    made = self._one_step_ablation(change, rows, _plain(rows)) if change else None
-                    noise, _ = self._at_calls(items.states, items.trajectory, made)
-                    batches = items.batches(torch.arange(len(rows)))
-                    bound = [target.at(self.model, batch).value(one) for batch, one in zip(batches, noise, strict=True)]
-                values = torch.stack(bound).double().mean(dim=0).cpu().numpy()
+                plain, without = _plain(rows), self._without(rows, given)
+                compared = [(one, latents, False) for one, latents in zip(without, plain, strict=True)]
+                wanted = [(row, latents, change is not None) for row, latents in zip(rows, plain, strict=True)]
+                eps, other = self._noise(wanted, variant, change), self._noise(compared, variant, None)
+                concept, none = self._noise([(one, one, False) for one in plain], BASE, None), self._noise(compared, BASE, None)
+                along = []
+                for place, call in enumerate(self.calls):
+                    direction = targets.concept_direction(concept[:, place], none[:, place], call, range(len(rows)))
+                    along.append(((eps[:, place] - other[:, place]).to(direction) * direction).flatten(1).sum(dim=1))
+                values = torch.stack(along).double().mean(dim=0).cpu().numpy()
                 self._kept.keep(key, values, values.nbytes)
             return values.copy()
 
@@ -454,12 +505,12 @@ class Lab:
         """
         with self.lock:
             rows = self._rows(prompts, seeds, vectors)
-            plain = _plain(rows)
-            without = [_Row(one, row.seed) for one, row in zip(self._references(rows, references), rows, strict=True)]
-            latents = without if "reference" in self.study.record.trajectories else plain
+            given = self._references(rows, references)
+            plain, without, latents = _plain(rows), self._without(rows, given), self._latents(rows, given)
+            change = None if ablation is None or ablation.changes_nothing else ablation
             total = [
                 self._size(neurons, *condition)
-                for condition in ((rows, latents, variant, ablation), (plain, latents, BASE, None), (without, latents, BASE, None))
+                for condition in ((rows, latents, variant, change), (plain, latents, BASE, None), (without, latents, BASE, None))
             ]
             if not total[1] - total[2]:
                 raise StatisticsError("The base model's contrast of these neurons is 0 for these prompts, so they have no scale.")
@@ -550,11 +601,25 @@ class Lab:
     def _references(self, rows: Sequence[_Row], given: Sequence[str] | None) -> list[str]:
         return [self.reference(row.prompt) for row in rows] if given is None else list(given)
 
+    def _without(self, rows: Sequence[_Row], references: Sequence[str]) -> list[_Row]:
+        """The rows with their references in the place of their prompts."""
+        return [_Row(one, row.seed) for one, row in zip(references, rows, strict=True)]
+
+    def _latents(self, rows: Sequence[_Row], references: Sequence[str]) -> list[_Row]:
+        """The rows on whose latents activity is measured: where the run recorded them, the references."""
+        return self._without(rows, references) if "reference" in self.study.record.trajectories else _plain(rows)
+
     def _states(self, rows: Sequence[_Row]) -> torch.Tensor:
-        """Text states by the model as it is now."""
-        vectors = torch.stack([self._vectors[row.vectors] for row in rows]) if rows[0].vectors else None
-        with torch.no_grad():
-            return text.encode(self.model, [row.prompt for row in rows], vectors)
+        """Text states by the model as it is now; each text is encoded once."""
+        found: dict[_Row, torch.Tensor] = {}
+        texts = [_Row(row.prompt, 0, row.vectors) for row in rows]
+        for with_vectors in (False, True):
+            part = [one for one in dict.fromkeys(texts) if bool(one.vectors) == with_vectors]
+            if part:
+                vectors = torch.stack([self._vectors[one.vectors] for one in part]) if with_vectors else None
+                with torch.no_grad():
+                    found |= zip(part, text.encode(self.model, [one.prompt for one in part], vectors), strict=True)
+        return torch.stack([found[one] for one in texts])
 
     def _sampled(self, rows: Sequence[_Row], variant: str, ablation: NeuronAblation | None) -> list[torch.Tensor]:
         """The images of these rows, sampled where they are not kept."""
@@ -575,26 +640,38 @@ class Lab:
                 self._kept.keep(("image", variant, name, row), image, image.numel() * 4)
         return [images[row] for row in rows]
 
-    def _sample_both(self, rows: Sequence[_Row], variant: str, ablation: NeuronAblation) -> None:
-        """Sample and keep the images of the rows of which neither the one without the ablation nor the one with it is kept."""
+    def _sample_both(self, rows: Sequence[_Row], variant: str, ablation: NeuronAblation, also: Sequence[_Row] = ()) -> None:
+        """Sample and keep the images of the rows of which neither the one without the ablation nor the one with it is kept.
+
+        also   rows of the base model that will be needed: where there is room in a batch of the base model, they are sampled in it
+        """
         names = None, ablation.key
         missing = [row for row in dict.fromkeys(rows) if not any(("image", variant, name, row) in self._kept for name in names)]
         if variant == BASE:
             missing = [row for row in missing if ("base", row) not in self._kept]
+            also = [
+                row for row in dict.fromkeys(also) if row not in missing and not any((k, row) in self._kept for k in ("base", "inputs"))
+            ]
+        else:
+            also = []
         size = max(1, self.batch // 2)
         for start in range(0, len(missing), size):
             part = missing[start : start + size]
+            room = self.batch - 2 * len(part)
+            more, also = list(also[:room]), list(also[room:])
             keep = self.calls if variant == BASE else ()
-            latents, kept = self._denoised(part, variant, self._whole(ablation, part), keep=keep, both=True)
+            sources = [*[-1] * len(part), *range(len(part)), *[-1] * len(more)]
+            latents, kept = self._denoised([*part, *part, *more], variant, self._whole(ablation, part), keep=keep, sources=sources)
             if variant == BASE:
-                self._keep_base(part, latents, kept)
+                for place, row in [*enumerate(part), *enumerate(more, 2 * len(part))]:
+                    self._keep_base([row], latents[place : place + 1], kept.inputs[place : place + 1])
             pairs = [(row, name) for name in names for row in part]
-            for (row, name), image in zip(pairs, self.model.decode(latents), strict=True):
+            for (row, name), image in zip(pairs, self.model.decode(latents[: len(pairs)]), strict=True):
                 self._kept.keep(("image", variant, name, row), image, image.numel() * 4)
 
-    def _keep_base(self, rows: Sequence[_Row], latents: torch.Tensor, kept: Trajectory) -> list[_Base]:
-        """Keep the base model on these rows, the first of a batch."""
-        made = [_Base(*one) for one in zip(latents.cpu()[: len(rows)], kept.inputs.cpu()[: len(rows)], strict=True)]
+    def _keep_base(self, rows: Sequence[_Row], latents: torch.Tensor, inputs: torch.Tensor) -> list[_Base]:
+        """Keep the base model on these rows."""
+        made = [_Base(*one) for one in zip(latents.cpu(), inputs.cpu(), strict=True)]
         for row, one in zip(rows, made, strict=True):
             self._kept.keep(("base", row), one, 4 * (one.latents.numel() + one.inputs.numel()))
         return made
@@ -606,7 +683,8 @@ class Lab:
         for start in range(0, len(missing), self.batch):
             part = missing[start : start + self.batch]
             with base_again(self.model, self._own):
-                found |= zip(part, self._keep_base(part, *self._denoised(part, BASE, None, keep=self.calls)), strict=True)
+                latents, kept = self._denoised(part, BASE, None, keep=self.calls)
+            found |= zip(part, self._keep_base(part, latents, kept.inputs), strict=True)
         return [found[row] for row in rows]
 
     def _denoised(
@@ -617,13 +695,13 @@ class Lab:
         reducer: Any = None,
         layers: Sequence[sites.Layer] = (),
         keep: Sequence[int] = (),
-        both: bool = False,
         last: int | None = None,
+        sources: Sequence[int] | None = None,
     ) -> tuple[torch.Tensor, Trajectory]:
         """Sample rows: latents and the kept inputs. With a reducer, it records these layers.
 
-        both   whether the rows come twice in the batch: first without the ablation, then with it
-        last   the call before which it stops; None: to the end
+        last      the call before which it stops; None: to the end
+        sources   for each row the row of the ablation's source, -1 = it is not ablated; None: all are, in order
         """
         sampling = self.study.sampling
         settings: dict[str, Any] = {"n_steps": sampling.steps, "guidance": sampling.guidance, "keep": keep, "last": last}
@@ -632,14 +710,11 @@ class Lab:
             opened.enter_context(applied(self.model, self._change(variant)))
             states, empty = self._states(rows), text.unconditional(self.model)
             if ablation is not None:
-                ablations.check([ablation], [str(place) for place in range(len(rows))], sampling.guidance)
+                place = torch.arange(len(rows)) if sources is None else torch.tensor(sources)
+                ablations.check([ablation], [str(one) for one in range(int(place.max()) + 1)], sampling.guidance)
                 made = ablations.gating(self.model.unet, [ablation])
                 taps = Taps(self.model.unet, made.layers, gates=made.gates, limits=made.limits, held=made.held)
-                settings |= {"taps": opened.enter_context(taps), "gate": torch.ones(len(rows), dtype=torch.long)}
-                if both:
-                    states, seeds = states.repeat(2, 1, 1), 2 * seeds
-                    place = torch.arange(len(rows)).repeat(2)
-                    settings |= {"prompt": place, "gate": torch.cat([torch.zeros_like(settings["gate"]), settings["gate"]])}
+                settings |= {"taps": opened.enter_context(taps), "gate": (place >= 0).long(), "prompt": place.clamp(min=0)}
             elif reducer is not None:
                 settings["taps"] = opened.enter_context(Taps(self.model.unet, layers, reducer))
             return denoise(self.model, states, empty, seeds, **settings)
@@ -749,51 +824,62 @@ class Lab:
                 self._kept.keep(("inputs", row), inputs, 4 * inputs.numel())
         return Trajectory(torch.stack([found[row] for row in rows]), self.calls, self._timesteps)
 
-    def _at_calls(
-        self, states: torch.Tensor, latents: Any, ablation: ablations.Ablation | None, record: Sequence[sites.Layer] = ()
-    ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
-        """([(row, channel, height, width) noise of each call], {layer path: (call and row, neuron) mean |a|}) on given latents.
+    def _wanted(self, rows: Sequence[_Row], references: Sequence[str], ablated: Sequence[bool]) -> tuple[list[_Wanted], list[_Wanted]]:
+        """What target and activity compare: (by the variant, by the base model)."""
+        plain, without, latents = _plain(rows), self._without(rows, references), self._latents(rows, references)
+        mine = [(row, one, change) for change in ablated for of in (plain, latents) for row, one in zip(rows, of, strict=True)]
+        base = [(row, one, False) for words in (plain, without) for of in (plain, latents) for row, one in zip(words, of, strict=True)]
+        return [*mine, *((row, one, False) for row, one in zip(without, plain, strict=True))], base
 
-        Calls stand side by side in a batch. Cond branch; the model computes as it is now.
-        """
-        n, together = len(states), max(1, 2 * self.batch // len(states))
-        gating = ablations.gating(self.model.unet, [ablation]) if ablation is not None else ablations.Gating([])
+    def _steps(self, wanted: Sequence[_Wanted], variant: str, ablation: NeuronAblation | None) -> list[_Step]:
+        """The variant on words and latents, computed where it is not kept, rows and calls side by side in a batch."""
+        keys = {
+            one: ("step", variant, ablation.key if ablation is not None and one[2] else None, one[0], one[1])
+            for one in dict.fromkeys(wanted)
+        }
+        found: dict[_Wanted, _Step] = {one: self._kept.find(key) for one, key in keys.items()}
+        missing = [one for one, step in found.items() if step is None]
+        if missing:
+            for one, step in zip(missing, self._computed(missing, variant, ablation), strict=True):
+                found[one] = step
+                self._kept.keep(keys[one], step, 4 * step.noise.numel() + 8 * sum(values.numel() for values in step.sizes.values()))
+        return [found[one] for one in wanted]
+
+    def _computed(self, wanted: Sequence[_Wanted], variant: str, ablation: NeuronAblation | None) -> list[_Step]:
+        latents = self._trajectory([one for _, one, _ in wanted])
+        ablated = [one for one in wanted if one[2]] if ablation is not None else []
+        sources = [ablated.index(one) if one in ablated else -1 for one in wanted]
         every = [float(one) for one in self.model.new_scheduler(self.study.sampling.steps).timesteps]
+        pairs = [(call, row) for call in range(len(latents.calls)) for row in range(len(wanted))]
         noise, sizes = [], dict[str, list[torch.Tensor]]()
-        for start in range(0, len(latents.calls), together):
-            places = range(start, min(start + together, len(latents.calls)))
-            inputs = torch.cat([latents.inputs[:, place] for place in places]).to(self.model.device, self.model.dtype)
-            at = torch.tensor([latents.timesteps[place] for place in places for _ in range(n)], device=self.model.device)
-            with torch.no_grad(), _Everywhere(self.model.unet, gating, every, record) as taps:
-                predicted = self.model.predict(inputs, at, torch.cat([states] * len(places)).to(inputs))
-            noise += predicted.split(n)
-            for path, values in taps.sizes.items():
-                sizes.setdefault(path, []).append(values)
-        return noise, {path: torch.cat(parts) for path, parts in sizes.items()}
+        with applied(self.model, self._change(variant)), torch.no_grad(), ExitStack() as opened:
+            states, gating = self._states([row for row, _, _ in wanted]), ablations.Gating([])
+            if ablation is not None and ablated:
+                made = self._one_step_ablation(ablation, [row for row, _, _ in ablated], [one for _, one, _ in ablated])
+                gating = ablations.gating(self.model.unet, [made])
+            taps = opened.enter_context(_Everywhere(self.model.unet, gating, every, self.layers))
+            n_passes = -(-len(pairs) // (2 * self.batch))
+            for part in np.array_split(np.array(pairs), n_passes):
+                calls, rows = torch.from_numpy(part).T
+                taps.sources = [sources[row] for row in rows]
+                inputs = latents.inputs[rows, calls].to(self.model.device, self.model.dtype)
+                at = torch.tensor([latents.timesteps[call] for call in calls], device=self.model.device)
+                noise.append(self.model.predict(inputs, at, states[rows.to(states.device)].to(inputs)).cpu())
+                for path, values in taps.sizes.items():
+                    sizes.setdefault(path, []).append(values)
+        shape = len(latents.calls), len(wanted)
+        predicted = torch.cat(noise).unflatten(0, shape)
+        means = {path: torch.cat(parts).unflatten(0, shape).mean(dim=0) for path, parts in sizes.items()}
+        return [_Step(predicted[:, row], {path: values[row] for path, values in means.items()}) for row in range(len(wanted))]
+
+    def _noise(self, wanted: Sequence[_Wanted], variant: str, ablation: NeuronAblation | None) -> torch.Tensor:
+        """(row, call, channel, height, width) predicted noise."""
+        return torch.stack([step.noise for step in self._steps(wanted, variant, ablation)])
 
     def _evaluated(self, states: torch.Tensor, latents: Trajectory, reducer: Any, paths: Sequence[str]) -> None:
         """Run the cond branch once per row and call on given latents, for a reducer; the model computes as it is now."""
         with Taps(self.model.unet, ablations.layers_of(self.model.unet, set(paths)), reducer) as taps:
             evaluate(self.model, states, [latents], taps)
-
-    def _items(self, rows: Sequence[_Row], variant: str, references: Sequence[str]) -> tuple[targets.Items, Any]:
-        """Latents, text states and the target T2 of rows under a variant; what the target compares with is computed once."""
-        key = (variant, tuple(rows), tuple(references))
-        kept = self._bound.find(key)
-        if kept is None:
-            plain = _plain(rows)
-            without = [_Row(one, row.seed) for one, row in zip(references, rows, strict=True)]
-            latents = self._trajectory(plain)
-            base = self._states(plain), self._states(without)
-            with applied(self.model, self._change(variant)):
-                states = self._states(rows)
-                target = _Linear(self._states(without), *base, base=lambda: base_again(self.model, self._own))
-            name = ("directions", tuple(plain), tuple(references))
-            target.directions = self._bound.find(name) or {}
-            self._bound.keep(name, target.directions, 4 * latents.inputs.numel())
-            kept = targets.Items(latents, states, [str(place) for place in range(len(rows))]), _Remembered(target)
-            self._bound.keep(key, kept, 4 * (latents.inputs.numel() * 3 + states.numel() * 4))
-        return kept
 
     def _size(
         self,
@@ -804,45 +890,15 @@ class Lab:
         ablation: NeuronAblation | None,
     ) -> float:
         """Sum of mean |a| over neurons, mean over rows and calls, on the base model's latents of other rows."""
-        if ablation is not None and ablation.changes_nothing:
-            ablation = None
-        key = ("sizes", variant, ablation.key if ablation else None, tuple(rows), tuple(latents))
-        found = self._kept.find(key)
-        if found is None:
-            given = self._trajectory(latents)
-            with applied(self.model, self._change(variant)):
-                states = self._states(rows)
-                made = None if ablation is None else self._one_step_ablation(ablation, rows, latents)
-                _, sizes = self._at_calls(states, given, made, self.layers)
-            found = {path: values.mean(dim=0) for path, values in sizes.items()}
-            self._kept.keep(key, found, 8 * sum(values.numel() for values in found.values()))
-        for path in neurons:
-            if path not in found:
-                raise RunError(f'The layer "{path}" is not recorded in this run.{nearest(path, found)}')
-        return float(sum(found[path][torch.as_tensor(np.asarray(chosen), dtype=torch.long)].sum() for path, chosen in neurons.items()))
-
-
-class _Linear(targets.Linear):
-    """T2 whose directions at each call are computed once for all variants."""
-
-    directions: dict[int, torch.Tensor]
-
-    def direction(self, model: Model, batch: targets.Batch) -> torch.Tensor:
-        if batch.call not in self.directions:
-            self.directions[batch.call] = super().direction(model, batch)
-        return self.directions[batch.call]
-
-
-class _Remembered:
-    """A target that is bound to each call once."""
-
-    def __init__(self, target: Any) -> None:
-        self.target, self.name, self.bound = target, target.name, dict[int, Any]()
-
-    def at(self, model: Model, batch: targets.Batch) -> Any:
-        if batch.call not in self.bound:
-            self.bound[batch.call] = self.target.at(model, batch)
-        return self.bound[batch.call]
+        wanted = [(row, one, ablation is not None) for row, one in zip(rows, latents, strict=True)]
+        steps = self._steps(wanted, variant, ablation)
+        total = 0.0
+        for path, chosen in neurons.items():
+            if path not in steps[0].sizes:
+                raise RunError(f'The layer "{path}" is not recorded in this run.{nearest(path, steps[0].sizes)}')
+            picked = torch.as_tensor(np.asarray(chosen), dtype=torch.long)
+            total += float(torch.stack([step.sizes[path][picked].sum() for step in steps]).mean())
+        return total
 
 
 @contextmanager

@@ -150,14 +150,22 @@ class Linear:
         """d / |d|^2 of each row (row, channel, height, width), which no attributed model changes."""
         with torch.no_grad(), self.base():
             target, reference = (_wide(predict(model, batch, s[batch.prompt])) for s in (self.base_target, self.base_reference))
-        direction = target - reference
-        size = _norm(direction)
-        if not (size > 0).all():
-            raise MethodError(
-                f"At call {batch.call} the base model predicts the same noise for target and reference of prompt "
-                f"{int(batch.prompt[int((size <= 0).nonzero()[0])])}; T2 has no direction. Is the concept in the target prompt?"
-            )
-        return direction / size[:, None, None, None]
+        return concept_direction(target, reference, batch.call, batch.prompt)
+
+
+def concept_direction(target, reference, call, prompt):
+    """d / |d|^2 (row, channel, height, width) of T2: d is the base model's noise for the target prompt minus that for its reference.
+
+    Raises   MethodError that names the call and the prompt (of `prompt` (row,)) where d is 0
+    """
+    direction = _wide(target) - _wide(reference)
+    size = _norm(direction)
+    if not (size > 0).all():
+        raise MethodError(
+            f"At call {call} the base model predicts the same noise for target and reference of prompt "
+            f"{int(prompt[int((size <= 0).nonzero()[0])])}; T2 has no direction. Is the concept in the target prompt?"
+        )
+    return direction / size[:, None, None, None]
 
 
 class Denoising:

@@ -75,11 +75,12 @@ def outcome(lab: "Lab", variant: str, asked: Asked, neurons: Neurons, rest: Neur
 
     ablation, before_words = ablation_of(asked, neurons), None if vectors is None else torch.from_numpy(vectors)
     rows = [asked.prompt] * len(asked.seeds), list(asked.seeds)
-    before, after = lab.before_and_after(*rows, variant, ablation, before_words)
+    before, after = lab.before_and_after(*rows, variant, ablation, before_words, numbers=asked.branch != "uncond")
     found = [tuple(zip(*(part.tolist() for part in lab.found(images)), strict=True)) for images in (before, after)]
     why, target, activity, others = "", None, None, None
     if asked.branch != "uncond":
         try:
+            lab.evaluate(*rows, variant, ablation, before_words)
             target = tuple(float(np.mean(lab.target(*rows, variant, change, before_words))) for change in (None, ablation))
             activity = tuple(lab.activity(ablation.neurons, *rows, variant, change, before_words) for change in (None, ablation))
             if rest:
