@@ -33,11 +33,11 @@ def sampled(lab: Lab, seed: int) -> None:
 
 def asked(lab: Lab, ablation: NeuronAblation, prompt: str = PROMPT) -> None:
     """What the page asks for."""
-    for variant in ("base", "erased", "pruned"):
-        for change in (None, ablation):
-            if change is None:  # as the page does: before and after side by side
-                lab.before_and_after([prompt], [SEED], variant, ablation)
-            lab.found(lab.images(prompt, SEED, variant, change))
+    variants = ["base", "erased", "pruned"]
+    lab.prepare([prompt], [SEED], variants, ablation)
+    for variant in variants:
+        for images, change in zip(lab.before_and_after([prompt], [SEED], variant, ablation), (None, ablation), strict=True):
+            lab.found(images)
             lab.target(prompt, SEED, variant, change)
             lab.activity(ablation.neurons, prompt, SEED, variant, change)
 

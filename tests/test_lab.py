@@ -146,6 +146,36 @@ def test_before_and_after_side_by_side_are_those_of_one_after_the_other(finished
     assert np.allclose(one.target(*asked, variant), other.target(*asked, variant), atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_prepared_side_by_side_is_what_is_asked_for_one_after_the_other(finished, asked, chosen, mode, monkeypatch):
+    asked, names = tuple(part[:2] for part in asked), ["base", VARIANT, "pruned"]
+    ablation = NeuronAblation(chosen, mode, 0.5)
+    one, other = Lab(finished, batch=8), Lab(finished)
+    vectors = {VARIANT: torch.randn(2, 1, one.model.text_encoder.config.hidden_size, generator=torch.Generator().manual_seed(5))}
+    one.prepare(*asked, names, ablation, vectors)
+    monkeypatch.setattr(one.model.unet, "forward", None)  # all is there
+    for name in names:
+        for change in (None, ablation):
+            given = (*asked, name, change, vectors.get(name))
+            assert torch.allclose(one.images(*given), other.images(*given), atol=1e-5), name
+            assert np.allclose(one.target(*given), other.target(*given), atol=1e-5), name
+            assert one.activity(chosen, *given) == pytest.approx(other.activity(chosen, *given), abs=1e-4), name
+
+
+def test_means_can_be_warmed_in_pieces_and_stopped_between_two(finished, asked, chosen, monkeypatch):
+    one, other = Lab(finished, batch=4), Lab(finished)
+    looks = []
+    assert one.warm_means(lambda: looks.append(1) or len(looks) > 2) is False and len(looks) == 3
+    assert one.warm_means() and one.warm_means()
+    sampled = []
+    monkeypatch.setattr(one, "_gather", lambda *given: sampled.append(given))
+    for mode in ("mean", "clamp"):
+        ablation = NeuronAblation(chosen, mode)
+        assert torch.allclose(one.images(*asked, VARIANT, ablation), other.images(*asked, VARIANT, ablation), atol=1e-5)
+        assert np.allclose(one.target(*asked, VARIANT, ablation), other.target(*asked, VARIANT, ablation), atol=1e-5)
+    assert not sampled
+
+
 def test_what_is_sampled_for_its_latents_alone_stops_at_the_last_call_and_has_the_same(finished, asked):
     one, other = Lab(finished), Lab(finished)
     whole = torch.stack([base.inputs for base in one._base(one._rows(*asked, None))])

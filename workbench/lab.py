@@ -35,7 +35,7 @@ from workbench.execution.plan import read_sets
 from workbench.execution.variant_files import merged
 from workbench.models import load, masks, text
 from workbench.models.load import Model, source_digest
-from workbench.models.variants import Variant, applied, base_again
+from workbench.models.variants import SideBySide, Variant, applied, base_again, plain
 from workbench.neurons import sites
 from workbench.neurons.columns import Columns
 from workbench.neurons.taps import Rows, Taps
@@ -123,7 +123,8 @@ class _Row:
     vectors: str = ""
 
 
-_Wanted = tuple[_Row, _Row, bool]  # whose words, the base model's latents of which row, whether it is ablated
+_Image = tuple[str, _Row, bool]  # variant, row, whether it is ablated
+_Wanted = tuple[str, _Row, _Row, bool]  # variant, whose words, the base model's latents of which row, whether it is ablated
 
 
 def _plain(rows: Sequence[_Row]) -> list[_Row]:
@@ -292,8 +293,10 @@ class Lab:
         self.device, self.batch, self.progress = device, batch, progress
         self.lock = threading.RLock()
         self._kept, self._changes = _Kept(), dict[str, Variant]()
+        self._together: dict[tuple[str, ...], SideBySide] = {}
         self._vectors: dict[str, torch.Tensor] = {}
         self._sources: dict[tuple[str, str], _Means] = {}
+        self._gathering: dict[tuple[str, str], tuple[_Means, Iterator[None]]] = {}
 
     # what there is
 
@@ -386,6 +389,18 @@ class Lab:
         with self.lock:
             self.model, self.judge  # noqa: B018 - they are kept
 
+    def warm_means(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Compute in small pieces the means that the modes mean and clamp need, until stop(); whether all are there."""
+        for name in ("reference", "target"):
+            for regime in ("given", "sampled"):
+                more = True
+                while more:
+                    if stop():
+                        return False
+                    with self.lock:
+                        more = self._gather_piece(name, regime)
+        return True
+
     # what can be asked
 
     def images(
@@ -403,7 +418,10 @@ class Lab:
         Raises           RunError for an unknown variant; MethodError for neurons that the model does not have
         """
         with self.lock:
-            return torch.stack(self._sampled(self._rows(prompts, seeds, vectors), variant, ablation))
+            change = None if ablation is None or ablation.changes_nothing else ablation
+            asked = [(variant, row, change is not None) for row in self._rows(prompts, seeds, vectors)]
+            images = self._sample(asked, change)
+            return torch.stack([images[one] for one in asked])
 
     def before_and_after(
         self,
@@ -412,41 +430,43 @@ class Lab:
         variant: str,
         ablation: NeuronAblation,
         vectors: torch.Tensor | None = None,
-        numbers: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `images` gives without and with an ablation; sampled side by side, which takes less than one after the other.
-
-        numbers   whether target and activity will be asked for: what they need of the base model is sampled in the same batch
-        """
+        """What `images` gives without and with an ablation; sampled side by side, which takes less than one after the other."""
         with self.lock:
-            rows = self._rows(prompts, seeds, vectors)
-            if not ablation.changes_nothing:
-                also = [*_plain(rows), *self._latents(rows, self._references(rows, None))] if numbers else []
-                self._sample_both(rows, variant, ablation, also)
-            before, after = (torch.stack(self._sampled(rows, variant, one)) for one in (None, ablation))
+            rows, change = self._rows(prompts, seeds, vectors), None if ablation.changes_nothing else ablation
+            asked = [(variant, row, ablated) for ablated in (False, change is not None) for row in rows]
+            images = self._sample(asked, change)
+            before, after = (torch.stack([images[one] for one in part]) for part in (asked[: len(rows)], asked[len(rows) :]))
             return before, after
 
-    def evaluate(
+    def prepare(
         self,
         prompts: str | Sequence[str],
         seeds: int | Sequence[int],
-        variant: str,
+        variants: Sequence[str],
         ablation: NeuronAblation,
-        vectors: torch.Tensor | None = None,
-        references: Sequence[str] | None = None,
+        vectors: Mapping[str, torch.Tensor] | None = None,
+        numbers: bool = True,
     ) -> None:
-        """Compute what `target` and `activity` need without and with an ablation, side by side: less than one after the other.
+        """Compute side by side what will be asked for without and with an ablation; takes less than one after the other.
 
-        Raises   as they do
+        vectors   {variant: vectors} as of `images`
+        numbers   whether `target` and `activity` will be asked for, not `images` alone
+        Raises    as they do
         """
         with self.lock:
-            rows = self._rows(prompts, seeds, vectors)
             change = None if ablation.changes_nothing else ablation
-            mine, base = self._wanted(rows, self._references(rows, references), [False, change is not None])
-            if variant == BASE:
-                mine, base = [*mine, *base], []
-            self._steps(base, BASE, None)
-            self._steps(mine, variant, change)
+            rows = {name: self._rows(prompts, seeds, (vectors or {}).get(name)) for name in variants}
+            plain_rows = self._rows(prompts, seeds, None)
+            references = self._references(plain_rows, None)
+            also = [*plain_rows, *self._latents(plain_rows, references)] if numbers else []
+            for name in variants:
+                self._change(name)
+            asked = [(name, row, ablated) for name in variants for ablated in (False, change is not None) for row in rows[name]]
+            self._sample(asked, change, also)
+            if numbers:
+                ablated = (False, change is not None)
+                self._steps([one for name in variants for one in self._wanted(name, rows[name], references, ablated)], change)
 
     def found(self, images: torch.Tensor, labels: Sequence[str] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """(bool (row,), score (row,)): does the judge find the concept, or one of these labels, in each image?"""
@@ -475,11 +495,14 @@ class Lab:
             key = ("target", variant, change.key if change else None, tuple(rows), tuple(given))
             values = self._kept.find(key)
             if values is None:
-                plain, without = _plain(rows), self._without(rows, given)
-                compared = [(one, latents, False) for one, latents in zip(without, plain, strict=True)]
-                wanted = [(row, latents, change is not None) for row, latents in zip(rows, plain, strict=True)]
-                eps, other = self._noise(wanted, variant, change), self._noise(compared, variant, None)
-                concept, none = self._noise([(one, one, False) for one in plain], BASE, None), self._noise(compared, BASE, None)
+                alone, without = _plain(rows), self._without(rows, given)
+                compared = [
+                    self._noise([(variant, row, latents, change is not None) for row, latents in zip(rows, alone, strict=True)], change),
+                    self._noise([(variant, row, latents, False) for row, latents in zip(without, alone, strict=True)], None),
+                    self._noise([(BASE, row, row, False) for row in alone], None),
+                    self._noise([(BASE, row, latents, False) for row, latents in zip(without, alone, strict=True)], None),
+                ]
+                eps, other, concept, none = compared
                 along = []
                 for place, call in enumerate(self.calls):
                     direction = targets.concept_direction(concept[:, place], none[:, place], call, range(len(rows)))
@@ -506,11 +529,11 @@ class Lab:
         with self.lock:
             rows = self._rows(prompts, seeds, vectors)
             given = self._references(rows, references)
-            plain, without, latents = _plain(rows), self._without(rows, given), self._latents(rows, given)
+            alone, without, latents = _plain(rows), self._without(rows, given), self._latents(rows, given)
             change = None if ablation is None or ablation.changes_nothing else ablation
             total = [
                 self._size(neurons, *condition)
-                for condition in ((rows, latents, variant, change), (plain, latents, BASE, None), (without, latents, BASE, None))
+                for condition in ((rows, latents, variant, change), (alone, latents, BASE, None), (without, latents, BASE, None))
             ]
             if not total[1] - total[2]:
                 raise StatisticsError("The base model's contrast of these neurons is 0 for these prompts, so they have no scale.")
@@ -621,60 +644,57 @@ class Lab:
                     found |= zip(part, text.encode(self.model, [one.prompt for one in part], vectors), strict=True)
         return torch.stack([found[one] for one in texts])
 
-    def _sampled(self, rows: Sequence[_Row], variant: str, ablation: NeuronAblation | None) -> list[torch.Tensor]:
-        """The images of these rows, sampled where they are not kept."""
-        if ablation is not None and ablation.changes_nothing:
-            ablation = None
-        name = ablation.key if ablation else None
-        images = {row: self._kept.find(("image", variant, name, row)) for row in rows}
-        missing = [row for row, image in images.items() if image is None]
-        for start in range(0, len(missing), self.batch):
-            part = missing[start : start + self.batch]
-            if variant == BASE and ablation is None:
-                latents = torch.stack([one.latents for one in self._base(part)])
-            else:
-                made = None if ablation is None else self._whole(ablation, part)
-                latents = self._denoised(part, variant, made)[0]
-            for row, image in zip(part, self.model.decode(latents), strict=True):
-                images[row] = image
-                self._kept.keep(("image", variant, name, row), image, image.numel() * 4)
-        return [images[row] for row in rows]
+    def _batches(self, asked: Sequence[Any], size: int) -> Iterator[list[Any]]:
+        """What is asked for, tuples whose first is a variant, in batches: plain variants side by side, each other one alone."""
+        groups: dict[str, list[Any]] = {}
+        for one in asked:
+            groups.setdefault("" if plain(self._change(one[0])) else one[0], []).append(one)
+        for group in groups.values():
+            group.sort(key=lambda one: one[0])  # rows of one variant are computed in one piece
+            n_batches = -(-len(group) // size)
+            for part in np.array_split(np.arange(len(group)), n_batches):
+                yield [group[place] for place in part]
 
-    def _sample_both(self, rows: Sequence[_Row], variant: str, ablation: NeuronAblation, also: Sequence[_Row] = ()) -> None:
-        """Sample and keep the images of the rows of which neither the one without the ablation nor the one with it is kept.
+    def _sample(self, asked: Sequence[_Image], ablation: NeuronAblation | None, also: Sequence[_Row] = ()) -> dict[_Image, torch.Tensor]:
+        """Images, sampled where they are not kept.
 
-        also   rows of the base model that will be needed: where there is room in a batch of the base model, they are sampled in it
+        also   rows of the base model that will be needed: sampled beside them, without an image
         """
-        names = None, ablation.key
-        missing = [row for row in dict.fromkeys(rows) if not any(("image", variant, name, row) in self._kept for name in names)]
-        if variant == BASE:
-            missing = [row for row in missing if ("base", row) not in self._kept]
-            also = [
-                row for row in dict.fromkeys(also) if row not in missing and not any((k, row) in self._kept for k in ("base", "inputs"))
-            ]
-        else:
-            also = []
-        size = max(1, self.batch // 2)
-        for start in range(0, len(missing), size):
-            part = missing[start : start + size]
-            room = self.batch - 2 * len(part)
-            more, also = list(also[:room]), list(also[room:])
-            keep = self.calls if variant == BASE else ()
-            sources = [*[-1] * len(part), *range(len(part)), *[-1] * len(more)]
-            latents, kept = self._denoised([*part, *part, *more], variant, self._whole(ablation, part), keep=keep, sources=sources)
-            if variant == BASE:
-                for place, row in [*enumerate(part), *enumerate(more, 2 * len(part))]:
-                    self._keep_base([row], latents[place : place + 1], kept.inputs[place : place + 1])
-            pairs = [(row, name) for name in names for row in part]
-            for (row, name), image in zip(pairs, self.model.decode(latents[: len(pairs)]), strict=True):
-                self._kept.keep(("image", variant, name, row), image, image.numel() * 4)
+        key = ablation.key if ablation is not None else None
+        names = {one: ("image", one[0], key if one[2] else None, one[1]) for one in dict.fromkeys(asked)}
+        images = {one: self._kept.find(name) for one, name in names.items()}
+        latents: dict[_Image, torch.Tensor] = {}
+        wanted = [one for one, image in images.items() if image is None]
+        for one in wanted:
+            if one[0] == BASE and not one[2] and (base := self._kept.find(("base", one[1]))) is not None:
+                latents[one] = base.latents
+        missing = [one for one in wanted if one not in latents]
+        if missing:  # else what is in `also` is sampled where it is needed, and no further than it is
+            more: list[_Image] = [(BASE, row, False) for row in dict.fromkeys(also)]
+            kept = {one for one in more if any((kind, one[1]) in self._kept for kind in ("base", "inputs"))}
+            missing += [one for one in more if one not in kept and one not in missing]
+        for part in self._batches(missing, self.batch):
+            rows, variants = [row for _, row, _ in part], [variant for variant, _, _ in part]
+            ablated = list(dict.fromkeys(row for _, row, change in part if change))
+            made = self._whole(ablation, ablated) if ablation is not None and ablated else None
+            sources = [ablated.index(row) if change else -1 for _, row, change in part]
+            of_base = [place for place, (variant, _, change) in enumerate(part) if variant == BASE and not change]
+            found, trajectory = self._denoised(rows, variants, made, keep=self.calls if of_base else (), sources=sources)
+            latents |= zip(part, found, strict=True)
+            for place in of_base:
+                self._keep_base(rows[place], found[place], trajectory.inputs[place])
+        for start in range(0, len(wanted), self.batch):
+            shown = wanted[start : start + self.batch]
+            for one, image in zip(shown, self.model.decode(torch.stack([latents[one] for one in shown])), strict=True):
+                images[one] = image
+                self._kept.keep(names[one], image, image.numel() * 4)
+        return images
 
-    def _keep_base(self, rows: Sequence[_Row], latents: torch.Tensor, inputs: torch.Tensor) -> list[_Base]:
-        """Keep the base model on these rows."""
-        made = [_Base(*one) for one in zip(latents.cpu(), inputs.cpu(), strict=True)]
-        for row, one in zip(rows, made, strict=True):
-            self._kept.keep(("base", row), one, 4 * (one.latents.numel() + one.inputs.numel()))
-        return made
+    def _keep_base(self, row: _Row, latents: torch.Tensor, inputs: torch.Tensor) -> _Base:
+        """Keep the base model on a row."""
+        one = _Base(latents.cpu(), inputs.cpu())
+        self._kept.keep(("base", row), one, 4 * (one.latents.numel() + one.inputs.numel()))
+        return one
 
     def _base(self, rows: Sequence[_Row]) -> list[_Base]:
         """The base model on these rows."""
@@ -684,13 +704,13 @@ class Lab:
             part = missing[start : start + self.batch]
             with base_again(self.model, self._own):
                 latents, kept = self._denoised(part, BASE, None, keep=self.calls)
-            found |= zip(part, self._keep_base(part, latents, kept.inputs), strict=True)
+            found |= {row: self._keep_base(row, *one) for row, *one in zip(part, latents, kept.inputs, strict=True)}
         return [found[row] for row in rows]
 
     def _denoised(
         self,
         rows: Sequence[_Row],
-        variant: str,
+        variants: str | Sequence[str],
         ablation: ablations.Ablation | None,
         reducer: Any = None,
         layers: Sequence[sites.Layer] = (),
@@ -700,6 +720,7 @@ class Lab:
     ) -> tuple[torch.Tensor, Trajectory]:
         """Sample rows: latents and the kept inputs. With a reducer, it records these layers.
 
+        variants  one for all rows, or one for each
         last      the call before which it stops; None: to the end
         sources   for each row the row of the ablation's source, -1 = it is not ablated; None: all are, in order
         """
@@ -707,7 +728,9 @@ class Lab:
         settings: dict[str, Any] = {"n_steps": sampling.steps, "guidance": sampling.guidance, "keep": keep, "last": last}
         seeds = [row.seed for row in rows]
         with ExitStack() as opened:
-            opened.enter_context(applied(self.model, self._change(variant)))
+            side = opened.enter_context(self._computing([variants] if isinstance(variants, str) else variants))
+            if side is not None:
+                side.owner = torch.tensor([self._order(variants).index(variant) for variant in variants])
             states, empty = self._states(rows), text.unconditional(self.model)
             if ablation is not None:
                 place = torch.arange(len(rows)) if sources is None else torch.tensor(sources)
@@ -718,6 +741,22 @@ class Lab:
             elif reducer is not None:
                 settings["taps"] = opened.enter_context(Taps(self.model.unet, layers, reducer))
             return denoise(self.model, states, empty, seeds, **settings)
+
+    @contextmanager
+    def _computing(self, variants: Sequence[str]) -> Iterator[SideBySide | None]:
+        """While open, the model computes as a variant; with several, each row as its own: then `owner` says which of `_order` it has."""
+        names = self._order(variants)
+        if len(names) == 1:
+            with applied(self.model, self._change(names[0])):
+                yield None
+            return
+        if names not in self._together:
+            self._together = {names: SideBySide(self.model, [self._change(name) for name in names])}  # one, for it holds weights
+        with self._together[names] as side:
+            yield side
+
+    def _order(self, variants: Sequence[str]) -> tuple[str, ...]:
+        return tuple(sorted(set(variants)))
 
     def _window(self, ablation: NeuronAblation) -> frozenset[int] | None:
         if ablation.calls is None:
@@ -790,20 +829,45 @@ class Lab:
 
     def _means(self, name: str, regime: str) -> _Means:
         """Means of the base model over the first MEAN_UNITS units of the evaluation half, sampled or on the given latents."""
-        if (name, regime) not in self._sources:
-            found, layers = _Means(), self.layers
-            rows = self.sets[name].picked(np.array(pairing(self.sets["target"], self.sets[name]))[self._mean_rows()])
-            asked = [_Row(*one) for one in zip(rows.prompts, rows.seeds, strict=True)]
-            with base_again(self.model, self._own):
-                if regime == "sampled":
-                    for start in range(0, len(asked), self.batch):
-                        self._denoised(asked[start : start + self.batch], BASE, None, found, layers)
-                else:
-                    target = self.sets["target"].picked(self._mean_rows())
-                    latents = self._trajectory([_Row(*one) for one in zip(target.prompts, target.seeds, strict=True)])
-                    self._evaluated(self._states(asked), latents, found, [layer.path for layer in layers])
-            self._sources[name, regime] = found
+        while self._gather_piece(name, regime):
+            pass
         return self._sources[name, regime]
+
+    def _gather_piece(self, name: str, regime: str) -> bool:
+        """Compute one more piece of these means; whether there is another."""
+        key = name, regime
+        if key in self._sources:
+            return False
+        if key not in self._gathering:
+            found = _Means()
+            self._gathering[key] = found, self._gather(name, regime, found)
+        found, pieces = self._gathering[key]
+        try:
+            next(pieces)
+            return True
+        except StopIteration:
+            self._sources[key] = found
+            del self._gathering[key]
+            return False
+        except BaseException:
+            del self._gathering[key]
+            raise
+
+    def _gather(self, name: str, regime: str, found: _Means) -> Iterator[None]:
+        rows = self.sets[name].picked(np.array(pairing(self.sets["target"], self.sets[name]))[self._mean_rows()])
+        target, layers, size = self.sets["target"].picked(self._mean_rows()), self.layers, max(1, self.batch // 2)
+        asked = [_Row(*one) for one in zip(rows.prompts, rows.seeds, strict=True)]
+        given = [_Row(*one) for one in zip(target.prompts, target.seeds, strict=True)]
+        for start in range(0, len(asked), size):
+            part = slice(start, start + size)
+            if regime == "given":
+                latents = self._trajectory(given[part])
+            with base_again(self.model, self._own):
+                if regime == "given":
+                    self._evaluated(self._states(asked[part]), latents, found, [layer.path for layer in layers])
+                else:
+                    self._denoised(asked[part], BASE, None, found, layers)
+            yield
 
     def _mean_rows(self) -> list[int]:
         """Rows of the target set in the first MEAN_UNITS units of the evaluation half."""
@@ -824,57 +888,61 @@ class Lab:
                 self._kept.keep(("inputs", row), inputs, 4 * inputs.numel())
         return Trajectory(torch.stack([found[row] for row in rows]), self.calls, self._timesteps)
 
-    def _wanted(self, rows: Sequence[_Row], references: Sequence[str], ablated: Sequence[bool]) -> tuple[list[_Wanted], list[_Wanted]]:
-        """What target and activity compare: (by the variant, by the base model)."""
-        plain, without, latents = _plain(rows), self._without(rows, references), self._latents(rows, references)
-        mine = [(row, one, change) for change in ablated for of in (plain, latents) for row, one in zip(rows, of, strict=True)]
-        base = [(row, one, False) for words in (plain, without) for of in (plain, latents) for row, one in zip(words, of, strict=True)]
-        return [*mine, *((row, one, False) for row, one in zip(without, plain, strict=True))], base
+    def _wanted(self, variant: str, rows: Sequence[_Row], references: Sequence[str], ablated: Sequence[bool]) -> list[_Wanted]:
+        """What target and activity of a variant compare."""
+        alone, without, latents = _plain(rows), self._without(rows, references), self._latents(rows, references)
+        mine = [(variant, row, one, change) for change in ablated for of in (alone, latents) for row, one in zip(rows, of, strict=True)]
+        mine += [(variant, row, one, False) for row, one in zip(without, alone, strict=True)]
+        base = [
+            (BASE, row, one, False) for words in (alone, without) for of in (alone, latents) for row, one in zip(words, of, strict=True)
+        ]
+        return [*mine, *base]
 
-    def _steps(self, wanted: Sequence[_Wanted], variant: str, ablation: NeuronAblation | None) -> list[_Step]:
-        """The variant on words and latents, computed where it is not kept, rows and calls side by side in a batch."""
-        keys = {
-            one: ("step", variant, ablation.key if ablation is not None and one[2] else None, one[0], one[1])
-            for one in dict.fromkeys(wanted)
-        }
-        found: dict[_Wanted, _Step] = {one: self._kept.find(key) for one, key in keys.items()}
+    def _steps(self, wanted: Sequence[_Wanted], ablation: NeuronAblation | None) -> list[_Step]:
+        """Variants on words and latents, computed where they are not kept, rows and calls side by side in a batch."""
+        key = ablation.key if ablation is not None else None
+        names = {one: ("step", *one[:3], key if one[3] else None) for one in dict.fromkeys(wanted)}
+        found: dict[_Wanted, _Step] = {one: self._kept.find(name) for one, name in names.items()}
         missing = [one for one, step in found.items() if step is None]
-        if missing:
-            for one, step in zip(missing, self._computed(missing, variant, ablation), strict=True):
+        for part in self._batches(missing, len(missing) or 1):
+            for one, step in zip(part, self._computed(part, ablation), strict=True):
                 found[one] = step
-                self._kept.keep(keys[one], step, 4 * step.noise.numel() + 8 * sum(values.numel() for values in step.sizes.values()))
+                self._kept.keep(names[one], step, 4 * step.noise.numel() + 8 * sum(values.numel() for values in step.sizes.values()))
         return [found[one] for one in wanted]
 
-    def _computed(self, wanted: Sequence[_Wanted], variant: str, ablation: NeuronAblation | None) -> list[_Step]:
-        latents = self._trajectory([one for _, one, _ in wanted])
-        ablated = [one for one in wanted if one[2]] if ablation is not None else []
-        sources = [ablated.index(one) if one in ablated else -1 for one in wanted]
+    def _computed(self, wanted: Sequence[_Wanted], ablation: NeuronAblation | None) -> list[_Step]:
+        latents = self._trajectory([one for _, _, one, _ in wanted])
+        ablated = list(dict.fromkeys((row, one) for _, row, one, change in wanted if change))
+        sources = [ablated.index((row, one)) if change else -1 for _, row, one, change in wanted]
+        gating = ablations.Gating([])
+        if ablation is not None and ablated:
+            made = self._one_step_ablation(ablation, [row for row, _ in ablated], [one for _, one in ablated])
+            gating = ablations.gating(self.model.unet, [made])
         every = [float(one) for one in self.model.new_scheduler(self.study.sampling.steps).timesteps]
-        pairs = [(call, row) for call in range(len(latents.calls)) for row in range(len(wanted))]
+        pairs = [(row, call) for row in range(len(wanted)) for call in range(len(latents.calls))]
+        variants = [variant for variant, _, _, _ in wanted]
+        owner = torch.tensor([self._order(variants).index(variant) for variant in variants])
         noise, sizes = [], dict[str, list[torch.Tensor]]()
-        with applied(self.model, self._change(variant)), torch.no_grad(), ExitStack() as opened:
-            states, gating = self._states([row for row, _, _ in wanted]), ablations.Gating([])
-            if ablation is not None and ablated:
-                made = self._one_step_ablation(ablation, [row for row, _, _ in ablated], [one for _, one, _ in ablated])
-                gating = ablations.gating(self.model.unet, [made])
-            taps = opened.enter_context(_Everywhere(self.model.unet, gating, every, self.layers))
-            n_passes = -(-len(pairs) // (2 * self.batch))
-            for part in np.array_split(np.array(pairs), n_passes):
-                calls, rows = torch.from_numpy(part).T
+        with self._computing(variants) as side, _Everywhere(self.model.unet, gating, every, self.layers) as taps, torch.no_grad():
+            states = self._states([row for _, row, _, _ in wanted])
+            for part in np.array_split(np.array(pairs), -(-len(pairs) // (2 * self.batch))):
+                rows, calls = torch.from_numpy(part).T
                 taps.sources = [sources[row] for row in rows]
+                if side is not None:
+                    side.owner = owner[rows]
                 inputs = latents.inputs[rows, calls].to(self.model.device, self.model.dtype)
                 at = torch.tensor([latents.timesteps[call] for call in calls], device=self.model.device)
                 noise.append(self.model.predict(inputs, at, states[rows.to(states.device)].to(inputs)).cpu())
                 for path, values in taps.sizes.items():
                     sizes.setdefault(path, []).append(values)
-        shape = len(latents.calls), len(wanted)
+        shape = len(wanted), len(latents.calls)
         predicted = torch.cat(noise).unflatten(0, shape)
-        means = {path: torch.cat(parts).unflatten(0, shape).mean(dim=0) for path, parts in sizes.items()}
-        return [_Step(predicted[:, row], {path: values[row] for path, values in means.items()}) for row in range(len(wanted))]
+        means = {path: torch.cat(parts).unflatten(0, shape).mean(dim=1) for path, parts in sizes.items()}
+        return [_Step(predicted[row], {path: values[row] for path, values in means.items()}) for row in range(len(wanted))]
 
-    def _noise(self, wanted: Sequence[_Wanted], variant: str, ablation: NeuronAblation | None) -> torch.Tensor:
+    def _noise(self, wanted: Sequence[_Wanted], ablation: NeuronAblation | None) -> torch.Tensor:
         """(row, call, channel, height, width) predicted noise."""
-        return torch.stack([step.noise for step in self._steps(wanted, variant, ablation)])
+        return torch.stack([step.noise for step in self._steps(wanted, ablation)])
 
     def _evaluated(self, states: torch.Tensor, latents: Trajectory, reducer: Any, paths: Sequence[str]) -> None:
         """Run the cond branch once per row and call on given latents, for a reducer; the model computes as it is now."""
@@ -890,8 +958,7 @@ class Lab:
         ablation: NeuronAblation | None,
     ) -> float:
         """Sum of mean |a| over neurons, mean over rows and calls, on the base model's latents of other rows."""
-        wanted = [(row, one, ablation is not None) for row, one in zip(rows, latents, strict=True)]
-        steps = self._steps(wanted, variant, ablation)
+        steps = self._steps([(variant, row, one, ablation is not None) for row, one in zip(rows, latents, strict=True)], ablation)
         total = 0.0
         for path, chosen in neurons.items():
             if path not in steps[0].sizes:

@@ -102,6 +102,11 @@ def test_the_lab_draws_them_too_and_ablates_neurons_under_a_rule(run):
     for mode in ("zero", "mean"):
         ablation = NeuronAblation({layer: list(range(32))}, mode, branch="both")
         assert not torch.allclose(lab.images(rows[0][1], 0, "led-away", ablation), drawn, atol=1e-3)
+    other = workbench.Lab(run)
+    other.prepare(rows[0][1], 0, ["base", "led-away"], ablation)  # the rule of one is no rule of the other
+    for name in ("base", "led-away"):
+        assert torch.allclose(other.images(rows[0][1], 0, name), lab.images(rows[0][1], 0, name), atol=1e-5)
+        assert other.target(rows[0][1], 0, name, ablation) == pytest.approx(lab.target(rows[0][1], 0, name, ablation), abs=1e-5)
 
 
 def test_a_third_branch_costs_half_as_much_again(study_of_rules, tmp_path):

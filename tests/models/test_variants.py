@@ -6,7 +6,7 @@ import torch
 from tests.reference import same_bits
 from workbench.errors import ModelError, PromptError
 from workbench.models import load, masks, text
-from workbench.models.variants import Variant, applied, describe
+from workbench.models.variants import SideBySide, Variant, applied, describe, plain
 
 
 def snapshot(model):
@@ -50,6 +50,51 @@ def test_cutting_incoming_weights_silences_exactly_the_named_neurons(model):
     assert silent == [1, 5]
     keep = [i for i in range(before.shape[-1]) if i not in (1, 5)]
     assert torch.equal(before[..., keep], after[..., keep])
+
+
+def three_variants(model):
+    """base, one with other attention weights and another conv_in, and that one pruned."""
+    own = model.parameters()
+    drawn = torch.Generator().manual_seed(2)
+    names = ["unet.conv_in.weight", *(name for name in own if name.startswith("unet.") and "attn2.to_k" in name)]
+    erased = Variant("erased", weights={name: torch.randn(own[name].shape, generator=drawn) for name in names})
+    mask = masks.cut_incoming(model.unet, {"mid_block.attentions.0.transformer_blocks.0.ff.net.2": [1, 5]})
+    return [None, erased, Variant("pruned", "erased", masks=mask).over(erased)]
+
+
+def test_rows_side_by_side_are_those_of_each_variant_alone(model):
+    variants, owner = three_variants(model), torch.tensor([0, 2, 1, 1, 0])
+    drawn = torch.Generator().manual_seed(3)
+    inputs = torch.randn(10, *model.latent_shape, generator=drawn)
+    with torch.no_grad():
+        states, at = text.encode(model, ["a cat", "a dog"] * 5), torch.tensor(400.0)
+        alone = []
+        for variant in variants:
+            with applied(model, variant):
+                alone.append(model.predict(inputs, at, states))
+        with SideBySide(model, variants) as side:
+            side.owner = owner
+            found = model.predict(inputs, at, states)  # twice as many rows as are shared out: the halves with and without the prompt
+    for row, place in enumerate(owner.tolist() * 2):
+        assert torch.allclose(found[row], alone[place][row], atol=1e-5), row
+        assert all(not torch.allclose(found[row], alone[other][row], atol=1e-4) for other in range(3) if other != place)
+
+
+def test_leaving_variants_side_by_side_restores_the_model_even_after_an_exception(model):
+    before = snapshot(model)
+    inputs, states = torch.randn(3, *model.latent_shape), text.encode(model, ["a cat"] * 3)
+    with pytest.raises(ModelError, match="cannot be shared out"), SideBySide(model, three_variants(model)) as side, torch.no_grad():
+        side.owner = torch.tensor([0, 1])
+        model.predict(inputs, torch.tensor(3.0), states)
+    assert same_bits(before, snapshot(model)) and not any("forward" in module.__dict__ for module in model.unet.modules())
+
+
+def test_a_variant_that_changes_more_than_the_unet_has_no_place_side_by_side(model):
+    name = next(name for name in model.parameters() if name.startswith("text_encoder."))
+    other = Variant("texts", weights={name: model.parameters()[name].detach() + 1})
+    assert plain(None) and plain(three_variants(model)[2]) and not plain(other)
+    with pytest.raises(ModelError, match="a batch of its own"):
+        SideBySide(model, [None, other])
 
 
 def test_a_mask_survives_saving_with_its_provenance(model, tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import psutil
@@ -66,8 +67,10 @@ def test_it_answers_what_the_lab_answers_in_this_process(session, run, place, fi
     lab = Lab(run)
     for mode in ("zero", "patch"):
         one = replace(asked, mode=mode)
-        here, there = live.outcome(lab, "erased", one, neurons, rest), session.ask("outcome", place, "erased", one, neurons, rest)
-        assert alike(here, there)
+        here, there = (
+            answer(asked.variants, one, neurons, rest) for answer in (partial(live.outcomes, lab), partial(session.ask, "outcomes", place))
+        )
+        assert len(here) == 3 and all(map(alike, here, there))
     assert session.ask("retained", place, "erased", asked, neurons) == live.retained(lab, "erased", asked, neurons)
     assert session.has(place)
 
@@ -77,7 +80,7 @@ def test_an_attack_tells_its_progress_and_its_vectors_can_be_shown(session, plac
     told = []
     vectors = session.ask("attack", place, "erased", asked, neurons, 3, tell=lambda step, of, note="": told.append((step, of)))
     assert vectors.shape[:2] == (1, 3) and np.isfinite(vectors).all() and told and all(step <= of for step, of in told)
-    without, under = (session.ask("outcome", place, "erased", asked, neurons, rest, one) for one in (None, vectors))
+    without, under = (session.ask("outcomes", place, ["erased"], asked, neurons, rest, one)[0] for one in ({}, {"erased": vectors}))
     assert without.before[0] != under.before[0]
 
 
@@ -93,31 +96,31 @@ def test_what_progress_raises_stops_the_attack_and_the_next_request_is_answered(
 
     with pytest.raises(Again):
         session.ask("attack", place, "erased", asked, neurons, 10**6, tell=tell)  # days, were it not stopped
-    assert session.ask("outcome", place, "base", asked, neurons, rest).variant == "base" and session.pid == pid
+    assert session.ask("outcomes", place, ["base"], asked, neurons, rest)[0].variant == "base" and session.pid == pid
 
 
 def test_what_the_lab_refuses_is_raised_here_with_its_words(session, place, first):
     asked, neurons, rest = first
     with pytest.raises(MethodError, match="No neuron is picked"):
-        session.ask("outcome", place, "base", asked, {}, {})
+        session.ask("outcomes", place, ["base"], asked, {}, {})
     with pytest.raises(RunError, match="no-such"):
-        session.ask("outcome", place, "no-such", asked, neurons, rest)
+        session.ask("outcomes", place, ["no-such"], asked, neurons, rest)
 
 
 def test_a_killed_process_is_said_and_another_one_answers(session, place, first):
     asked, neurons, rest = first
-    before = session.ask("outcome", place, "base", asked, neurons, rest)
+    before = session.ask("outcomes", place, ["base"], asked, neurons, rest)[0]
     os.kill(session.pid, signal.SIGKILL)
     psutil.Process(session.pid).wait(30)
     assert session.pid is None and not session.has(place)
-    assert alike(session.ask("outcome", place, "base", asked, neurons, rest), before)
+    assert alike(session.ask("outcomes", place, ["base"], asked, neurons, rest)[0], before)
 
     def tell(step, of, note=""):
         os.kill(session.pid, signal.SIGKILL)
 
     with pytest.raises(RunError, match="ended before it answered .killed"):
         session.ask("attack", place, "base", asked, neurons, 10**6, tell=tell)
-    assert alike(session.ask("outcome", place, "base", asked, neurons, rest), before)
+    assert alike(session.ask("outcomes", place, ["base"], asked, neurons, rest)[0], before)
 
 
 def test_warming_up_computes_all_that_the_page_shows_first(place, first, monkeypatch):
@@ -130,10 +133,9 @@ def test_warming_up_computes_all_that_the_page_shows_first(place, first, monkeyp
         raise AssertionError("something was computed again")
 
     monkeypatch.setattr(lab.model.unet, "forward", no_unet)
-    for variant in asked.variants:
-        assert live.outcome(lab, variant, asked, neurons, rest).why == ""
+    assert [one.why for one in live.outcomes(lab, asked.variants, asked, neurons, rest)] == [""] * 3
     with pytest.raises(AssertionError, match="computed again"):
-        live.outcome(lab, "base", replace(asked, strength=0.5), neurons, rest)
+        live.outcomes(lab, ["base"], replace(asked, strength=0.5), neurons, rest)
 
 
 def test_warming_up_happens_once_and_gives_way_to_a_request(place, first):
@@ -141,7 +143,7 @@ def test_warming_up_happens_once_and_gives_way_to_a_request(place, first):
     session = lab_session.Session()
     thread = session.warm_up(place)
     assert thread is not None and session.warm_up(place) is None
-    assert session.ask("outcome", place, "erased", asked, neurons, rest).variant == "erased"
+    assert session.ask("outcomes", place, ["erased"], asked, neurons, rest)[0].variant == "erased"
     thread.join(60)
     assert not thread.is_alive() and session.has(place) and session.warm_up(place) is None
     session.close()

@@ -1,4 +1,4 @@
-"""What the Ablation lab does on request: compute variant by variant, attack, keep what was found."""
+"""What the Ablation lab does on request: compute, attack, keep what was found."""
 
 from typing import Any
 
@@ -16,19 +16,17 @@ ATTACK_NOW = "lab-attack-now"
 
 
 def compute(state: State, asked: Asked, neurons: Neurons) -> None:
-    """Before and after, variant by variant; a change of a control meanwhile starts anew between two variants."""
+    """Before and after of all variants."""
     lab, place = lab_session.session(), lab_session.place_of(state)
     found: dict[Any, Any] = st.session_state.setdefault("lab-vectors", {})
-    attacked, outcomes, notes = st.session_state.get("lab-attacked", False), [], []
-    rest = lab_state.rest(state, neurons)
-    bar = st.empty()
-    for number, variant in enumerate(asked.variants):
-        words = f"Computing {plain(variant)} …" if lab.has(place) else "Loading the model (once) …"
-        bar.progress(number / len(asked.variants), text=words)
-        vectors, note = lab_results.vectors_for(found, asked, variant, neurons) if attacked else (None, "")
+    attacked, rest, notes = st.session_state.get("lab-attacked", False), lab_state.rest(state, neurons), []
+    vectors: dict[str, Any] = {}
+    for variant in asked.variants if attacked else ():
+        own, note = lab_results.vectors_for(found, asked, variant, neurons)
         notes.append(note)
-        outcomes.append(lab.ask("outcome", place, variant, asked, neurons, rest, vectors))
-    bar.empty()
+        vectors |= {} if own is None else {variant: own}
+    with st.spinner("Computing …" if lab.has(place) else "Loading the model (once) …"):
+        outcomes = lab.ask("outcomes", place, asked.variants, asked, neurons, rest, vectors)
     lab_results.grid(asked, outcomes, attacked)
     for note in dict.fromkeys(filter(None, notes)):
         st.caption(plain(note))

@@ -57,10 +57,10 @@ class Holder:
         asked = lab_state.first(state, lab_state.variants(state, study))
         neurons = pick.resolve(state, asked.pick)
         lab, rest = self.lab(place), lab_state.rest(state, neurons)
-        for n, variant in enumerate(asked.variants):
-            if stop():
-                return n
-            live.outcome(lab, variant, asked, neurons, rest)
+        if stop():
+            return 0
+        live.outcomes(lab, asked.variants, asked, neurons, rest)
+        lab.warm_means(stop)
         return len(asked.variants)
 
 

@@ -3,7 +3,7 @@
 The page asks for it over `lab_session.py`. Needs no Streamlit; imports torch where it is first needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,22 +65,31 @@ def ablation_of(asked: Asked, neurons: Neurons) -> "NeuronAblation":
     return NeuronAblation(neurons, asked.mode, asked.strength, asked.calls, asked.branch)  # type: ignore[arg-type]  # checked there
 
 
-def outcome(lab: "Lab", variant: str, asked: Asked, neurons: Neurons, rest: Neurons, vectors: np.ndarray | None = None) -> Outcome:
-    """A variant before and after.
+def outcomes(
+    lab: "Lab", variants: Sequence[str], asked: Asked, neurons: Neurons, rest: Neurons, vectors: Mapping[str, np.ndarray] | None = None
+) -> list[Outcome]:
+    """Variants before and after.
 
     rest      the concept neurons that are not ablated, whose activity says what the others do
-    vectors   (seed, k, channel) of an attack
+    vectors   {variant: (seed, k, channel)} of an attack
     """
     import torch
 
-    ablation, before_words = ablation_of(asked, neurons), None if vectors is None else torch.from_numpy(vectors)
+    before_words = {name: torch.from_numpy(one) for name, one in (vectors or {}).items()}
+    ablation, numbers = ablation_of(asked, neurons), asked.branch != "uncond"
+    lab.prepare([asked.prompt] * len(asked.seeds), list(asked.seeds), variants, ablation, before_words, numbers)
+    return [_outcome(lab, name, asked, ablation, rest, before_words.get(name)) for name in variants]
+
+
+def _outcome(
+    lab: "Lab", variant: str, asked: Asked, ablation: "NeuronAblation", rest: Neurons, before_words: "torch.Tensor | None"
+) -> Outcome:
     rows = [asked.prompt] * len(asked.seeds), list(asked.seeds)
-    before, after = lab.before_and_after(*rows, variant, ablation, before_words, numbers=asked.branch != "uncond")
+    before, after = lab.before_and_after(*rows, variant, ablation, before_words)
     found = [tuple(zip(*(part.tolist() for part in lab.found(images)), strict=True)) for images in (before, after)]
     why, target, activity, others = "", None, None, None
     if asked.branch != "uncond":
         try:
-            lab.evaluate(*rows, variant, ablation, before_words)
             target = tuple(float(np.mean(lab.target(*rows, variant, change, before_words))) for change in (None, ablation))
             activity = tuple(lab.activity(ablation.neurons, *rows, variant, change, before_words) for change in (None, ablation))
             if rest:
@@ -142,4 +151,4 @@ def _difference(before: "torch.Tensor", after: "torch.Tensor") -> Image.Image:
     return Image.fromarray(255 - (pixels * 255).round().astype("uint8"))
 
 
-REQUESTS: dict[str, Callable[..., Any]] = {one.__name__: one for one in (outcome, attack, retained, save_mask)}
+REQUESTS: dict[str, Callable[..., Any]] = {one.__name__: one for one in (outcomes, attack, retained, save_mask)}
