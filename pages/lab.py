@@ -17,8 +17,12 @@ PAGE = {
     "needs": "neuron_table",
 }
 
+# Streamlit fades and spins what waits: a browser without a graphics card needs a second of CPU for it at each change, beside the model
+STILL = "<style>[data-testid=stMain] *, [data-testid=stHeader] * {transition: none !important; animation: none !important}</style>"
+
 state = current_run.run_to_show()
 st.title("Ablation lab")
+st.html(STILL)
 
 
 @st.fragment
