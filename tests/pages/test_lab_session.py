@@ -1,10 +1,12 @@
 """The process that holds the lab's model: the answers of the lab, progress and stop, a death, warming up, an end with the pages."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +16,7 @@ import pytest
 
 from tests.pages.serving import script_of, start, within
 from workbench.errors import MethodError, RunError
+from workbench.execution import child
 from workbench.lab import Lab
 from workbench.storage import read_json, write_json
 from workbench.ui import lab_process, lab_session, lab_state, live, pick, run_list
@@ -97,6 +100,41 @@ def test_what_progress_raises_stops_the_attack_and_the_next_request_is_answered(
     with pytest.raises(Again):
         session.ask("attack", place, "erased", asked, neurons, 10**6, tell=tell)  # days, were it not stopped
     assert session.ask("outcomes", place, ["base"], asked, neurons, rest)[0].variant == "base" and session.pid == pid
+
+
+def test_a_request_can_be_stopped_before_its_first_step(place, monkeypatch):
+    """The other end says nothing until it is told to stop, as during a long step of an attack."""
+    mine, other = multiprocessing.Pipe()
+    session = lab_session.Session()
+    monkeypatch.setattr(lab_session.child, "start", lambda command: (Mute(), mine))
+    heard = []
+
+    def answers():
+        while not heard or heard[-1][0] != "stop":
+            heard.append(other.recv())
+        other.send(("failed", child.packed(RunError("stopped")), place))
+
+    class Again(BaseException):
+        pass
+
+    def tell(step, of, note=""):
+        raise Again
+
+    thread = threading.Thread(target=answers)
+    thread.start()
+    with pytest.raises(Again):
+        session.ask("attack", place, "erased", tell=tell)
+    thread.join(30)
+    assert [said[0] for said in heard] == ["ask", "stop"] and heard[0][1] == heard[1][1]
+
+
+class Mute:
+    """A process that is there."""
+
+    pid = 1
+
+    def poll(self):
+        return None
 
 
 def test_what_the_lab_refuses_is_raised_here_with_its_words(session, place, first):

@@ -21,6 +21,7 @@ from workbench.ui.run_list import State
 
 COMMAND = [sys.executable, "-P", "-m", "workbench.ui.lab_process"]
 VARIABLE = "WORKBENCH_WARM"
+LOOK = 0.25  # seconds between two questions whether the request is still wanted
 
 
 @dataclass(frozen=True)
@@ -116,20 +117,31 @@ class Session:
             ) from None
 
     def _answer(self, tell: Callable[..., object]) -> Any:
+        told: list[Any] = [0.0, 1.0]
         while True:
-            kind, *rest = self._received()
-            if kind != "progress":
-                answer, self._loaded = rest
-                if kind == "failed":
-                    raise child.unpacked(answer)
-                return answer
+            if self._comes_soon():
+                kind, *rest = self._received()
+                if kind != "progress":
+                    answer, self._loaded = rest
+                    if kind == "failed":
+                        raise child.unpacked(answer)
+                    return answer
+                told = rest
             try:
-                tell(*rest)
+                tell(*told)  # also where nothing came: who wants to stop raises here, and need not wait for the next step
             except BaseException:  # also what Streamlit raises to run a page again
                 self._stop(self._number)
                 while self._received()[0] == "progress":
                     pass
                 raise
+
+    def _comes_soon(self) -> bool:
+        """Whether something comes within LOOK seconds, be it the end."""
+        assert self._connection is not None
+        try:
+            return self._connection.poll(LOOK)
+        except OSError:
+            return True
 
     def _received(self) -> tuple[Any, ...]:
         assert self._connection is not None
