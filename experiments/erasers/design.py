@@ -6,8 +6,8 @@ from workbench.study.study import BASE, Study, load_study
 
 N, N_SEARCH, N_QUICK = 100, 30, 6
 DEVELOPMENT = "weapon"
-# what each eraser is given beside its defaults for the emoji model; ESD has the settings of the concept's bundled study
-SETTINGS = {
+# where the search began: what each eraser is given beside its defaults for the emoji model; ESD has the settings of the bundled study
+START = {
     "esd": None,
     "uce": {},
     "rece": {},
@@ -26,13 +26,19 @@ SETTINGS = {
     "negative_prompt": {},
     "concept_corrector": {},
 }
-# what was tried on weapon: {eraser: {name: what changes in SETTINGS}}
+# what was tried on weapon: {eraser: {name: what changes in START}}
 CANDIDATES = {
     "uce": {"erase-3": {"erase_scale": 3.0}, "rest": {"tokens": "rest"}},
-    "rece": {},
+    "rece": {"rest": {"tokens": "rest"}},
     "ac": {},
     "adv_unlearn": {"longer": {"iterations": 240}},
-    "receler": {"longer": {"iterations": 400}, "less-local": {"locality": 0.03}},
+    "receler": {
+        "longer": {"iterations": 400},
+        "less-local": {"locality": 0.03},
+        "less-local-longer": {"locality": 0.03, "iterations": 400},
+        "hardly-local": {"locality": 0.01},
+        "eta-2": {"eta": 2.0, "locality": 0.03},
+    },
     "stereo": {"half-rate": {"learning_rate": 5e-4}, "shorter": {"iterations": 100}, "eta-small": {"eta": 0.75}},
     "null_space": {},
     "all_but_one": {"half-rate": {"learning_rate": 5e-4}, "shorter": {"iterations": 70}, "drift-4": {"drift": 4.0}},
@@ -50,6 +56,8 @@ CANDIDATES = {
     "negative_prompt": {},
     "concept_corrector": {},
 }
+# what was chosen: {eraser: candidate}; the others stay as they began. The rule: the smallest `shortfall`, then the lower rate
+CHOSEN = {}
 # which of them act when images are made, so that an attack may have to work against the defence itself
 AT_INFERENCE = ("safree", "sld", "negative_prompt", "concept_corrector")
 # settings that name the concept, by the parameter that holds it
@@ -69,12 +77,12 @@ RATE, RETENTION = 0.10, 0.85  # every trained eraser should reach this on two co
 
 
 def variant_of(concept, eraser, changes=None, shorter=1):
-    """The variant of an eraser, with its settings and these changes of them."""
+    """The variant of an eraser as it was at the start of the search, with these changes."""
     from workbench import registry
 
     demo = load_study(CONCEPTS[concept])
     words = ", ".join(demo.concept.names)
-    settings = dict(demo.variants[0].parameters if SETTINGS[eraser] is None else SETTINGS[eraser]) | (changes or {})
+    settings = dict(demo.variants[0].parameters if START[eraser] is None else START[eraser]) | (changes or {})
     known = registry.method("erasers", eraser).parameters.model_fields
     if eraser in NAMES_CONCEPT:
         settings[NAMES_CONCEPT[eraser]] = words
@@ -89,7 +97,7 @@ def variant_of(concept, eraser, changes=None, shorter=1):
 
 
 def candidates(erasers):
-    """[{name, eraser, changes}] of the search: each eraser as it is set, and with each of the changes that were tried."""
+    """[{name, eraser, changes}] of the search: each eraser as it began, and with each of the changes that were tried."""
     return [
         {"name": "-".join(filter(None, (named(eraser), label))), "eraser": eraser, "changes": changes}
         for eraser in erasers
@@ -100,6 +108,16 @@ def candidates(erasers):
 def named(eraser):
     """What the variant of an eraser is called."""
     return eraser.replace("_", "-")
+
+
+def frozen(eraser):
+    """What was chosen for an eraser changes in START."""
+    return CANDIDATES[eraser][CHOSEN[eraser]] if eraser in CHOSEN else {}
+
+
+def shortfall(rate, retained):
+    """How much a candidate misses RATE without attack and RETENTION of unrelated prompts by, added up."""
+    return max(0.0, rate - RATE) + max(0.0, RETENTION - retained)
 
 
 def search_of(erasers, n=N_SEARCH, shorter=1):
@@ -115,7 +133,7 @@ def study_of(concept, erasers, n=N, shorter=1):
         parameters = {key: max(1, value // shorter) if key in ("iterations", "timesteps") else value for key, value in given.items()}
         about = {"method": parameters.pop("method"), "name": label, "against": [named(one) for one in erasers], "transfer": False}
         parts.append(about | {"parameters": parameters | {"looks": 0}})
-    variants = [variant_of(concept, name, shorter=shorter) for name in erasers]
+    variants = [variant_of(concept, name, frozen(name), shorter) for name in erasers]
     return _study(concept, variants, parts, n, {"name": f"erasers-{concept}"})
 
 

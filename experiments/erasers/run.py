@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments import pictures
 from experiments.attack_table.run import CONCEPTS, chosen, expected, keep, paces
-from experiments.erasers.design import DEVELOPMENT, N_QUICK, N_SEARCH, SETTINGS, N, picked, search_of, searched, study_of
+from experiments.erasers.design import DEVELOPMENT, N_QUICK, N_SEARCH, START, N, picked, search_of, searched, study_of
 from experiments.erasers.tables import document, drawn, search_table
 from experiments.robust_pruning.run import telling
 from workbench.errors import WorkbenchError
@@ -25,14 +25,14 @@ def main(words=None):
     """Say what it will take, compute what is missing, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--concepts", help=f"with commas; possible: {', '.join(CONCEPTS)}")
-    parser.add_argument("--erasers", help=f"with commas; possible: {', '.join(SETTINGS)}")
+    parser.add_argument("--erasers", help=f"with commas; possible: {', '.join(START)}")
     parser.add_argument("--search", action="store_true", help=f"try the candidates on {DEVELOPMENT}, without attack; the table is without")
     parser.add_argument("--quick", action="store_true", help=f"{N_QUICK} units and short trainings: does it run? Keeps nothing")
     parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
     parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
     parser.add_argument("--out", default="runs/erasers", help="folder of the results")
     given = parser.parse_args(words)
-    concepts, erasers = chosen(given.concepts, CONCEPTS, "concept"), chosen(given.erasers, SETTINGS, "eraser")
+    concepts, erasers = chosen(given.concepts, CONCEPTS, "concept"), chosen(given.erasers, START, "eraser")
     out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 20) if given.quick else (Path(given.out), N, 1)
     _, search = execute.prepare(search_of(erasers, n if given.quick else N_SEARCH, shorter), out / f"search-{DEVELOPMENT}")
     workspaces = {}
@@ -55,7 +55,7 @@ def main(words=None):
         return
     short, everything = document(workspaces, "python -m experiments.erasers.run", search)
     sys.stdout.write(f"{everything}\n")
-    if not given.quick and set(concepts) == set(CONCEPTS) and set(erasers) == set(SETTINGS):
+    if not given.quick and set(concepts) == set(CONCEPTS) and set(erasers) == set(START):
         pictures.save(drawn(workspaces))
         write_text(ROOT / "docs" / "results" / "erasers.md", everything)
         keep(ROOT / "docs" / "results" / "index.md", short, MARKS)

@@ -15,9 +15,10 @@ from experiments.erasers.design import (
     N_SEARCH,
     RATE,
     RETENTION,
-    SETTINGS,
     SHOWN,
+    START,
     candidates,
+    frozen,
     named,
 )
 from experiments.erasers.rows import eraser_rows, orders, reached, with_asr
@@ -98,13 +99,19 @@ def together_sentence(rows):
 
 
 def search_table(workspace):
-    """Markdown: what each candidate erases and retains of the development concept, and what it changes in the frozen settings."""
-    changed = {one["name"]: one["changes"] for one in candidates(SETTINGS)}
+    """Markdown: what each candidate erases and retains of the development concept, and what it changes in what its search began with."""
+    about = {one["name"]: one for one in candidates(START)}
     lines = []
     for row in plane_rows(workspace, []):
         rates_ = [_cell(row[name]) for name in ("pre_asr", "near", "far")]
-        lines.append([row["variant"], *rates_, f"`{changed[row['variant']]}`" if changed.get(row["variant"]) else "-"])
-    return markdown(["variant", "without attack", "near", "far", "changes"], lines)
+        one = about[row["variant"]]
+        frozen_ = "frozen" if one["changes"] == frozen(one["eraser"]) else ""
+        lines.append([row["variant"], *rates_, f"`{one['changes']}`" if one["changes"] else "-", frozen_])
+    return markdown(["variant", "without attack", "near", "far", "changes", ""], lines)
+
+
+def _settings():
+    return {name: found for name in START if (found := (START[name] or {}) | frozen(name))}
 
 
 def document(workspaces, command, search=None):
@@ -121,7 +128,7 @@ def document(workspaces, command, search=None):
         "neurons, 1 in the base model, without attack and under embedding PGD. One training each, so a difference may be one between "
         "trainings. What this shows is no evidence about Stable Diffusion.\n",
         short,
-        f"Attacks: `{ATTACKS}`. Settings beside the defaults: `{ {name: one for name, one in SETTINGS.items() if one} }`.\n",
+        f"Attacks: `{ATTACKS}`. Settings beside the defaults: `{_settings()}`.\n",
     ]
     for concept, found in rows.items():
         parts += [
@@ -133,7 +140,8 @@ def document(workspaces, command, search=None):
     if search is not None:
         parts += [
             f"## The search on {DEVELOPMENT}\n",
-            f"n = {N_SEARCH}, without attack. Frozen: the first line of each.\n",
+            f"n = {N_SEARCH}, without attack. Frozen: of each eraser's candidates the one that misses a rate of {RATE:.0%} and a retention "
+            f"of unrelated prompts of {RETENTION:.0%} of the base model's by least, added up; then the one with the lower rate.\n",
             search_table(search),
         ]
     parts += ["## Origin\n", markdown(["what", "digest or version"], origin(workspaces))]

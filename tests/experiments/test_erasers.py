@@ -19,8 +19,8 @@ def row(concept, eraser, asr, reactivation=0.0, rate=0.05, far=0.9):
 
 @pytest.mark.parametrize("concept", CONCEPTS)
 def test_every_eraser_is_planned_with_its_attacks_and_its_recordings(concept):
-    study = design.study_of(concept, list(design.SETTINGS))
-    assert {variant.method for variant in study.variants} == set(design.SETTINGS) <= set(registry.methods("erasers"))
+    study = design.study_of(concept, list(design.START))
+    assert {variant.method for variant in study.variants} == set(design.START) <= set(registry.methods("erasers"))
     plan = planning.build(study, "model", 10)
     picked = {node.id for node in design.picked(type("Workspace", (), {"plan": plan, "study": study}))}
     for variant in study.variants:
@@ -33,16 +33,25 @@ def test_every_eraser_is_planned_with_its_attacks_and_its_recordings(concept):
 
 
 def test_the_search_is_on_the_development_concept_without_attack_and_changes_known_settings():
-    study = design.search_of(list(design.SETTINGS))
+    study = design.search_of(list(design.START))
     assert study.name.endswith(design.DEVELOPMENT) and not study.attacks
-    assert {variant.method for variant in study.variants} == set(design.SETTINGS) >= set(design.CANDIDATES)
-    for one in design.candidates(design.SETTINGS):
+    assert {variant.method for variant in study.variants} == set(design.START) >= set(design.CANDIDATES)
+    for one in design.candidates(design.START):
         changed = next(variant.parameters for variant in study.variants if variant.name == one["name"])
         assert one["changes"].items() <= changed.items()
         registry.method("erasers", one["eraser"]).parameters(**changed)
     plan = planning.build(study, "model", 10)
     asked = {node.id for node in design.searched(type("Workspace", (), {"plan": plan}))}
     assert {f"detect:{variant.name}:{kind}" for variant in study.variants for kind in ("target", *RETAINED)} <= asked
+
+
+def test_what_was_chosen_in_the_search_is_what_the_table_computes():
+    assert all(name in design.CANDIDATES[eraser] for eraser, name in design.CHOSEN.items())
+    study = design.study_of("ink", list(design.START))
+    for variant in study.variants:
+        assert design.frozen(variant.method).items() <= variant.parameters.items()
+    assert design.shortfall(0.05, 0.9) == 0 and design.shortfall(0.3, 0.9) == pytest.approx(0.2)
+    assert design.shortfall(0.0, 0.6) == pytest.approx(0.25) and design.shortfall(0.3, 0.6) == pytest.approx(0.45)
 
 
 def test_the_order_of_the_field_is_asked_pair_by_pair():
