@@ -128,15 +128,20 @@ class SideBySide:
             for place, one in enumerate(changed):
                 data.setdefault(path, {}).setdefault(place, {})[own] = one.get(name, parameters[name].data)
         self.parts = [(modules[path], *_alike(of_places)) for path, of_places in data.items()]
+        self.before = []
 
     def __enter__(self):
         for module, of, groups in self.parts:
+            self.before.append((module, module.__dict__.get("forward")))  # a module may have one of its own already
             module.forward = self._forward(module, module.forward, of, groups)
         return self
 
     def __exit__(self, *exception):
-        for module, _, _ in self.parts:
-            module.__dict__.pop("forward", None)
+        while self.before:
+            module, own = self.before.pop()
+            del module.forward
+            if own is not None:
+                module.forward = own
 
     def _forward(self, module, forward, of, groups):
         def computed(rows, *args, **kwargs):
