@@ -40,7 +40,7 @@ def test_axe_finds_no_serious_fault(browser, address):
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     for one in pages():
         page.emulate_media(color_scheme="light")
-        page.goto(f"{address}/{one.name}?run=example&neuron={FIRST_NEURON}")
+        page.goto(f"{address}/{one.name}?run=example&neuron={FIRST_NEURON}&selected={FIRST_NEURON}")
         page.locator("[data-testid=stMain] h1").first.wait_for(timeout=90_000)
         page.locator("[data-testid=stStatusWidget]").wait_for(state="detached", timeout=180_000)
         page.wait_for_timeout(500)

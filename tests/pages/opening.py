@@ -34,7 +34,7 @@ def open_all(monkeypatch, run):
     first = neuron_table.identity(pandas.read_parquet(run / "report" / "neurons.parquet").iloc[0])
     said: list[str] = []
     for page in (page for page in pages() if page.of_run):
-        app = open_page(monkeypatch, run.parent, page.name, run.name, neuron=first)
+        app = open_page(monkeypatch, run.parent, page.name, run.name, neuron=first, selected=first)
         assert not app.error and app.title, [error.value for error in app.error]
         app.toggle(key="blur").set_value(False).run()
         assert not app.exception and not app.error, [error.value for error in app.error]

@@ -61,7 +61,7 @@ def test_it_is_found_by_its_name_and_read_only(shipped):
 def test_every_page_opens_on_it_without_an_error(shipped, name):
     state = run_list.look(EXAMPLE)
     neuron = neuron_table.identity(pandas.read_parquet(EXAMPLE / "report" / "neurons.parquet").iloc[0])
-    app = opened(name, neuron=neuron)
+    app = opened(name, neuron=neuron, selected=neuron)
     assert app.title and not app.error, [error.value for error in app.error]
     assert app.selectbox(key="run").options == ["example, read only"] and state.name == "example"
     assert not list(shipped.iterdir()), "a page wrote something"
