@@ -17,7 +17,7 @@ PAGE = {
     "needs": "neuron_table",
 }
 
-# Streamlit fades and spins what waits: a browser without a graphics card needs a second of CPU for it at each change, beside the model
+# Streamlit fades and spins what waits: a browser without a graphics card needs CPU for it that the model needs
 STILL = "<style>[data-testid=stMain] *, [data-testid=stHeader] * {transition: none !important; animation: none !important}</style>"
 
 state = current_run.run_to_show()

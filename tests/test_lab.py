@@ -185,6 +185,7 @@ def test_what_is_sampled_for_its_latents_alone_stops_at_the_last_call_and_has_th
 def test_what_did_not_change_is_not_computed_again(lab, asked, chosen, monkeypatch):
     ablation = NeuronAblation(chosen, "zero")
     first = lab.images(*asked, VARIANT, ablation), lab.target(*asked, VARIANT, ablation)
+    lab.images(*asked, VARIANT)
     passes = []
     own = lab.model.run_unet
     monkeypatch.setattr(type(lab.model), "run_unet", lambda self, *given, **more: passes.append(1) or own(*given, **more))

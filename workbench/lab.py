@@ -625,7 +625,7 @@ class Lab:
         return [self.reference(row.prompt) for row in rows] if given is None else list(given)
 
     def _without(self, rows: Sequence[_Row], references: Sequence[str]) -> list[_Row]:
-        """The rows with their references in the place of their prompts."""
+        """The rows with their references as prompts."""
         return [_Row(one, row.seed) for one, row in zip(references, rows, strict=True)]
 
     def _latents(self, rows: Sequence[_Row], references: Sequence[str]) -> list[_Row]:

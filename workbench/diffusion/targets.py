@@ -149,7 +149,7 @@ class Linear:
     def direction(self, model, batch):
         """d / |d|^2 of each row (row, channel, height, width), which no attributed model changes."""
         with torch.no_grad(), self.base():
-            target, reference = (_wide(predict(model, batch, s[batch.prompt])) for s in (self.base_target, self.base_reference))
+            target, reference = (predict(model, batch, s[batch.prompt]) for s in (self.base_target, self.base_reference))
         return concept_direction(target, reference, batch.call, batch.prompt)
 
 

@@ -74,7 +74,7 @@ def applied(model, variant):
     Only the storage behind each parameter is exchanged, so that entering and leaving cost nothing and are exact.
     """
     with ExitStack() as stack:
-        stack.enter_context(_exchanged(model, tensors(model, variant) if variant else {}))
+        stack.enter_context(_exchanged(model.parameters(), tensors(model, variant) if variant else {}))
         for change in variant.changes if variant else ():
             stack.enter_context(no_weights.installed(model, change))
         yield model
@@ -86,21 +86,20 @@ def base_again(model, own):
     before = model.as_base
     model.as_base = True
     try:
-        with _exchanged(model, own):
+        with _exchanged(model.parameters(), own):
             yield model
     finally:
         model.as_base = before
 
 
 @contextmanager
-def _exchanged(model, data):
-    """While open, the model computes with these tensors {parameter: tensor}."""
-    parameters = model.parameters()
+def _exchanged(parameters, data):
+    """While open, these parameters {name: parameter} hold these tensors {name: tensor}."""
     now = {name: parameters[name].data for name in data}
     try:
         for name, value in data.items():
             parameters[name].data = value
-        yield model
+        yield
     finally:
         for name, value in now.items():
             parameters[name].data = value
@@ -150,7 +149,7 @@ class SideBySide:
             of_rows, start, found = [of[place] for place in self.owner.tolist()] * (len(rows) // len(self.owner)), 0, []
             for group, run in groupby(of_rows):  # neighbours with the same weights in one piece
                 end = start + len(list(run))
-                with _exchanged_in(module, groups[group]):
+                with _exchanged(dict(module.named_parameters(recurse=False)), groups[group]):
                     found.append(forward(rows[start:end], *args, **kwargs))
                 start = end
             return found[0] if len(found) == 1 else torch.cat(found)
@@ -175,18 +174,6 @@ def _alike(groups):
             of[place] = len(kept)
             kept.append(data)
     return of, kept
-
-
-@contextmanager
-def _exchanged_in(module, data):
-    own = {name: getattr(module, name).data for name in data}
-    try:
-        for name, value in data.items():
-            getattr(module, name).data = value
-        yield
-    finally:
-        for name, value in own.items():
-            getattr(module, name).data = value
 
 
 def describe(model, variant, n_largest=8):
