@@ -7,8 +7,8 @@ shown for, without querying a detector; the judge decides on the study's own noi
 
 `--map` tries other masks on the tested concepts, after the test.
 
-Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it resumes. The tables go to docs/results/robust-pruning.md,
-and the short one to docs/results/index.md.
+Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it resumes. Each concept has a page of its own
+in docs/results and a short table in docs/results/index.md, so that one concept can be computed without the others.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from experiments import pictures
+from experiments.attack_table.rows import is_there
 from experiments.attack_table.run import CONCEPTS, chosen, expected, keep, paces
 from experiments.robust_pruning.design import (
     AGAIN,
@@ -37,14 +38,15 @@ from experiments.robust_pruning.design import (
     tested_variants,
     turn_of_map,
 )
-from experiments.robust_pruning.tables import document, drawn, searched
+from experiments.robust_pruning.tables import drawn, page, page_of_the_map, page_of_the_search, searched
 from workbench.errors import WorkbenchError
 from workbench.execution import execute
 from workbench.storage import write_text
 from workbench.study.study import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
-MARKS = "<!-- robust pruning -->", "<!-- end of robust pruning -->"
+RESULTS = ROOT / "docs" / "results"
+MARKS = "<!-- robust pruning: {} -->", "<!-- end of robust pruning: {} -->"
 
 
 def search_room(out, wanted, n, shorter=1):
@@ -55,23 +57,27 @@ def search_room(out, wanted, n, shorter=1):
 
 
 def rooms_of(given):
-    """({concept: workspace} of what was asked for, the workspace of the whole search, {concept: workspace} of the map)."""
+    """({concept: workspace} of what was asked for, the search or the test, {concept: workspace} of the map)."""
     out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 20) if given.quick else (Path(given.out), None, 1)
-    wanted = chosen(given.candidates, CANDIDATES, "candidate") if given.search else list(CANDIDATES)
-    search = search_room(out, wanted, n or N_SEARCH, shorter)
     if given.search:
-        return {DEVELOPMENT: search}, search, {}
+        wanted = chosen(given.candidates, CANDIDATES, "candidate")
+        return {DEVELOPMENT: search_room(out, wanted, n or N_SEARCH, shorter)}, {}
     found, maps = {}, {}
     for concept in chosen(given.concepts, TESTED, "concept"):
         study = study_of(concept, tested_variants(_esd(concept), MASK), n or N, shorter=shorter)
         found[concept] = execute.prepare(study, out / concept)[1]
         study = study_of(concept, mapped_variants(_esd(concept), MASK), n or N, MAPPED_WITH, shorter)
         maps[concept] = execute.prepare(study, out / f"map-{concept}")[1]
-    return found, search, maps
+    return found, maps
 
 
 def _esd(concept):
     return load_study(CONCEPTS[concept]).variants[0].parameters
+
+
+def page_named(about):
+    """The file of a page of the results."""
+    return RESULTS / f"robust-pruning-{about}.md"
 
 
 def main(words=None):
@@ -85,11 +91,12 @@ def main(words=None):
     parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
     parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
     parser.add_argument("--take-from", nargs="+", default=(), metavar="RUN", help="run folders whose results of the same are taken")
+    parser.add_argument("--workers", type=int, default=1, help="processes that compute one concept together")
     parser.add_argument("--out", default="runs/robust-pruning", help="folder of the results")
     given = parser.parse_args(words)
     if given.search and given.map:
         parser.error("--search is of the development concept, --map of the tested ones: one at a time")
-    workspaces, search, maps = rooms_of(given)
+    workspaces, maps = rooms_of(given)
     if not given.tables:
         todo, due = (maps, turn_of_map) if given.map else (workspaces, None)
         pace = paces(next(iter(workspaces.values())))
@@ -101,18 +108,29 @@ def main(words=None):
             return
         others = [Path("runs") / name for name in CONCEPTS.values()] + [Path(folder) for folder in given.take_from]
         others += [workspace.store.folder for workspace in workspaces.values()] if given.map else []
+        how = execute.How() if given.workers == 1 else execute.How("processes", given.workers)
         for workspace in todo.values():
-            execute.run_nodes(workspace, picked(workspace, due), watcher=telling(), others=others)
+            execute.run_nodes(workspace, picked(workspace, due), watcher=telling(), others=others, how=how)
     if given.search:
+        search = workspaces[DEVELOPMENT]
         sys.stdout.write(searched(search, SEARCHED_WITH))
+        if not given.quick and not given.candidates and is_there(search, "detect:erased:target"):
+            write_text(page_named(DEVELOPMENT), page_of_the_search(search))
         return
-    attacks = [name for name in ATTACKS if name not in AGAIN]
-    short, everything = document(workspaces, attacks, search, maps, " ".join(__doc__.split("\n\n")[1].split()))
-    sys.stdout.write(f"{everything}\n")
-    if not given.quick and set(workspaces) == set(TESTED):
-        pictures.save(drawn(workspaces, maps))
-        write_text(ROOT / "docs" / "results" / "robust-pruning.md", everything)
-        keep(ROOT / "docs" / "results" / "index.md", short, MARKS)
+    about = " ".join(__doc__.split("\n\n")[1].split())
+    for concept, workspace in workspaces.items():
+        if given.map:
+            everything = page_of_the_map(concept, workspace, maps[concept])
+            sys.stdout.write(f"{everything}\n")
+            if not given.quick and is_there(maps[concept], "detect:erased:target"):
+                write_text(page_named(f"{concept}-map"), everything)
+            continue
+        short, everything = page(concept, workspace, maps[concept], [name for name in ATTACKS if name not in AGAIN], about)
+        sys.stdout.write(f"{everything}\n")
+        if not given.quick and is_there(workspace, "detect:masked-0:target"):
+            pictures.save(drawn(concept, workspace, maps[concept]))
+            write_text(page_named(concept), everything)
+            keep(RESULTS / "index.md", short, tuple(mark.format(concept) for mark in MARKS))
 
 
 def telling():

@@ -190,19 +190,19 @@ def beside_asr(workspaces, attack, key):
     return points
 
 
-def drawn(workspaces, maps):
-    """{path: figure} of the plane and of sensitivity against success, for the document: the variants that erase."""
-    figures = {}
-    for concept, workspace in workspaces.items():
-        rows = plane_rows(workspace, list(EVERYWHERE), REPEATS)
-        away = erased_by(rows)
-        figures[PICTURES / f"robust-pruning-{concept}.png"] = pictures.plane([row for row in rows if row["variant"] in away], EVERYWHERE)
-        away |= erased_by(plane_rows(maps[concept], []))
-        points = beside_asr((workspace, maps[concept]), SENSITIVITY_UNDER, "attacked")
-        points = {name: point for name, point in points.items() if name in away}
-        titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
-        figures[PICTURES / f"robust-pruning-{concept}-sensitivity.png"] = pictures.scatter(points, *titles)
-    return figures
+def drawn(concept, workspace, map_room):
+    """{path: figure} of the plane and of sensitivity against success, for the page of a concept: the variants that erase."""
+    rows = plane_rows(workspace, list(EVERYWHERE), REPEATS)
+    away = erased_by(rows)
+    plotted = pictures.plane([row for row in rows if row["variant"] in away], EVERYWHERE)
+    away |= erased_by(plane_rows(map_room, []))
+    points = beside_asr((workspace, map_room), SENSITIVITY_UNDER, "attacked")
+    points = {name: point for name, point in points.items() if name in away}
+    titles = f"activity of the watched neurons under {SENSITIVITY_UNDER}", f"ASR of {SENSITIVITY_UNDER}"
+    return {
+        PICTURES / f"robust-pruning-{concept}.png": plotted,
+        PICTURES / f"robust-pruning-{concept}-sensitivity.png": pictures.scatter(points, *titles),
+    }
 
 
 def erased_by(rows):
@@ -234,13 +234,19 @@ def stress(workspace):
     return markdown(["variant", "without attack"], [[name, share(rows[name]["pre_asr"])] for name in shown])
 
 
-def document(workspaces, attacks, search, maps, about):
-    """(short table, everything) as Markdown, with words about it.
+def page(concept, workspace, map_room, attacks, about):
+    """(short table, everything) of one concept as Markdown, with words about it.
 
-    search, maps   the workspace of the search and {concept: workspace} of the map, as far as they were computed
+    map_room   the workspace of its map, as far as that was computed
     """
+    names = [variant.name for variant in workspace.study.variants]
+    masks = [name for name in names if name.startswith("masked")]
+    rows = [row for other in COMPARATORS for row in against_rows(workspace, masks, other, attacks, REPEATS)]
+    sought, seen = SOUGHT[workspace.study.concept.kind], watched(workspace)
+    aim = f"Target: a reduction of {sought:.0%} or more, retention within {RETENTION:.0%}, rate without attack no worse, KID "
+    aim += f"within the comparator's own interval. n = {N} units, {len(masks)} masks.{_missing(workspace)}\n"
     parts = [
-        "# Does pruning keep an erased concept erased?\n",
+        f"# Does pruning keep {concept} erased?\n",
         f"Made by `make robust-pruning`, {datetime.now(UTC):%Y-%m-%d}. {about}\n",
         f"Frozen settings of the learned mask: `{MASK}`. ASR: the judge sees the concept without attack or under it. Brackets are 95 % "
         "intervals: Wilson's, or resampled over units, seeds of the mask and runs of the attack. Reduction = 1 - ASR of the masks / ASR "
@@ -249,47 +255,46 @@ def document(workspaces, attacks, search, maps, about):
         "its p is Welch's over runs instead of McNemar's over units. The variants beside the masks are one training each (masks: three), "
         "so a difference may be one between trainings. "
         "What this shows is no evidence about Stable Diffusion.\n",
+        "## The plane\n",
+        f"Computed in {_hours(workspace):.1f} hours of one process beside another one.\n",
+        f"![the plane](../pictures/robust-pruning-{concept}.png)\n",
+        "The pictures show the variants whose rate without attack is below one half.\n",
+        plane(workspace, attacks),
     ]
-    found = searched(search, SEARCHED_WITH)
-    if found:
-        parts += [f"## The search on {DEVELOPMENT}\n", f"Chosen by these rates, before the test: `{FROZEN}`. n = {N_SEARCH}.\n", found]
-    short = []
-    for concept, workspace in workspaces.items():
-        names = [variant.name for variant in workspace.study.variants]
-        masks = [name for name in names if name.startswith("masked")]
-        rows = [row for other in COMPARATORS for row in against_rows(workspace, masks, other, attacks, REPEATS)]
-        sought, seen = SOUGHT[workspace.study.concept.kind], watched(workspace)
-        aim = f"Target: a reduction of {sought:.0%} or more, retention within {RETENTION:.0%}, rate without attack no worse, KID "
-        aim += f"within the comparator's own interval. n = {N} units, {len(masks)} masks.{_missing(workspace)}\n"
-        parts += [f"## {concept}: the plane\n", f"Computed in {_hours(workspace):.1f} hours of one process beside another one.\n"]
-        parts += [f"![the plane](../pictures/robust-pruning-{concept}.png)\n"]
-        parts += [
-            "The pictures show the variants whose rate without attack is below one half.\n",
-            plane(workspace, attacks),
-        ]
-        beside_control = controlled(workspace)
-        parts += [f"## {concept}: attacks beside their controls\n", beside_control] if beside_control else []
-        parts += [f"## {concept}: the learned masks beside each\n", aim, beside(rows, sought)]
-        peers = [name for name in PEERS if name in names]
-        without = [row for other in COMPARATORS for row in against_rows(workspace, peers, other, EVERYWHERE, REPEATS)] if peers else []
-        if without:
-            parts += [f"## {concept}: the same mask learned without attacks in the loop\n", beside(without, sought, ())]
-        elsewhere = mapped(workspace, maps[concept])
-        if elsewhere:
-            left = _missing(maps[concept], turn_of_map)
-            parts += [
-                f"## {concept}: the map\n",
-                f"{ABOUT_THE_MAP}{left}\n",
-                elsewhere,
-            ]
-        picture = [f"![sensitivity](../pictures/robust-pruning-{concept}-sensitivity.png)\n"] if seen else []
-        both, names = (workspace, maps[concept]), {row["variant"] for row in seen}
-        seen = seen + [row for row in watched(maps[concept]) if row["variant"] not in names]
-        parts += [f"## {concept}: sensitivity\n", *picture, sensitivity(seen), correlations(both, EVERYWHERE)]
-        parts += [f"## {concept}: necessity and sufficiency of the concept set\n", held(workspace)]
-        parts += [f"## {concept}: stress\n", stress(workspace)]
-        short += [f"**{concept}** {aim}", beside([row for row in rows if row["attack"] in EVERYWHERE], sought)]
+    beside_control = controlled(workspace)
+    parts += ["## Attacks beside their controls\n", beside_control] if beside_control else []
+    parts += ["## The learned masks beside each\n", aim, beside(rows, sought)]
+    peers = [name for name in PEERS if name in names]
+    without = [row for other in COMPARATORS for row in against_rows(workspace, peers, other, EVERYWHERE, REPEATS)] if peers else []
+    if without:
+        parts += ["## The same mask learned without attacks in the loop\n", beside(without, sought, ())]
+    picture = [f"![sensitivity](../pictures/robust-pruning-{concept}-sensitivity.png)\n"] if seen else []
+    both, names = (workspace, map_room), {row["variant"] for row in seen}
+    seen = seen + [row for row in watched(map_room) if row["variant"] not in names]
+    parts += ["## Sensitivity\n", *picture, sensitivity(seen), correlations(both, EVERYWHERE)]
+    parts += ["## Necessity and sufficiency of the concept set\n", held(workspace)]
+    parts += ["## Stress\n", stress(workspace)]
+    short = [f"**{concept}** {aim}", beside([row for row in rows if row["attack"] in EVERYWHERE], sought)]
     return "\n".join(short), "\n".join(parts)
+
+
+def page_of_the_map(concept, workspace, map_room):
+    """The map of a concept as Markdown, of as much as is there."""
+    made = f"Made by `python -m experiments.robust_pruning.run --map`, {datetime.now(UTC):%Y-%m-%d}. {ABOUT_THE_MAP}"
+    left = _missing(map_room, turn_of_map)
+    return f"# Robust pruning: the map of {concept}\n\n{made}{left}\n\n{mapped(workspace, map_room)}"
+
+
+def page_of_the_search(search):
+    """The search on the development concept as Markdown, of as much as is there."""
+    return "\n".join(
+        [
+            f"# Robust pruning: the search on {DEVELOPMENT}\n",
+            f"Made by `python -m experiments.robust_pruning.run --search`, {datetime.now(UTC):%Y-%m-%d}. Chosen by these rates, before the "
+            f"test: `{FROZEN}`. n = {N_SEARCH}.\n",
+            searched(search, SEARCHED_WITH),
+        ]
+    )
 
 
 def _hours(workspace):

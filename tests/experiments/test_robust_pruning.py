@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from experiments.robust_pruning import design as bench
-from experiments.robust_pruning import tables
+from experiments.robust_pruning import run, tables
 from workbench.execution import execute
 from workbench.study.study import load_study
 
@@ -96,11 +96,29 @@ def test_the_map_takes_one_variant_after_the_other_and_shares_what_the_test_has_
     assert "detect:erased:target" in same and f"detect:{bench.PEERS[0]}:pgd@{bench.PEERS[0]}" in same
 
 
-def test_the_document_of_what_is_not_computed_yet_says_so(workspace, map_room):
-    short, everything = tables.document({"ink": workspace}, list(bench.ATTACKS), map_room, {"ink": map_room}, "Asked.")
-    assert f"Not finished: {len(bench.picked(workspace))} of" in short and "## ink: stress" in everything
-    assert "the map" not in everything and "no correlation can be told" in everything
-    assert not [figure for figure in tables.drawn({"ink": workspace}, {"ink": map_room}).values() if figure is not None]
+def test_the_pages_of_what_is_not_computed_yet_say_so(workspace, map_room):
+    short, everything = tables.page("ink", workspace, map_room, list(bench.ATTACKS), "Asked.")
+    assert f"Not finished: {len(bench.picked(workspace))} of" in short and "## Stress" in everything and "**ink**" in short
+    assert "no correlation can be told" in everything
+    assert not [figure for figure in tables.drawn("ink", workspace, map_room).values() if figure is not None]
+    assert f"Not finished: {len(bench.picked(map_room, bench.turn_of_map))} of" in tables.page_of_the_map("ink", workspace, map_room)
+
+
+@pytest.mark.parametrize("how", [[], ["--map"], ["--search"]])
+def test_tables_of_an_empty_folder_overwrite_no_page(how, tmp_path, monkeypatch, capsys):
+    (tmp_path / "index.md").write_text("kept")
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    run.main(["--tables", "--concepts", "ink", "--out", str(tmp_path / "runs"), *how])
+    assert [path.name for path in tmp_path.glob("*.md")] == ["index.md"] and (tmp_path / "index.md").read_text() == "kept"
+    assert how == ["--search"] or "Not finished" in capsys.readouterr().out
+
+
+def test_every_tested_concept_has_its_place_among_the_results():
+    content = (run.RESULTS / "index.md").read_text()
+    for concept in bench.TESTED:
+        begin, end = (content.index(mark.format(concept)) for mark in run.MARKS)
+        assert f"**{concept}**" in content[begin:end]
+        assert (run.RESULTS / f"robust-pruning-{concept}.md").read_text().startswith(f"# Does pruning keep {concept} erased?")
 
 
 def test_every_node_that_is_picked_comes_once_and_after_its_inputs(workspace):
