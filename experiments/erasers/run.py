@@ -1,7 +1,8 @@
 """Every eraser on every concept of the emoji model: what it erases, what it keeps, how it stands attacks, what its neurons do.
 
-Kept under runs/erasers/, one folder per concept; stopped, it resumes. When all concepts are complete the table becomes a page
-of docs/results, and its three sentences go to docs/results/index.md.
+Kept under runs/erasers/, one folder per concept; stopped, it resumes. When a concept is complete its rows go to docs/results/erasers/,
+so that the next concept may be computed on another machine; the page of the results and its sentences in docs/results/index.md say what
+is there.
 """
 
 import argparse
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from experiments import pictures
 from experiments.attack_table.run import CONCEPTS, chosen, expected, keep, paces
+from experiments.erasers import kept
 from experiments.erasers.design import DEVELOPMENT, N_QUICK, N_SEARCH, START, N, picked, search_of, searched, study_of
-from experiments.erasers.tables import document, drawn, search_table
+from experiments.erasers.tables import about_search, best, document, drawn
 from experiments.robust_pruning.run import telling
 from workbench.errors import WorkbenchError
 from workbench.execution import execute
@@ -30,9 +32,11 @@ def main(words=None):
     parser.add_argument("--quick", action="store_true", help=f"{N_QUICK} units and short trainings: does it run? Keeps nothing")
     parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
     parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
+    parser.add_argument("--workers", type=int, default=1, help="processes that compute one concept together")
     parser.add_argument("--out", default="runs/erasers", help="folder of the results")
     given = parser.parse_args(words)
     concepts, erasers = chosen(given.concepts, CONCEPTS, "concept"), chosen(given.erasers, START, "eraser")
+    is_whole = not given.quick and set(erasers) == set(START)
     out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 20) if given.quick else (Path(given.out), N, 1)
     _, search = execute.prepare(search_of(erasers, n if given.quick else N_SEARCH, shorter), out / f"search-{DEVELOPMENT}")
     workspaces = {}
@@ -48,15 +52,24 @@ def main(words=None):
         sys.stdout.flush()
         if given.dry_run:
             return
-        for _, workspace, nodes in todo:
-            execute.run_nodes(workspace, nodes, watcher=telling())
+        how = execute.How() if given.workers == 1 else execute.How("processes", given.workers)
+        for name, workspace, nodes in todo:
+            execute.run_nodes(workspace, nodes, watcher=telling(), how=how)
+            if is_whole and not given.search:
+                kept.keep_concept(workspace, name)
     if given.search:
-        sys.stdout.write(search_table(search))
+        if given.quick:
+            sys.stdout.write(about_search(kept.search_rows(search)))
+            return
+        kept.keep_search(search)
+        rows = kept.search()
+        sys.stdout.write(f"{about_search(rows)}\nBy the rule: {best(rows)}\n")
         return
-    short, everything = document(workspaces, "python -m experiments.erasers.run", search)
+    measured = kept.concepts() if is_whole else {name: kept.about_concept(one, name) for name, one in workspaces.items()}
+    short, everything = document(measured, "python -m experiments.erasers.run", kept.search())
     sys.stdout.write(f"{everything}\n")
-    if not given.quick and set(concepts) == set(CONCEPTS) and set(erasers) == set(START):
-        pictures.save(drawn(workspaces))
+    if is_whole and measured:
+        pictures.save(drawn(measured))
         write_text(ROOT / "docs" / "results" / "erasers.md", everything)
         keep(ROOT / "docs" / "results" / "index.md", short, MARKS)
 

@@ -1,16 +1,17 @@
-"""The calibration table of erasers as Markdown and pictures, of as much as is there."""
+"""The calibration table of erasers as Markdown and pictures, from the rows that were kept."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import plotly.graph_objects as go
 
 from experiments import pictures
-from experiments.attack_table.run import origin
+from experiments.attack_table.run import CONCEPTS
 from experiments.attack_table.tables import markdown, number, share
 from experiments.erasers.design import (
     AT_INFERENCE,
     ATTACKS,
+    CANDIDATES,
+    CHOSEN,
     DEVELOPMENT,
     N_SEARCH,
     RATE,
@@ -20,10 +21,11 @@ from experiments.erasers.design import (
     candidates,
     frozen,
     named,
+    shortfall,
 )
-from experiments.erasers.rows import eraser_rows, orders, reached, with_asr
-from experiments.robust_pruning.rows import plane_rows
+from experiments.erasers.rows import orders, reached, with_asr
 from workbench.report.charts.style import LEGEND, PALETTE, SYMBOLS, layout
+from workbench.study.study import BASE
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
@@ -98,31 +100,51 @@ def together_sentence(rows):
     )
 
 
-def search_table(workspace):
+def search_table(rows):
     """Markdown: what each candidate erases and retains of the development concept, and what it changes in what its search began with."""
-    about = {one["name"]: one for one in candidates(START)}
+    about = {one["name"]: one for one in candidates(START)} | {BASE: {"eraser": None, "changes": {}}}
     lines = []
-    for row in plane_rows(workspace, []):
-        rates_ = [_cell(row[name]) for name in ("pre_asr", "near", "far")]
+    for row in rows:
         one = about[row["variant"]]
-        frozen_ = "frozen" if one["changes"] == frozen(one["eraser"]) else ""
+        rates_ = [_cell(row[name]) for name in ("pre_asr", "near", "far")]
+        frozen_ = "frozen" if one["eraser"] in CHOSEN and one["changes"] == frozen(one["eraser"]) else ""
         lines.append([row["variant"], *rates_, f"`{one['changes']}`" if one["changes"] else "-", frozen_])
     return markdown(["variant", "without attack", "near", "far", "changes", ""], lines)
+
+
+def best(rows):
+    """{eraser: candidate ("" for what the search began with)} by the rule, of the erasers all of whose candidates are there."""
+    by, found = {row["variant"]: row for row in rows}, {}
+    if BASE not in by:
+        return {}
+    whole = by[BASE]["far"]["rate"]
+    for eraser in START:
+        tried = {label: by.get("-".join(filter(None, (named(eraser), label)))) for label in ("", *CANDIDATES.get(eraser, {}))}
+        if all(tried.values()):
+            missed = {
+                label: (shortfall(row["pre_asr"]["rate"], row["far"]["rate"] / whole), row["pre_asr"]["rate"])
+                for label, row in tried.items()
+            }
+            found[eraser] = min(missed, key=missed.get)
+    return found
 
 
 def _settings():
     return {name: found for name in START if (found := (START[name] or {}) | frozen(name))}
 
 
-def document(workspaces, command, search=None):
-    """(short, everything) as Markdown; `search` is the workspace of the search."""
-    rows = {concept: eraser_rows(workspace, concept) for concept, workspace in workspaces.items()}
+def document(kept, command, search=()):
+    """(short, everything) as Markdown; kept {concept: as in `kept.about_concept`}, `search` the rows of the search."""
+    rows = {concept: one["rows"] for concept, one in kept.items()}
     every = [row for found in rows.values() for row in found]
     short = "".join((goal(every), order(every), together_sentence(every)))
-    n = max(len(workspace.prompt_set("target")) for workspace in workspaces.values())
+    missing = [name for name in CONCEPTS if name not in kept]
+    if missing:
+        short += f"Not computed yet: {', '.join(missing)}.\n"
+    made = ", ".join(f"{concept} {one['made']} (n = {one['n']})" for concept, one in kept.items())
     parts = [
         "# Erasers on the emoji model\n",
-        f"Made by `{command}`, {datetime.now(UTC):%Y-%m-%d}. n = {n} prompts a concept. Settings were found on {DEVELOPMENT} alone. "
+        f"Made by `{command}`: {made}. Settings were found on {DEVELOPMENT} alone. "
         "Attacks are made against each variant and query no detector; an ASR counts what the judge sees without attack or under it, and so "
         "does its control. Brackets are 95 % intervals; of concept inversion over prompts and its three runs. Activity: of the concept's "
         "neurons, 1 in the base model, without attack and under embedding PGD. One training each, so a difference may be one between "
@@ -137,24 +159,29 @@ def document(workspaces, command, search=None):
             table(found) if found else "Nothing yet.\n",
         ]
     parts += ["## Neurons and images\n", "![Reactivation and ASR](../pictures/erasers-neurons.png)\n", together_sentence(every)]
-    if search is not None:
-        parts += [
-            f"## The search on {DEVELOPMENT}\n",
-            f"n = {N_SEARCH}, without attack. Frozen: of each eraser's candidates the one that misses a rate of {RATE:.0%} and a retention "
-            f"of unrelated prompts of {RETENTION:.0%} of the base model's by least, added up; then the one with the lower rate.\n",
-            search_table(search),
-        ]
-    parts += ["## Origin\n", markdown(["what", "digest or version"], origin(workspaces))]
+    if search:
+        parts += [f"## The search on {DEVELOPMENT}\n", about_search(search)]
+    lines = [[concept, *line] for concept, one in kept.items() for line in one["origin"]]
+    parts += ["## Origin\n", markdown(["concept", "what", "digest or version"], lines)]
     return short, "\n".join(parts)
 
 
-def drawn(workspaces):
+def about_search(rows):
+    """Markdown: the rule, the table, and what is left to try."""
+    left = [one["name"] for one in candidates(START) if one["name"] not in {row["variant"] for row in rows}]
+    return (
+        f"n = {N_SEARCH}, without attack. Frozen: of each eraser's candidates the one that misses a rate of {RATE:.0%} and a retention "
+        f"of unrelated prompts of {RETENTION:.0%} of the base model's by least, added up; then the one with the lower rate.\n\n"
+        f"{search_table(rows)}" + (f"\nNot computed yet: {', '.join(left)}.\n" if left else "")
+    )
+
+
+def drawn(kept):
     """{path: figure}: retention against ASR for each concept, and reactivation against ASR for all."""
     figures, points = {}, {}
-    for concept, workspace in workspaces.items():
-        rows = eraser_rows(workspace, concept)
-        figures[PICTURES / f"erasers-{concept}.png"] = _retention(rows)
-        for row in rows:
+    for concept, one in kept.items():
+        figures[PICTURES / f"erasers-{concept}.png"] = _retention(one["rows"])
+        for row in one["rows"]:
             if row["reactivation"] is not None and row["asr"].get("pgd"):
                 points[f"{row['eraser']}, {concept}"] = (row["reactivation"], row["asr"]["pgd"]["rate"])
     figures[PICTURES / "erasers-neurons.png"] = pictures.scatter(points, "reactivation of the concept's neurons", "ASR of embedding PGD")

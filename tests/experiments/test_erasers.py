@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.attack_table.run import CONCEPTS
-from experiments.erasers import design, rows, tables
+from experiments.erasers import design, kept, rows, tables
 from workbench import registry
 from workbench.execution import plan as planning
 from workbench.study.parts import RETAINED
@@ -80,3 +80,54 @@ def test_the_goal_asks_for_a_low_rate_and_for_what_is_retained():
     assert not rows.reached(row("ink", "esd", 0.5, far=0.8)) and rows.reached(row("ink", "esd", 0.5) | {"far": None}) is None
     said = tables.goal([row("ink", "esd", 0.5), row("church", "esd", 0.5, rate=0.4), row("ink", "uce", 0.1, far=0.1)])
     assert "esd: ink;" in said and "uce: none" in said
+
+
+def tried(name, rate, far, settings="today"):
+    def share(value):
+        return {"n": 30, "rate": value, "low": value, "high": value}
+
+    return {"variant": name, "settings": settings, "pre_asr": share(rate), "near": None, "far": share(far)}
+
+
+def test_the_rule_of_the_search_takes_what_misses_least_then_the_lower_rate_and_waits_for_every_candidate():
+    found = [tried("base", 1.0, 0.8), tried("uce", 0.5, 0.8), tried("uce-erase-3", 0.05, 0.8), tried("uce-rest", 0.0, 0.7)]
+    assert tables.best(found)["uce"] == "rest", "0.7 of 0.8 is retained enough, and its rate is lower"
+    assert tables.best([*found[:3], tried("uce-rest", 0.0, 0.6)])["uce"] == "erase-3"
+    assert "uce" not in tables.best(found[:3]) and not tables.best(found[1:])
+    said = tables.about_search(found)
+    assert "Not computed yet" in said and "rece" in said and "| uce-rest | 0.00" in said
+
+
+def test_parts_of_the_search_add_up_and_rows_of_other_settings_are_dropped(tmp_path, monkeypatch):
+    settings = {variant.name: kept.asked_for(variant.model_dump(mode="json")) for variant in design.search_of(list(design.START)).variants}
+    parts = [
+        [tried("base", 1.0, 0.8, None), tried("uce", 0.5, 0.8, settings["uce"]), tried("rece", 0.3, 0.8, "of another day")],
+        [tried("base", 1.0, 0.8, None), tried("esd", 0.1, 0.8, settings["esd"]), tried("uce", 0.4, 0.8, settings["uce"])],
+        [],
+    ]
+    for part in parts:
+        monkeypatch.setattr(kept, "search_rows", lambda workspace, part=part: part)
+        kept.keep_search(None, tmp_path)
+    found = {row["variant"]: row["pre_asr"]["rate"] for row in kept.search(tmp_path)}
+    assert found == {"base": 1.0, "esd": 0.1, "uce": 0.4}
+
+
+def test_one_concept_is_kept_by_itself_and_the_page_says_which_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "eraser_rows", lambda workspace, concept: [filled(concept)])
+    monkeypatch.setattr(kept, "origin", lambda workspaces: [["machine", "x"]])
+    workspace = type("Workspace", (), {"prompt_set": lambda self, name: range(100)})()
+    kept.keep_concept(workspace, "ink", tmp_path)
+    found = kept.concepts(tmp_path)
+    short, everything = tables.document(found, "command")
+    assert list(found) == ["ink"] and "Not computed yet: church, weapon." in short and "| esd | 0.05" in everything
+    assert [figure is not None for path, figure in tables.drawn(found).items() if path.name == "erasers-ink.png"] == [True]
+    monkeypatch.setitem(design.START, "uce", {"erase_scale": 9.0})
+    assert not kept.concepts(tmp_path), "rows of other settings are not shown"
+
+
+def filled(concept):
+    one = row(concept, "esd", 0.3)
+    share = one["pre_asr"]
+    one |= {"near": share, "retained": share, "kid": None, "plain": 0.1, "attacked": 0.3, "seconds": 40.0, "changed": 0.2}
+    one["asr"] |= {"inversion": None, "uda": share}
+    return one | {"control": {"pgd": share, "inversion": None, "uda": share}}
