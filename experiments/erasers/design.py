@@ -73,6 +73,7 @@ ATTACKS = {
 REPEATS = {"inversion": ("inversion", "inversion-2", "inversion-3")}
 SHOWN = ("pgd", "inversion", "uda")
 SENSITIVITY_UNDER = "pgd"
+JUDGED_BY = ("target", "far")  # prompt sets that the rule of the search reads
 RATE, RETENTION = 0.10, 0.85  # every trained eraser should reach this on two concepts
 
 
@@ -148,8 +149,8 @@ def _study(concept, variants, attacks, n, about):
 
 
 def searched(workspace):
-    """The nodes that the table of the search reads: images of prompts with the concept, and of related and unrelated ones."""
-    wanted = [node for node in workspace.plan.nodes if node.stage == "detect" and node.prompt_set in ("target", *RETAINED)]
+    """The nodes that the rule of the search reads: images of prompts with the concept, and of unrelated ones."""
+    wanted = [node for node in workspace.plan.nodes if node.stage == "detect" and node.prompt_set in JUDGED_BY]
     return with_inputs(workspace.plan, wanted)
 
 

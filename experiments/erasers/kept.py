@@ -49,11 +49,11 @@ def concepts(folder=FOLDER):
 
 
 def search_rows(workspace):
-    """[{variant, settings, pre_asr, near, far}] of the candidates whose images with and without the concept are there, base first."""
+    """[{variant, settings, pre_asr, far}] of the candidates whose images with and without the concept are there, base first."""
     asked = {variant.name: variant.model_dump(mode="json") for variant in workspace.study.variants}
     return [
         {"variant": row["variant"], "settings": asked_for(asked.get(row["variant"]))}
-        | {key: plain_json(row[key]) for key in ("pre_asr", "near", "far")}
+        | {key: plain_json(row[key]) for key in ("pre_asr", "far")}
         for row in plane_rows(workspace, [])
         if row["far"] is not None
     ]

@@ -18,6 +18,7 @@ from experiments.robust_pruning.run import telling
 from workbench.errors import WorkbenchError
 from workbench.execution import execute
 from workbench.storage import write_text
+from workbench.study.study import BASE
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKS = "<!-- erasers -->", "<!-- end of erasers -->"
@@ -28,7 +29,11 @@ def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--concepts", help=f"with commas; possible: {', '.join(CONCEPTS)}")
     parser.add_argument("--erasers", help=f"with commas; possible: {', '.join(START)}")
-    parser.add_argument("--search", action="store_true", help=f"try the candidates on {DEVELOPMENT}, without attack; the table is without")
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help=f"try the candidates on {DEVELOPMENT} that no row is kept of, without attack",
+    )
     parser.add_argument("--quick", action="store_true", help=f"{N_QUICK} units and short trainings: does it run? Keeps nothing")
     parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
     parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
@@ -43,7 +48,9 @@ def main(words=None):
     for concept in () if given.search else concepts:
         _, workspaces[concept] = execute.prepare(study_of(concept, erasers, n, shorter), out / concept)
     if not given.tables:
-        todo = [(f"search on {DEVELOPMENT}", search, searched(search))] if given.search else []
+        known = set() if given.quick else {row["variant"] for row in kept.search()} - {BASE}
+        tried = [node for node in searched(search) if node.variant not in known]
+        todo = [(f"search on {DEVELOPMENT}", search, tried)] if given.search else []
         todo += [(name, one, picked(one)) for name, one in workspaces.items()]
         pace = paces(search)
         left = {name: sum(expected(one, node, pace) for node in nodes) / 60 for name, one, nodes in todo}

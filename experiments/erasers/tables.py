@@ -106,10 +106,10 @@ def search_table(rows):
     lines = []
     for row in rows:
         one = about[row["variant"]]
-        rates_ = [_cell(row[name]) for name in ("pre_asr", "near", "far")]
+        rates_ = [_cell(row[name]) for name in ("pre_asr", "far")]
         frozen_ = "frozen" if one["eraser"] in CHOSEN and one["changes"] == frozen(one["eraser"]) else ""
         lines.append([row["variant"], *rates_, f"`{one['changes']}`" if one["changes"] else "-", frozen_])
-    return markdown(["variant", "without attack", "near", "far", "changes", ""], lines)
+    return markdown(["variant", "without attack", "far", "changes", ""], lines)
 
 
 def best(rows):

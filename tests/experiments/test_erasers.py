@@ -42,7 +42,7 @@ def test_the_search_is_on_the_development_concept_without_attack_and_changes_kno
         registry.method("erasers", one["eraser"]).parameters(**changed)
     plan = planning.build(study, "model", 10)
     asked = {node.id for node in design.searched(type("Workspace", (), {"plan": plan}))}
-    assert {f"detect:{variant.name}:{kind}" for variant in study.variants for kind in ("target", *RETAINED)} <= asked
+    assert {f"detect:{variant.name}:{kind}" for variant in study.variants for kind in ("target", "far")} <= asked
 
 
 def test_what_was_chosen_in_the_search_is_what_the_table_computes():
@@ -86,7 +86,7 @@ def tried(name, rate, far, settings="today"):
     def share(value):
         return {"n": 30, "rate": value, "low": value, "high": value}
 
-    return {"variant": name, "settings": settings, "pre_asr": share(rate), "near": None, "far": share(far)}
+    return {"variant": name, "settings": settings, "pre_asr": share(rate), "far": share(far)}
 
 
 def test_the_rule_of_the_search_takes_what_misses_least_then_the_lower_rate_and_waits_for_every_candidate():
