@@ -29,7 +29,7 @@ START = {
 # what was tried on weapon: {eraser: {name: what changes in START}}
 CANDIDATES = {
     "uce": {"erase-3": {"erase_scale": 3.0}, "rest": {"tokens": "rest"}},
-    "rece": {"rest": {"tokens": "rest"}},
+    "rece": {"rest": {"tokens": "rest"}, "rest-erase-3": {"tokens": "rest", "erase_scale": 3.0}, "epochs-3": {"epochs": 3}},
     "ac": {},
     "adv_unlearn": {"longer": {"iterations": 240}},
     "receler": {
@@ -57,7 +57,7 @@ CANDIDATES = {
     "concept_corrector": {},
 }
 # what was chosen: {eraser: candidate}; the others stay as they began. The rule: the smallest `shortfall`, then the lower rate
-CHOSEN = {}
+CHOSEN = {"uce": "rest", "rece": "epochs-3"}
 # which of them act when images are made, so that an attack may have to work against the defence itself
 AT_INFERENCE = ("safree", "sld", "negative_prompt", "concept_corrector")
 # settings that name the concept, by the parameter that holds it

@@ -98,6 +98,11 @@ def test_the_rule_of_the_search_takes_what_misses_least_then_the_lower_rate_and_
     assert "Not computed yet" in said and "rece" in said and "| uce-rest | 0.00" in said
 
 
+def test_what_is_frozen_follows_by_the_rule_from_the_rows_that_were_kept():
+    by_rule = tables.best(kept.search())
+    assert by_rule and {name: design.CHOSEN.get(name, "") for name in by_rule} == by_rule
+
+
 def test_parts_of_the_search_add_up_and_rows_of_other_settings_are_dropped(tmp_path, monkeypatch):
     settings = {variant.name: kept.asked_for(variant.model_dump(mode="json")) for variant in design.search_of(list(design.START)).variants}
     parts = [
