@@ -104,8 +104,9 @@ def test_the_lab_draws_them_too_and_ablates_neurons_under_a_rule(run):
         assert not torch.allclose(lab.images(rows[0][1], 0, "led-away", ablation), drawn, atol=1e-3)
     other = workbench.Lab(run)
     other.prepare(rows[0][1], 0, ["base", "led-away"], ablation)  # the rule of one is no rule of the other
-    for name in ("base", "led-away"):
-        assert torch.allclose(other.images(rows[0][1], 0, name), lab.images(rows[0][1], 0, name), atol=1e-5)
+    # SLD multiplies what rounding differs in batches of another size by up to its scale, here 2000
+    for name, rounding in (("base", 1e-5), ("led-away", 1e-3)):
+        assert torch.allclose(other.images(rows[0][1], 0, name), lab.images(rows[0][1], 0, name), atol=rounding)
         assert other.target(rows[0][1], 0, name, ablation) == pytest.approx(lab.target(rows[0][1], 0, name, ablation), abs=1e-5)
 
 
