@@ -5,6 +5,7 @@ Ratios measured side by side in one run:
             plainly sampling and decoding three images
   again     the same request a second time over the first: what did not change is not computed again
   typed     the same as `change` for a prompt and a seed that were never asked for, over three images: nothing is kept
+  of one    `typed` over sampling and decoding three images side by side: what the pieces without the lab took for one variant
 """
 
 import statistics
@@ -29,6 +30,14 @@ def sampled(lab: Lab, seed: int) -> None:
         with torch.no_grad():
             states, empty = text.encode(model, [PROMPT]), text.unconditional(model)
         model.decode(denoise(model, states, empty, [seed], n_steps=sampling.steps, guidance=sampling.guidance)[0])
+
+
+def side_by_side(lab: Lab, seed: int) -> None:
+    """Three images in one batch, without the lab."""
+    model, sampling = lab.model, lab.study.sampling
+    with torch.no_grad():
+        states, empty = text.encode(model, [PROMPT] * 3), text.unconditional(model)
+    model.decode(denoise(model, states, empty, [seed, seed + 1, seed + 2], n_steps=sampling.steps, guidance=sampling.guidance)[0])
 
 
 def asked(lab: Lab, ablation: NeuronAblation, prompt: str = PROMPT, seed: int = SEED) -> None:
@@ -60,18 +69,20 @@ def main() -> None:
     loading = time.perf_counter() - began
     neurons = lab.neurons("concept")
     asked(lab, NeuronAblation(neurons, "zero", 0.99))  # what is intact is computed once
-    changes, again, plain, typed = [], [], [], []
+    changes, again, plain, typed, three = [], [], [], [], []
     for turn in range(ROUNDS):
         ablation = NeuronAblation(neurons, "zero", 0.9 - 0.01 * turn)
         plain.append(timed(sampled, lab, SEED + turn))
         changes.append(timed(asked, lab, ablation))
         again.append(timed(asked, lab, ablation))
         typed.append(timed(asked, lab, ablation, f"{turn + 2} bicycles in ink style", SEED + 100 + turn))
-    change, once, base, new = (statistics.median(times) for times in (changes, again, plain, typed))
+        three.append(timed(side_by_side, lab, SEED + 200 + 3 * turn))
+    change, once, base, new, batch = (statistics.median(times) for times in (changes, again, plain, typed, three))
     print(f"lab: model and judge loaded in {loading:.1f} s; {ablation.n_neurons} neurons, 3 variants, {torch.get_num_threads()} threads")
     print(f"change  {change / base:.2f}  (a change {change:.2f} s, 3 plain images {base:.2f} s; median of {ROUNDS})")
     print(f"again   {once / change:.4f}  ({once * 1000:.1f} ms)")
     print(f"typed   {new / base:.2f}  ({new:.2f} s)")
+    print(f"of one  {new / batch:.2f}  (3 images side by side {batch:.2f} s)")
 
 
 if __name__ == "__main__":

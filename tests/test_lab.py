@@ -162,6 +162,35 @@ def test_what_is_prepared_side_by_side_is_what_is_asked_for_one_after_the_other(
             assert one.activity(chosen, *given) == pytest.approx(other.activity(chosen, *given), abs=1e-4), name
 
 
+def count_rows(lab, monkeypatch):
+    """The list that holds how many rows each call of the UNet had."""
+    rows, own = [], lab.model.unet.forward
+    monkeypatch.setattr(lab.model.unet, "forward", lambda sample, *given, **more: rows.append(len(sample)) or own(sample, *given, **more))
+    return rows
+
+
+@pytest.mark.parametrize("mode", ["zero", "patch"])
+def test_a_typed_prompt_computes_no_more_of_the_empty_reference_than_its_latents_need(finished, chosen, mode, monkeypatch):
+    asked, names, ablation = (["a teapot on a horse"], [77]), ["base", VARIANT], NeuronAblation(chosen, mode, 0.5)
+    one, other = Lab(finished), Lab(finished)
+    assert one.reference(asked[0][0]) == "" and 0 < one.calls[-1] < one.study.sampling.steps
+    rows = count_rows(one, monkeypatch)
+    one.prepare(*asked, names, ablation)
+    steps, last = one.study.sampling.steps, one.calls[-1]
+    images = 2 * 4 * steps + last  # two variants before and after, two branches each; the reference: one branch up to the last call
+    pairs = 4 + 2 + 5  # words on latents: base, base ablated, erased
+    held = {"zero": 0, "patch": 2 * len(one.calls)}[mode]
+    assert sum(rows) == images + pairs * len(one.calls) + held
+    monkeypatch.setattr(one.model.unet, "forward", None)  # all is there
+    for name in names:
+        for change in (None, ablation):
+            assert torch.allclose(one.images(*asked, name, change), other.images(*asked, name, change), atol=1e-5)
+            assert np.allclose(one.target(*asked, name, change), other.target(*asked, name, change), atol=1e-5)
+            assert one.activity(chosen, *asked, name, change) == pytest.approx(other.activity(chosen, *asked, name, change), abs=1e-4)
+    empty = one._rows("", 77, None)
+    assert torch.allclose(one._trajectory(empty).inputs, other._base(empty)[0].inputs, atol=1e-5)
+
+
 def test_means_can_be_warmed_in_pieces_and_stopped_between_two(finished, asked, chosen, monkeypatch):
     one, other = Lab(finished, batch=4), Lab(finished)
     looks = []

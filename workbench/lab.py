@@ -28,7 +28,7 @@ import torch
 
 from workbench.analysis import ablation as ablations
 from workbench.diffusion import targets
-from workbench.diffusion.denoise import Trajectory, denoise, evaluate, n_calls
+from workbench.diffusion.denoise import Short, Trajectory, denoise, evaluate, n_calls
 from workbench.errors import MethodError, RecordingMismatch, RunError, StatisticsError, nearest
 from workbench.execution.open_run import Run, open_run
 from workbench.execution.plan import read_sets
@@ -644,6 +644,10 @@ class Lab:
                     found |= zip(part, text.encode(self.model, [one.prompt for one in part], vectors), strict=True)
         return torch.stack([found[one] for one in texts])
 
+    def _is_unconditional(self, row: _Row) -> bool:
+        """Whether its text is that of the uncond branch."""
+        return not (row.prompt or row.vectors or self.model.zero_uncond)
+
     def _batches(self, asked: Sequence[Any], size: int) -> Iterator[list[Any]]:
         """What is asked for, tuples whose first is a variant, in batches: plain variants side by side, each other one alone."""
         groups: dict[str, list[Any]] = {}
@@ -674,15 +678,25 @@ class Lab:
             kept = {one for one in more if any((kind, one[1]) in self._kept for kind in ("base", "inputs"))}
             missing += [one for one in more if one not in kept and one not in missing]
         for part in self._batches(missing, self.batch):
-            rows, variants = [row for _, row, _ in part], [variant for variant, _, _ in part]
             ablated = list(dict.fromkeys(row for _, row, change in part if change))
             made = self._whole(ablation, ablated) if ablation is not None and ablated else None
+            for one in part:  # what is held may have needed the base model's images
+                if one[0] == BASE and not one[2] and (base := self._kept.find(("base", one[1]))) is not None:
+                    latents[one] = base.latents
+            part = [one for one in part if one not in latents]
+            if not part:
+                continue
+            rows, variants = [row for _, row, _ in part], [variant for variant, _, _ in part]
             sources = [ablated.index(row) if change else -1 for _, row, change in part]
             of_base = [place for place, (variant, _, change) in enumerate(part) if variant == BASE and not change]
-            found, trajectory = self._denoised(rows, variants, made, keep=self.calls if of_base else (), sources=sources)
+            ends = [one not in wanted for one in part]  # no image is wanted
+            found, trajectory = self._denoised(rows, variants, made, keep=self.calls if of_base else (), sources=sources, ends=ends)
             latents |= zip(part, found, strict=True)
             for place in of_base:
-                self._keep_base(rows[place], found[place], trajectory.inputs[place])
+                if ends[place]:
+                    self._keep_inputs(rows[place], trajectory.inputs[place])
+                else:
+                    self._keep_base(rows[place], found[place], trajectory.inputs[place])
         for start in range(0, len(wanted), self.batch):
             shown = wanted[start : start + self.batch]
             for one, image in zip(shown, self.model.decode(torch.stack([latents[one] for one in shown])), strict=True):
@@ -695,6 +709,12 @@ class Lab:
         one = _Base(latents.cpu(), inputs.cpu())
         self._kept.keep(("base", row), one, 4 * (one.latents.numel() + one.inputs.numel()))
         return one
+
+    def _keep_inputs(self, row: _Row, inputs: torch.Tensor) -> torch.Tensor:
+        """Keep the base model's UNet inputs on a row."""
+        inputs = inputs.cpu()
+        self._kept.keep(("inputs", row), inputs, 4 * inputs.numel())
+        return inputs
 
     def _base(self, rows: Sequence[_Row]) -> list[_Base]:
         """The base model on these rows."""
@@ -717,20 +737,31 @@ class Lab:
         keep: Sequence[int] = (),
         last: int | None = None,
         sources: Sequence[int] | None = None,
+        ends: Sequence[bool] = (),
     ) -> tuple[torch.Tensor, Trajectory]:
         """Sample rows: latents and the kept inputs. With a reducer, it records these layers.
 
         variants  one for all rows, or one for each
         last      the call before which it stops; None: to the end
         sources   for each row the row of the ablation's source, -1 = it is not ablated; None: all are, in order
+        ends      for each row of plain variants whether it ends with the last of `calls`; (): none does
         """
         sampling = self.study.sampling
         settings: dict[str, Any] = {"n_steps": sampling.steps, "guidance": sampling.guidance, "keep": keep, "last": last}
         seeds = [row.seed for row in rows]
         with ExitStack() as opened:
             side = opened.enter_context(self._computing([variants] if isinstance(variants, str) else variants))
-            if side is not None:
-                side.owner = torch.tensor([self._order(variants).index(variant) for variant in variants])
+            owner = torch.tensor([0 if side is None else self._order(variants).index(variant) for variant in variants])
+
+            def tell(mine: torch.Tensor) -> None:
+                if side is not None:
+                    side.owner = owner[mine]
+
+            if any(ends):
+                alone = [end and self._is_unconditional(row) for end, row in zip(ends, rows, strict=True)]
+                settings["short"] = Short(ends, alone, self.calls[-1], tell)
+            else:
+                tell(torch.arange(len(rows)))
             states, empty = self._states(rows), text.unconditional(self.model)
             if ablation is not None:
                 place = torch.arange(len(rows)) if sources is None else torch.tensor(sources)
@@ -802,7 +833,9 @@ class Lab:
                 columns = Columns(given.neurons, len(rows), range(self.n_calls), branches)
                 layers = ablations.layers_of(self.model.unet, given.neurons.keys())
                 with base_again(self.model, self._own):
-                    self._denoised(rows, BASE, None, columns, layers)
+                    latents, trajectory = self._denoised(rows, BASE, None, columns, layers, keep=self.calls)
+                for row, *one in zip(rows, latents, trajectory.inputs, strict=True):
+                    self._keep_base(row, *one)
                 self._kept.keep(key, columns, columns.bytes)
             return columns
 
@@ -883,9 +916,8 @@ class Lab:
             part = missing[start : start + self.batch]
             with base_again(self.model, self._own):
                 _, kept = self._denoised(part, BASE, None, keep=self.calls, last=self.calls[-1])  # no image is wanted
-            for row, inputs in zip(part, kept.inputs.cpu(), strict=True):
-                found[row] = inputs
-                self._kept.keep(("inputs", row), inputs, 4 * inputs.numel())
+            for row, inputs in zip(part, kept.inputs, strict=True):
+                found[row] = self._keep_inputs(row, inputs)
         return Trajectory(torch.stack([found[row] for row in rows]), self.calls, self._timesteps)
 
     def _wanted(self, variant: str, rows: Sequence[_Row], references: Sequence[str], ablated: Sequence[bool]) -> list[_Wanted]:

@@ -118,6 +118,22 @@ def test_what_an_attack_sees_takes_the_step_that_the_rule_takes(model, method, s
             assert torch.equal(objectives.seen(model, noised, at, states), model.predict(noised, at, states))
 
 
+def test_rows_that_are_computed_in_part_are_as_computed_whole(model):
+    states, told = text.encode(model, [PROMPT, ""]), []
+    empty, seeds = text.unconditional(model), [3, 4]
+    how = {"n_steps": 5, "guidance": 4.0, "keep": [0, 2, 3]}
+    whole, path = loop.denoise(model, states, empty, seeds, **how)
+    short = loop.Short([False, True], [False, True], 3, lambda rows: told.append(rows.tolist()))
+    part, found = loop.denoise(model, states, empty, seeds, **how, short=short)
+    assert torch.allclose(found.inputs, path.inputs, atol=1e-5) and torch.allclose(part[0], whole[0], atol=1e-5)
+    assert told == [[0, 0, 1]] * 3 + [[0, 0]] * 2  # uncond of the first; cond of both, later of the first
+
+
+def test_rows_are_not_computed_in_part_under_a_rule(model):
+    with pytest.raises(ValueError, match="ordinary guidance"):
+        sampled(model, made(model, "sld", concept=CONCEPT), short=loop.Short([True, False], [False, False], 3))
+
+
 def test_an_added_module_is_its_formula_and_goes_away(model):
     path = "mid_block.attentions.0.transformer_blocks.0.attn2"
     change, attention = adapter(model, path), model.unet.get_submodule(path)

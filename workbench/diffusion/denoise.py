@@ -2,6 +2,7 @@
 
 initial_noise   one CPU generator per row, so that batching never changes an image
 denoise         own regime: latents from prompts, optionally keeping the UNet's inputs along the way
+Short           rows of a batch that are not computed whole
 evaluate        shared regime: one UNet pass per (prompt, call) on given inputs, nothing is sampled
 """
 
@@ -27,6 +28,33 @@ class Trajectory:
     corrected: torch.Tensor | None = None
 
 
+class Short:
+    """Rows of a batch that are not computed whole, because less of them is needed. Ordinary guidance only, without a corrector.
+
+    ends   (row,) bool, rows that end before the call `last`; what comes after it of these rows means nothing
+    alone  (row,) bool, rows with the text of the uncond branch: guidance changes nothing, so the cond branch alone is computed
+    tell   called before each UNet call with (row of its batch,), the rows of `states` that are in it
+    """
+
+    def __init__(self, ends, alone, last, tell=lambda rows: None):
+        self.ends, self.alone = (torch.as_tensor(rows, dtype=torch.bool) for rows in (ends, alone))
+        self.last, self.tell = last, tell
+
+    def needed(self, call, names):
+        """Positions of the (branch, row), counted through, that the UNet is called for at a call."""
+        still = ~self.ends if call >= self.last else torch.ones_like(self.ends)
+        return torch.cat([still if name == "cond" else still & ~self.alone for name in names]).nonzero()[:, 0]
+
+    def spread(self, part, needed, names):
+        """The output for all (branch, row) of the one for those needed: that of cond where the branch was left out, 0 for ended rows."""
+        whole = part.new_zeros(len(names) * len(self.ends), *part.shape[1:])
+        whole[needed] = part
+        by_branch = whole.unflatten(0, (len(names), len(self.ends)))
+        alone = self.alone.to(part.device)
+        by_branch[:, alone] = by_branch[names.index("cond"), alone]
+        return whole
+
+
 def initial_noise(model, seeds):
     """Standard normal latents (row, channel, height, width), each from a CPU generator of its own seed, counted modulo 2^64."""
     generators = [torch.Generator().manual_seed(int(seed) % 2**64) for seed in seeds]
@@ -39,7 +67,9 @@ def n_calls(model, n_steps):
 
 
 @torch.no_grad()
-def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(), last=None, first_prompt=0, prompt=None, gate=None):
+def denoise(
+    model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(), last=None, first_prompt=0, prompt=None, gate=None, short=None
+):
     """Sample one batch.
 
     states     (row, token, channel) text states; empty (1, token, channel) those of the uncond branch, `text.unconditional`
@@ -48,6 +78,7 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
     gate       (row,) long, the gate row of each row in both halves; None = gate row 0
     keep       calls whose UNet inputs are kept
     last       the call before which it stops, its input kept; the latents are noisy ones then. None: to the end
+    short      `Short` rows that need less than the others; None = no row does
     returns    final latents (row, channel, height, width), Trajectory of the kept calls
     """
     scheduler = model.new_scheduler(n_steps)
@@ -62,8 +93,11 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
     prompt = torch.arange(first_prompt, first_prompt + n_rows) if prompt is None else prompt
     names = ["uncond", "cond", "further"][: 1 + len(others)] if guided else ["cond"]
     branch = [name for name in names for _ in range(n_rows)]
+    of_row = torch.arange(n_rows).repeat(len(names))
     kept, calls, timesteps = [], [], []
     watched = correctors.of(model).start(model, names, len(scheduler.timesteps))
+    if short is not None and not (rule is rules.ORDINARY and watched is correctors.NEVER):
+        raise ValueError("Rows can be computed in part only under ordinary guidance and without a corrector.")
     for call, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, timestep)
         if call in keep:
@@ -72,11 +106,20 @@ def denoise(model, states, empty, seeds, *, n_steps, guidance, taps=None, keep=(
             timesteps.append(float(timestep))
         if call == last:
             break
+        needed = None if short is None else short.needed(call, names)
+        mine = of_row if needed is None else of_row[needed]
         if taps is not None:
-            copies = len(names)
-            taps.tell(Rows(call, float(timestep), prompt.repeat(copies), branch, None if gate is None else gate.repeat(copies)))
+            told = branch if needed is None else [branch[place] for place in needed.tolist()]
+            taps.tell(Rows(call, float(timestep), prompt[mine], told, None if gate is None else gate[mine]))
+        if short is not None:
+            short.tell(mine)
         with watched.correcting():
-            predicted = model.run_unet(torch.cat([scaled] * len(names)), timestep, context)
+            if needed is None:
+                predicted = model.run_unet(torch.cat([scaled] * len(names)), timestep, context)
+            else:
+                on_device = needed.to(context.device)
+                part = model.run_unet(scaled[mine.to(scaled.device)], timestep, context[on_device])
+                predicted = short.spread(part, on_device, names)
         if taps is not None:
             taps.check()
         if guided:
