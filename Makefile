@@ -24,7 +24,7 @@ app: $(VENV)/.installed  ## the pages, on 127.0.0.1
 	$(BIN)/workbench app
 
 test: $(VENV)/.developing  ## the whole test suite, a process per core (at most 4), whole files each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 25
 
 lint: $(VENV)/.developing  ## style of code, and types of the rooms that pyproject.toml lists
 	$(BIN)/ruff check workbench pages tests data benchmarks experiments docs
