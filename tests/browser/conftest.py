@@ -13,6 +13,7 @@ ARGUMENTS = [
     "--no-first-run",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-gpu",  # there is none: its emulation takes the cores from the pages
 ]
 
 
