@@ -2,14 +2,14 @@
 
 Kept under runs/erasers/, one folder per concept; stopped, it resumes. When a concept is complete its rows go to docs/results/erasers/,
 so that the next concept may be computed on another machine; the page of the results and its sentences in docs/results/index.md say what
-is there.
+is there. `--keep` copies what took longest of a concept that is not complete into the repository, from which a run elsewhere takes it.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from experiments import pictures
+from experiments import begun, pictures
 from experiments.attack_table.run import CONCEPTS, chosen, expected, keep, paces
 from experiments.erasers import kept
 from experiments.erasers.design import DEVELOPMENT, N_QUICK, N_SEARCH, START, N, picked, search_of, searched, study_of
@@ -21,6 +21,7 @@ from workbench.storage import write_text
 from workbench.study.study import BASE
 
 ROOT = Path(__file__).resolve().parents[2]
+BEGUN = "erasers-{}"
 MARKS = "<!-- erasers -->", "<!-- end of erasers -->"
 
 
@@ -37,6 +38,7 @@ def main(words=None):
     parser.add_argument("--quick", action="store_true", help=f"{N_QUICK} units and short trainings: does it run? Keeps nothing")
     parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
     parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
+    parser.add_argument("--keep", action="store_true", help="compute nothing: copy erased variants and attacks to experiments/begun")
     parser.add_argument("--workers", type=int, default=1, help="processes that compute one concept together")
     parser.add_argument("--out", default="runs/erasers", help="folder of the results")
     given = parser.parse_args(words)
@@ -47,6 +49,10 @@ def main(words=None):
     workspaces = {}
     for concept in () if given.search else concepts:
         _, workspaces[concept] = execute.prepare(study_of(concept, erasers, n, shorter), out / concept)
+    if given.keep:
+        for name, workspace in {f"search-{DEVELOPMENT}": search, **workspaces}.items():
+            sys.stdout.write(f"{name}: {begun.keep(workspace, BEGUN.format(name))} results kept\n")
+        return
     if not given.tables:
         known = set() if given.quick else {row["variant"] for row in kept.search()} - {BASE}
         tried = [node for node in searched(search) if node.variant not in known]
@@ -61,9 +67,12 @@ def main(words=None):
             return
         how = execute.How() if given.workers == 1 else execute.How("processes", given.workers)
         for name, workspace, nodes in todo:
-            execute.run_nodes(workspace, nodes, watcher=telling(), how=how)
+            begun_as = BEGUN.format(workspace.store.folder.name)
+            execute.run_nodes(workspace, nodes, watcher=telling(), how=how, others=begun.folders(begun_as))
             if is_whole and not given.search:
                 kept.keep_concept(workspace, name)
+            if is_whole:
+                begun.ended(begun_as)
     if given.search:
         if given.quick:
             sys.stdout.write(about_search(kept.search_rows(search)))

@@ -7,7 +7,8 @@ shown for, without querying a detector; the judge decides on the study's own noi
 
 `--map` tries other masks on the tested concepts, after the test.
 
-Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it resumes. Each concept has a page of its own
+Everything is kept under runs/robust-pruning/, one folder per concept; stopped, it resumes. `--keep` copies what took longest into the
+repository, from which a run on another machine takes it. Each concept has a page of its own
 in docs/results and a short table in docs/results/index.md, so that one concept can be computed without the others.
 """
 
@@ -16,7 +17,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from experiments import pictures
+from experiments import begun, pictures
 from experiments.attack_table.rows import is_there
 from experiments.attack_table.run import CONCEPTS, chosen, expected, keep, paces
 from experiments.robust_pruning.design import (
@@ -46,6 +47,7 @@ from workbench.study.study import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
+BEGUN = "robust-pruning-{}"
 MARKS = "<!-- robust pruning: {} -->", "<!-- end of robust pruning: {} -->"
 
 
@@ -75,6 +77,11 @@ def _esd(concept):
     return load_study(CONCEPTS[concept]).variants[0].parameters
 
 
+def is_whole(workspace):
+    """Whether everything that the page of a concept reads is there."""
+    return all(is_there(workspace, node.id) for node in picked(workspace, None))
+
+
 def page_named(about):
     """The file of a page of the results."""
     return RESULTS / f"robust-pruning-{about}.md"
@@ -90,6 +97,7 @@ def main(words=None):
     parser.add_argument("--quick", action="store_true", help=f"{N_QUICK} units and a twentieth of every length: does it run? Keeps nothing")
     parser.add_argument("--dry-run", action="store_true", help="only say what it will take")
     parser.add_argument("--tables", action="store_true", help="compute nothing: tables of what is there")
+    parser.add_argument("--keep", action="store_true", help="compute nothing: copy erased variants and attacks to experiments/begun")
     parser.add_argument("--take-from", nargs="+", default=(), metavar="RUN", help="run folders whose results of the same are taken")
     parser.add_argument("--workers", type=int, default=1, help="processes that compute one concept together")
     parser.add_argument("--out", default="runs/robust-pruning", help="folder of the results")
@@ -97,6 +105,10 @@ def main(words=None):
     if given.search and given.map:
         parser.error("--search is of the development concept, --map of the tested ones: one at a time")
     workspaces, maps = rooms_of(given)
+    if given.keep:
+        for concept, workspace in workspaces.items():
+            sys.stdout.write(f"{concept}: {begun.keep(workspace, BEGUN.format(concept))} results kept\n")
+        return
     if not given.tables:
         todo, due = (maps, turn_of_map) if given.map else (workspaces, None)
         pace = paces(next(iter(workspaces.values())))
@@ -108,6 +120,7 @@ def main(words=None):
             return
         others = [Path("runs") / name for name in CONCEPTS.values()] + [Path(folder) for folder in given.take_from]
         others += [workspace.store.folder for workspace in workspaces.values()] if given.map else []
+        others += [folder for concept in workspaces for folder in begun.folders(BEGUN.format(concept))]
         how = execute.How() if given.workers == 1 else execute.How("processes", given.workers)
         for workspace in todo.values():
             execute.run_nodes(workspace, picked(workspace, due), watcher=telling(), others=others, how=how)
@@ -131,6 +144,8 @@ def main(words=None):
             pictures.save(drawn(concept, workspace, maps[concept]))
             write_text(page_named(concept), everything)
             keep(RESULTS / "index.md", short, tuple(mark.format(concept) for mark in MARKS))
+            if is_whole(workspace):
+                begun.ended(BEGUN.format(concept))
 
 
 def telling():
