@@ -5,6 +5,7 @@ Ratios measured side by side in one run:
             plainly sampling and decoding three images
   again     the same request a second time over the first: what did not change is not computed again
   typed     the same as `change` for a prompt and a seed that were never asked for, over three images: nothing is kept
+  rows      of the UNet that a typed prompt computes, with the mode zero and with patch
   of one    `typed` over sampling and decoding three images side by side: what the pieces without the lab took for one variant
 """
 
@@ -51,6 +52,14 @@ def asked(lab: Lab, ablation: NeuronAblation, prompt: str = PROMPT, seed: int = 
             lab.activity(ablation.neurons, prompt, seed, variant, change)
 
 
+def rows_of(lab: Lab, ablation: NeuronAblation, seed: int) -> int:
+    """Rows of the UNet that a prompt computes with a seed that was never asked for."""
+    rows: list[int] = []
+    with lab.model.unet.register_forward_pre_hook(lambda module, given: rows.append(len(given[0]))):
+        asked(lab, ablation, "a dozen bicycles in ink style", seed)
+    return sum(rows)
+
+
 def timed(function, *given) -> float:
     """Wall seconds."""
     began = time.perf_counter()
@@ -82,6 +91,9 @@ def main() -> None:
     print(f"change  {change / base:.2f}  (a change {change:.2f} s, 3 plain images {base:.2f} s; median of {ROUNDS})")
     print(f"again   {once / change:.4f}  ({once * 1000:.1f} ms)")
     print(f"typed   {new / base:.2f}  ({new:.2f} s)")
+    zero, patch = NeuronAblation(neurons, "zero", 0.5), NeuronAblation(neurons, "patch", 0.5)
+    counts = rows_of(lab, zero, SEED + 300), rows_of(lab, patch, SEED + 301)
+    print(f"rows    {counts[0]}, with patch {counts[1]}")
     print(f"of one  {new / batch:.2f}  (3 images side by side {batch:.2f} s)")
 
 

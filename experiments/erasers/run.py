@@ -42,6 +42,8 @@ def main(words=None):
     parser.add_argument("--workers", type=int, default=1, help="processes that compute one concept together")
     parser.add_argument("--out", default="runs/erasers", help="folder of the results")
     given = parser.parse_args(words)
+    if given.quick and given.keep:
+        parser.error("--quick keeps nothing")
     concepts, erasers = chosen(given.concepts, CONCEPTS, "concept"), chosen(given.erasers, START, "eraser")
     is_whole = not given.quick and set(erasers) == set(START)
     out, n, shorter = (Path(f"{given.out}-quick"), N_QUICK, 20) if given.quick else (Path(given.out), N, 1)
@@ -71,13 +73,14 @@ def main(words=None):
             execute.run_nodes(workspace, nodes, watcher=telling(), how=how, others=begun.folders(begun_as))
             if is_whole and not given.search:
                 kept.keep_concept(workspace, name)
-            if is_whole:
                 begun.ended(begun_as)
     if given.search:
         if given.quick:
             sys.stdout.write(about_search(kept.search_rows(search)))
             return
         kept.keep_search(search)
+        if is_whole and not given.tables:
+            begun.ended(BEGUN.format(search.store.folder.name))
         rows = kept.search()
         sys.stdout.write(f"{about_search(rows)}\nBy the rule: {best(rows)}\n")
         return

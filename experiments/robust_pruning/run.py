@@ -104,6 +104,8 @@ def main(words=None):
     given = parser.parse_args(words)
     if given.search and given.map:
         parser.error("--search is of the development concept, --map of the tested ones: one at a time")
+    if given.quick and given.keep:
+        parser.error("--quick keeps nothing")
     workspaces, maps = rooms_of(given)
     if given.keep:
         for concept, workspace in workspaces.items():
@@ -129,6 +131,8 @@ def main(words=None):
         sys.stdout.write(searched(search, SEARCHED_WITH))
         if not given.quick and not given.candidates and is_there(search, "detect:erased:target"):
             write_text(page_named(DEVELOPMENT), page_of_the_search(search))
+            if is_whole(search):
+                begun.ended(BEGUN.format(DEVELOPMENT))
         return
     about = " ".join(__doc__.split("\n\n")[1].split())
     for concept, workspace in workspaces.items():
